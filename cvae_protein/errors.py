@@ -1,0 +1,41 @@
+"""The two errors that a user of the package meets, each with one clear line."""
+
+from __future__ import annotations
+
+REASONS: dict[str, str] = {
+    "not_found": "no source has the entry",
+    "empty_file": "the file has no bytes",
+    "truncated": "the file ends before its content does",
+    "not_a_structure": "the file holds no readable PDB or mmCIF structure",
+    "no_protein": "the structure has no amino-acid residue",
+    "chain_not_found": "the chain is not in the structure",
+    "range_not_found": "a residue of the range is not in the chain",
+    "bad_range": "the residue range cannot be read",
+    "no_complete_residue": "no residue has all of N, CA, C and O",
+    "too_short": "fewer residues than the configured minimum",
+    "too_long": "more residues than the configured maximum",
+    "incomplete": "more residues lack a backbone atom than the configured share",
+    "too_many_breaks": "more chain breaks than the configured maximum",
+    "bad_geometry": "atoms coincide or coordinates are not finite",
+    "duplicate_id": "the domain id was met before",
+    "bad_id": "the id holds characters that cannot name a file",
+    "unlabelled": "the label is missing or is not of the classification's form",
+    "class_not_selected": "the fold class is not among the configured ones",
+    "rare_class": "the fold class has fewer members than the configured minimum",
+}
+"""Reason codes of `rejected.tsv`, each with its meaning."""
+
+
+class UserError(ValueError):
+    """A mistake that the caller can mend; the command line prints it as one line and exits with 1."""
+
+
+class StructureError(ValueError):
+    """A structure that cannot be used: `code` is a key of `REASONS`, `detail` says what was met."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        if code not in REASONS:
+            raise KeyError(f"unknown reason code {code!r}; add it to REASONS")
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail

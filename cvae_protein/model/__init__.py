@@ -1,0 +1,1 @@
+"""The learning side: what runs on torch, NumPy, h5py and safetensors alone."""

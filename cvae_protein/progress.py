@@ -1,0 +1,57 @@
+"""Progress that a person can follow: a bar on a terminal, a line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def clock(seconds: float) -> str:
+    """`seconds` as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Counts the done units of one stage and says so on standard error, with the time left."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self.stage, self.total, self.unit = stage, total, unit
+        self.start = time.monotonic()
+        self.last_said = self.start
+        self.done = 0
+        self.live = sys.stderr.isatty()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units; `note` (such as the loss) stands at the line's end."""
+        self.done += count
+        now = time.monotonic()
+        interval = 0.2 if self.live else SECONDS_BETWEEN_LINES
+        if self.done < self.total and now - self.last_said < interval:
+            return
+        self.last_said = now
+        elapsed = now - self.start
+        left = elapsed / max(self.done, 1) * (self.total - self.done)
+        time_said = f"{clock(left)} left" if self.done < self.total else f"done in {clock(elapsed)}"
+        line = f"{self.stage}: {self.done}/{self.total} {self.unit}, {time_said}{', ' + note if note else ''}"
+        end = "\n" if not self.live or self.done >= self.total else ""
+        print(("\r\x1b[K" if self.live else "") + line, end=end, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[Item], stage: str, total: int, unit: str) -> Iterator[Item]:
+    """Yield `items` and report each as done when the next one is asked for."""
+    progress = Progress(stage, total, unit)
+    for item in items:
+        yield item
+        progress.advance()
+
+
+def say(stage: str, message: str) -> None:
+    """One line about a stage, on standard error."""
+    print(f"{stage}: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,170 @@
+"""Every setting of a run, its default and its bounds: one frozen dataclass a stage, the one source of defaults.
+
+Plain dataclasses, so that the learning side needs no validation library; `config.py` checks a user's file against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
+    metadata = {"help": help, "bounds": bounds}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Which domains, and which classification conditions the models."""
+
+    table: str = setting("data/domains.tsv", "tab-separated domain table", min_length=1)
+    scheme: Literal["cath", "scope"] = setting("cath", "column of the table that holds the fold label")
+    depth: int = setting(1, "label levels given to the models: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
+    classes: tuple[str, ...] = setting(("1", "2", "3"), "first-level classes to keep; empty keeps all")
+    min_length: int = setting(40, "shortest domain, residues", ge=10, le=4096)
+    max_length: int = setting(256, "longest domain, residues", ge=20, le=4096)
+    min_members: int = setting(8, "fewest domains of a class at the first level", ge=1)
+
+
+@dataclass(frozen=True)
+class FetchSettings:
+    """Where entry files come from."""
+
+    sources: tuple[str, ...] = setting(
+        ("embedded",), "tried in order: `embedded`, or the path of a mirror folder", min_length=1
+    )
+
+
+@dataclass(frozen=True)
+class FeaturizeSettings:
+    """How structure files become arrays."""
+
+    batch_size: int = setting(150, "domains a job", ge=1, le=100_000)
+    max_missing: float = setting(0.2, "largest share of residues that lack N, CA, C or O", ge=0, le=1)
+    compression: Literal["blosc-lz4", "gzip"] = setting(
+        "blosc-lz4", "of the HDF5 store; gzip where hdf5plugin is absent"
+    )
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Which domains are held out."""
+
+    scheme: Literal["superfamily"] = setting(
+        "superfamily", "hold out homologous superfamilies (S2), no relative on both sides"
+    )
+    test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
+    validation: float = setting(0.1, "share of domains held out for watching the training", ge=0, lt=0.9)
+    min_test: int = setting(2, "fewest held-out domains a class", ge=1)
+    max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
+    seed: int = setting(0, "of the random choice of superfamilies", ge=0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The weight of a term as a function of the step."""
+
+    kind: Literal["constant", "ramp", "cycle", "target_rate"] = setting("ramp", "shape of the schedule")
+    weight: float = setting(1.0, "weight once reached (start value of target_rate)", ge=0, le=1e6)
+    steps: int = setting(500, "optimiser steps of the ramp, or of one cycle", ge=1)
+    ratio: float = setting(0.5, "share of a cycle that rises", gt=0, le=1)
+    rate: float = setting(60.0, "nats a structure that target_rate steers to", gt=0)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Size of a conditional VAE; equal for all variants."""
+
+    latent: int = setting(32, "numbers a structure", ge=1, le=4096)
+    coefficients: int = setting(48, "cosine coefficients of the CA trace that the model sees", ge=4, le=256)
+    width: int = setting(256, "hidden units a layer", ge=8, le=8192)
+    depth: int = setting(2, "hidden layers of the encoder and of the decoder", ge=1, le=64)
+    dropout: float = setting(0.1, "share of hidden units dropped in training", ge=0, lt=1)
+    fold_block: float = setting(0.25, "share of the latent that `branched` gives to the fold", gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a variant is trained."""
+
+    steps: int = setting(4000, "optimiser steps", ge=1)
+    batch_size: int = setting(128, "structures a step", ge=1)
+    learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
+    weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
+    ema: float = setting(0.999, "decay of the averaged weights that are kept", ge=0, lt=1)
+    crop: float = setting(0.5, "share of training structures cut to a random stretch", ge=0, le=1)
+    jitter: float = setting(0.3, "standard deviation of the noise on training coordinates, Å", ge=0, le=5)
+    label_dropout: float = setting(0.1, "share of labels hidden in training, level by level", ge=0, lt=1)
+    kl: Schedule = setting(Schedule, "weight of the Kullback-Leibler term")
+    free_bits: float = setting(0.0, "nats a dimension below which the Kullback-Leibler term does not press", ge=0)
+    adversary: float = setting(1.0, "weight of the critic's `fool` term in `adversarial`", ge=0)
+    report_every: int = setting(100, "steps between rows of history.tsv", ge=1)
+    checkpoint_seconds: float = setting(60.0, "seconds between checkpoints for resuming", gt=0)
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """The refiner that turns a smooth trace into a full backbone; one for all variants."""
+
+    width: int = setting(96, "channels", ge=8, le=2048)
+    depth: int = setting(4, "blocks", ge=1, le=64)
+    heads: int = setting(4, "attention heads", ge=1, le=64)
+    crop: int = setting(64, "residues of a training window", ge=16, le=4096)
+    steps: int = setting(1500, "optimiser steps", ge=1)
+    batch_size: int = setting(24, "windows a step", ge=1)
+    learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What is drawn from a trained model."""
+
+    per_class: int = setting(16, "samples a fold class", ge=1)
+    temperature: float = setting(1.0, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
+    prior: Literal["model", "aggregate"] = setting(
+        "aggregate", "`model`: the prior of the training; `aggregate`: a Gaussian a class fitted to the training codes"
+    )
+    refine_noise: float = setting(0.5, "start noise of the refiner, relative to the one it was trained with", ge=0, le=2)
+    refine_steps: int = setting(25, "integration steps of the refiner", ge=1, le=1000)
+    relax_steps: int = setting(300, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How samples and reconstructions are judged."""
+
+    confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
+    bootstrap: int = setting(1000, "resamplings an interval", ge=10, le=1_000_000)
+    neighbours: int = setting(12, "candidates of a structural search that are aligned exactly", ge=1)
+    seed: int = setting(0, "of the resampling and the probes", ge=0)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What the page shows."""
+
+    title: str = setting("cvae_protein", "heading of the page", min_length=1)
+    gallery: int = setting(4, "samples a class and variant in the 3D gallery", ge=1, le=50)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run."""
+
+    results: str = setting("results", "folder of all outputs", min_length=1)
+    variants: tuple[str, ...] = setting(("concat", "branched", "adversarial"), "models to train beside `pca`")
+    seeds: tuple[int, ...] = setting((0,), "one training a seed and variant", min_length=1)
+    labels: LabelSettings = setting(LabelSettings, "domain table and labels")
+    fetch: FetchSettings = setting(FetchSettings, "entry files")
+    featurize: FeaturizeSettings = setting(FeaturizeSettings, "parsing and storing")
+    split: SplitSettings = setting(SplitSettings, "held-out domains")
+    model: ModelSettings = setting(ModelSettings, "size of the models")
+    train: TrainSettings = setting(TrainSettings, "training of the variants")
+    refine: RefineSettings = setting(RefineSettings, "training of the refiner")
+    sample: SampleSettings = setting(SampleSettings, "sampling")
+    score: ScoreSettings = setting(ScoreSettings, "scoring")
+    report: ReportSettings = setting(ReportSettings, "the page")
