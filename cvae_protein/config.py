@@ -1,0 +1,291 @@
+"""A user's configuration checked against `settings.py`: what comes out is a `Settings` or one line a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, asdict, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pydantic
+import yaml
+from pydantic_core import PydanticCustomError
+
+from .errors import UserError
+from .settings import LabelSettings, RefineSettings, Settings, SplitSettings
+
+ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
+BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
+TYPE_WORDS = {int: "a whole number", float: "a number", str: "text"}
+
+
+def load(source: str | Path | Mapping[str, Any]) -> Settings:
+    """Settings of a run from a YAML file or from the mapping read of one; `UserError` with one line a mistake."""
+    where = "configuration" if isinstance(source, Mapping) else str(source)
+    data = source if isinstance(source, Mapping) else _read_yaml(Path(source))
+    return _checked(Settings, data, where, ())
+
+
+def section(name: str, source: str | Path) -> Any:
+    """One section's settings from the JSON text of that section, or from the path of a YAML file that may hold it."""
+    kinds = {field.name: hint for field, hint in _fields(Settings) if is_dataclass(hint)}
+    if name not in kinds:
+        raise ValueError(f"section: expected one of {', '.join(kinds)}, got {name!r}")
+    text = str(source)
+    if not text.lstrip().startswith("{"):
+        return getattr(load(Path(text)), name)
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f'{name}: expected JSON such as {{"key": value}}, got {text!r} ({error})') from error
+    return _checked(kinds[name], data, "settings", (name,))
+
+
+def as_json(settings: Any) -> str:
+    """The JSON text of a section that `section` reads back."""
+    return json.dumps(asdict(settings), ensure_ascii=False)
+
+
+def variants() -> list[str]:
+    """Names of the model variants that can be asked for: the files of `model/variants/`, without the baseline."""
+    folder = Path(__file__).parent / "model" / "variants"
+    names = (path.stem for path in folder.glob("[a-z]*.py"))
+    return sorted(name for name in names if name not in ALWAYS_TRAINED)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the configuration file, with meanings, defaults and bounds."""
+    found: dict[str, Any] = _without_titles(_model(Settings).model_json_schema(mode="validation"))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of cvae_protein",
+        **found,
+    }
+
+
+def _read_yaml(path: Path) -> Any:
+    """What a YAML file holds."""
+    if not path.is_file():
+        raise UserError(f"{path}: expected a YAML configuration file, found no file there")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+
+
+def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
+    """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
+    try:
+        model = _model(kind).model_validate({} if data is None else data)
+    except pydantic.ValidationError as error:
+        lines = (_mistake(kind, item, prefix) for item in error.errors(include_url=False))
+        raise UserError("\n".join(dict.fromkeys(f"{where}: {line}" for line in lines))) from None
+    settings = _build(kind, model.model_dump())
+    if mistakes := [f"{where}: {line}" for line in _disagreements(settings, prefix)]:
+        raise UserError("\n".join(mistakes))
+    return settings
+
+
+# From dataclasses to pydantic models
+
+
+def _fields(kind: type) -> list[tuple[Field, Any]]:
+    """Fields of a settings dataclass with their resolved types."""
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in fields(kind)]
+
+
+@cache
+def _model(kind: type) -> type[pydantic.BaseModel]:
+    """The pydantic model that checks the settings dataclass `kind`."""
+    definitions: dict[str, Any] = {}
+    for field, hint in _fields(kind):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        info = pydantic.Field(default, description=field.metadata["help"], **field.metadata["bounds"])
+        definitions[field.name] = (_annotation(hint), info)
+    config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    return pydantic.create_model(kind.__name__, __config__=config, __doc__=kind.__doc__, **definitions)
+
+
+def _annotation(hint: Any) -> Any:
+    """The type that pydantic checks for a dataclass field's type, with what YAML and the command line bring allowed."""
+    if is_dataclass(hint):
+        return Annotated[_model(hint), pydantic.BeforeValidator(_section_input)]  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        return Annotated[tuple[_annotation(get_args(hint)[0]), ...], pydantic.BeforeValidator(_list_input)]
+    if hint in TYPE_WORDS:
+        return Annotated[hint, pydantic.BeforeValidator(_text_input if hint is str else _number_input)]
+    return hint
+
+
+def _section_input(value: Any) -> Any:
+    """An empty section stands for its defaults; JSON text, as `--config train='{…}'` brings, for what it says."""
+    if isinstance(value, str) and value.strip().startswith("{"):
+        value = _parsed(value)
+    return {} if value is None else value
+
+
+def _list_input(value: Any) -> Any:
+    """A list; text such as `[0, 1]` or `0,1`, as `--config seeds=0,1` brings, for the list it says."""
+    if isinstance(value, str):
+        return _parsed(value if value.strip().startswith("[") else f"[{value}]")
+    return value
+
+
+def _parsed(text: str) -> Any:
+    """What JSON or YAML text says; the text itself where it says nothing, so that its type is found wrong."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _number_input(value: Any) -> Any:
+    """A number or its text, but not yes/no."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("not_a_number", "not a number")
+    return value
+
+
+def _text_input(value: Any) -> Any:
+    """Text; YAML reads an unquoted 1 as a number, which stands for its digits."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _build(kind: type, data: Mapping[str, Any]) -> Any:
+    """The dataclass of the checked values."""
+    values = {
+        field.name: _build(hint, data[field.name]) if is_dataclass(hint) else data[field.name]  # type: ignore[arg-type]
+        for field, hint in _fields(kind)
+    }
+    return kind(**values)
+
+
+def _without_titles(node: Any) -> Any:
+    """A schema without the titles that repeat the keys."""
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if key != "title" or isinstance(value, dict)}
+        return {key: _without_titles(value) for key, value in kept.items()}
+    return [_without_titles(value) for value in node] if isinstance(node, list) else node
+
+
+# What is said of a mistake
+
+
+def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
+    """One line on one mistake: its path, what came, what is allowed."""
+    path = [part for part in item["loc"] if isinstance(part, str)]
+    name = ".".join((*prefix, *path)) or "the whole"
+    if item["type"] == "extra_forbidden":
+        known = [field.name for field, _ in _fields(_owner(kind, path[:-1]))]
+        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+        said = f"did you mean {near[0]}?" if near else "no key is like it;"
+        return f"{name}: unknown key; {said} Known here: {', '.join(known)}"
+    field, hint = _field(kind, path)
+    if field is None:
+        return f"{name}: expected a section of keys, got {item['input']!r}"
+    value, allowed = item["input"], expected(hint, field.metadata["bounds"])
+    if place := [part for part in item["loc"] if isinstance(part, int)]:
+        name, allowed = f"{name}[{place[-1]}]", TYPE_WORDS[get_args(hint)[0]]
+    near = difflib.get_close_matches(str(value), map(str, get_args(hint)), 1, 0.5) if _is_literal(hint) else []
+    hinted = f"; did you mean {near[0]}?" if near else ""
+    return f"{name}: expected {allowed} ({field.metadata['help']}), got {value!r}{hinted}"
+
+
+def expected(hint: Any, bounds: Mapping[str, Any]) -> str:
+    """In words, what a setting of the type `hint` with `bounds` may be."""
+    if is_dataclass(hint):
+        return "a section of keys"
+    if _is_literal(hint):
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        least = f" of {bounds['min_length']} or more" if bounds.get("min_length") else ""
+        return f"a list{least} ({TYPE_WORDS[get_args(hint)[0]]} each)"
+    ranges = " and ".join(BOUND_WORDS[key].format(value) for key, value in bounds.items() if key in BOUND_WORDS)
+    return " ".join(filter(None, (TYPE_WORDS[hint], "that is not empty" if "min_length" in bounds else "", ranges)))
+
+
+def _is_literal(hint: Any) -> bool:
+    return get_origin(hint) is Literal
+
+
+def _owner(kind: Any, path: Iterable[str]) -> Any:
+    """The settings dataclass at a path below `kind`."""
+    for part in path:
+        kind = dict((field.name, hint) for field, hint in _fields(kind))[part]
+    return kind
+
+
+def _field(kind: Any, path: list[str]) -> tuple[Field | None, Any]:
+    """The field at a path below `kind` and its type; None for the whole."""
+    for field, hint in _fields(_owner(kind, path[:-1])) if path else ():
+        if field.name == path[-1]:
+            return field, hint
+    return None, kind
+
+
+# Settings that are fine alone and wrong together
+
+
+def _disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
+    """One line a disagreement, within a section and over the whole."""
+    dotted = "".join(f"{part}." for part in prefix)
+    if check := CHECKS.get(type(settings)):
+        yield from (f"{dotted}{line}" for line in check(settings))
+    for field in fields(settings):
+        if is_dataclass(value := getattr(settings, field.name)):
+            yield from _disagreements(value, (*prefix, field.name))
+
+
+def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
+    if labels.min_length > labels.max_length:
+        yield f"min_length: expected at most max_length, got {labels.min_length} > {labels.max_length}"
+    if doubled := _doubled(labels.classes):
+        yield f"classes: expected each class once, got {doubled} more than once"
+
+
+def _split_mistakes(split: SplitSettings) -> Iterator[str]:
+    if math.fsum((split.test, split.validation)) >= 1:
+        yield f"test: expected test + validation < 1, got {split.test} + {split.validation}; nothing is left to train on"
+
+
+def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
+    if refine.width % refine.heads:
+        yield f"heads: expected a divisor of width, got {refine.heads} heads for {refine.width} channels"
+
+
+def _run_mistakes(settings: Settings) -> Iterator[str]:
+    known = variants()
+    for name in settings.variants:
+        if name in ALWAYS_TRAINED:
+            yield f"variants: {name} is trained in every run and is not listed"
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            said = f"; did you mean {near[0]}?" if near else ""
+            yield f"variants: expected some of {', '.join(known)} (files in model/variants), got {name!r}{said}"
+    if doubled := _doubled(settings.variants):
+        yield f"variants: expected each variant once, got {doubled} more than once"
+    if doubled := _doubled(settings.seeds):
+        yield f"seeds: expected each seed once, got {doubled} more than once"
+    if min(settings.seeds) < 0:
+        yield f"seeds: expected whole numbers ≥ 0, got {min(settings.seeds)}"
+
+
+def _doubled(values: tuple) -> str:
+    """The values met more than once, as text."""
+    return ", ".join(dict.fromkeys(str(value) for value in values if values.count(value) > 1))
+
+
+CHECKS: Mapping[type, Callable[[Any], Iterator[str]]] = types.MappingProxyType(
+    {
+        LabelSettings: _label_mistakes,
+        SplitSettings: _split_mistakes,
+        RefineSettings: _refine_mistakes,
+        Settings: _run_mistakes,
+    }
+)
