@@ -33,7 +33,7 @@ def load(source: str | Path | Mapping[str, Any]) -> Settings:
 
 def section(name: str, source: str | Path) -> Any:
     """One section's settings from the JSON text of that section, or from the path of a YAML file that may hold it."""
-    kinds = {field.name: hint for field, hint in _fields(Settings) if is_dataclass(hint)}
+    kinds: dict[str, Any] = {field.name: hint for field, hint in _fields(Settings) if is_dataclass(hint)}
     if name not in kinds:
         raise ValueError(f"section: expected one of {', '.join(kinds)}, got {name!r}")
     text = str(source)
@@ -117,7 +117,8 @@ def _annotation(hint: Any) -> Any:
     if is_dataclass(hint):
         return Annotated[_model(hint), pydantic.BeforeValidator(_section_input)]  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
-        return Annotated[tuple[_annotation(get_args(hint)[0]), ...], pydantic.BeforeValidator(_list_input)]
+        items = types.GenericAlias(tuple, (_annotation(get_args(hint)[0]), ...))
+        return Annotated[items, pydantic.BeforeValidator(_list_input)]
     if hint in TYPE_WORDS:
         return Annotated[hint, pydantic.BeforeValidator(_text_input if hint is str else _number_input)]
     return hint
@@ -217,7 +218,7 @@ def _is_literal(hint: Any) -> bool:
 def _owner(kind: Any, path: Iterable[str]) -> Any:
     """The settings dataclass at a path below `kind`."""
     for part in path:
-        kind = dict((field.name, hint) for field, hint in _fields(kind))[part]
+        kind = {field.name: hint for field, hint in _fields(kind)}[part]
     return kind
 
 
@@ -251,7 +252,7 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
 
 def _split_mistakes(split: SplitSettings) -> Iterator[str]:
     if math.fsum((split.test, split.validation)) >= 1:
-        yield f"test: expected test + validation < 1, got {split.test} + {split.validation}; nothing is left to train on"
+        yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
 
 
 def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:

@@ -1,0 +1,204 @@
+"""Backbones as files that other programs open: PDB, mmCIF, and XTC with a topology."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gemmi
+import numpy as np
+
+from .errors import UserError
+from .files import atomic_path
+from .structure import ATOMS, Backbone
+
+CHAIN = "A"
+ANGSTROM_PER_NM = 10.0  # mdtraj, and so XTC, counts in nanometres
+PDB_RANGE = (-999.0, 9999.0)  # Å that fit the eight columns of a PDB coordinate
+PDB_LAST_RESIDUE = 9999
+RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
+    """Write every conformation of `backbones` as one MODEL of a PDB file; chain A, Å, missing atoms left out.
+
+    A remark a model names the structure. Raises `UserError` where coordinates or residue numbers exceed the format.
+    """
+    structure = _structure(backbones, Path(path).stem)
+    for backbone in backbones:
+        _check_pdb_columns(backbone)
+    names = [backbone.id for backbone in backbones for _ in range(backbone.models)]
+    structure.raw_remarks = [f"REMARK 250 MODEL {number:>4} IS {name}"[:80] for number, name in enumerate(names, 1)]
+    with atomic_path(path) as temporary:
+        structure.write_pdb(str(temporary), gemmi.PdbWriteOptions(cryst1_record=False))
+
+
+def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
+    """Write every conformation of `backbones` as one model of an mmCIF file; chain A, Å, missing atoms left out."""
+    structure = _structure(backbones, Path(path).stem)
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    with atomic_path(path) as temporary:
+        structure.make_mmcif_document().write_file(str(temporary))
+
+
+def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path: str | Path) -> None:
+    """Write every conformation of `backbones` as one frame of an XTC trajectory, and the first one as PDB topology.
+
+    XTC keeps 0.01 Å. All structures need the same number of residues; atoms that one frame lacks are left out of all.
+    """
+    import mdtraj
+
+    _nonempty(backbones)
+    lengths = sorted({len(backbone) for backbone in backbones})
+    if len(lengths) > 1:
+        raise UserError(
+            f"{xtc_path}: XTC needs structures of one length, got {', '.join(map(str, lengths))} residues; "
+            f"choose one with --length, or write a file a length with --by-length"
+        )
+    coords = np.concatenate([backbone.coords for backbone in backbones])  # (frame, L, 5, 3)
+    present = np.isfinite(coords).all(axis=(0, 3))
+    first = Backbone(
+        backbones[0].id,
+        _common_sequence(backbones),
+        np.where(present[None, :, :, None], coords[:1], np.nan),
+        tuple(str(number) for number in range(1, lengths[0] + 1)),
+    )
+    write_pdb([first], topology_path)
+    topology = mdtraj.load_topology(str(topology_path))
+    trajectory = mdtraj.Trajectory(coords[:, present] / ANGSTROM_PER_NM, topology)
+    with atomic_path(xtc_path) as temporary:
+        trajectory.save_xtc(str(temporary))
+
+
+def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:
+    """Write `backbones` in a format (default: the suffix of `path`) and return the files written.
+
+    `by_length` writes one file a length and puts `-L110` before the suffix. XTC brings its topology beside it (`.pdb`).
+    """
+    path = Path(path)
+    _nonempty(backbones)
+    write = WRITERS.get(format or path.suffix.lstrip("."))
+    if write is None:
+        known = ", ".join(WRITERS)
+        raise UserError(f"{path}: expected one of the formats {known}; give --format or an output with that suffix")
+    if not by_length:
+        return write(backbones, path)
+    written: list[Path] = []
+    for length in sorted({len(backbone) for backbone in backbones}):
+        group = [backbone for backbone in backbones if len(backbone) == length]
+        written += write(group, path.with_name(f"{path.stem}-L{length}{path.suffix}"))
+    return written
+
+
+def write_folds(backbones: Sequence[Backbone], labels: Sequence[str], folder: Path) -> list[Path]:
+    """Write one `{fold}.pdb` a label into `folder`; `UserError` for a label that cannot name a file."""
+    written = []
+    for label in dict.fromkeys(labels):
+        group = [backbone for backbone, own in zip(backbones, labels, strict=True) if own == label]
+        written.append(folder / f"{file_name(label)}.pdb")
+        write_pdb(group, written[-1])
+    return written
+
+
+def file_name(label: str) -> str:
+    """`label` itself where it can name a file in any folder; `UserError` where it holds anything else."""
+    if not FILE_NAME.fullmatch(label):
+        raise UserError(f"label: expected letters, digits, '.', '_' and '-' that can name a file, got {label!r}")
+    return label
+
+
+def _export_pdb(backbones: Sequence[Backbone], path: Path) -> list[Path]:
+    write_pdb(backbones, path)
+    return [path]
+
+
+def _export_mmcif(backbones: Sequence[Backbone], path: Path) -> list[Path]:
+    write_mmcif(backbones, path)
+    return [path]
+
+
+def _export_xtc(backbones: Sequence[Backbone], path: Path) -> list[Path]:
+    topology = path.with_suffix(".pdb")
+    write_xtc(backbones, path, topology)
+    return [path, topology]
+
+
+WRITERS: dict[str, Callable[[Sequence[Backbone], Path], list[Path]]] = {
+    "pdb": _export_pdb,
+    "cif": _export_mmcif,
+    "xtc": _export_xtc,
+}
+
+
+def _structure(backbones: Sequence[Backbone], name: str) -> gemmi.Structure:
+    """All conformations as models of one gemmi structure."""
+    _nonempty(backbones)
+    structure = gemmi.Structure()
+    structure.name = name
+    for backbone in backbones:
+        for index in range(backbone.models):
+            model = gemmi.Model(len(structure) + 1)
+            model.add_chain(_chain(backbone, index))
+            structure.add_model(model)
+    return structure
+
+
+def _chain(backbone: Backbone, index: int) -> gemmi.Chain:
+    """One conformation as a gemmi chain."""
+    chain = gemmi.Chain(CHAIN)
+    for letter, number, atoms in zip(backbone.sequence, backbone.residue_ids, backbone.coords[index], strict=True):
+        residue = gemmi.Residue()
+        residue.name = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) or "UNK"
+        residue.seqid = gemmi.SeqId(*_number(number))
+        residue.het_flag = "A"
+        for name, position in zip(ATOMS, atoms.tolist(), strict=True):
+            if np.isfinite(position).all():
+                residue.add_atom(_atom(name, position))
+        if len(residue):
+            chain.add_residue(residue)
+    return chain
+
+
+def _number(residue_id: str) -> tuple[int, str]:
+    """Author number and insertion code (a space where none) of a residue id such as `52A`."""
+    found = RESIDUE_ID.fullmatch(residue_id)
+    if not found:
+        raise UserError(f"residue id: expected a number and at most one letter, such as 52A, got {residue_id!r}")
+    return int(found[1]), found[2] or " "
+
+
+def _atom(name: str, position: list[float]) -> gemmi.Atom:
+    atom = gemmi.Atom()
+    atom.name = name
+    atom.element = gemmi.Element(name[0])
+    atom.b_iso = 0.0
+    atom.pos = gemmi.Position(*position)
+    return atom
+
+
+def _check_pdb_columns(backbone: Backbone) -> None:
+    """`UserError` where a structure does not fit the columns of a PDB file."""
+    finite = backbone.coords[np.isfinite(backbone.coords)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    if low <= PDB_RANGE[0] or high >= PDB_RANGE[1]:
+        raise UserError(
+            f"{backbone.id}: a PDB file holds coordinates from {PDB_RANGE[0]:.0f} to {PDB_RANGE[1]:.0f} Å, "
+            f"got {low:.0f} to {high:.0f} Å; write .cif instead"
+        )
+    last = max(_number(number)[0] for number in backbone.residue_ids)
+    if last > PDB_LAST_RESIDUE:
+        raise UserError(f"{backbone.id}: a PDB file numbers residues up to 9999, got {last}; write .cif instead")
+
+
+def _common_sequence(backbones: Sequence[Backbone]) -> str:
+    """Letters that all sequences agree on, `X` elsewhere."""
+    columns = zip(*(backbone.sequence for backbone in backbones), strict=True)
+    return "".join(letters[0] if len(set(letters)) == 1 else "X" for letters in columns)
+
+
+def _nonempty(backbones: Sequence[Backbone]) -> None:
+    if not any(len(backbone) for backbone in backbones):
+        raise UserError("export: expected one structure or more, got none; see --fold and --length")
