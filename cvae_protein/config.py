@@ -68,6 +68,12 @@ def schema() -> dict[str, Any]:
     }
 
 
+def schema_text() -> str:
+    """The schema as YAML, as it stands in `workflow/schemas/config.schema.yaml`."""
+    head = "# Written by `make schema` from cvae_protein/settings.py; edit that file instead.\n"
+    return head + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True, width=120)
+
+
 def _read_yaml(path: Path) -> Any:
     """What a YAML file holds."""
     if not path.is_file():

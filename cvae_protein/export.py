@@ -9,6 +9,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
+from .dataset.store import Store
 from .errors import UserError
 from .files import atomic_path
 from .structure import ATOMS, Backbone
@@ -39,7 +40,6 @@ def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
     """Write every conformation of `backbones` as one model of an mmCIF file; chain A, Å, missing atoms left out."""
     structure = _structure(backbones, Path(path).stem)
     structure.setup_entities()
-    structure.assign_label_seq_id()
     with atomic_path(path) as temporary:
         structure.make_mmcif_document().write_file(str(temporary))
 
@@ -80,10 +80,7 @@ def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *,
     """
     path = Path(path)
     _nonempty(backbones)
-    write = WRITERS.get(format or path.suffix.lstrip("."))
-    if write is None:
-        known = ", ".join(WRITERS)
-        raise UserError(f"{path}: expected one of the formats {known}; give --format or an output with that suffix")
+    write = WRITERS[check_format(path, format)]
     if not by_length:
         return write(backbones, path)
     written: list[Path] = []
@@ -91,6 +88,22 @@ def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *,
         group = [backbone for backbone in backbones if len(backbone) == length]
         written += write(group, path.with_name(f"{path.stem}-L{length}{path.suffix}"))
     return written
+
+
+def check_format(path: Path, format: str = "") -> str:
+    """`format`, or else the one that the suffix of `path` says; `UserError` where it is none of `WRITERS`."""
+    name = format or path.suffix.lstrip(".")
+    if name not in WRITERS:
+        raise UserError(f"{path}: expected one of the formats {', '.join(WRITERS)}, got {name!r}")
+    return name
+
+
+def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
+    """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
+    with Store(store) as stored:
+        names = [name for name in stored.ids if not fold or f"{stored.fact(name, 'label')}.".startswith(f"{fold}.")]
+        found = [stored.backbone(name) for name in names]
+    return [backbone for backbone in found if length in (None, len(backbone))]
 
 
 def write_folds(backbones: Sequence[Backbone], labels: Sequence[str], folder: Path) -> list[Path]:
@@ -149,11 +162,12 @@ def _structure(backbones: Sequence[Backbone], name: str) -> gemmi.Structure:
 def _chain(backbone: Backbone, index: int) -> gemmi.Chain:
     """One conformation as a gemmi chain."""
     chain = gemmi.Chain(CHAIN)
-    for letter, number, atoms in zip(backbone.sequence, backbone.residue_ids, backbone.coords[index], strict=True):
+    residues = zip(backbone.sequence, backbone.residue_ids, backbone.coords[index], strict=True)
+    for label_seq, (letter, number, atoms) in enumerate(residues, 1):
         residue = gemmi.Residue()
         residue.name = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) or "UNK"
         residue.seqid = gemmi.SeqId(*_number(number))
-        residue.het_flag = "A"
+        residue.het_flag, residue.label_seq, residue.subchain = "A", label_seq, CHAIN
         for name, position in zip(ATOMS, atoms.tolist(), strict=True):
             if np.isfinite(position).all():
                 residue.add_atom(_atom(name, position))

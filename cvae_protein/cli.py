@@ -1,0 +1,62 @@
+"""The entry point: runs one command of `commands.py` and turns what went wrong into a line and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from .commands import app
+from .errors import StructureError, UserError
+
+DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
+
+
+def main() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
+    try:
+        result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
+        return result if isinstance(result, int) else DONE
+    except (UserError, StructureError) as error:
+        return _mistake(str(error))
+    except CallError as error:
+        return _mistake(f"{getattr(error, 'format_message', error.__str__)()} See cvae-protein --help")
+    except (KeyboardInterrupt, typer.Abort):
+        print("cvae-protein: interrupted; nothing half-written is left", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno is None:
+            return _defect()
+        return _mistake(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception:
+        return _defect()
+
+
+def _mistake(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return USER_MISTAKE
+
+
+def _defect() -> int:
+    traceback.print_exc()
+    print("error: this is a defect of cvae_protein; please report it with the lines above", file=sys.stderr)
+    return DEFECT
+
+
+def _terminate(*_: object) -> None:
+    """Leave through the `finally` blocks, so that no temporary file stays."""
+    raise SystemExit(TERMINATED)
+
+
+if __name__ == "__main__":
+    main()

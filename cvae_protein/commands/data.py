@@ -1,0 +1,130 @@
+"""Commands from a domain table to a store and its splits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from ..progress import say
+from .options import Domains, Given, Output, Rejected, Stored, app, settings_of
+
+REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
+
+
+@app.command()
+def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
+    """Choose the labelled domains of a domain table.
+
+    \b
+    Example:
+      cvae-protein labels --settings '{"table": "data/domains.tsv", "min_length": 40}' -o domains.tsv --rejected no.tsv
+
+    Lengths are in residues.
+    """
+    from ..dataset.labels import select_domains
+
+    select_domains(settings_of("labels", settings), output, rejected)
+
+
+@app.command()
+def fetch(
+    domains: Domains,
+    output: Output,
+    rejected: Rejected,
+    embedded: Annotated[Path, typer.Option(help="Folder of the embedded structures.")] = Path("data"),
+    settings: Given = "",
+) -> None:
+    """Find the entry file of every domain and record its SHA-256.
+
+    \b
+    Example:
+      cvae-protein fetch --domains domains.tsv --settings '{"sources": ["/my/mirror", "embedded"]}' \\
+          -o entries.tsv --rejected no.tsv
+    """
+    from ..dataset.fetch import fetch_entries
+
+    fetch_entries(domains, settings_of("fetch", settings), embedded, output, rejected)
+
+
+@app.command()
+def featurize(
+    output: Output,
+    rejected: Rejected,
+    domains: Annotated[Path | None, typer.Option(help="Table of domains that `labels` wrote.")] = None,
+    entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
+    batch: Annotated[str, typer.Option(metavar="I/N", help="Which share of the domains, counted from 0.")] = "0/1",
+    source: Annotated[Path | None, typer.Option(help="Instead of entries: a folder or file of structures.")] = None,
+    settings: Given = "",
+    label_settings: Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")] = "",
+) -> None:
+    """Turn structure files into a store of backbones (Å, radians).
+
+    \b
+    Example:
+      cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 -o shard0.h5 --rejected no.tsv
+      cvae-protein featurize --source my-structures/ -o mine.h5 --rejected no.tsv
+    """
+    from ..dataset.features import featurize as run
+    from ..dataset.features import featurize_folder
+
+    own, limits = settings_of("featurize", settings), settings_of("labels", label_settings, settings)
+    if source is not None:
+        featurize_folder(source, own, limits, output, rejected, domains=domains)
+    elif domains is None or entries is None:
+        raise UserError("featurize: expected --domains and --entries, or --source")
+    else:
+        run(domains, entries, own, limits, _batch(batch), output, rejected)
+
+
+def _batch(text: str) -> tuple[int, int]:
+    """`I/N` as numbers."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Stores (.h5) and tables of rejected domains (.tsv), in order.")],
+    output: Output,
+    rejected: Rejected,
+    settings: Annotated[str, typer.Option(metavar="JSON|FILE", help="Section `featurize`: JSON or YAML file.")] = "",
+) -> None:
+    """Join the stores of all batches into one, and the tables of rejected domains into one.
+
+    \b
+    Example:
+      cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
+    """
+    from ..dataset.store import merge_stores
+    from ..files import read_table, write_table
+
+    if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
+        raise UserError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")
+    tables = [path for path in parts if path.suffix == ".tsv"]
+    rows = [row for path in tables for row in read_table(path, REJECTED_COLUMNS)]
+    write_table(rejected, REJECTED_COLUMNS, rows)
+    compression = settings_of("featurize", settings).compression
+    count = merge_stores([path for path in parts if path.suffix == ".h5"], output, compression=compression)
+    say("merge", f"{count} conformations kept, {len(rows)} domains rejected (reasons in {rejected})")
+
+
+@app.command()
+def split(store: Stored, output: Output, settings: Given = "") -> None:
+    """Hold out whole homologous superfamilies for validation and test.
+
+    \b
+    Example:
+      cvae-protein split --store domains.h5 --settings '{"test": 0.2, "seed": 1}' -o splits.tsv
+
+    `test` and `validation` are shares of the domains.
+    """
+    from ..dataset.split import split_domains
+
+    counts = split_domains(store, settings_of("split", settings), output)
+    say("split", ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -1,0 +1,107 @@
+"""Commands that train a model and draw from it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UserError
+from .options import Given, Output, Seed, Splits, Stored, app, settings_of
+
+
+@app.command()
+def train(
+    variant: Annotated[str, typer.Option(help="`refiner`, `pca`, or a file in model/variants, such as `concat`.")],
+    store: Stored,
+    splits: Splits,
+    output: Output,
+    seed: Seed = 0,
+    depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
+    refiner: Annotated[Path | None, typer.Option(help="Folder of the trained refiner of the same seed.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    settings: Given = "",
+    model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
+    refine_settings: Annotated[str, typer.Option("--refine", help="Section `refine`: JSON or YAML file.")] = "",
+) -> None:
+    """Train one model; the folder holds spec.json, weights.safetensors and history.tsv.
+
+    \b
+    Example:
+      cvae-protein train --variant concat --store domains.h5 --splits splits.tsv --refiner models/refiner/seed0 \\
+          --settings '{"steps": 4000, "learning_rate": 0.001}' -o models/concat/seed0
+
+    Terms of the loss are in nats a structure, RMSD in Å. Run it again after an interruption: it goes on.
+    """
+    from ..train import train as run
+
+    own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
+    refine = settings_of("refine", refine_settings, settings)
+    run(store, splits, variant, seed, output, model, own, refine, depth, refiner, checkpoint=checkpoint)
+
+
+@app.command()
+def sample(
+    model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")],
+    seed: Seed = 0,
+    store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
+    fold: Annotated[list[str] | None, typer.Option(help="Fold class to draw, such as 2 or 3.40; repeatable.")] = None,
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Residues of a sample; repeatable.")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples a fold class.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
+    settings: Given = "",
+) -> None:
+    """Draw backbones from a trained model: of chosen fold classes, or as a run's step with reconstructions and codes.
+
+    \b
+    Example:
+      cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
+      cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
+
+    Lengths are in residues, coordinates in Å.
+    """
+    given = {"per_class": number, "temperature": temperature}
+    merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
+    own = settings_of("sample", json.dumps(merged))
+    if fold:
+        _sample_folds(model, fold, length, own, seed, output)
+    elif store is None or splits is None:
+        raise UserError("sample: expected --fold, or --store and --splits")
+    else:
+        _sample_heldout(model, store, splits, own, seed, output)
+
+
+def _sample_folds(model: Path, folds: list[str], lengths: list[int] | None, own: Any, seed: int, output: Path) -> None:
+    """Samples of chosen classes as a store or as structure files."""
+    from ..sample import sample_folds
+
+    if output.suffix == ".h5":
+        sample_folds(model, folds, lengths, own.per_class, own, seed, output)
+        return
+    from ..export import check_format, export, read_backbones
+
+    check_format(output)
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn = Path(scratch) / "samples.h5"
+        sample_folds(model, folds, lengths, own.per_class, own, seed, drawn)
+        export(read_backbones(drawn), output)
+
+
+def _sample_heldout(model: Path, store: Path, splits: Path, own: Any, seed: int, output: Path) -> None:
+    """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
+    from ..dataset.store import Store
+    from ..export import write_folds
+    from ..files import atomic_path
+    from ..sample import sample_heldout
+
+    with atomic_path(output) as folder:
+        sample_heldout(model, store, splits, own, seed, folder)
+        with Store(folder / "samples.h5") as drawn:
+            backbones = [drawn.backbone(name) for name in drawn.ids]
+            write_folds(backbones, [str(drawn.fact(name, "label")) for name in drawn.ids], folder)

@@ -1,0 +1,34 @@
+"""The application and the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    help="Conditional VAEs of protein backbones by fold class. One command is one stage; lengths are in Å, angles in "
+    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a defect of the program, 130 interrupted.",
+)
+
+Given = Annotated[
+    str, typer.Option("--settings", metavar="JSON|FILE", help="Settings of the stage: JSON, or a YAML config file.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")]
+Rejected = Annotated[Path, typer.Option("--rejected", help="Table to write: what cannot be used, and why.")]
+Domains = Annotated[Path, typer.Option("--domains", help="Table of domains that `labels` wrote.")]
+Stored = Annotated[Path, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")]
+Splits = Annotated[Path, typer.Option("--splits", help="Table that `split` wrote.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the randomness.")]
+
+
+def settings_of(name: str, given: str, file: str = "") -> Any:
+    """Settings of the section `name` as `given`; else from `file` where that is no JSON; else the defaults."""
+    from ..config import section
+
+    return section(name, given or ("{}" if file.lstrip().startswith("{") else file) or "{}")
