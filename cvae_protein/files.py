@@ -46,11 +46,14 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
 
 
 def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Rows of a tab-separated file as dictionaries; `UserError` where a required column is absent or a row is short."""
+    """Rows of a tab-separated file as dictionaries; `UserError` where a required column is absent or a row is short.
+
+    Empty lines are passed over, and so is the byte order mark that spreadsheets write.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: expected a tab-separated table, found no file there")
-    with open(path, encoding="utf-8", errors="replace", newline="") as handle:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as handle:
         reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = next(reader, None)
         if header is None:
@@ -59,6 +62,8 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
             raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
         rows = []
         for number, cells in enumerate(reader, 2):
+            if not cells:
+                continue
             if len(cells) != len(header):
                 raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")
             rows.append(dict(zip(header, cells, strict=True)))

@@ -3,7 +3,7 @@
 Layout (S conformations, R residues in all)::
 
     /offset      (S+1,)    int64    residues of conformation s are offset[s]:offset[s+1]
-    /coords      (R, 5, 3) int16    0.01 Å from the conformation's centre, -32768 = missing; N CA C O CB
+    /coords      (R, 5, 3) int16    0.01 Å from the centre (on the same grid), -32768 = missing; N CA C O CB
     /center      (S, 3)    float32  Å, to be added to get the deposited position
     /torsion     (R, 3)    float32  phi, psi, omega in radians, NaN where undefined
     /ss          (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = not assigned
@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import numpy as np
@@ -28,6 +29,7 @@ from ..errors import UserError
 from ..files import atomic_path
 from ..structure import Backbone
 
+hdf5plugin: ModuleType | None
 try:
     import hdf5plugin
 except ImportError:  # a bare GPU node reads gzip stores without it
@@ -55,13 +57,18 @@ class Entry:
 
 
 def _encode(coords: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """int16 steps from the centre, and the centre, of one conformation (L, 5, 3) in Å."""
-    center = np.nanmean(coords.reshape(-1, 3), axis=0, dtype=np.float64).astype(np.float32)
-    steps = np.rint((coords - center) / RESOLUTION)
-    missing = ~np.isfinite(steps)
+    """int16 steps from the centre, and the centre, of one conformation (L, 5, 3) in Å.
+
+    The centre lies on the grid of the steps, so that what was read from a store is written with the same bytes again.
+    """
+    grid = np.rint(np.asarray(coords, np.float64) / RESOLUTION)
+    missing = ~np.isfinite(grid)
+    present = ~missing.any(axis=-1)
+    center = np.rint(grid[present].mean(axis=0)) if present.any() else np.zeros(3)
+    steps = grid - center
     if np.abs(steps[~missing]).max(initial=0) >= -MISSING:
         raise ValueError(f"{name}: an atom lies more than {-MISSING * RESOLUTION:.0f} Å from the centre")
-    return np.where(missing, MISSING, steps).astype(np.int16), center
+    return np.where(missing, MISSING, steps).astype(np.int16), (center * RESOLUTION).astype(np.float32)
 
 
 def _filters(compression: str) -> dict:
@@ -95,7 +102,7 @@ def _arrays(entries: Sequence[Entry]) -> tuple[dict[str, np.ndarray], dict[str, 
             lengths.append(len(backbone))
             for name, value in {"id": backbone.id, "model": model, **entry.facts}.items():
                 columns.setdefault(name, []).append(value)
-    empty = {
+    empty: dict[str, np.ndarray] = {
         "coords": np.zeros((0, 5, 3), np.int16),
         "torsion": np.zeros((0, 3), np.float32),
         "ss": np.zeros(0, "S1"),
@@ -120,7 +127,11 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], columns: Mapping[str, S
     compression = str(attributes["compression"])
     with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
         file.attrs.update(
-            schema_version=SCHEMA_VERSION, length_unit="angstrom", angle_unit="radian", resolution=RESOLUTION, **attributes
+            schema_version=SCHEMA_VERSION,
+            length_unit="angstrom",
+            angle_unit="radian",
+            resolution=RESOLUTION,
+            **attributes,
         )
         for name, array in arrays.items():
             if name in PER_RESIDUE:
@@ -179,6 +190,9 @@ class Store:
             raise UserError(f"{path}: expected an HDF5 store, found no file there")
         try:
             self.file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise UserError(f"{path}: not a readable store of structures ({error})") from error
+        try:
             version = self.file.attrs.get("schema_version")
             self.offset: np.ndarray = self.file["offset"][:]
             self.columns: dict[str, np.ndarray] = {
@@ -186,8 +200,10 @@ class Store:
                 for name, data in self.file["table"].items()
             }
         except (OSError, KeyError) as error:
+            self.file.close()
             raise UserError(f"{path}: not a readable store of structures ({error})") from error
         if version != SCHEMA_VERSION:
+            self.file.close()
             raise UserError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; featurize again")
         self._rows: dict[str, list[int]] = {}
         for row, name in enumerate(self.columns.get("id", ())):
@@ -240,9 +256,7 @@ class Store:
         """The structure of a domain with all its conformations, at its deposited position."""
         rows = self.rows(name)
         coords = np.stack([self.coords(row) + self.file["center"][row] for row in rows])
-        return Backbone(
-            name, "".join(self.text(rows[0], "sequence")), coords, tuple(self.text(rows[0], "residue_id"))
-        )
+        return Backbone(name, "".join(self.text(rows[0], "sequence")), coords, tuple(self.text(rows[0], "residue_id")))
 
     def entry(self, name: str) -> Entry:
         """Everything the store holds of a domain."""
