@@ -1,0 +1,146 @@
+"""Batches of structures for the learning side: read from the store, cut, jittered, padded and labelled."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..dataset.store import Store
+from ..errors import UserError
+from ..structure import CA, Backbone, C, O
+from .spec import Spec
+
+SHORTEST_CROP = 40  # residues
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Padded structures: `coords` (B, L, 5, 3) Å with zeros where missing, `mask` (B, L), `labels` (B, levels)."""
+
+    coords: Tensor
+    mask: Tensor
+    labels: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Residues of each structure (B,)."""
+        return self.mask.sum(1)
+
+    @property
+    def ca(self) -> Tensor:
+        """CA traces (B, L, 3) in Å."""
+        return self.coords[:, :, CA]
+
+    @property
+    def carbonyl(self) -> Tensor:
+        """Unit vectors from C to O (B, L, 3), zeros where either is missing."""
+        bond = self.coords[:, :, O] - self.coords[:, :, C]
+        length = bond.norm(dim=-1, keepdim=True)
+        return torch.where((length > 0.5) & (length < 2.0), bond / length.clamp(min=1e-3), 0.0)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        return Batch(self.coords.to(device), self.mask.to(device), self.labels.to(device))
+
+
+def pad(coords: Sequence[np.ndarray], labels: Sequence[Sequence[int]]) -> Batch:
+    """A batch of structures (L_i, 5, 3) in Å and their label ids, padded to the longest."""
+    lengths = [len(c) for c in coords]
+    padded = np.zeros((len(coords), max(lengths), 5, 3), np.float32)
+    for row, c in enumerate(coords):
+        padded[row, : len(c)] = np.nan_to_num(c)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return Batch(torch.from_numpy(padded), mask, torch.tensor(labels, dtype=torch.long).reshape(len(coords), -1))
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """Domains of one side of the split in memory: one entry a conformation.
+
+    `coords` each (L_i, 5, 3) in Å, `ids` and `labels` (dotted), `weights` = 1 / conformations of the domain.
+    """
+
+    coords: tuple[np.ndarray, ...]
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def first_conformations(self) -> Domains:
+        """The domains with their first conformation alone."""
+        keep = [i for i, name in enumerate(self.ids) if i == 0 or name != self.ids[i - 1]]
+        return Domains(
+            tuple(self.coords[i] for i in keep),
+            tuple(self.ids[i] for i in keep),
+            tuple(self.labels[i] for i in keep),
+            np.ones(len(keep)),
+        )
+
+    def batch(self, spec: Spec, rows: Sequence[int] | None = None) -> Batch:
+        """The structures `rows` (default: all), whole and unchanged."""
+        rows = range(len(self)) if rows is None else rows
+        return pad([self.coords[i] for i in rows], [spec.label_ids(self.labels[i]) for i in rows])
+
+
+def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
+    """The domains of each split but `excluded`; residues without CA are left out of a structure."""
+    with open(splits_path, encoding="utf-8", newline="") as handle:
+        assigned = {row["domain_id"]: row["split"] for row in csv.DictReader(handle, delimiter="\t")}
+    found: dict[str, list[tuple[np.ndarray, str, str, float]]] = {}
+    with Store(store_path) as store:
+        for name in store.ids:
+            split = assigned.get(name)
+            if split is None:
+                raise UserError(f"{splits_path}: no row for {name!r}, which is in {store_path}; split again")
+            if split == "excluded":
+                continue
+            rows = store.rows(name)
+            label = str(store.fact(name, "label"))
+            for row in rows:
+                coords = store.coords(row)
+                coords = coords[np.isfinite(coords[:, CA]).all(-1)]
+                found.setdefault(split, []).append((coords, name, label, 1 / len(rows)))
+    if not found.get("train"):
+        raise UserError(f"{splits_path}: no domain of the split `train`; nothing to learn from")
+    return {
+        split: Domains(
+            tuple(c for c, _, _, _ in items),
+            tuple(n for _, n, _, _ in items),
+            tuple(lab for _, _, lab, _ in items),
+            np.array([w for _, _, _, w in items]),
+        )
+        for split, items in found.items()
+    }
+
+
+def training_batch(
+    domains: Domains, spec: Spec, rows: Sequence[int], crop: float, jitter: float, rng: np.random.Generator
+) -> Batch:
+    """Structures `rows` for training: a share `crop` cut to a random stretch, all jittered by `jitter` Å.
+
+    A stretch is no member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
+    """
+    coords, labels = [], []
+    for row in rows:
+        c, ids = domains.coords[row], spec.label_ids(domains.labels[row])
+        if len(c) > SHORTEST_CROP and rng.random() < crop:
+            length = rng.integers(SHORTEST_CROP, len(c))
+            start = rng.integers(0, len(c) - length + 1)
+            c, ids = c[start : start + length], [0] * len(ids)
+        coords.append(c + rng.normal(0, jitter, c.shape).astype(np.float32) if jitter else c)
+        labels.append(ids)
+    return pad(coords, labels)
+
+
+def as_backbone(name: str, coords: Tensor) -> Backbone:
+    """A `Backbone` of poly-alanine from modelled coordinates (L, 5, 3) in Å."""
+    length = len(coords)
+    return Backbone(name, "A" * length, coords.numpy()[None], tuple(str(i + 1) for i in range(length)))

@@ -1,0 +1,99 @@
+"""Building blocks shared by all models."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Condition(nn.Module):
+    """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, size).
+
+    Levels are added, so that an unseen architecture still has its class.
+    """
+
+    def __init__(self, level_sizes: tuple[int, ...], size: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Embedding(count + 1, size) for count in level_sizes)
+        self.length = nn.Linear(2, size)
+
+    def forward(self, labels: Tensor, lengths: Tensor) -> Tensor:
+        """`labels` (B, levels), `lengths` (B,) -> (B, size)."""
+        scaled = torch.log(lengths.float() / 100)
+        out = self.length(torch.stack([scaled, scaled.square()], dim=-1))
+        for level, embed in enumerate(self.levels):
+            out = out + embed(labels[:, level])
+        return out
+
+
+class ConditionedMLP(nn.Module):
+    """Residual multilayer perceptron with the condition given to every layer; its output starts at zero.
+
+    (B, inputs), (B, condition) -> (B, outputs)
+    """
+
+    def __init__(self, inputs: int, condition: int, outputs: int, width: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.into = nn.Linear(inputs, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
+        self.wide = nn.ModuleList(nn.Linear(width + condition, 2 * width) for _ in range(depth))
+        self.back = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(width, outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """`x` (B, inputs), `condition` (B, condition) -> (B, outputs)."""
+        h = self.into(x)
+        for norm, wide, back in zip(self.norms, self.wide, self.back, strict=True):
+            h = h + back(self.dropout(F.silu(wide(torch.cat([norm(h), condition], dim=-1)))))
+        return self.out(F.silu(h))
+
+
+def time_features(time: Tensor, size: int) -> Tensor:
+    """Sines and cosines of a flow time in [0, 1] at `size` / 2 frequencies: (B,) -> (B, size)."""
+    frequencies = torch.exp(torch.linspace(0, 6, size // 2, device=time.device))
+    angle = time[:, None] * frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+class ChainBlock(nn.Module):
+    """Convolution along the chain, attention with a pair bias, and a perceptron, each modulated by the flow time.
+
+    Zero-initialised gates: at first the block passes its input on. Padding changes nothing.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.convolution = nn.Conv1d(width, width, 5, padding=2)
+        self.modulate = nn.Linear(width, 7 * width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, h: Tensor, bias: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        """`h` (B, L, width), `bias` (B, heads, L, L) with -inf at padded keys, `mask` (B, L), `time` (B, width)."""
+        batch, length, width = h.shape
+        gate0, scale1, shift1, gate1, scale2, shift2, gate2 = self.modulate(time)[:, None].chunk(7, dim=-1)
+        local = (h * mask[..., None]).transpose(1, 2)
+        h = h + (1 + gate0) * F.gelu(self.convolution(local).transpose(1, 2))
+        x = F.layer_norm(h, (width,)) * (1 + scale1) + shift1
+        q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        h = h + (1 + gate1) * self.project(mixed.transpose(1, 2).reshape(batch, length, width))
+        x = F.layer_norm(h, (width,)) * (1 + scale2) + shift2
+        return h + (1 + gate2) * self.perceptron(x)
+
+
+def chain_positions(length: int, width: int, device: torch.device) -> Tensor:
+    """Sines and cosines of the residue's place in the chain (L, width)."""
+    place = torch.arange(length, device=device)[:, None]
+    angle = place * torch.exp(-math.log(1e4) * torch.arange(0, width, 2, device=device) / width)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)

@@ -1,0 +1,120 @@
+"""The refiner: from a smooth trace to CA positions and carbonyl directions, as a flow that samples.
+
+A smooth trace leaves the phase of a helix and the pleat of a strand open; a regression would average over them. The
+refiner is a rectified flow (Liu et al. 2023) on what the trace leaves out, so that a draw has one definite phase. Its
+noise is the model's second, per-residue level of latents. It is trained once on real domains and shared by all variants.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..settings import RefineSettings
+from .nets import ChainBlock, chain_positions, time_features
+
+SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
+NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)
+FARTHEST = 32  # residues apart at which separations are told from each other
+RADII = (4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, centres of the distance features
+
+
+class Refiner(nn.Module):
+    """Velocity of (residual, carbonyl direction) given the trace, in Å and in the trace's frame.
+
+    Not equivariant by construction: training turns every structure at random.
+    """
+
+    def __init__(self, settings: RefineSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        width, heads, depth = settings.width, settings.heads, settings.depth
+        features = 3 * (2 + 1 + 2 * len(NEIGHBOURS))
+        self.into = nn.Linear(features, width)
+        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.pair = nn.Linear(2 * len(RADII), heads * depth)
+        self.separation = nn.Embedding(2 * FARTHEST + 1, heads * depth)
+        self.blocks = nn.ModuleList(ChainBlock(width, heads) for _ in range(depth))
+        self.out = nn.Linear(width, 6)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, state: Tensor, time: Tensor, trace: Tensor, mask: Tensor) -> Tensor:
+        """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6)."""
+        ca = trace + SCALE * state[..., :3]
+        h = self.into(_local_features(trace, ca, state[..., 3:], mask))
+        h = h + 0.1 * chain_positions(h.shape[1], h.shape[2], h.device)
+        moment = self.time(time_features(time, 32))
+        for block, bias in zip(self.blocks, self._pair_bias(trace, ca, mask), strict=True):
+            h = block(h, bias, mask, moment)
+        return self.out(F.layer_norm(h, h.shape[-1:])) * mask[..., None]
+
+    def _pair_bias(self, trace: Tensor, ca: Tensor, mask: Tensor) -> Tensor:
+        """Attention biases (depth, B, heads, L, L) from distances and chain separation, -inf at padded keys."""
+        batch, length = mask.shape
+        radii = torch.tensor(RADII, device=mask.device)
+        near = [torch.exp(-(((_distances(x)[..., None] - radii) / 3).square())) for x in (trace, ca)]
+        place = torch.arange(length, device=mask.device)
+        apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
+        bias = self.pair(torch.cat(near, dim=-1)) + self.separation(apart)
+        bias = bias.masked_fill(~mask[:, None, :, None], float("-inf"))
+        return bias.view(batch, length, length, len(self.blocks), -1).permute(3, 0, 4, 1, 2)
+
+    def loss(
+        self, ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Mean squared error of the velocity, summed over the six numbers of a residue.
+
+        `ca`, `trace` (B, L, 3) Å in one frame, `carbonyl` (B, L, 3) unit vectors.
+        """
+        target = torch.cat([(ca - trace) / SCALE, carbonyl], dim=-1)
+        noise = torch.randn(target.shape, generator=generator).to(target.device)
+        time = torch.rand(len(target), generator=generator).to(target.device)
+        state = torch.lerp(noise, target, time[:, None, None])
+        error = (self(state, time, trace, mask) - (target - noise)).square().sum(-1)
+        return (error * mask).sum() / mask.sum()
+
+    @torch.no_grad()
+    def sample(
+        self, trace: Tensor, mask: Tensor, noise: float, steps: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3); start noise is `noise` times a standard normal."""
+        state = noise * torch.randn((*trace.shape[:2], 6), generator=generator).to(trace.device)
+        for step in range(steps):
+            time = torch.full((len(trace),), step / steps, device=trace.device)
+            state = state + self(state, time, trace, mask) / steps
+        ca = (trace + SCALE * state[..., :3]) * mask[..., None]
+        return ca, F.normalize(state[..., 3:], dim=-1)
+
+
+def _distances(x: Tensor) -> Tensor:
+    """Pairwise distances (B, L, L) in Å of points (B, L, 3)."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:
+    """Positions, carbonyl direction and steps to chain neighbours (B, L, F); zero where there is no neighbour."""
+    inside = mask[..., None]
+    parts = [trace / 10, ca / 10, carbonyl]
+    for x in (trace, ca):
+        for offset in NEIGHBOURS:
+            step = torch.roll(x, -offset, 1) - x
+            there = torch.roll(inside, -offset, 1).clone()
+            if offset > 0:
+                there[:, -offset:] = False
+            else:
+                there[:, :-offset] = False
+            parts.append(torch.where(there, step / 4, 0.0))
+    return torch.cat(parts, dim=-1) * inside
+
+
+def random_rotations(count: int, generator: torch.Generator) -> Tensor:
+    """Rotations (count, 3, 3), uniform, by normalised quaternions."""
+    w, x, y, z = F.normalize(torch.randn(count, 4, generator=generator), dim=-1).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)

@@ -1,0 +1,27 @@
+"""`adversarial`: as `concat`, and a critic D(z, y) that tells encoded codes from the prior's, class by class."""
+
+from __future__ import annotations
+
+import torch
+
+from ...settings import TrainSettings
+from .. import critics
+from ..cvae import CVAE
+from ..spec import Spec
+from ..terms import WeightedTerm, constant, ramp
+from . import concat
+
+
+def build(spec: Spec) -> CVAE:
+    """An untrained model with its critic."""
+    model = concat.build(spec)
+    model.critic = critics.Critic(spec)
+    return model
+
+
+def extra_terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
+    """The critic's `fit`, and `fool` weighted by the setting `adversary` after the ramp of the divergence."""
+    return [
+        WeightedTerm("critic_fit", critics.fit(model.critic, generator), constant(1.0)),
+        WeightedTerm("critic_fool", critics.fool(model.critic), ramp(settings.adversary, settings.kl.steps)),
+    ]

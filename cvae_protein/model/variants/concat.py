@@ -1,0 +1,15 @@
+"""`concat`: the encoder sees structure and condition side by side, the decoder code and condition."""
+
+from __future__ import annotations
+
+from ..cvae import CONDITION, CVAE, Encoder, LinearMap
+from ..latent import StandardPrior
+from ..spec import Spec
+
+
+def build(spec: Spec) -> CVAE:
+    """An untrained model."""
+    latent = spec.model.latent
+    linear = LinearMap(3 * spec.model.coefficients, latent)
+    encoder = Encoder(spec, linear, latent, CONDITION)
+    return CVAE(spec, encoder, StandardPrior(latent), linear, {"z": (0, latent)})
