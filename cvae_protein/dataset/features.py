@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import mdtraj
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..errors import StructureError
-from ..files import read_table
+from ..errors import StructureError, UserError
+from ..files import read_table, sha256
 from ..geometry import torsions
 from ..progress import Progress, say
 from ..settings import FeaturizeSettings, LabelSettings
 from ..structure import Backbone
-from .labels import COLUMNS, rejection, write_rejected
+from .labels import COLUMNS, REQUIRED, domain_row, rejection, write_rejected
 from .parse import Structure, extract_domain, read_structure
 from .store import MISSING, RESOLUTION, Entry, write_store
 
+Result = TypeVar("Result")
 ANGSTROM_IN_NM = 0.1  # mdtraj counts in nanometres
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
+STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif)(?:\.gz)?", re.IGNORECASE)
 SCRATCH_NAMES = {"P": "PRO", "G": "GLY"}  # the residue types that DSSP tells apart
 
 
@@ -108,7 +112,7 @@ def make_entry(
     if backbone.models < len(structure.models):
         left_out = len(structure.models) - backbone.models
         say("featurize", f"{backbone.id}: {left_out} of {len(structure.models)} models have other residues, left out")
-    facts = {
+    facts: dict[str, str | float | int] = {
         **{name: row[name] for name in ("label", "cath", "scope", "role", "group")},
         "resolution": _resolution(row["resolution"], structure),
         "method": row["method"] or structure.method,
@@ -120,7 +124,7 @@ def make_entry(
     return Entry(backbone, torsions(backbone.coords, backbone.breaks), secondary_structure(backbone), facts)
 
 
-def _guarded(function, *arguments):  # type: ignore[no-untyped-def]
+def _guarded(function: Callable[..., Result], *arguments: Any) -> Result:
     """`function(*arguments)`; what a library raises on one structure becomes a `StructureError` with its text."""
     try:
         return function(*arguments)
@@ -200,4 +204,93 @@ def featurize(
     stored, dropped = featurize_rows(rows, files, settings, labels, f"featurize {index + 1}/{count}")
     write_store(output, stored, compression=settings.compression)
     write_rejected(rejected, dropped)
+    return len(stored)
+
+
+def _structure_files(source: Path) -> dict[str, dict[str, str]]:
+    """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name."""
+    if not source.exists():
+        raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
+    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    files: dict[str, dict[str, str]] = {}
+    for path in paths:
+        match = STRUCTURE_FILE.fullmatch(path.name)
+        if match or path == source:
+            name = _unused(match[1] if match else path.name, files)
+            files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
+    if not files:
+        raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif or .mmcif, with or without .gz")
+    if others := len(paths) - len(files):
+        say("featurize", f"{others} files in {source} do not end like a structure file, passed over")
+    return files
+
+
+def _unused(text: str, taken: Iterable[str]) -> str:
+    """`text` as an id that can name a file and is not among `taken`."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:60].lstrip("._+-") or "structure"
+    number = 2
+    unique = name
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
+
+
+def _whole_chains(name: str, path: Path) -> list[dict[str, str]]:
+    """A row of `domains.tsv` for each protein chain of a file, or one that will be rejected for what ails the file."""
+    try:
+        chains = _guarded(read_structure, path).chains
+    except StructureError:
+        chains = [""]
+    rows: dict[str, dict[str, str]] = {}
+    for chain in chains:
+        domain_id = _unused(f"{name}_{chain}" if chain else name, rows)
+        rows[domain_id] = {**dict.fromkeys(COLUMNS, ""), "domain_id": domain_id, "pdb_id": name, "chain": chain}
+    return [{**row, "role": "unique"} for row in rows.values()]
+
+
+def _table_rows(
+    table: Path, files: Mapping[str, object], labels: LabelSettings
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used."""
+    kept: dict[str, dict[str, str]] = {}
+    dropped = []
+    by_code = {name.lower(): name for name in files}
+    for row in read_table(table, REQUIRED):
+        try:
+            checked = domain_row(row, labels.scheme)
+            if checked["domain_id"] in kept:
+                raise StructureError("duplicate_id", "an earlier row has the same domain_id")
+            if checked["pdb_id"].lower() not in by_code:
+                raise StructureError("not_found", f"no file of the folder is named {checked['pdb_id']}")
+            kept[checked["domain_id"]] = {**checked, "pdb_id": by_code[checked["pdb_id"].lower()]}
+        except StructureError as error:
+            dropped.append(rejection(row["domain_id"], table, error))
+    return list(kept.values()), dropped
+
+
+def featurize_folder(
+    source: Path,
+    settings: FeaturizeSettings,
+    labels: LabelSettings,
+    output: Path,
+    rejected: Path,
+    domains: Path | None = None,
+) -> int:
+    """Write a store of the structure files at or below `source`, those that fail to `rejected`.
+
+    With a domain table, its domains, each from the file named after its pdb_id; else every protein chain whole, with
+    the id FILE_CHAIN and no label. Returns the number of domains written; `UserError` where there is no such file.
+    """
+    source = Path(source)
+    files = _structure_files(source)
+    dropped: list[dict[str, str]] = []
+    if domains is None:
+        rows = [row for name, file in files.items() for row in _whole_chains(name, Path(file["path"]))]
+    else:
+        rows, dropped = _table_rows(domains, files, labels)
+    used = {row["pdb_id"] for row in rows}
+    hashed = {name: {**file, "sha256": sha256(file["path"])} for name, file in files.items() if name in used}
+    stored, failed = featurize_rows(rows, hashed, settings, labels, "featurize")
+    write_store(output, stored, compression=settings.compression)
+    write_rejected(rejected, [*dropped, *failed])
     return len(stored)
