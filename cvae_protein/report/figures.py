@@ -1,0 +1,214 @@
+"""Each figure of the page: one function from plain data to SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+from .draw import FOLD_COLOURS, INK, QUIET, panel, quiet_frame, svg
+
+Curve = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
+RAMACHANDRAN_BINS = 72  # of 5°
+MOST_DIMENSIONS = 256
+
+
+def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
+    """One quantity over the steps: a curve is (colour, step, training, validation or None); validation is dashed."""
+    with panel() as (figure, (axes,)):
+        everything = []
+        for colour, step, train, validation in curves:
+            axes.plot(step, train, color=colour, linewidth=1.4, alpha=0.95)
+            everything.append(train)
+            if validation is not None:
+                axes.plot(step, validation, color=colour, linewidth=1.3, dashes=(3, 1.6))
+                everything.append(validation)
+        values = np.concatenate(everything)
+        values = values[np.isfinite(values)]
+        if values.size and values.min() > 0 and values.max() > 30 * np.median(values):
+            axes.set_yscale("log")
+        axes.set_title(title)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel(unit)
+        axes.margins(x=0.01)
+        return svg(figure, f"Training curves of {title}; solid: training, dashed: validation")
+
+
+def rate_distortion(
+    clouds: Sequence[tuple[str, np.ndarray, np.ndarray]], means: Sequence[tuple[str, float, float]], xlabel: str
+) -> Markup:
+    """Rate in nats against CA RMSD in Å: a cloud of held-out domains and a mean for each (colour, rate, RMSD)."""
+    with panel(4.8, 3.5) as (figure, (axes,)):
+        for colour, rate, rmsd in clouds:
+            axes.scatter(rate, rmsd, s=9, color=colour, alpha=0.28, linewidths=0, rasterized=True)
+        for colour, rate, rmsd in means:
+            if np.isfinite(rate):
+                axes.scatter([rate], [rmsd], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=4)
+            else:
+                axes.axhline(rmsd, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel("held-out CA RMSD, Å")
+        axes.set_ylim(bottom=0)
+        return svg(figure, "Rate in nats against held-out reconstruction error; large dots are the means of the variants")
+
+
+def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
+    """Share of held-out domains at or below each value, a line a series of (colour, values)."""
+    with panel(4.8, 3.5) as (figure, (axes,)):
+        top = np.nanpercentile(np.concatenate([values for _, values in series]), 99)
+        for colour, values in series:
+            x = np.sort(values[np.isfinite(values)])
+            axes.step(
+                np.concatenate([x, [max(top, x[-1])]]),
+                np.concatenate([np.arange(1, len(x) + 1) / len(x), [1]]),
+                where="post",
+                color=colour,
+                linewidth=1.7,
+            )
+        axes.set_xlim(0, top * 1.02)
+        axes.set_ylim(0, 1.01)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel("share of held-out domains")
+        return svg(figure, f"Cumulative distribution of {xlabel} over held-out domains")
+
+
+def _shades(colour: str) -> LinearSegmentedColormap:
+    base = np.array(to_rgb("#596273" if colour == INK else colour))
+    return LinearSegmentedColormap.from_list("shades", [(*base, 0.10), (*base, 0.75), (*(base * 0.55), 1.0)])
+
+
+def _smooth_density(torsion: np.ndarray) -> np.ndarray:
+    """Periodic density of phi, psi over 5° bins, axis 0 = psi."""
+    edges = np.linspace(-np.pi, np.pi, RAMACHANDRAN_BINS + 1)
+    counts, _, _ = np.histogram2d(torsion[:, 1], torsion[:, 0], bins=(edges, edges))
+    offsets = np.minimum(np.arange(RAMACHANDRAN_BINS), RAMACHANDRAN_BINS - np.arange(RAMACHANDRAN_BINS))
+    kernel = np.exp(-0.5 * (offsets / 1.6) ** 2)
+    spectrum = np.fft.fft2(counts) * np.outer(np.fft.fft(kernel).real, np.fft.fft(kernel).real)
+    density = np.fft.ifft2(spectrum).real
+    return density / max(density.sum(), 1e-12)
+
+
+def _level(density: np.ndarray, share: float) -> float:
+    """Density above which `share` of the whole lies."""
+    ordered = np.sort(density.ravel())[::-1]
+    return float(ordered[np.searchsorted(np.cumsum(ordered), share)])
+
+
+def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title: str) -> Markup:
+    """Density of phi, psi in radians (R, 2), with the outline that holds 90 % of the reference's residues."""
+    degrees = np.degrees(torsion[np.isfinite(torsion).all(axis=1)])
+    real = reference[np.isfinite(reference).all(axis=1)]
+    with panel(2.9, 2.95) as (figure, (axes,)):
+        axes.hexbin(
+            *degrees.T,
+            gridsize=48,
+            extent=(-180, 180, -180, 180),
+            bins="log",
+            mincnt=1,
+            cmap=_shades(colour),
+            linewidths=0,
+            rasterized=True,
+        )
+        if len(real) >= 200:
+            density = _smooth_density(real)
+            centres = (np.arange(RAMACHANDRAN_BINS) + 0.5) * 360 / RAMACHANDRAN_BINS - 180
+            axes.contour(centres, centres, density, [_level(density, 0.9)], colors=[INK], linewidths=0.8)
+        axes.set_title(title)
+        axes.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ, degrees", ylabel="ψ, degrees")
+        axes.set_xticks([-180, -90, 0, 90, 180])
+        axes.set_yticks([-180, -90, 0, 90, 180])
+        return svg(figure, f"Ramachandran density, {title}, {len(degrees)} residues; outline: 90 % of real residues")
+
+
+def latent_map(
+    points: np.ndarray, folds: Sequence[str], held_out: np.ndarray, palette: Mapping[str, str], explained: Sequence[float]
+) -> Markup:
+    """Two leading components (D, 2) of the posterior means, coloured by class; held-out domains are ringed diamonds."""
+    colours = np.array([palette.get(fold, QUIET) for fold in folds])
+    with panel(4.2, 3.7) as (figure, (axes,)):
+        low, high = np.percentile(points, [0.5, 99.5], axis=0)
+        margin = 0.08 * (high - low) + 1e-9
+        train = ~held_out
+        axes.scatter(*points[train].T, c=colours[train], s=8, alpha=0.4, linewidths=0, rasterized=True)
+        axes.scatter(
+            *points[held_out].T, c=colours[held_out], s=24, marker="D", edgecolors="white", linewidths=0.7, rasterized=True
+        )
+        axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+        axes.set_xlabel(f"component 1 ({explained[0]:.0%} of variance)")
+        axes.set_ylabel(f"component 2 ({explained[1]:.0%})")
+        return svg(figure, "Posterior means in two components, coloured by fold class; diamonds are held out")
+
+
+def kl_bars(kl: np.ndarray, blocks: Mapping[str, Sequence[int]], colour: str) -> Markup:
+    """Mean KL of each latent dimension in nats (Z), largest first, within the named blocks of the code."""
+    named = {name: kl[start:stop] for name, (start, stop) in blocks.items()} if len(blocks) > 1 else {"": kl}
+    with panel(4.2, 2.5) as (figure, (axes,)):
+        position = 0
+        for index, (name, values) in enumerate(named.items()):
+            ordered = np.sort(values)[::-1][:MOST_DIMENSIONS]
+            x = position + np.arange(len(ordered))
+            axes.bar(x, ordered, width=0.8, color=colour, alpha=1.0 if index % 2 == 0 else 0.55)
+            if name:
+                axes.text(x.mean(), 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+            position += len(ordered) + 1
+        axes.set_xlabel("latent dimension, by KL" + (" within its block" if len(named) > 1 else ""))
+        axes.set_ylabel("KL, nats")
+        axes.set_xticks([])
+        axes.grid(axis="x", visible=False)
+        return svg(figure, f"KL divergence of {len(kl)} latent dimensions, in nats")
+
+
+def _distance_map(axes: Axes, ca: np.ndarray, title: str) -> None:
+    distances = np.linalg.norm(ca[:, None] - ca[None], axis=-1)
+    axes.imshow(distances, cmap="viridis_r", vmin=0, vmax=40, interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    quiet_frame(axes)
+
+
+def distance_maps(sample: np.ndarray, nearest: np.ndarray, titles: tuple[str, str]) -> Markup:
+    """CA distance maps (L, 3) of a sample and of its nearest held-out domain, 0 to 40 Å."""
+    with panel(4.0, 2.25, columns=2) as (figure, (left, right)):
+        _distance_map(left, sample, titles[0])
+        _distance_map(right, nearest, titles[1])
+        return svg(figure, f"CA distance maps: {titles[0]} beside {titles[1]}")
+
+
+def quantiles(title: str, metric: str, groups: Sequence[tuple[str, str, np.ndarray]]) -> Markup:
+    """Spread of a metric for each (name, colour, values): 5-95 % thin, 25-75 % thick, the median a dot."""
+    with panel(3.4, 0.75 + 0.27 * len(groups)) as (figure, (axes,)):
+        for row, (_, colour, values) in enumerate(groups):
+            finite = values[np.isfinite(values)]
+            if not len(finite):
+                axes.text(0.5, row, "no value", transform=axes.get_yaxis_transform(), ha="center", va="center")
+                continue
+            low, first, middle, third, high = np.percentile(finite, [5, 25, 50, 75, 95])
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.1, solid_capstyle="butt")
+            axes.plot([first, third], [row, row], color=colour, linewidth=5.5, alpha=0.55, solid_capstyle="butt")
+            axes.scatter([middle], [row], s=34, color=colour, edgecolors="white", linewidths=1, zorder=4)
+        axes.set_yticks(range(len(groups)), [name for name, _, _ in groups])
+        axes.set_ylim(len(groups) - 0.45, -0.55)
+        axes.set_title(title)
+        axes.set_xlabel(metric)
+        axes.grid(axis="y", visible=False)
+        return svg(figure, f"{metric}, {title}: medians, quartiles and 5-95 % of " + ", ".join(g[0] for g in groups))
+
+
+def fold_palette(folds: Sequence[str]) -> dict[str, str]:
+    """Colour of the first classes in order; the others stay grey."""
+    return dict(zip(folds, FOLD_COLOURS, strict=False))
+
+
+def principal(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two leading principal components of codes (D, Z) as coordinates (D, 2), and their shares of the variance."""
+    centred = mean - mean.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(mean), 2))
+    shares = np.zeros(2)
+    count = min(2, len(values))
+    points[:, :count] = left[:, :count] * values[:count]
+    shares[:count] = values[:count] ** 2 / max((values**2).sum(), 1e-12)
+    return points, shares

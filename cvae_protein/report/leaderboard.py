@@ -1,0 +1,196 @@
+"""The headline metrics of each variant beside the references, and every score as text for the full table."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .read import Results, Row, number
+
+MOST_BYTES = 1_500_000  # of the embedded score table
+HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
+    "Reconstruction of held-out domains": {
+        "backbone_rmsd": ("Backbone RMSD", "N, CA, C, O of the whole decoded structure against the domain"),
+        "ca_rmsd": ("CA RMSD", "after refinement, optimal superposition"),
+        "trace_rmsd": ("Trace RMSD", "CA of the smooth trace before refinement"),
+        "tm": ("TM-score", "decoded structure against the domain"),
+        "lddt": ("lDDT-CA", "local distances kept"),
+        "mirror_rmsd": ("Mirror RMSD", "against the mirror image: larger means chirality is kept"),
+        "rate": ("Rate", "nats that the code spends on a domain"),
+    },
+    "Physics of samples": {
+        "physical_yield": ("Physical yield", "share of samples with a closed chain and no clash"),
+        "physical_yield_raw": ("Physical yield, raw", "the same before relaxation"),
+        "clashes": ("Clashes", "CA pairs below 3 Å a sample"),
+        "bond_rmsz": ("Bond RMSZ", "bond lengths and angles against ideal values"),
+        "ramachandran_favoured": ("Ramachandran favoured", "share of residues"),
+    },
+    "Folds of samples": {
+        "nearest_tm": ("Nearest held-out TM", "TM-score to the nearest held-out domain"),
+        "nearest_same_class": ("Class kept", "nearest held-out domain has the class asked for"),
+        "helix": ("Helix share", "by secondary-structure assignment"),
+        "strand": ("Strand share", "by secondary-structure assignment"),
+        "relative_rg": ("Relative Rg", "radius of gyration over the one expected of the length"),
+        "training_tm": ("Nearest training TM", "near 1 means memorised"),
+        "mean_pairwise_tm": ("Pairwise TM", "between samples of a class: high means few shapes"),
+    },
+    "Latent space": {
+        "active_units": ("Active units", "dimensions whose posterior mean varies"),
+        "kl": ("KL", "nats a domain"),
+        "leak_skill": ("Leak skill", "how well fresh probes read the class from the code; 0 is chance"),
+        "permuted_ratio": ("Code swap", "reconstruction error with another domain's code over the own one"),
+    },
+}
+SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
+CLOSER_TO_REAL = ("helix", "strand", "relative_rg")  # neither low nor high is good
+DIRECTIONS = {"low": "lower is better", "high": "higher is better", "real": "closer to real is better"}
+
+
+@dataclass
+class Cell:
+    """A metric of one variant: mean over seeds, the envelope of the seeds' intervals, and how many were judged."""
+
+    value: float
+    low: float
+    high: float
+    seeds: list[tuple[str, float]]
+    n: str
+    unit: str = ""
+    mark: str = ""
+    bar: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The value as the page prints it."""
+        return show(self.value, self.unit)
+
+    @property
+    def hover(self) -> str:
+        """Interval, count and seeds in words."""
+        low, high = show(self.low, self.unit), show(self.high, self.unit)
+        interval = f"interval {low} to {high}, " if math.isfinite(self.low) else ""
+        seeds = "; ".join(f"seed {seed}: {show(value, self.unit)}" for seed, value in self.seeds if seed)
+        return f"{interval}n = {self.n}" + (f" ({seeds})" if len(self.seeds) > 1 else "")
+
+
+def show(value: float, unit: str = "") -> str:
+    """A number with three digits that matter, a share in percent, a dash for none."""
+    if not math.isfinite(value):
+        return "–"
+    if unit == "share":
+        return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"
+    size = abs(value)
+    if size and size < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def _cell(rows: Sequence[Row]) -> Cell:
+    """One cell from the rows of all seeds of a variant, each seed once, in the split that headlines use."""
+    split = min((row["split"] for row in rows), key=lambda s: SPLIT_ORDER.index(s) if s in SPLIT_ORDER else 3)
+    chosen = [row for row in rows if row["split"] == split and math.isfinite(number(row["value"]))]
+    if not chosen:
+        return Cell(math.nan, math.nan, math.nan, [], "0")
+    values = [number(row["value"]) for row in chosen]
+    lows = [low for row in chosen if math.isfinite(low := number(row["low"]))]
+    highs = [high for row in chosen if math.isfinite(high := number(row["high"]))]
+    counts = sorted({row["n"] for row in chosen})
+    return Cell(
+        sum(values) / len(values),
+        min(lows, default=math.nan),
+        max(highs, default=math.nan),
+        [(row["seed"], value) for row, value in zip(chosen, values, strict=True)],
+        " / ".join(counts),
+        chosen[0]["unit"],
+    )
+
+
+def _mark_best(cells: dict[str, Cell], better: str) -> None:
+    """Mark the best model and those whose interval reaches its value; references are not marked."""
+    real = cells.get("real")
+    target = real.value if real else math.nan
+    if better not in DIRECTIONS or (better == "real" and not math.isfinite(target)):
+        return
+    cost = {"low": lambda v: v, "high": lambda v: -v, "real": lambda v: abs(v - target)}[better]
+    models = {name: cell for name, cell in cells.items() if name != "real" and math.isfinite(cell.value)}
+    if len(models) < 2:
+        return
+    best = min(models, key=lambda name: cost(models[name].value))
+    for name, cell in models.items():
+        overlaps = cell.low <= models[best].value <= cell.high
+        cell.mark = "best" if name == best else "tied" if overlaps else ""
+
+
+def _place_bars(cells: dict[str, Cell]) -> None:
+    """Positions 0-100 of value and interval on one axis shared by the row."""
+    edges = [e for c in cells.values() for e in (c.value, c.low, c.high) if math.isfinite(e)]
+    if not edges:
+        return
+    low, high = min(edges), max(edges)
+    width = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return round(4 + 92 * (value - low) / width, 1)
+
+    for cell in cells.values():
+        if math.isfinite(cell.value):
+            ends = (cell.low, cell.high) if math.isfinite(cell.low) and math.isfinite(cell.high) else (cell.value,) * 2
+            cell.bar = {"at": at(cell.value), "low": at(ends[0]), "high": at(ends[1])}
+
+
+def leaderboard(results: Results) -> list[dict]:
+    """Groups of headline rows, each `title note unit direction cells`; only metrics that the scores hold."""
+    by_metric: dict[str, dict[str, list[Row]]] = {}
+    better: dict[str, tuple[str, str]] = {}
+    for row in results.table("scores.tsv"):
+        if row["fold"] == "all" and (row["variant"] == "real" or row["variant"] in results.variants):
+            by_metric.setdefault(row["metric"], {}).setdefault(row["variant"], []).append(row)
+            better.setdefault(row["metric"], (row["better"], row["unit"]))
+    groups = []
+    for heading, metrics in HEADLINE.items():
+        lines = []
+        for metric, (title, note) in metrics.items():
+            if metric not in by_metric:
+                continue
+            cells = {variant: _cell(rows) for variant, rows in by_metric[metric].items()}
+            direction, unit = better[metric]
+            direction = "real" if metric in CLOSER_TO_REAL else direction
+            _mark_best(cells, direction)
+            _place_bars(cells)
+            said = DIRECTIONS.get(direction, "no better direction")
+            lines.append(
+                {"metric": metric, "title": title, "note": note, "unit": unit, "direction": said, "cells": cells}
+            )
+        if lines:
+            groups.append({"heading": heading, "lines": lines})
+    return groups
+
+
+def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
+    """The best model of a few headline metrics, beside `pca` and `real`."""
+    lines = {line["metric"]: line for group in groups for line in group["lines"]}
+    found = []
+    for line in (lines[metric] for metric in wanted if metric in lines):
+        best = next((name for name, cell in line["cells"].items() if cell.mark == "best"), None)
+        if best is not None:
+            others = {name: line["cells"][name].shown for name in ("pca", "real") if name in line["cells"]}
+            found.append({**line, "best": best, "cell": line["cells"][best], "others": others})
+    return found
+
+
+def as_tsv(rows: Sequence[Row]) -> tuple[str, bool]:
+    """Rows as base64 tab-separated text for a data URI, and whether it was cut to the page's limit."""
+    if not rows:
+        return "", False
+    lines = ["\t".join(rows[0])]
+    size = 0
+    for row in rows:
+        line = "\t".join(row.values())
+        size += len(line.encode()) + 1
+        if size > MOST_BYTES:
+            break
+        lines.append(line)
+    text = "\n".join(lines) + "\n"
+    return base64.b64encode(text.encode()).decode(), len(lines) <= len(rows)

@@ -1,0 +1,92 @@
+"""Assembling the page: one HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from .. import __version__
+from ..errors import REASONS
+from ..files import atomic_path
+from ..progress import say
+from ..settings import ReportSettings
+from . import sections
+from .draw import css, variant_colours
+from .leaderboard import as_tsv, leaderboard, tiles
+from .read import Results
+from .viewer import gallery
+
+HERE = Path(__file__).parent
+TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "nearest_same_class")
+
+
+def write_report(
+    results: Path, settings: ReportSettings, variants: Sequence[str], seeds: Sequence[str], output: Path
+) -> None:
+    """Write the page of a results folder to `output`: figures, tables and structures in one self-contained HTML file.
+
+    `variants` may hold `pca`, which is shown first. A file that is absent leaves its section with a sentence that
+    says so; an unreadable one is a `UserError`.
+    """
+    ordered = sorted(dict.fromkeys(str(v) for v in variants), key=lambda name: name != "pca")
+    data = Results(Path(results), ordered, [str(seed) for seed in seeds])
+    try:
+        text = render(data, settings)
+    finally:
+        data.close()
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    say("report", f"{output}, {len(text.encode()) / 1e6:.1f} MB")
+
+
+def vendored(name: str) -> Markup:
+    """A file of `vendor/` as text for a `<script>` element; refused where it would end the element."""
+    text = (HERE / "vendor" / name).read_text(encoding="utf-8")
+    if "</script" in text.lower() or "<!--" in text:
+        raise ValueError(f"{name}: holds `</script` or `<!--` and cannot stand inside a page")
+    return Markup(text)  # noqa: S704  a file of this package
+
+
+def render(results: Results, settings: ReportSettings) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+    )
+    colours = variant_colours(results.variants)
+    board = leaderboard(results)
+    scores, scores_cut = as_tsv(results.table("scores.tsv"))
+    rejected, rejected_cut = as_tsv(results.table("rejected.tsv"))
+    shown = gallery(results, settings.gallery)
+    return environment.get_template("template.html").render(
+        title=settings.title,
+        version=__version__,
+        variants=results.variants,
+        seeds=results.seeds,
+        colours={name: css(colour) for name, colour in colours.items()},
+        legend=sections.legend(results, colours),
+        fold_legend=sections.fold_legend(results),
+        head=sections.header(results),
+        reasons=REASONS,
+        specs=sections.specs(results),
+        board=board,
+        columns=[*results.variants, "real"],
+        tiles=tiles(board, TILES),
+        training=sections.training(results, colours),
+        reconstruction=sections.reconstruction(results, colours),
+        ramachandran=sections.ramachandran(results, colours),
+        latent=sections.latent(results, colours),
+        maps=sections.distance_maps(results),
+        gallery=shown,
+        viewer=vendored("3Dmol-min.js") if shown["items"] else "",
+        spreads=sections.spreads(results, colours),
+        open_classes=sections.OPEN_CLASSES,
+        hidden_classes=max(0, len(results.folds) - sections.MOST_CLASSES),
+        folds=results.folds,
+        scores=scores,
+        scores_cut=scores_cut,
+        rejected=rejected,
+        rejected_cut=rejected_cut,
+    )

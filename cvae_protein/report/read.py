@@ -1,0 +1,173 @@
+"""What a results folder holds, read with patience: a missing optional file is an empty answer, not an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..dataset.store import Entry, Store
+from ..errors import UserError
+from ..files import read_table
+
+CLASS_NAMES = {
+    "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
+    "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
+}  # fmt: skip
+Row = dict[str, str]
+
+
+def number(text: object) -> float:
+    """`text` as a number, NaN where it is none."""
+    try:
+        return float(str(text))
+    except ValueError:
+        return math.nan
+
+
+def belongs(label: str, fold: str) -> bool:
+    """Whether a domain's label (`3.40.50.300`) lies in a fold class (`3`, `3.40`, ...)."""
+    return label == fold or label.startswith(fold + ".")
+
+
+def natural(label: str) -> list[tuple[int, str]]:
+    """Sort key under which `3.9` precedes `3.10`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]
+
+
+def class_name(fold: str) -> str:
+    """A fold class with its name in words where it is a known first level, such as `1 mainly α`."""
+    return f"{fold} {CLASS_NAMES[fold]}" if fold in CLASS_NAMES else fold
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Posterior codes of the domains: `mean logvar kl` (D, Z), `split` and `label` (D)."""
+
+    label: list[str]
+    split: list[str]
+    mean: np.ndarray
+    kl: np.ndarray
+    blocks: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder and the runs in it that the page shows."""
+
+    root: Path
+    variants: list[str]
+    seeds: list[str]
+    _stores: dict[Path, Store | None] = field(default_factory=dict, repr=False)
+    _tables: dict[Path, list[Row]] = field(default_factory=dict, repr=False)
+
+    def table(self, *parts: str) -> list[Row]:
+        """Rows of a table, none where the file is absent."""
+        path = self.root.joinpath(*parts)
+        if path not in self._tables:
+            self._tables[path] = read_table(path) if path.is_file() else []
+        return self._tables[path]
+
+    def json(self, *parts: str) -> Any:
+        """Content of a JSON file, None where it is absent or unreadable."""
+        path = self.root.joinpath(*parts)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def store(self, *parts: str) -> Store | None:
+        """An opened store, None where the file is absent; `close` closes all."""
+        path = self.root.joinpath(*parts)
+        if path not in self._stores:
+            self._stores[path] = Store(path) if path.is_file() else None
+        return self._stores[path]
+
+    def close(self) -> None:
+        """Close every store that was opened."""
+        for store in self._stores.values():
+            if store is not None:
+                store.file.close()
+        self._stores.clear()
+
+    def entries(self, *parts: str, ids: Iterable[str] | None = None, limit: int = 400) -> list[Entry]:
+        """Structures of a store, at most `limit` of them, evenly picked."""
+        store = self.store(*parts)
+        if store is None:
+            return []
+        known = set(store.ids)
+        names = store.ids if ids is None else [name for name in ids if name in known]
+        return list(store.entries(names[:: max(1, math.ceil(len(names) / limit))]))
+
+    def samples(self, variant: str, kind: str = "samples", limit: int = 400) -> list[Entry]:
+        """Structures of a variant over all seeds; `kind` is `samples`, `raw` or `reconstructions`."""
+        share = max(1, limit // max(1, len(self.seeds)))
+        found = (self.entries(*self.place("samples", variant, seed), f"{kind}.h5", limit=share) for seed in self.seeds)
+        return [entry for entries in found for entry in entries]
+
+    @staticmethod
+    def place(stage: str, variant: str, seed: str) -> tuple[str, str, str]:
+        """Folder of a stage's output for one variant and seed."""
+        return stage, variant, f"seed{seed}"
+
+    def runs(self, stage: str, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Variant, seed and path parts of each existing file `name` of a stage."""
+        for variant in self.variants:
+            for seed in self.seeds:
+                parts = (*self.place(stage, variant, seed), name)
+                if self.root.joinpath(*parts).is_file():
+                    yield variant, seed, parts
+
+    def structures(self, variant: str, kinds: tuple[str, ...]) -> list[Row]:
+        """Rows of `structures.tsv` of a variant (all seeds) or of `real`, of the given kinds."""
+        if variant == "real":
+            return self.table("scores", "real", "structures.tsv")
+        tables = (self.table(*self.place("scores", variant, seed), "structures.tsv") for seed in self.seeds)
+        return [row for rows in tables for row in rows if row.get("kind", "") in kinds]
+
+    def latents(self, variant: str, seed: str) -> Latents | None:
+        """Codes of one run, None where they are absent or unreadable."""
+        path = self.root.joinpath(*self.place("samples", variant, seed), "latents.h5")
+        if not path.is_file():
+            return None
+        try:
+            with h5py.File(path, "r") as file:
+                arrays = {**file, **file.get("table", {})}
+                text = {name: [str(value) for value in arrays[name].asstr()[:]] for name in ("label", "split")}
+                blocks = json.loads(file.attrs.get("blocks", "{}"))
+                return Latents(text["label"], text["split"], arrays["mean"][:], arrays["kl"][:], blocks)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: not readable latent codes ({error})") from error
+
+    @cached_property
+    def splits(self) -> dict[str, Row]:
+        """Row of `splits.tsv` of each domain."""
+        return {row["domain_id"]: row for row in self.table("splits.tsv")}
+
+    @cached_property
+    def held_out(self) -> list[str]:
+        """Ids of the domains of the split `test`."""
+        return [name for name, row in self.splits.items() if row.get("split") == "test"]
+
+    @cached_property
+    def folds(self) -> list[str]:
+        """The classes that samples were asked for; without samples, the first levels of the domains' labels."""
+        found: set[str] = set()
+        for _, _, parts in self.runs("samples", "samples.h5"):
+            store = self.store(*parts)
+            found |= {str(label) for label in store.columns.get("label", ())} if store else set()
+        if not found:
+            found = {row.get("label", "").split(".")[0] for row in self.splits.values()} - {""}
+        return sorted(found, key=natural)
+
+    def fold_of(self, label: str) -> str:
+        """The finest of `folds` that a domain's label lies in, empty where none."""
+        return max((fold for fold in self.folds if belongs(label, fold)), key=len, default="")

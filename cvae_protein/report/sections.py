@@ -1,0 +1,215 @@
+"""The figures of each section, gathered from a results folder; an empty list where the files are absent."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from ..dataset.store import Entry
+from ..geometry import torsions
+from . import figures
+from .draw import QUIET, css
+from .read import Results, Row, belongs, class_name, number
+
+HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
+HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
+OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out
+MOST_CLASSES = 24  # with panels of their own
+SPREADS = (("helix", "helix share"), ("strand", "strand share"), ("relative_rg", "relative radius of gyration"))
+
+
+def header(results: Results) -> dict:
+    """Counts for the page's head: domains by split and class, and rejections by reason."""
+    splits = Counter(row.get("split", "") for row in results.splits.values())
+    classes: dict[str, Counter] = {}
+    for row in results.splits.values():
+        classes.setdefault(results.fold_of(row.get("label", "")) or "other", Counter())[row.get("split", "")] += 1
+    order = [fold for fold in results.folds if fold in classes] + (["other"] if "other" in classes else [])
+    return {
+        "domains": sum(splits.values()),
+        "splits": splits,
+        "classes": [(class_name(fold), classes[fold]) for fold in order],
+        "rejected": Counter(row.get("reason", "") for row in results.table("rejected.tsv")).most_common(),
+        "samples": sum(len(store) for _, _, p in results.runs("samples", "samples.h5") if (store := results.store(*p))),
+        "excluded": Counter(r.get("reason", "") for r in results.splits.values() if r.get("split") == "excluded").most_common(),
+    }
+
+
+def _flatten(value: object, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return {prefix: text if len(text) <= 120 else text[:117] + "…"}
+    return {
+        name: text
+        for key, inner in value.items()
+        for name, text in _flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def specs(results: Results) -> list[tuple[str, list[str]]]:
+    """Settings of the models of the first seed: name and one value a variant."""
+    seed = results.seeds[0]
+    found = {v: _flatten(results.json(*results.place("models", v, seed), "spec.json") or {}) for v in results.variants}
+    names = dict.fromkeys(name for spec in found.values() for name in spec)
+    return [(name, [found[variant].get(name, "") for variant in results.variants]) for name in names]
+
+
+def training(results: Results, colours: dict[str, str]) -> list[Markup]:
+    """One panel a column of `history.tsv`, the variants' curves together."""
+    histories = [(colours[v], results.table(*parts)) for v, _, parts in results.runs("models", "history.tsv")]
+    histories = [(colour, rows) for colour, rows in histories if rows]
+    names = dict.fromkeys(n for _, rows in histories for n in rows[0] if not n.startswith("validation_"))
+    ordered = [n for n in HISTORY_FIRST if n in names] + [n for n in names if n not in HISTORY_FIRST]
+    panels = []
+    for name in ordered:
+        curves = [_curve(colour, rows, name) for colour, rows in histories if name in rows[0]]
+        curves = [curve for curve in curves if np.isfinite(curve[2]).any()]
+        if name not in ("step", "seconds") and curves:
+            panels.append(figures.training(name.replace("_", " "), HISTORY_UNITS.get(name, ""), curves))
+    return panels
+
+
+def _curve(colour: str, rows: Sequence[Row], name: str) -> figures.Curve:
+    step = _numbers(rows, "step")
+    other = f"validation_{name}"
+    return colour, step, _numbers(rows, name), _numbers(rows, other) if other in rows[0] else None
+
+
+def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+    return np.array([number(row.get(name, "")) for row in rows])
+
+
+def reconstruction(results: Results, colours: dict[str, str]) -> list[Markup]:
+    """Rate against RMSD, and the held-out distributions of the smooth trace and of the refined structure."""
+    rate: dict[str, np.ndarray] = {}
+    trace: dict[str, np.ndarray] = {}
+    for variant in results.variants:
+        stores = [results.store(*p) for v, _, p in results.runs("samples", "reconstructions.h5") if v == variant]
+        columns = [s.columns for s in stores if s and len(s) and "trace_rmsd" in s.columns]
+        if columns:
+            trace[variant] = np.concatenate([np.asarray(c["trace_rmsd"], float) for c in columns])
+            rate[variant] = np.concatenate([np.asarray(c["rate"], float) for c in columns])
+    panels = []
+    if trace:
+        clouds = [(colours[v], rate[v], trace[v]) for v in trace]
+        means = [(colours[v], _mean(rate[v]), _mean(trace[v])) for v in trace]
+        panels.append(figures.rate_distortion(clouds, means, "rate, nats a domain"))
+        panels.append(figures.cumulative([(colours[v], trace[v]) for v in trace], "CA RMSD of the trace, Å"))
+    refined = {v: _numbers(results.structures(v, ("reconstruction",)), "backbone_rmsd") for v in results.variants}
+    refined = {v: values for v, values in refined.items() if np.isfinite(values).any()}
+    if refined:
+        series = [(colours[v], values) for v, values in refined.items()]
+        panels.append(figures.cumulative(series, "backbone RMSD after refinement, Å"))
+    return panels
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan
+
+
+def _torsions(entries: Sequence[Entry]) -> np.ndarray:
+    """phi, psi (R, 2) of all entries; computed where the store holds none."""
+    parts = []
+    for entry in entries:
+        angles = np.asarray(entry.torsion[0])
+        if not np.isfinite(angles).any():
+            angles = torsions(entry.backbone.coords[0].astype(float), entry.backbone.breaks)
+        parts.append(angles[:, :2])
+    return np.concatenate(parts) if parts else np.zeros((0, 2))
+
+
+def ramachandran(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Markup]]]:
+    """A row for each variant: real, reconstructed, sampled before and after relaxation."""
+    real = _torsions(results.entries("domains.h5", ids=results.held_out))
+    rows = []
+    for variant in results.variants:
+        kinds = (("reconstructions", "reconstructed"), ("raw", "sampled, not relaxed"), ("samples", "sampled"))
+        found = [(title, _torsions(results.samples(variant, kind))) for kind, title in kinds]
+        found = [(title, angles) for title, angles in found if np.isfinite(angles).all(axis=1).sum() >= 20]
+        if found:
+            rows.append((variant, [figures.ramachandran(a, real, colours[variant], title) for title, a in found]))
+    if len(real) and rows:
+        rows.insert(0, ("real", [figures.ramachandran(real, real, colours["real"], "held-out domains")]))
+    return rows
+
+
+def latent(results: Results, colours: dict[str, str]) -> list[dict]:
+    """For each variant, the map of its codes and the KL of its dimensions (first seed)."""
+    palette = figures.fold_palette(results.folds)
+    found = []
+    for variant in results.variants:
+        codes = results.latents(variant, results.seeds[0])
+        if codes is None or len(codes.mean) < 3:
+            found.append({"variant": variant, "map": None, "bars": None})
+            continue
+        points, shares = figures.principal(codes.mean)
+        held = np.array([split == "test" for split in codes.split])
+        folds = [results.fold_of(label) for label in codes.label]
+        kl = codes.kl[held] if held.any() else codes.kl
+        mean_kl = np.nanmean(kl, axis=0) if np.isfinite(kl).any() else None
+        found.append(
+            {
+                "variant": variant,
+                "map": figures.latent_map(points, folds, held, palette, shares.tolist()),
+                "bars": None if mean_kl is None else figures.kl_bars(mean_kl, codes.blocks, colours[variant]),
+                "total": None if mean_kl is None else float(mean_kl.sum()),
+            }
+        )
+    return found
+
+
+def fold_legend(results: Results) -> list[tuple[str, str]]:
+    """Colour and name of the classes of the latent maps."""
+    palette = figures.fold_palette(results.folds)
+    legend = [(palette[fold], class_name(fold)) for fold in results.folds if fold in palette]
+    return legend + ([(QUIET, "other classes")] if len(results.folds) > len(palette) else [])
+
+
+def distance_maps(results: Results) -> list[tuple[str, list[Markup]]]:
+    """For each variant, the first sample of each class beside its nearest held-out domain."""
+    rows = []
+    for variant, seed, parts in results.runs("samples", "samples.h5"):
+        if seed != results.seeds[0]:
+            continue
+        table = results.table(*results.place("scores", variant, seed), "structures.tsv")
+        judged = [row for row in table if row.get("kind") == "sample" and row.get("nearest_id")]
+        panels = []
+        for fold in results.folds[:OPEN_CLASSES]:
+            row = next((row for row in judged if row["label"] == fold), None)
+            found = results.entries(*parts, ids=[row["id"]]) if row else []
+            near = results.entries("domains.h5", ids=[row["nearest_id"]]) if row else []
+            if row and found and near:
+                titles = (f"sample, class {fold}", f"{row['nearest_id']}, TM {number(row['nearest_tm']):.2f}")
+                panels.append(figures.distance_maps(found[0].backbone.ca[0], near[0].backbone.ca[0], titles))
+        if panels:
+            rows.append((variant, panels))
+    return rows
+
+
+def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Markup]]]:
+    """For each class, the spread of helix share, strand share and relative Rg: real and each variant."""
+    real = results.structures("real", ("real",))
+    samples = {variant: results.structures(variant, ("sample",)) for variant in results.variants}
+    samples = {variant: rows for variant, rows in samples.items() if rows}
+    rows = []
+    for fold in results.folds[:MOST_CLASSES] if samples else []:
+        parts = {"real": [r for r in real if belongs(r.get("label", ""), fold)]}
+        parts |= {v: [r for r in table if r.get("label") == fold] for v, table in samples.items()}
+        panels = []
+        for metric, title in SPREADS:
+            groups = [(name, colours[name], _numbers(table, metric)) for name, table in parts.items()]
+            if any(np.isfinite(values).any() for _, _, values in groups):
+                panels.append(figures.quantiles(class_name(fold), title, groups))
+        if panels:
+            rows.append((class_name(fold), panels))
+    return rows
+
+
+def legend(results: Results, colours: dict[str, str]) -> list[tuple[str, str]]:
+    """Colour and name of the variants, `real` last."""
+    return [(css(colours[name]), name) for name in [*results.variants, "real"]]

@@ -1,0 +1,116 @@
+"""What the 3D gallery embeds: samples and their nearest held-out domains in one frame, as small as they go."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tmtools import tm_align
+
+from ..dataset.store import Entry
+from ..structure import Backbone
+from .read import Results, Row, class_name, number
+
+MOST_PAIRS = 120  # in the page; about 8 kB each
+STEP = 0.02  # Å a step of the embedded int16 coordinates
+FACTS = ("helix", "strand", "relative_rg", "clashes")
+
+
+def superpose(moving: Backbone, fixed: Backbone) -> tuple[np.ndarray, float]:
+    """First model of `moving` (L, 5, 3) laid on `fixed` by TM-align, and the TM-score over the length of `moving`."""
+    target, source = fixed.ca[0].astype(float), moving.ca[0].astype(float)
+    found = tm_align(source, target, "A" * len(source), "A" * len(target))
+    return moving.coords[0] @ found.u.T.astype(np.float32) + found.t.astype(np.float32), float(found.tm_norm_chain1)
+
+
+def pack(coords: np.ndarray) -> str:
+    """N, CA, C, O of (L, 5, 3) in Å as base64 of little-endian int16 steps; a missing atom takes its CA's place."""
+    atoms = np.where(np.isfinite(coords[:, :4]), coords[:, :4], coords[:, 1:2])
+    steps = np.clip(np.nan_to_num(atoms) / STEP, -32767, 32767)
+    return base64.b64encode(np.rint(steps).astype("<i2").tobytes()).decode()
+
+
+def simple_ss(letters: str) -> str:
+    """DSSP letters as H, E or -; empty where nothing was assigned, so that the viewer assigns."""
+    if set(letters) <= {"?"}:
+        return ""
+    return "".join("H" if c in "HGI" else "E" if c in "EB" else "-" for c in letters)
+
+
+def outline(coords: np.ndarray) -> list[str]:
+    """CA trace (L, 5, 3) seen along its thinnest axis, as four SVG point lists from start to end in a 64 x 64 box."""
+    ca = coords[:, 1]
+    ca = ca[np.isfinite(ca).all(axis=1)]
+    centred = ca - ca.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    flat = centred @ axes[:2].T
+    flat = 32 + 28 * flat / max(np.abs(flat).max(), 1e-6)
+    bounds = np.linspace(0, len(flat) - 1, 5).astype(int)
+    return [
+        " ".join(f"{x:.0f},{y:.0f}" for x, y in flat[start : stop + 1])
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
+def _shape(entry: Entry, coords: np.ndarray, label: str) -> dict:
+    return {
+        "id": entry.backbone.id,
+        "label": label,
+        "length": len(entry.backbone),
+        "ss": simple_ss(entry.ss[0]),
+        "xyz": pack(coords),
+    }
+
+
+def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str]) -> dict:
+    """One item of the gallery: sample, nearest held-out domain in its frame, and what was measured."""
+    centre = np.nanmean(sample.backbone.coords[0].reshape(-1, 3), axis=0)
+    item = {
+        "sample": _shape(sample, sample.backbone.coords[0] - centre, str(sample.facts["label"])),
+        "tm": _or_none(row.get("nearest_tm")),
+        "training_tm": _or_none(row.get("training_tm")),
+        "facts": {name: _or_none(row[name]) for name in FACTS if name in row},
+        "outline": outline(sample.backbone.coords[0]),
+        "nearest": None,
+    }
+    if nearest is not None:
+        coords, _ = superpose(nearest.backbone, sample.backbone)
+        item["nearest"] = _shape(nearest, coords - centre, str(nearest.facts.get("label", "")))
+    return item
+
+
+def _or_none(text: object) -> float | None:
+    value = number(text)
+    return value if math.isfinite(value) else None
+
+
+def nearest_entries(results: Results, rows: Sequence[Row]) -> dict[str, Entry]:
+    """The held-out domains that rows of `structures.tsv` name as nearest, by id."""
+    names = dict.fromkeys(row.get("nearest_id", "") for row in rows)
+    return {entry.backbone.id: entry for entry in results.entries("domains.h5", ids=names, limit=100_000)}
+
+
+def gallery(results: Results, per_class: int) -> dict:
+    """Items by variant and class: the first `per_class` samples of the first seed in file order, fewer where the page
+    would grow too large."""
+    runs = [(variant, parts) for variant, seed, parts in results.runs("samples", "samples.h5") if seed == results.seeds[0]]
+    folds = results.folds
+    share = MOST_PAIRS // max(1, len(runs))
+    shown = folds[: max(1, share)]
+    each = max(1, min(per_class, share // max(1, len(shown))))
+    items: dict[str, dict[str, list[dict]]] = {}
+    for variant, parts in runs:
+        store = results.store(*parts)
+        place = results.place("scores", variant, results.seeds[0])
+        rows = {row["id"]: row for row in results.table(*place, "structures.tsv") if row.get("kind") == "sample"}
+        labels = {name: str(store.fact(name, "label")) for name in store.ids} if store else {}
+        for fold in shown:
+            names = [name for name, label in labels.items() if label == fold][:each]
+            entries = results.entries(*parts, ids=names)
+            near = nearest_entries(results, [rows.get(name, {}) for name in names])
+            found = [pair(e, near.get(rows.get(e.backbone.id, {}).get("nearest_id", "")), rows.get(e.backbone.id, {})) for e in entries]
+            if found:
+                items.setdefault(variant, {})[fold] = found
+    return {"items": items, "each": each, "step": STEP, "names": {f: class_name(f) for f in shown}, "hidden": len(folds) - len(shown)}
