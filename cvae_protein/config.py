@@ -7,7 +7,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -33,7 +33,7 @@ def load(source: str | Path | Mapping[str, Any]) -> Settings:
 
 def section(name: str, source: str | Path) -> Any:
     """One section's settings from the JSON text of that section, or from the path of a YAML file that may hold it."""
-    kinds: dict[str, Any] = {field.name: hint for field, hint in _fields(Settings) if is_dataclass(hint)}
+    kinds: dict[str, Any] = {field.name: hint for field, hint in settings_fields(Settings) if is_dataclass(hint)}
     if name not in kinds:
         raise ValueError(f"section: expected one of {', '.join(kinds)}, got {name!r}")
     text = str(source)
@@ -58,22 +58,6 @@ def variants() -> list[str]:
     return sorted(name for name in names if name not in ALWAYS_TRAINED)
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of the configuration file, with meanings, defaults and bounds."""
-    found: dict[str, Any] = _without_titles(_model(Settings).model_json_schema(mode="validation"))
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Configuration of cvae_protein",
-        **found,
-    }
-
-
-def schema_text() -> str:
-    """The schema as YAML, as it stands in `workflow/schemas/config.schema.yaml`."""
-    head = "# Written by `make schema` from cvae_protein/settings.py; edit that file instead.\n"
-    return head + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True, width=120)
-
-
 def _read_yaml(path: Path) -> Any:
     """What a YAML file holds."""
     if not path.is_file():
@@ -87,7 +71,7 @@ def _read_yaml(path: Path) -> Any:
 def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
     """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
     try:
-        model = _model(kind).model_validate({} if data is None else data)
+        model = pydantic_model(kind).model_validate({} if data is None else data)
     except pydantic.ValidationError as error:
         lines = (_mistake(kind, item, prefix) for item in error.errors(include_url=False))
         raise UserError("\n".join(dict.fromkeys(f"{where}: {line}" for line in lines))) from None
@@ -100,18 +84,18 @@ def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
 # From dataclasses to pydantic models
 
 
-def _fields(kind: type) -> list[tuple[Field, Any]]:
+def settings_fields(kind: type) -> list[tuple[Field, Any]]:
     """Fields of a settings dataclass with their resolved types."""
     hints = get_type_hints(kind)
     return [(field, hints[field.name]) for field in fields(kind)]
 
 
 @cache
-def _model(kind: type) -> type[pydantic.BaseModel]:
+def pydantic_model(kind: type) -> type[pydantic.BaseModel]:
     """The pydantic model that checks the settings dataclass `kind`."""
     definitions: dict[str, Any] = {}
-    for field, hint in _fields(kind):
-        default = field.default_factory() if callable(field.default_factory) else field.default
+    for field, hint in settings_fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
         info = pydantic.Field(default, description=field.metadata["help"], **field.metadata["bounds"])
         definitions[field.name] = (_annotation(hint), info)
     config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -121,7 +105,7 @@ def _model(kind: type) -> type[pydantic.BaseModel]:
 def _annotation(hint: Any) -> Any:
     """The type that pydantic checks for a dataclass field's type, with what YAML and the command line bring allowed."""
     if is_dataclass(hint):
-        return Annotated[_model(hint), pydantic.BeforeValidator(_section_input)]  # type: ignore[arg-type]
+        return Annotated[pydantic_model(hint), pydantic.BeforeValidator(_section_input)]  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
         items = types.GenericAlias(tuple, (_annotation(get_args(hint)[0]), ...))
         return Annotated[items, pydantic.BeforeValidator(_list_input)]
@@ -168,17 +152,9 @@ def _build(kind: type, data: Mapping[str, Any]) -> Any:
     """The dataclass of the checked values."""
     values = {
         field.name: _build(hint, data[field.name]) if is_dataclass(hint) else data[field.name]  # type: ignore[arg-type]
-        for field, hint in _fields(kind)
+        for field, hint in settings_fields(kind)
     }
     return kind(**values)
-
-
-def _without_titles(node: Any) -> Any:
-    """A schema without the titles that repeat the keys."""
-    if isinstance(node, dict):
-        kept = {key: value for key, value in node.items() if key != "title" or isinstance(value, dict)}
-        return {key: _without_titles(value) for key, value in kept.items()}
-    return [_without_titles(value) for value in node] if isinstance(node, list) else node
 
 
 # What is said of a mistake
@@ -189,7 +165,7 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
     path = [part for part in item["loc"] if isinstance(part, str)]
     name = ".".join((*prefix, *path)) or "the whole"
     if item["type"] == "extra_forbidden":
-        known = [field.name for field, _ in _fields(_owner(kind, path[:-1]))]
+        known = [field.name for field, _ in settings_fields(_owner(kind, path[:-1]))]
         near = difflib.get_close_matches(path[-1], known, 1, 0.5)
         said = f"did you mean {near[0]}?" if near else "no key is like it;"
         return f"{name}: unknown key; {said} Known here: {', '.join(known)}"
@@ -224,13 +200,13 @@ def _is_literal(hint: Any) -> bool:
 def _owner(kind: Any, path: Iterable[str]) -> Any:
     """The settings dataclass at a path below `kind`."""
     for part in path:
-        kind = {field.name: hint for field, hint in _fields(kind)}[part]
+        kind = {field.name: hint for field, hint in settings_fields(kind)}[part]
     return kind
 
 
 def _field(kind: Any, path: list[str]) -> tuple[Field | None, Any]:
     """The field at a path below `kind` and its type; None for the whole."""
-    for field, hint in _fields(_owner(kind, path[:-1])) if path else ():
+    for field, hint in settings_fields(_owner(kind, path[:-1])) if path else ():
         if field.name == path[-1]:
             return field, hint
     return None, kind

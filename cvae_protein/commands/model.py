@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +25,6 @@ def train(
     output: Output,
     seed: Seed = 0,
     depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
-    refiner: Annotated[Path | None, typer.Option(help="Folder of the trained refiner of the same seed.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
     settings: Given = "",
     model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
@@ -32,7 +34,7 @@ def train(
 
     \b
     Example:
-      cvae-protein train --variant concat --store domains.h5 --splits splits.tsv --refiner models/refiner/seed0 \\
+      cvae-protein train --variant concat --store domains.h5 --splits splits.tsv \\
           --settings '{"steps": 4000, "learning_rate": 0.001}' -o models/concat/seed0
 
     Terms of the loss are in nats a structure, RMSD in Å. Run it again after an interruption: it goes on.
@@ -41,7 +43,24 @@ def train(
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
     refine = settings_of("refine", refine_settings, settings)
-    run(store, splits, variant, seed, output, model, own, refine, depth, refiner, checkpoint=checkpoint)
+    with sole_owner(checkpoint or output):
+        run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint)
+
+
+@contextmanager
+def sole_owner(path: Path) -> Iterator[None]:
+    """Hold a lock file beside `path`; `UserError` where another process holds it, as after a restarted scheduler."""
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another process is training this; wait for it or cancel it ({lock})") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @app.command()
@@ -49,6 +68,7 @@ def sample(
     model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")],
     seed: Seed = 0,
+    refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
     fold: Annotated[list[str] | None, typer.Option(help="Fold class to draw, such as 2 or 3.40; repeatable.")] = None,
@@ -69,31 +89,34 @@ def sample(
     given = {"per_class": number, "temperature": temperature}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
     own = settings_of("sample", json.dumps(merged))
+    refiner = refiner or model.parent.parent / "refiner" / model.name
     if fold:
-        _sample_folds(model, fold, length, own, seed, output)
+        _sample_folds(model, refiner, fold, length, own, seed, output)
     elif store is None or splits is None:
         raise UserError("sample: expected --fold, or --store and --splits")
     else:
-        _sample_heldout(model, store, splits, own, seed, output)
+        _sample_heldout(model, refiner, store, splits, own, seed, output)
 
 
-def _sample_folds(model: Path, folds: list[str], lengths: list[int] | None, own: Any, seed: int, output: Path) -> None:
+def _sample_folds(
+    model: Path, refiner: Path, folds: list[str], lengths: list[int] | None, own: Any, seed: int, output: Path
+) -> None:
     """Samples of chosen classes as a store or as structure files."""
     from ..sample import sample_folds
 
     if output.suffix == ".h5":
-        sample_folds(model, folds, lengths, own.per_class, own, seed, output)
+        sample_folds(model, refiner, folds, lengths, own.per_class, own, seed, output)
         return
     from ..export import check_format, export, read_backbones
 
     check_format(output)
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "samples.h5"
-        sample_folds(model, folds, lengths, own.per_class, own, seed, drawn)
+        sample_folds(model, refiner, folds, lengths, own.per_class, own, seed, drawn)
         export(read_backbones(drawn), output)
 
 
-def _sample_heldout(model: Path, store: Path, splits: Path, own: Any, seed: int, output: Path) -> None:
+def _sample_heldout(model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path) -> None:
     """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
     from ..dataset.store import Store
     from ..export import write_folds
@@ -101,7 +124,7 @@ def _sample_heldout(model: Path, store: Path, splits: Path, own: Any, seed: int,
     from ..sample import sample_heldout
 
     with atomic_path(output) as folder:
-        sample_heldout(model, store, splits, own, seed, folder)
+        sample_heldout(model, refiner, store, splits, own, seed, folder)
         with Store(folder / "samples.h5") as drawn:
             backbones = [drawn.backbone(name) for name in drawn.ids]
             write_folds(backbones, [str(drawn.fact(name, "label")) for name in drawn.ids], folder)

@@ -78,8 +78,7 @@ def report(
 
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise UserError(f"--seeds: expected whole numbers separated by commas, got {seeds!r}")
-    numbers = [int(seed) for seed in seeds.split(",")]
-    write_report(results, settings_of("report", settings), variants.split(","), numbers, output)
+    write_report(results, settings_of("report", settings), variants.split(","), seeds.split(","), output)
 
 
 @app.command()
@@ -109,18 +108,21 @@ def export(
 @app.command()
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
+    guide: Annotated[bool, typer.Option("--guide", help="The table of keys instead, as Markdown.")] = False,
 ) -> None:
     """Print the JSON schema of the configuration file as YAML.
 
     \b
     Example:
       cvae-protein schema -o workflow/schemas/config.schema.yaml
+      cvae-protein schema --guide -o config/README.md
     """
-    from ..config import schema_text
+    from .. import schema as described
     from ..files import atomic_path
 
+    text = described.guide() if guide else described.schema_text()
     if output is None:
-        print(schema_text(), end="")
+        print(text, end="")
         return
     with atomic_path(output) as temporary:
-        temporary.write_text(schema_text(), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

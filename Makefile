@@ -1,0 +1,50 @@
+# make run    installs into .venv once and runs the workflow with config/config.yaml (CONFIG=… for another file)
+# make test   runs the tests in the same environment
+# make help   lists the rest
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?=
+TARGETS ?=
+override BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+
+.PHONY: help install run test lint format schema clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP) ## the environment in .venv, once a change of requirements.txt
+
+$(STAMP): requirements.txt pyproject.toml
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] \
+		if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $(STAMP)
+	@echo "Installed."
+
+run: $(STAMP) ## the whole workflow; results and report.html lie in the results folder
+	@$(SNAKEMAKE) $(TARGETS)
+
+test: $(STAMP) ## all tests
+	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal $(TARGETS)
+
+lint: $(STAMP) ## format, style, workflow and types
+	@PATH="$(BIN):$$PATH"; export PATH; set -e; \
+		ruff format --check .; ruff check .; snakefmt --check workflow; snakemake --lint; mypy
+
+format: $(STAMP) ## put code and workflow into shape
+	@PATH="$(BIN):$$PATH"; export PATH; ruff format .; ruff check --fix .; snakefmt workflow
+
+schema: $(STAMP) ## write the JSON schema and the key table of the configuration from settings.py
+	@$(BIN)/cvae-protein schema --output workflow/schemas/config.schema.yaml
+	@$(BIN)/cvae-protein schema --guide --output config/README.md
+
+clean: ## remove caches and the environment, not the results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

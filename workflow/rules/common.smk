@@ -1,0 +1,133 @@
+"""What all rules share: the checked settings, paths below the results folder, and the package files a rule runs."""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+try:
+    import cvae_protein
+    from cvae_protein import config as configuration
+    from cvae_protein.errors import UserError
+    from cvae_protein.files import read_table
+except ImportError as error:
+    raise WorkflowError(
+        f"{error}: install the package first, with `pip install -e .`, or use `make run`"
+    )
+
+PACKAGE = Path(cvae_protein.__file__).parent
+# Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
+PLUMBING = {
+    "errors.py",
+    "progress.py",
+    "settings.py",
+    "config.py",
+    "cli.py",
+    "__init__.py",
+}
+
+
+def checked(mapping):
+    """The settings of the run; a mistake in them stops everything before any job, in one line each."""
+    try:
+        return configuration.load(mapping)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def count_batches():
+    """Jobs that featurize: the domain table's rows over the batch size."""
+    try:
+        rows = len(read_table(settings.labels.table, ["domain_id"]))
+    except UserError as error:
+        raise WorkflowError(f"labels.table: {error}")
+    return max(1, -(-rows // settings.featurize.batch_size))
+
+
+def result(*parts):
+    """A path below the results folder."""
+    return "/".join([settings.results.rstrip("/"), *parts])
+
+
+def as_json(section):
+    """A section of the settings as the command line takes it."""
+    return configuration.as_json(section)
+
+
+def imported(path):
+    """Package files that a package file imports, by reading its text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(
+                *(node.module or "").split(".") if node.module else ()
+            )
+            yield base.with_suffix(".py")
+            yield base / "__init__.py"
+            yield from (base / f"{alias.name}.py" for alias in node.names)
+            yield from (base / alias.name / "__init__.py" for alias in node.names)
+
+
+def sources(*names):
+    """Package files that a rule runs: `names` and, through their imports, all that these need."""
+    found, waiting = set(), [PACKAGE / name for name in names]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        waiting.extend(imported(path))
+    kept = (
+        path for path in found if path.relative_to(PACKAGE).as_posix() not in PLUMBING
+    )
+    return sorted(nearest(path) for path in kept)
+
+
+def package_data(folder):
+    """Files of a package folder that are no Python, such as the page's template."""
+    files = (PACKAGE / folder).rglob("*")
+    return sorted(
+        nearest(path) for path in files if path.suffix in (".html", ".js", ".css")
+    )
+
+
+def nearest(path):
+    """`path` seen from the working folder where it lies below it, else as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def say_done():
+    """Where the results are."""
+    print(
+        f"\nDone. Open {result('report.html')} in a browser; all scores: {result('scores.tsv')}",
+        file=sys.stderr,
+    )
+
+
+def say_failed(log):
+    """The last lines of the failed jobs' logs, and how to go on."""
+    text = Path(log).read_text(encoding="utf-8", errors="replace") if log else ""
+    for path in dict.fromkeys(re.findall(r"^\s+log: (\S+) \(check log", text, re.M)):
+        if Path(path).is_file():
+            lines = (
+                Path(path)
+                .read_text(encoding="utf-8", errors="replace")
+                .strip()
+                .splitlines()
+            )
+            print(
+                "\n".join(["", f"The last lines of {path}:", *lines[-6:]]),
+                file=sys.stderr,
+            )
+    print(
+        "\nStopped. What is done is kept: run the same command again to go on from there.",
+        file=sys.stderr,
+    )
+
+
+settings = checked(config)
+BATCHES = range(count_batches())
+MODELS = [*settings.variants, "pca"]

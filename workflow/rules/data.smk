@@ -1,0 +1,99 @@
+# From the domain table to the store of backbones and its splits.
+
+
+rule labels:
+    input:
+        table=settings.labels.table,
+        code=sources("dataset/labels.py"),
+    output:
+        domains=result("domains.tsv"),
+        rejected=result("rejected/labels.tsv"),
+    log:
+        result("logs/labels.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.labels),
+    shell:
+        "cvae-protein labels --settings {params.settings:q}"
+        " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+
+
+rule fetch:
+    input:
+        domains=rules.labels.output.domains,
+        code=sources("dataset/fetch.py"),
+    output:
+        entries=result("entries.tsv"),
+        rejected=result("rejected/fetch.tsv"),
+    log:
+        result("logs/fetch.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.fetch),
+    shell:
+        "cvae-protein fetch --domains {input.domains:q} --settings {params.settings:q}"
+        " --output {output.entries:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+
+
+rule featurize:
+    input:
+        domains=rules.labels.output.domains,
+        entries=rules.fetch.output.entries,
+        code=sources("dataset/features.py"),
+    output:
+        shard=result("shards/{batch}.h5"),
+        rejected=result("rejected/batch{batch}.tsv"),
+    log:
+        result("logs/featurize/{batch}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        batch=lambda wildcards: f"{wildcards.batch}/{len(BATCHES)}",
+        settings=as_json(settings.featurize),
+        labels=as_json(settings.labels),
+    shell:
+        "cvae-protein featurize --domains {input.domains:q} --entries {input.entries:q} --batch {params.batch}"
+        " --settings {params.settings:q} --labels {params.labels:q}"
+        " --output {output.shard:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+
+
+rule merge:
+    input:
+        rejected=[
+            rules.labels.output.rejected,
+            rules.fetch.output.rejected,
+            *expand(rules.featurize.output.rejected, batch=BATCHES),
+        ],
+        shards=expand(rules.featurize.output.shard, batch=BATCHES),
+        code=sources("dataset/store.py"),
+    output:
+        store=result("domains.h5"),
+        rejected=result("rejected.tsv"),
+    log:
+        result("logs/merge.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.featurize),
+    shell:
+        "cvae-protein merge {input.shards:q} {input.rejected:q} --settings {params.settings:q}"
+        " --output {output.store:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+
+
+rule split:
+    input:
+        store=rules.merge.output.store,
+        code=sources("dataset/split.py"),
+    output:
+        splits=result("splits.tsv"),
+    log:
+        result("logs/split.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.split),
+    shell:
+        "cvae-protein split --store {input.store:q} --settings {params.settings:q}"
+        " --output {output.splits:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,89 @@
+# Training and sampling. Checkpoints lie outside the declared outputs, so that an interrupted training goes on.
+
+
+rule train_refiner:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=sources("train.py"),
+    output:
+        spec=result("models/refiner/seed{seed}/spec.json"),
+        weights=result("models/refiner/seed{seed}/weights.safetensors"),
+        history=result("models/refiner/seed{seed}/history.tsv"),
+    log:
+        result("logs/train/refiner/seed{seed}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 2
+    params:
+        folder=subpath(output.spec, parent=True),
+        checkpoint=result("checkpoints/refiner/seed{seed}.safetensors"),
+        model=json.dumps({"coefficients": settings.model.coefficients}),
+        refine=as_json(settings.refine),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein train --variant refiner --seed {wildcards.seed}"
+        " --store {input.store:q} --splits {input.splits:q} --model {params.model:q} --refine {params.refine:q}"
+        " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule train:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=lambda wildcards: sources(
+            "train.py", f"model/variants/{wildcards.variant}.py"
+        ),
+    output:
+        spec=result("models/{variant}/seed{seed}/spec.json"),
+        weights=result("models/{variant}/seed{seed}/weights.safetensors"),
+        history=result("models/{variant}/seed{seed}/history.tsv"),
+    log:
+        result("logs/train/{variant}/seed{seed}.log"),
+    wildcard_constraints:
+        variant=r"(?!refiner)[a-z][a-z0-9_]*",
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.spec, parent=True),
+        checkpoint=result("checkpoints/{variant}/seed{seed}.safetensors"),
+        depth=settings.labels.depth,
+        train=as_json(settings.train),
+        model=as_json(settings.model),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
+        " --settings {params.train:q} --model {params.model:q}"
+        " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule sample:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        model=rules.train.output.spec,
+        weights=rules.train.output.weights,
+        refiner=rules.train_refiner.output.spec,
+        refiner_weights=rules.train_refiner.output.weights,
+        code=lambda wildcards: sources(
+            "sample.py", "export.py", f"model/variants/{wildcards.variant}.py"
+        ),
+    output:
+        samples=result("samples/{variant}/seed{seed}/samples.h5"),
+        raw=result("samples/{variant}/seed{seed}/raw.h5"),
+        reconstructions=result("samples/{variant}/seed{seed}/reconstructions.h5"),
+        latents=result("samples/{variant}/seed{seed}/latents.h5"),
+    log:
+        result("logs/sample/{variant}/seed{seed}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.samples, parent=True),
+        model=subpath(input.model, parent=True),
+        refiner=subpath(input.refiner, parent=True),
+        settings=as_json(settings.sample),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
+        " --store {input.store:q} --splits {input.splits:q} --settings {params.settings:q}"
+        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,35 @@
+# The page that shows a run.
+
+
+rule report:
+    input:
+        scores=rules.collect.output.scores,
+        splits=rules.split.output.splits,
+        rejected=rules.merge.output.rejected,
+        store=rules.merge.output.store,
+        real=rules.score_real.output.structures,
+        structures=expand(
+            rules.score.output.structures, variant=MODELS, seed=settings.seeds
+        ),
+        histories=expand(
+            rules.train.output.history, variant=MODELS, seed=settings.seeds
+        ),
+        samples=expand(rules.sample.output.samples, variant=MODELS, seed=settings.seeds),
+        code=sources("report/page.py"),
+        vendored=package_data("report"),
+    output:
+        page=report(
+            result("report.html"), caption="../report/page.rst", category="Report"
+        ),
+    log:
+        result("logs/report.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        results=subpath(output.page, parent=True),
+        variants=",".join(MODELS),
+        seeds=",".join(map(str, settings.seeds)),
+        settings=as_json(settings.report),
+    shell:
+        "cvae-protein report --results {params.results:q} --variants {params.variants} --seeds {params.seeds}"
+        " --settings {params.settings:q} --output {output.page:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,66 @@
+# Samples, reconstructions and held-out real domains judged by the same metrics.
+
+
+rule score:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        samples=rules.sample.output.samples,
+        raw=rules.sample.output.raw,
+        reconstructions=rules.sample.output.reconstructions,
+        latents=rules.sample.output.latents,
+        code=sources("score/table.py"),
+    output:
+        scores=result("scores/{variant}/seed{seed}/scores.tsv"),
+        structures=result("scores/{variant}/seed{seed}/structures.tsv"),
+    log:
+        result("logs/score/{variant}/seed{seed}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        folder=subpath(output.scores, parent=True),
+        samples=subpath(input.samples, parent=True),
+        settings=as_json(settings.score),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein score --store {input.store:q} --splits {input.splits:q}"
+        " --samples {params.samples:q} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule score_real:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=sources("score/table.py"),
+    output:
+        scores=result("scores/real/scores.tsv"),
+        structures=result("scores/real/structures.tsv"),
+    log:
+        result("logs/score/real.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        folder=subpath(output.scores, parent=True),
+        settings=as_json(settings.score),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
+        " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule collect:
+    input:
+        tables=[
+            rules.score_real.output.scores,
+            *expand(rules.score.output.scores, variant=MODELS, seed=settings.seeds),
+        ],
+        code=sources("score/table.py"),
+    output:
+        scores=report(
+            result("scores.tsv"), caption="../report/scores.rst", category="Scores"
+        ),
+    log:
+        result("logs/collect.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    shell:
+        "cvae-protein collect {input.tables:q} --output {output.scores:q} 2>&1 | tee {log:q} >&2"
