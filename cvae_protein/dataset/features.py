@@ -257,7 +257,7 @@ def _table_rows(
     by_code = {name.lower(): name for name in files}
     for row in read_table(table, REQUIRED):
         try:
-            checked = domain_row(row, labels.scheme)
+            checked = domain_row(row, labels)
             if checked["domain_id"] in kept:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
             if checked["pdb_id"].lower() not in by_code:

@@ -18,7 +18,7 @@ OPTIONAL = ("cath", "scope", "role", "group", "resolution", "method")
 COLUMNS = (*REQUIRED, *OPTIONAL, "label")
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 SCHEMES = {
-    "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+"),
+    "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
     "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
 }
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
@@ -45,19 +45,24 @@ def fold_class(label: str) -> str:
     return label.split(".", 1)[0]
 
 
-def label_of(row: Mapping[str, str], scheme: str) -> str:
-    """The row's code in the classification `scheme`, empty where the table has none.
+def label_of(row: Mapping[str, str], settings: LabelSettings) -> str:
+    """The row's code in the configured classification, empty where the table has none.
 
-    Raises `StructureError("unlabelled")` for a code that is not of the scheme's form.
+    A CATH code may end at the topology, as where it was inferred from SCOPe. Raises `StructureError("unlabelled")` for
+    a code that is not of the scheme's form or has fewer levels than `settings.depth`.
     """
-    label = row.get(scheme, "").strip()
-    if label and not SCHEMES[scheme].fullmatch(label):
-        example = "3.40.50.300" if scheme == "cath" else "c.37.1.8"
-        raise StructureError("unlabelled", f"{scheme} code {label!r} is not of the form {example}")
+    label = row.get(settings.scheme, "").strip()
+    if label and not SCHEMES[settings.scheme].fullmatch(label):
+        example = "3.40.50.300 or 3.40.50" if settings.scheme == "cath" else "c.37.1.8"
+        raise StructureError("unlabelled", f"{settings.scheme} code {label!r} is not of the form {example}")
+    if label and label.count(".") + 1 < settings.depth:
+        raise StructureError(
+            "unlabelled", f"{settings.scheme} code {label} has fewer levels than depth {settings.depth}"
+        )
     return label
 
 
-def domain_row(row: Mapping[str, str], scheme: str) -> dict[str, str]:
+def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str]:
     """A row of the user's table in the columns of `domains.tsv`, checked.
 
     Raises `StructureError` with the code bad_id, bad_range or unlabelled.
@@ -69,7 +74,7 @@ def domain_row(row: Mapping[str, str], scheme: str) -> dict[str, str]:
     if len(kept["pdb_id"]) == 4:  # a PDB code, the same in capitals
         kept["pdb_id"] = kept["pdb_id"].lower()
     parse_range(kept["residue_range"])
-    return {**kept, "label": label_of(kept, scheme)}
+    return {**kept, "label": label_of(kept, settings)}
 
 
 def _check_selected(row: Mapping[str, str], label: str, settings: LabelSettings) -> None:
@@ -113,7 +118,7 @@ def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int
     for row in table:
         name = row["domain_id"].strip()
         try:
-            checked = domain_row(row, settings.scheme)
+            checked = domain_row(row, settings)
             if checked["role"] not in ROLES:
                 raise UserError(f"{settings.table}: {name}: role {checked['role']!r}, expected unique or alternative")
             if name in seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from ..errors import UserError
 from ..files import read_table, write_table
 from ..progress import say
 from ..settings import SplitSettings
-from .labels import SCHEMES, fold_class
+from .labels import fold_class
 from .store import Store
 
+CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
+SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
 COLUMNS = ("domain_id", "split", "label", "superfamily", "group", "topology_trained", "reason")
 SPLITS = ("train", "validation", "test", "excluded")
 
@@ -56,16 +59,20 @@ class Component:
         return max(sorted(self.sizes), key=self.sizes.__getitem__) if self.sizes else ""
 
 
+def _levels(code: str) -> tuple[str, str]:
+    """Topology and homologous superfamily of a code, empty where it does not say."""
+    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
+    return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
+
+
 def superfamily(code: str) -> str:
-    """Homologous superfamily: four levels of a CATH code, the first three of a SCOPe one; empty if it is neither."""
-    if SCHEMES["cath"].fullmatch(code):
-        return code
-    return code.rpartition(".")[0] if SCHEMES["scope"].fullmatch(code) else ""
+    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty if the code ends above."""
+    return _levels(code)[1]
 
 
 def topology(code: str) -> str:
-    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily."""
-    return superfamily(code).rpartition(".")[0]
+    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily; empty if there is none."""
+    return _levels(code)[0]
 
 
 def _domains(store: Path, max_breaks: int) -> list[Domain]:
@@ -88,13 +95,25 @@ def _domains(store: Path, max_breaks: int) -> list[Domain]:
     ]
 
 
-def _relations(domain: Domain) -> Iterator[str]:
-    """Names of what ties a domain to others: its superfamilies and its sequence group."""
-    for code in (domain.label, domain.cath, domain.scope):
-        if name := superfamily(code):
-            yield f"superfamily {name}"
+def _incomparable(domains: Iterable[Domain]) -> set[str]:
+    """CATH topologies in which some domains are placed by CATH alone and others, without superfamily, by SCOPe.
+
+    Whether two such are relatives cannot be told, so that they have to be taken for it.
+    """
+    domains = list(domains)
+    without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
+    without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
+    return without_scope & without_cath - {""}
+
+
+def _relations(domain: Domain, incomparable: set[str]) -> Iterator[str]:
+    """Names of what ties a domain to others: superfamilies, sequence group, a topology whose codes do not compare."""
+    codes = [domain.label, domain.cath, domain.scope]
+    yield from (f"superfamily {name}" for name in map(superfamily, codes) if name)
     if domain.group:
         yield f"group {domain.group}"
+    if topology(domain.cath) in incomparable and not (superfamily(domain.cath) and superfamily(domain.scope)):
+        yield f"topology {topology(domain.cath)}"
 
 
 def components(domains: Iterable[Domain]) -> list[Component]:
@@ -107,8 +126,9 @@ def components(domains: Iterable[Domain]) -> list[Component]:
         return node
 
     domains = sorted(domains, key=lambda domain: domain.id)
+    incomparable = _incomparable(domains)
     for domain in domains:
-        for relation in _relations(domain):
+        for relation in _relations(domain, incomparable):
             parent[root(relation)] = root(f"domain {domain.id}")
     found: dict[str, Component] = {}
     for domain in domains:
@@ -147,21 +167,38 @@ class Training:
             self.relied |= part.topologies
 
 
-def _hold_out(parts: list[Component], training: Training, split: str, fold: str, target: int, least: int) -> int:
-    """Move components of the class `fold` from training to `split` until `target` domains are there; returns how many.
+def _hold_out(parts: list[Component], training: Training, fold: str, goals: Mapping[str, int]) -> dict[str, int]:
+    """Move components of the class `fold` from training to the splits of `goals` (domains); returns how many went.
 
-    Components whose topology stays trained come first. One larger than half the target stays in training, unless fewer
-    than `least` domains are found without it.
+    Components whose topology stays trained go first, each to the split that is furthest from its goal. One larger than
+    half of a goal does not go there.
     """
-    held = sum(part.sizes[fold] for part in parts if part.split == split)
-    for cap, goal in ((max(target // 2, 1), target), (target, least)):
-        for keep_topology in (True, False):
-            for part in parts:
-                size = part.sizes[fold]
-                fits = part.split == "train" and part.main_class == fold and size <= cap and held + size <= target
-                if held < goal and fits and training.may_leave(part, keep_topology):
-                    training.leave(part, split, keep_topology)
-                    held += size
+    held = {split: sum(part.sizes[fold] for part in parts if part.split == split) for split in goals}
+    for keep_topology in (True, False):
+        for part in parts:
+            size = part.sizes[fold]
+            if part.split != "train" or part.main_class != fold or not training.may_leave(part, keep_topology):
+                continue
+            open_splits = [
+                split for split, goal in goals.items() if size <= max(goal // 2, 1) and held[split] + size <= goal
+            ]
+            if open_splits:
+                split = min(open_splits, key=lambda split: held[split] / goals[split])
+                training.leave(part, split, keep_topology)
+                held[split] += size
+    return held
+
+
+def _fill(parts: list[Component], training: Training, fold: str, goal: int, held: int, least: int) -> int:
+    """Move whole components of up to `goal` domains to the test until `least` are there; returns how many then are."""
+    for part in parts:
+        size = part.sizes[fold]
+        fits = part.split != "test" and part.main_class == fold and held + size <= goal
+        if held < least and fits and (part.split == "validation" or training.may_leave(part, False)):
+            if part.split == "train":
+                training.leave(part, "test", False)
+            part.split = "test"
+            held += size
     return held
 
 
@@ -175,17 +212,19 @@ def assign(parts: list[Component], settings: SplitSettings) -> None:
     totals = sum((part.sizes for part in parts), Counter())
     training = Training(parts)
     for fold in sorted(totals):
-        target = max(round(settings.test * totals[fold]), settings.min_test)
-        held = _hold_out(shuffled, training, "test", fold, target, settings.min_test)
+        goals = {
+            "test": max(round(settings.test * totals[fold]), settings.min_test),
+            "validation": round(settings.validation * totals[fold]),
+        }
+        held = _hold_out(shuffled, training, fold, goals)["test"]
+        held = _fill(shuffled, training, fold, goals["test"], held, settings.min_test)
         if held < settings.min_test:
             groups = sum(part.main_class == fold for part in parts)
             raise UserError(
                 f"class {fold}: expected at least {settings.min_test} held-out domains beside some to train on, "
-                f"could hold out {held} of {totals[fold]} domains in {groups} groups of relatives; lower split.min_test, "
-                f"give the table domains of more superfamilies, or leave the class out of labels.classes"
+                f"could hold out {held} of {totals[fold]} domains in {groups} groups of relatives; lower "
+                f"split.min_test, add domains of more superfamilies, or leave the class out of labels.classes"
             )
-    for fold in sorted(totals):
-        _hold_out(shuffled, training, "validation", fold, round(settings.validation * totals[fold]), 0)
 
 
 def split_domains(store: Path, settings: SplitSettings, output: Path) -> dict[str, int]:
@@ -213,7 +252,7 @@ def _row(domain: Domain, part: Component, trained: set[str]) -> dict[str, str]:
         "domain_id": domain.id,
         "split": "excluded" if domain.reason else part.split,
         "label": domain.label,
-        "superfamily": superfamily(domain.label),
+        "superfamily": next(filter(None, map(superfamily, (domain.label, domain.cath, domain.scope))), ""),
         "group": domain.group,
         "topology_trained": "" if domain.reason else "yes" if topology(domain.label) in trained else "no",
         "reason": domain.reason,
