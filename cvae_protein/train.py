@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .files import atomic_path, sha256, write_table
 from .model import variants
 from .model.batch import Batch, Domains, read_split, training_batch
 from .model.checkpoint import Training, save_tensors
-from .model.cvae import CVAE, LinearMap, Output
+from .model.cvae import CVAE, Output
+from .model.degrade import crop_windows, degrade, fit_degrader
 from .model.latent import AggregatePosterior
+from .model.loop import Losses, minimise
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
 from .model.terms import WeightedTerm, evidence_terms, kl, reconstruction, squared_error
-from .model.trace import decode_trace, encode_trace
-from .progress import Progress, say
+from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
-WARM_UP = 100  # steps
-GRADIENT_NORM = 1.0
-Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, weight
+LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
 def train(
@@ -79,9 +77,7 @@ def make_spec(
         parts = label.split(".") if label else []
         for level in range(1, min(depth, len(parts)) + 1):
             lengths.setdefault(".".join(parts[:level]), []).append(len(coords))
-    vocabulary = tuple(
-        tuple(sorted(label for label in lengths if label.count(".") == level)) for level in range(depth)
-    )
+    vocabulary = tuple(tuple(sorted(label for label in lengths if label.count(".") == level)) for level in range(depth))
     members = {label: tuple(sorted(values)) for label, values in sorted(lengths.items())}
     return Spec(variant, seed, model, refine, vocabulary, members, origin)
 
@@ -89,84 +85,6 @@ def make_spec(
 def pick_device() -> torch.device:
     """The first GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def minimise(
-    stage: str,
-    module: nn.Module,
-    losses: Callable[[int], Losses],
-    watch: Callable[[], dict[str, float]],
-    settings: TrainSettings,
-    steps: int,
-    learning_rate: float,
-    state: Training,
-    checkpoint: Path | None,
-    identity: dict,
-) -> list[dict[str, float]]:
-    """The training loop: descend the weighted sum of `losses(step)`, keep averaged weights, record `watch()`.
-
-    Leaves the averaged weights in `module` and returns the rows of the history.
-    """
-    if checkpoint is not None and state.restore(checkpoint, identity):
-        say(stage, f"resumed at step {state.step} of {steps} from {checkpoint}")
-    device = next(module.parameters()).device
-    progress = Progress(stage, steps, "steps")
-    progress.done = state.step
-    started = saved = time.monotonic()
-    before = state.seconds
-    while state.step < steps:
-        warm = min(1.0, (state.step + 1) / WARM_UP)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / steps)))
-        module.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = losses(state.step)
-        loss = sum(value * weight for value, weight in found.values())
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{stage}: the loss is {loss.item()} at step {state.step}")
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
-        state.optimizer.step()
-        decay = min(settings.ema, (state.step + 1) / (state.step + 10))
-        with torch.no_grad():
-            for name, p in state.parameters.items():
-                state.averaged[name].lerp_(p, 1 - decay)
-        state.step += 1
-        state.seconds = before + time.monotonic() - started
-        if state.step % settings.report_every == 0 or state.step == steps:
-            row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": loss.item()}
-            row |= {name: value.item() for name, (value, _) in found.items()} | _with_averaged(module, state, watch)
-            state.rows.append(row)
-        progress.advance(note=_note(state.rows))
-        if checkpoint is not None and time.monotonic() - saved > settings.checkpoint_seconds and state.step < steps:
-            state.save(checkpoint, identity)
-            saved = time.monotonic()
-    with torch.no_grad():
-        for name, p in state.parameters.items():
-            p.copy_(state.averaged[name])
-    module.eval()
-    return state.rows
-
-
-def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What `watch` sees of the module with its averaged weights, in evaluation mode."""
-    current = {name: p.detach().clone() for name, p in state.parameters.items()}
-    with torch.no_grad():
-        for name, p in state.parameters.items():
-            p.copy_(state.averaged[name])
-        module.eval()
-        seen = watch()
-        for name, p in state.parameters.items():
-            p.copy_(current[name])
-    return seen
-
-
-def _note(rows: list[dict[str, float]]) -> str:
-    if not rows:
-        return ""
-    shown = ("loss", "rmsd", "validation_rmsd", "kl", "active_units")
-    return ", ".join(f"{name} {rows[-1][name]:.2f}" for name in shown if name in rows[-1])
 
 
 def _train_variant(
@@ -177,16 +95,18 @@ def _train_variant(
     module = variants.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = sides["train"]
-    whole = domains.batch(spec)
-    model.fit_linear(whole, torch.from_numpy(domains.weights).float())
-    model.to(device)
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
+    repeated = np.tile(np.arange(len(domains)), LINEAR_ROUNDS)
+    augmented = training_batch(domains, spec, repeated, settings.crop, 0.0, rng)
+    model.fit_linear(augmented, torch.from_numpy(domains.weights[repeated]).float())
+    model.to(device)
     sight = {name: sides[name].first_conformations().batch(spec).to(device) for name in sides if len(sides[name])}
     stage = f"train {spec.variant} seed {spec.seed}"
     steps = settings.steps if getattr(module, "TRAINED", True) else 0
     if steps:
-        extra = getattr(module, "extra_terms", lambda *_: [])(model, settings, generator)
-        terms = evidence_terms(settings) + extra
+        terms = evidence_terms(settings)
+        if hasattr(module, "extra_terms"):
+            terms += module.extra_terms(model, settings, generator)
         losses = _variant_losses(model, terms, domains, settings, generator, rng, device)
         optimizer = torch.optim.AdamW(
             model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
@@ -208,7 +128,10 @@ def _train_variant(
     else:
         model.eval()
         rows = [{"step": 0, "seconds": 0.0} | observe(model, sight)]
-        say(stage, f"fitted to {len(domains)} structures, held-out RMSD {rows[0].get('validation_rmsd', math.nan):.2f} Å")
+        say(
+            stage,
+            f"fitted to {len(domains)} structures, held-out RMSD {rows[0].get('validation_rmsd', math.nan):.2f} Å",
+        )
     model.cpu()
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     first = domains.first_conformations().batch(spec)
@@ -266,7 +189,7 @@ def observe(model: CVAE, sides: dict[str, Batch]) -> dict[str, float]:
         prior = model.prior(model.condition(batch.labels, batch.lengths))
         decoded = model.decode(posterior.mean, batch.labels, batch.lengths)
         output = Output(posterior, prior, posterior.mean, target, decoded, model.log_sigma, model.blocks)
-        name = "evaluated_" if not prefix else prefix
+        name = prefix or "evaluated_"
         seen[f"{name}reconstruction"] = reconstruction(batch, output).item()
         seen[f"{name}kl"] = kl(batch, output).item()
         seen[f"{prefix}rmsd"] = (squared_error(batch, output) / batch.lengths).sqrt().mean().item()
@@ -313,51 +236,3 @@ def _train_refiner(
         stage, net, losses, watch, settings, refine.steps, refine.learning_rate, state, checkpoint, identity
     )
     return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows
-
-
-def fit_degrader(domains: Domains, spec: Spec) -> LinearMap:
-    """All principal components of the training coefficients, by which traces are made as coarse as a model's."""
-    inputs = 3 * spec.model.coefficients
-    linear = LinearMap(inputs, inputs)
-    batch = domains.batch(spec)
-    flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
-    linear.fit(flat, torch.from_numpy(domains.weights).float())
-    return linear
-
-
-@torch.no_grad()
-def degrade(
-    batch: Batch, linear: LinearMap, count: int, rng: np.random.Generator, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """CA and carbonyl directions in the chain frame, and a trace of each as a model would give it (B, L, 3).
-
-    The trace keeps a random number of principal components and its scores are jittered.
-    """
-    coefficients, frame = encode_trace(batch.ca, batch.mask, count)
-    scores = linear.encode(coefficients.flatten(1) - linear.center)
-    kept = torch.from_numpy(np.exp(rng.uniform(np.log(12), np.log(scores.shape[1]), len(scores))))
-    amount = torch.from_numpy(rng.uniform(0, 0.3, len(scores))).float()
-    scores = scores + amount[:, None] * torch.randn(scores.shape, generator=generator)
-    scores = scores * (torch.arange(scores.shape[1]) < kept[:, None])
-    coarse = (linear.center + linear.decode(scores)).view_as(coefficients)
-    trace = decode_trace(coarse, batch.lengths, batch.mask.shape[1]) * batch.mask[..., None]
-    weight = batch.mask[..., None].float()
-    mean = (batch.ca * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    return (batch.ca - mean) @ frame * weight, batch.carbonyl @ frame, trace
-
-
-def crop_windows(
-    ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, size: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A random window of `size` residues of each structure, moved so that its trace is centred."""
-    lengths = mask.sum(1).numpy()
-    size = min(size, int(lengths.max()))
-    start = torch.from_numpy(rng.integers(0, np.maximum(lengths - size, 0) + 1))
-    index = start[:, None] + torch.arange(size)
-    inside = index < mask.sum(1, keepdim=True)
-    index = index.clamp(max=mask.shape[1] - 1)
-    rows = torch.arange(len(ca))[:, None]
-    ca, carbonyl, trace = ca[rows, index], carbonyl[rows, index], trace[rows, index]
-    weight = inside[..., None].float()
-    middle = (trace * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    return (ca - middle) * weight, carbonyl * weight, (trace - middle) * weight, inside

@@ -84,7 +84,7 @@ class Domains:
             np.ones(len(keep)),
         )
 
-    def batch(self, spec: Spec, rows: Sequence[int] | None = None) -> Batch:
+    def batch(self, spec: Spec, rows: Sequence[int] | np.ndarray | None = None) -> Batch:
         """The structures `rows` (default: all), whole and unchanged."""
         rows = range(len(self)) if rows is None else rows
         return pad([self.coords[i] for i in rows], [spec.label_ids(self.labels[i]) for i in rows])
@@ -122,7 +122,7 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
 
 
 def training_batch(
-    domains: Domains, spec: Spec, rows: Sequence[int], crop: float, jitter: float, rng: np.random.Generator
+    domains: Domains, spec: Spec, rows: Sequence[int] | np.ndarray, crop: float, jitter: float, rng: np.random.Generator
 ) -> Batch:
     """Structures `rows` for training: a share `crop` cut to a random stretch, all jittered by `jitter` Å.
 

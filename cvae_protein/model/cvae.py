@@ -73,13 +73,20 @@ class LinearMap(nn.Module):
         return kept.float(), left_out.float()
 
 
-class Encoder(nn.Module):
-    """q(z | x, y) with coefficients and condition side by side: principal-component scores plus a correction."""
+class VariationalEncoder(nn.Module):
+    """What every encoder has: the linear map that it corrects, and a log variance for each number of the code."""
 
-    def __init__(self, spec: Spec, linear: LinearMap, latent: int, condition: int) -> None:
+    def __init__(self, linear: LinearMap, latent: int) -> None:
         super().__init__()
         self.linear = linear
         self.logvar = nn.Parameter(torch.zeros(latent))
+
+
+class Encoder(VariationalEncoder):
+    """q(z | x, y) with coefficients and condition side by side: principal-component scores plus a correction."""
+
+    def __init__(self, spec: Spec, linear: LinearMap, latent: int, condition: int) -> None:
+        super().__init__(linear, latent)
         m = spec.model
         self.correct = ConditionedMLP(linear.center.numel(), condition, 2 * latent, m.width, m.depth, m.dropout)
 
@@ -114,7 +121,7 @@ class CVAE(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        encoder: nn.Module,
+        encoder: VariationalEncoder,
         prior: nn.Module,
         linear: LinearMap,
         blocks: dict[str, tuple[int, int]],
@@ -152,7 +159,7 @@ class CVAE(nn.Module):
 
     @torch.no_grad()
     def fit_linear(self, batch: Batch, weights: Tensor) -> None:
-        """Set the linear maps to the principal components, the posterior's variance and sigma as probabilistic PCA has them.
+        """Set the linear maps to the principal components; posterior variance and sigma as probabilistic PCA has them.
 
         The scores are not shrunk towards the prior, so that the reconstruction is the best linear one.
         """
@@ -160,7 +167,7 @@ class CVAE(nn.Module):
         variance, left_out = self.linear.fit(flat, weights)
         length = batch.lengths.float().mean()
         self.log_sigma.fill_(0.5 * math.log(float(left_out * length)))
-        self.encoder.logvar.copy_(-torch.log1p(variance / left_out))
+        self.encoder.logvar.data.copy_(-torch.log1p(variance / left_out))
 
 
 def make_condition(spec: Spec) -> Condition:

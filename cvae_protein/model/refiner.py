@@ -2,7 +2,8 @@
 
 A smooth trace leaves the phase of a helix and the pleat of a strand open; a regression would average over them. The
 refiner is a rectified flow (Liu et al. 2023) on what the trace leaves out, so that a draw has one definite phase. Its
-noise is the model's second, per-residue level of latents. It is trained once on real domains and shared by all variants.
+noise is the model's second, per-residue level of latents. It is trained once, on real domains, and shared by all
+variants.
 """
 
 from __future__ import annotations
@@ -61,9 +62,7 @@ class Refiner(nn.Module):
         bias = bias.masked_fill(~mask[:, None, :, None], float("-inf"))
         return bias.view(batch, length, length, len(self.blocks), -1).permute(3, 0, 4, 1, 2)
 
-    def loss(
-        self, ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def loss(self, ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """Mean squared error of the velocity, summed over the six numbers of a residue.
 
         `ca`, `trace` (B, L, 3) Å in one frame, `carbonyl` (B, L, 3) unit vectors.

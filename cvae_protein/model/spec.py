@@ -35,7 +35,7 @@ class Spec:
     def label_ids(self, label: str) -> list[int]:
         """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
         parts = label.split(".") if label else []
-        ids = []
+        ids: list[int] = []
         for level, names in enumerate(self.vocabulary, 1):
             name = ".".join(parts[:level])
             known = len(parts) >= level and name in names and (level == 1 or ids[-1] > 0)

@@ -19,7 +19,7 @@ SMALLEST = 1e-6
 
 @lru_cache(maxsize=8)
 def _bases(longest: int, count: int, device: torch.device) -> Tensor:
-    """The basis of every length 0 ... `longest` (longest + 1, count, longest); computed once, since cosines are slow."""
+    """The basis of every length 0 ... `longest` (longest + 1, count, longest); made once: cosines are slow."""
     length = torch.arange(longest + 1, device=device)[:, None, None]
     n = torch.arange(longest, device=device)
     k = torch.arange(count, device=device)[:, None]

@@ -21,7 +21,10 @@ def build(spec: Spec) -> CVAE:
 
 def extra_terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
     """The critic's `fit`, and `fool` weighted by the setting `adversary` after the ramp of the divergence."""
+    critic = model.critic
+    if not isinstance(critic, critics.Critic):
+        raise TypeError("expected a model that `build` of this file made")
     return [
-        WeightedTerm("critic_fit", critics.fit(model.critic, generator), constant(1.0)),
-        WeightedTerm("critic_fool", critics.fool(model.critic), ramp(settings.adversary, settings.kl.steps)),
+        WeightedTerm("critic_fit", critics.fit(critic, generator), constant(1.0)),
+        WeightedTerm("critic_fool", critics.fool(critic), ramp(settings.adversary, settings.kl.steps)),
     ]

@@ -9,21 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..cvae import CONDITION, CVAE, LinearMap
+from ..cvae import CONDITION, CVAE, LinearMap, VariationalEncoder
 from ..latent import FoldPrior, Gaussian
 from ..nets import ConditionedMLP
 from ..spec import Spec
 
 
-class BranchedEncoder(nn.Module):
+class BranchedEncoder(VariationalEncoder):
     """q(z_shape | x) q(z_fold | x, y): principal-component scores plus corrections of two branches."""
 
     def __init__(self, spec: Spec, linear: LinearMap, shape: int, fold: int) -> None:
-        super().__init__()
+        super().__init__(linear, shape + fold)
         m = spec.model
-        self.shape, self.fold = shape, fold
-        self.linear = linear
-        self.logvar = nn.Parameter(torch.zeros(shape + fold))
         self.condition_branch = nn.Sequential(nn.Linear(CONDITION, m.width), nn.SiLU(), nn.Linear(m.width, CONDITION))
         inputs = linear.center.numel()
         self.correct_shape = ConditionedMLP(inputs, 0, 2 * shape, m.width, m.depth, m.dropout)
@@ -45,4 +42,6 @@ def build(spec: Spec) -> CVAE:
     shape = latent - fold
     linear = LinearMap(3 * spec.model.coefficients, latent)
     encoder = BranchedEncoder(spec, linear, shape, fold)
-    return CVAE(spec, encoder, FoldPrior(shape, fold, CONDITION), linear, {"shape": (0, shape), "fold": (shape, latent)})
+    return CVAE(
+        spec, encoder, FoldPrior(shape, fold, CONDITION), linear, {"shape": (0, shape), "fold": (shape, latent)}
+    )

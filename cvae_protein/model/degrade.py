@@ -1,0 +1,63 @@
+"""Training input of the refiner: real structures beside traces as coarse as a model would give them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .batch import Batch, Domains
+from .cvae import LinearMap
+from .spec import Spec
+from .trace import decode_trace, encode_trace
+
+FEWEST_COMPONENTS = 12
+LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
+
+
+def fit_degrader(domains: Domains, spec: Spec) -> LinearMap:
+    """All principal components of the training coefficients, by which traces are made as coarse as a model's."""
+    inputs = 3 * spec.model.coefficients
+    linear = LinearMap(inputs, inputs)
+    batch = domains.batch(spec)
+    flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
+    linear.fit(flat, torch.from_numpy(domains.weights).float())
+    return linear
+
+
+@torch.no_grad()
+def degrade(
+    batch: Batch, linear: LinearMap, count: int, rng: np.random.Generator, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """CA and carbonyl directions in the chain frame, and a trace of each as a model would give it (B, L, 3).
+
+    The trace keeps a random number of principal components and its scores are jittered.
+    """
+    coefficients, frame = encode_trace(batch.ca, batch.mask, count)
+    scores = linear.encode(coefficients.flatten(1) - linear.center)
+    kept = torch.from_numpy(np.exp(rng.uniform(np.log(FEWEST_COMPONENTS), np.log(scores.shape[1]), len(scores))))
+    amount = torch.from_numpy(rng.uniform(0, LARGEST_JITTER, len(scores))).float()
+    scores = scores + amount[:, None] * torch.randn(scores.shape, generator=generator)
+    scores = scores * (torch.arange(scores.shape[1]) < kept[:, None])
+    coarse = (linear.center + linear.decode(scores)).view_as(coefficients)
+    trace = decode_trace(coarse, batch.lengths, batch.mask.shape[1]) * batch.mask[..., None]
+    weight = batch.mask[..., None].float()
+    mean = (batch.ca * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    return (batch.ca - mean) @ frame * weight, batch.carbonyl @ frame, trace
+
+
+def crop_windows(
+    ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A random window of `size` residues of each structure, moved so that its trace is centred."""
+    lengths = mask.sum(1).numpy()
+    size = min(size, int(lengths.max()))
+    start = torch.from_numpy(rng.integers(0, np.maximum(lengths - size, 0) + 1))
+    index = start[:, None] + torch.arange(size)
+    inside = index < mask.sum(1, keepdim=True)
+    index = index.clamp(max=mask.shape[1] - 1)
+    rows = torch.arange(len(ca))[:, None]
+    ca, carbonyl, trace = ca[rows, index], carbonyl[rows, index], trace[rows, index]
+    weight = inside[..., None].float()
+    middle = (trace * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    return (ca - middle) * weight, carbonyl * weight, (trace - middle) * weight, inside

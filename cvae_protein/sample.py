@@ -1,0 +1,303 @@
+"""Sampling: trained model + fold class + length -> backbones; and what a model makes of held-out domains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dataset.store import TEXT, Entry, write_store
+from .errors import UserError
+from .files import atomic_path
+from .model import variants
+from .model.backbone import build_backbone, relax
+from .model.batch import Domains, as_backbone, read_split
+from .model.checkpoint import load_tensors
+from .model.cvae import CVAE
+from .model.latent import AggregatePosterior, Gaussian
+from .model.refiner import Refiner
+from .model.spec import Spec
+from .model.trace import decode_trace
+from .progress import Progress
+from .settings import SampleSettings
+
+RESIDUES_AT_ONCE = 2048  # padded residues of a batch; memory grows with it times the length
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """A trained model with its aggregate posterior, and the refiner that completes its traces."""
+
+    model: CVAE
+    aggregate: AggregatePosterior
+    refiner: Refiner
+
+    @property
+    def spec(self) -> Spec:
+        """The model's spec."""
+        return self.model.spec
+
+
+def load_sampler(folder: Path, refiner: Path) -> Sampler:
+    """Rebuild a model and a refiner from their folders; `UserError` where a file is absent or does not fit."""
+    spec, spec_of_refiner = Spec.read(folder / "spec.json"), Spec.read(refiner / "spec.json")
+    model = variants.variant(spec.variant).build(spec)
+    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    net = Refiner(spec_of_refiner.refine)
+    tensors, _ = load_tensors(folder / "weights.safetensors")
+    for module, prefix, source, found in (
+        (model, "cvae.", folder, tensors),
+        (aggregate, "aggregate.", folder, tensors),
+        (net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0]),
+    ):
+        state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
+        module.eval()
+    return Sampler(model, aggregate, net)
+
+
+@torch.no_grad()
+def draw_codes(
+    sampler: Sampler, labels: Tensor, lengths: Tensor, settings: SampleSettings, generator: torch.Generator
+) -> Tensor:
+    """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names."""
+    if settings.prior == "aggregate":
+        return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)
+    prior = sampler.model.prior(sampler.model.condition(labels, lengths))
+    spread = 2 * np.log(settings.temperature) if settings.temperature else -np.inf
+    return Gaussian(prior.mean, prior.logvar + float(spread)).sample(generator)
+
+
+@torch.no_grad()
+def complete(
+    coefficients: Tensor,
+    lengths: Tensor,
+    refiner: Refiner,
+    settings: SampleSettings,
+    generator: torch.Generator,
+    stage: str,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Full backbones (L, 5, 3) in Å of smooth traces (B, K, 3): as refined, and relaxed."""
+    order = torch.argsort(lengths, stable=True)
+    raw: list[np.ndarray] = [np.empty(0)] * len(order)
+    relaxed: list[np.ndarray] = [np.empty(0)] * len(order)
+    progress = Progress(stage, len(order), "structures")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= RESIDUES_AT_ONCE:
+            stop += 1
+        rows = order[start:stop]
+        size = int(lengths[rows].max())
+        mask = torch.arange(size) < lengths[rows, None]
+        trace = decode_trace(coefficients[rows], lengths[rows], size) * mask[..., None]
+        ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
+        first = build_backbone(ca, carbonyl, lengths[rows])
+        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), lengths[rows])
+        for place, row in enumerate(rows.tolist()):
+            raw[row] = first[place, : lengths[row]].numpy()
+            relaxed[row] = closed[place, : lengths[row]].numpy()
+        progress.advance(stop - start)
+        start = stop
+    return raw, relaxed
+
+
+def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths (count,) drawn from those of the fold's training members, or of its nearest known parent."""
+    parts = fold.split(".")
+    for level in range(len(parts), 0, -1):
+        members = spec.lengths.get(".".join(parts[:level]))
+        if members:
+            return rng.choice(np.array(members), count)
+    known = ", ".join(spec.lengths)
+    raise UserError(f"fold: expected one of {known}, or a finer label of it, got {fold!r}")
+
+
+def sample_folds(
+    model: Path,
+    refiner: Path,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    number: int,
+    settings: SampleSettings,
+    seed: int,
+    output: Path,
+) -> None:
+    """Write a store of `number` relaxed samples of each fold, and the unrelaxed ones nowhere.
+
+    `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
+    """
+    sampler = load_sampler(model, refiner)
+    drawn = draw(sampler, folds, lengths, number, settings, seed)
+    _write(output, drawn.relaxed, drawn, sampler.spec)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Samples: names, the label asked for of each, and coordinates (L, 5, 3) in Å before and after relaxation."""
+
+    names: list[str]
+    labels: list[str]
+    raw: list[np.ndarray]
+    relaxed: list[np.ndarray]
+
+
+def draw(
+    sampler: Sampler,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    number: int,
+    settings: SampleSettings,
+    seed: int,
+) -> Drawn:
+    """`number` samples of each fold."""
+    spec = sampler.spec
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    names, labels, sizes = [], [], []
+    for fold in folds:
+        chosen = choose_lengths(spec, fold, number, rng)
+        if lengths:
+            chosen = np.resize(np.array(lengths), number)
+        for index, size in enumerate(chosen):
+            names.append(f"{spec.variant}-{spec.seed}-{fold}-{index:04d}")
+            labels.append(fold)
+            sizes.append(int(size))
+    ids = torch.tensor([spec.label_ids(label) for label in labels])
+    residues = torch.tensor(sizes)
+    codes = draw_codes(sampler, ids, residues, settings, generator)
+    with torch.no_grad():
+        coefficients = sampler.model.decode(codes, ids, residues)
+    stage = f"sample {spec.variant} seed {spec.seed}"
+    raw, relaxed = complete(coefficients, residues, sampler.refiner, settings, generator, stage)
+    return Drawn(names, labels, raw, relaxed)
+
+
+def sample_heldout(
+    model: Path,
+    refiner: Path,
+    store: Path,
+    splits: Path,
+    settings: SampleSettings,
+    seed: int,
+    output: Path,
+) -> None:
+    """The workflow's step: samples of every first-level class, reconstructions of the split `test`, codes of all.
+
+    Writes samples.h5, raw.h5, reconstructions.h5 and latents.h5 into the folder `output`.
+    """
+    sampler = load_sampler(model, refiner)
+    spec = sampler.spec
+    sides = {split: side.first_conformations() for split, side in read_split(store, splits).items()}
+    if "test" not in sides:
+        raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        _write_latents(folder / "latents.h5", sampler, sides)
+        _write_reconstructions(folder / "reconstructions.h5", sampler, sides["test"], settings, seed)
+        drawn = draw(sampler, spec.vocabulary[0], None, settings.per_class, settings, seed)
+        _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
+        _write(folder / "raw.h5", drawn.raw, drawn, spec)
+
+
+def _entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
+    """A modelled structure for the store; torsions and secondary structure are the scoring side's."""
+    length = len(coords)
+    nothing = np.full((1, length, 3), np.nan, np.float32)
+    return Entry(as_backbone(name, torch.from_numpy(coords)), nothing, ("?" * length,), facts)
+
+
+def _write(path: Path, coords: list[np.ndarray], drawn: Drawn, spec: Spec) -> None:
+    rows = zip(drawn.names, drawn.labels, coords, strict=True)
+    facts = {"variant": spec.variant, "seed": spec.seed}
+    entries = [_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
+    write_store(path, entries, compression="gzip", kind="samples")
+
+
+@torch.no_grad()
+def _write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains]) -> None:
+    """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain."""
+    model = sampler.model
+    parts: dict[str, list] = {"mean": [], "logvar": [], "kl": []}
+    text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
+    for split, side in sides.items():
+        batch = side.batch(sampler.spec)
+        posterior = model.posterior(model.describe(batch), batch.labels, batch.lengths)
+        prior = model.prior(model.condition(batch.labels, batch.lengths))
+        values = (posterior.mean, posterior.logvar.expand_as(posterior.mean), posterior.kl(prior))
+        for name, value in zip(parts, values, strict=True):
+            parts[name].append(value.numpy())
+        text["id"] += side.ids
+        text["label"] += side.labels
+        text["split"] += [split] * len(side)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["blocks"] = json.dumps(model.blocks)
+        for name, arrays in parts.items():
+            file[name] = np.concatenate(arrays)
+        for name, words in text.items():
+            file.create_dataset(name, data=np.array(words, object), dtype=TEXT)
+
+
+@torch.no_grad()
+def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings: SampleSettings, seed: int) -> None:
+    """Held-out domains from their posterior means, with the rate and with what another code or label would give."""
+    model, spec = sampler.model, sampler.spec
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    batch = side.batch(spec)
+    target, lengths = model.describe(batch), batch.lengths
+    posterior = model.posterior(target, batch.labels, lengths)
+    prior = model.prior(model.condition(batch.labels, lengths))
+    own = model.decode(posterior.mean, batch.labels, lengths)
+    permuted = model.decode(posterior.mean[_permute(batch.labels, rng)], batch.labels, lengths)
+    swapped = model.decode(posterior.mean, _swap(batch.labels, spec, rng), lengths)
+    facts = {
+        "rate": posterior.kl(prior).sum(-1),
+        "trace_rmsd": _rmsd(target, own),
+        "permuted_rmsd": _rmsd(target, permuted),
+        "swapped_rmsd": _rmsd(target, swapped),
+    }
+    stage = f"reconstruct {spec.variant} seed {spec.seed}"
+    _, relaxed = complete(own, lengths, sampler.refiner, settings, generator, stage)
+    entries = [
+        _entry(
+            name,
+            coords,
+            {"label": label, "variant": spec.variant, "seed": spec.seed}
+            | {key: float(values[row]) for key, values in facts.items()},
+        )
+        for row, (name, label, coords) in enumerate(zip(side.ids, side.labels, relaxed, strict=True))
+    ]
+    write_store(path, entries, compression="gzip", kind="reconstructions")
+
+
+def _rmsd(a: Tensor, b: Tensor) -> Tensor:
+    """RMSD of smooth traces in Å, in the chain frame, from their coefficients (B, K, 3) (Parseval): (B,)."""
+    return (a - b).square().sum((1, 2)).sqrt()
+
+
+def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:
+    """For each row another row of the same first-level class, at random; itself where it is alone (B,)."""
+    chosen = torch.arange(len(labels))
+    for label in labels[:, 0].unique():
+        rows = torch.nonzero(labels[:, 0] == label)[:, 0].numpy()
+        shuffled = rng.permutation(rows)
+        chosen[shuffled] = torch.from_numpy(np.roll(shuffled, 1))
+    return chosen
+
+
+def _swap(labels: Tensor, spec: Spec, rng: np.random.Generator) -> Tensor:
+    """Labels of another first-level class (B, levels), finer levels unknown."""
+    count = len(spec.vocabulary[0])
+    swapped = torch.zeros_like(labels)
+    if count > 1:
+        shift = torch.from_numpy(rng.integers(1, count, len(labels)))
+        swapped[:, 0] = (labels[:, 0] - 1 + shift) % count + 1
+    return swapped
