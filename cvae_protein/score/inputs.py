@@ -1,0 +1,73 @@
+"""Reads what a scoring looks at: held-out and training domains, samples, reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..dataset.store import Store
+from ..errors import UserError
+from ..files import read_table
+from .metric import Judged
+from .reconstruction import Pair
+
+SPLIT_COLUMNS = ("domain_id", "split", "label", "superfamily", "group")
+RECORDED = ("rate", "trace_rmsd", "permuted_rmsd", "swapped_rmsd")
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """The real domains by split, with the relatives of each."""
+
+    held_out: list[Judged]
+    training: list[Judged]
+    superfamily: Mapping[str, str]
+    group: Mapping[str, str]
+
+    def related(self, first: str, second: str) -> bool:
+        """Whether two domains are the same, of one sequence group or of one superfamily."""
+        return first == second or any(
+            table.get(first, "") and table.get(first) == table.get(second) for table in (self.superfamily, self.group)
+        )
+
+
+def judged(store: Store, name: str, label: str) -> Judged:
+    """The first model of a structure of a store, with the secondary structure that the store holds."""
+    ss = "".join(store.text(store.rows(name)[0], "ss"))
+    return Judged.of(store.backbone(name), label, ss)
+
+
+def read_domains(store: Path, splits: Path) -> Domains:
+    """Held-out (`test`) and training (`train`) domains; `UserError` where a domain of the table is not stored."""
+    rows = read_table(splits, SPLIT_COLUMNS)
+    with Store(store) as file:
+        held_out, training = (
+            [judged(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
+            for split in ("test", "train")
+        )
+    return Domains(
+        held_out,
+        training,
+        {row["domain_id"]: row["superfamily"] for row in rows},
+        {row["domain_id"]: row["group"] for row in rows},
+    )
+
+
+def read_structures(path: Path) -> list[Judged]:
+    """Every structure of a store of samples, in order."""
+    with Store(path) as file:
+        return [judged(file, name, str(file.fact(name, "label"))) for name in file.ids]
+
+
+def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
+    """Every reconstruction of a store beside its held-out domain; `UserError` where that domain is unknown."""
+    known = {reference.id: reference for reference in references}
+    pairs = []
+    with Store(path) as file:
+        for name in file.ids:
+            if name not in known:
+                raise UserError(f"{path}: the reconstruction {name!r} is of no held-out domain of the store")
+            facts = {column: float(file.fact(name, column)) for column in RECORDED if column in file.columns}
+            pairs.append(Pair(judged(file, name, str(file.fact(name, "label"))), known[name], facts))
+    return pairs

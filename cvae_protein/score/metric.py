@@ -1,0 +1,82 @@
+"""What a metric is, and the structure that the per-structure metrics look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from ..geometry import torsions
+from ..structure import CA, Backbone
+
+Better = Literal["low", "high", "none"]
+UNASSIGNED = "?"  # the store's letter for a residue whose secondary structure was not computed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number about a structure, a set of structures or a set of codes.
+
+    `function` takes the record of its kind (`Judged`, `Pair`, `ClassSet`, `Codes`), returns a float that is NaN where
+    the metric is undefined, and changes nothing; its docstring is the definition.
+    """
+
+    name: str
+    unit: str
+    better: Better
+    function: Callable[[Any], float]
+
+    def __call__(self, record: Any) -> float:
+        """The metric of one record."""
+        return float(self.function(record))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The first model of a structure, prepared once for all metrics.
+
+    `coords` is float64 (L, 5, 3) in Å, NaN where missing; `label` the class asked for, or the full label of a real
+    domain; `ss` one DSSP letter a residue, `?` where not assigned.
+    """
+
+    id: str
+    label: str
+    coords: np.ndarray
+    breaks: np.ndarray
+    ss: str
+
+    @classmethod
+    def of(cls, backbone: Backbone, label: str, ss: str = "") -> Judged:
+        """Prepare the first model of `backbone`; secondary structure is computed where `ss` does not hold it."""
+        if not ss or UNASSIGNED in ss:
+            from ..dataset.features import secondary_structure
+
+            ss = secondary_structure(backbone.model(0))[0]
+        return cls(backbone.id, label, backbone.coords[0].astype(np.float64), backbone.breaks, ss)
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    @property
+    def ca(self) -> np.ndarray:
+        """CA trace without the residues that lack it, Å (≤L, 3)."""
+        trace = self.coords[:, CA]
+        return trace[np.isfinite(trace).all(axis=1)]
+
+    @cached_property
+    def torsions(self) -> np.ndarray:
+        """phi, psi, omega in radians, NaN at ends and breaks (L, 3)."""
+        return torsions(self.coords, self.breaks)
+
+
+def levels_match(asked: str, label: str) -> bool:
+    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
+    return label == asked or label.startswith(asked + ".")
+
+
+def first_level(label: str) -> str:
+    """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
+    return label.split(".", 1)[0]

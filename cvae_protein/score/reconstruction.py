@@ -1,0 +1,168 @@
+"""How near a reconstruction comes to the held-out domain it was made from; residues correspond."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..geometry import rmsd
+from ..structure import CA, CB
+from .metric import UNASSIGNED, Judged, Metric
+from .tm import tm_score
+
+LDDT_RADIUS = 15.0  # Å, pairs of the reference that count
+LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # Å
+FEWEST = 3  # residues that a superposition needs
+THREE_STATES = str.maketrans("HGIEBTS-", "HHHEECCC")
+MIRROR = np.array([-1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A reconstruction, its reference, and what the sampling side recorded of it (`rate`, `trace_rmsd`, ...)."""
+
+    model: Judged
+    reference: Judged
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.model) != len(self.reference):
+            raise ValueError(
+                f"{self.model.id}: the reconstruction has {len(self.model)} residues, its reference "
+                f"{len(self.reference)}; expected the same number"
+            )
+
+    @property
+    def id(self) -> str:
+        """Name of the domain."""
+        return self.reference.id
+
+    @property
+    def label(self) -> str:
+        """Class of the domain."""
+        return self.model.label
+
+    def atoms(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Atoms `first` to `stop` - 1 of both that neither lacks, Å (n, 3) each."""
+        ours = self.model.coords[:, first:stop].reshape(-1, 3)
+        theirs = self.reference.coords[:, first:stop].reshape(-1, 3)
+        both = np.isfinite(ours).all(axis=1) & np.isfinite(theirs).all(axis=1)
+        return ours[both], theirs[both]
+
+
+def _rmsd(mobile: np.ndarray, target: np.ndarray) -> float:
+    return float(rmsd(mobile, target)) if len(mobile) >= FEWEST else float("nan")
+
+
+def backbone_rmsd(pair: Pair) -> float:
+    """RMSD over N, CA, C, O after least-squares superposition (Kabsch 1976)."""
+    return _rmsd(*pair.atoms(0, CB))
+
+
+def ca_rmsd(pair: Pair) -> float:
+    """RMSD over CA after least-squares superposition."""
+    return _rmsd(*pair.atoms(CA, CA + 1))
+
+
+def mirror_rmsd(pair: Pair) -> float:
+    """RMSD over N, CA, C, O to the mirror image of the reference; far above `backbone_rmsd` where the hand is right."""
+    ours, theirs = pair.atoms(0, CB)
+    return _rmsd(ours, theirs * MIRROR)
+
+
+def right_handed(pair: Pair) -> float:
+    """1 where the reconstruction is nearer to the reference than to its mirror image, else 0."""
+    own, mirrored = backbone_rmsd(pair), mirror_rmsd(pair)
+    return float("nan") if np.isnan(own) else float(own < mirrored)
+
+
+def tm(pair: Pair) -> float:
+    """TM-score over CA, residue i on residue i, normalised by the reference (Zhang & Skolnick 2004)."""
+    ours, theirs = pair.atoms(CA, CA + 1)
+    return tm_score(ours, theirs, len(pair.reference))
+
+
+def lddt(pair: Pair) -> float:
+    """Share of the CA distances below 15 Å in the reference that are kept within 0.5, 1, 2 and 4 Å, mean of the four.
+
+    All pairs of different residues, pooled over the structure (Mariani et al. 2013, doi:10.1093/bioinformatics/btt473).
+    """
+    ours, theirs = pair.atoms(CA, CA + 1)
+    i, j = np.triu_indices(len(theirs), 1)
+    wanted = np.linalg.norm(theirs[i] - theirs[j], axis=1)
+    near = wanted < LDDT_RADIUS
+    if not near.any():
+        return float("nan")
+    error = np.abs(np.linalg.norm(ours[i[near]] - ours[j[near]], axis=1) - wanted[near])
+    return float(np.mean([(error < threshold).mean() for threshold in LDDT_THRESHOLDS]))
+
+
+def ss_agreement(pair: Pair) -> float:
+    """Share of residues with the reference's secondary structure in three states (H G I, E B, other): Q3."""
+    known = [
+        (ours, theirs)
+        for ours, theirs in zip(pair.model.ss, pair.reference.ss, strict=True)
+        if UNASSIGNED not in (ours, theirs)
+    ]
+    if not known:
+        return float("nan")
+    return float(np.mean([ours.translate(THREE_STATES) == theirs.translate(THREE_STATES) for ours, theirs in known]))
+
+
+def _fact(pair: Pair, name: str) -> float:
+    return float(pair.facts.get(name, float("nan")))
+
+
+def _ratio(pair: Pair, name: str) -> float:
+    own = _fact(pair, "trace_rmsd")
+    return _fact(pair, name) / own if own > 0 else float("nan")
+
+
+def rate(pair: Pair) -> float:
+    """Kullback-Leibler divergence of the posterior from the prior for this domain, as recorded."""
+    return _fact(pair, "rate")
+
+
+def trace_rmsd(pair: Pair) -> float:
+    """CA RMSD of the smooth trace decoded from the domain's own code, as recorded."""
+    return _fact(pair, "trace_rmsd")
+
+
+def permuted_rmsd(pair: Pair) -> float:
+    """CA RMSD of the smooth trace decoded from the code of another domain of the class, as recorded."""
+    return _fact(pair, "permuted_rmsd")
+
+
+def swapped_rmsd(pair: Pair) -> float:
+    """CA RMSD of the smooth trace decoded from its own code with another class's label, as recorded."""
+    return _fact(pair, "swapped_rmsd")
+
+
+def permuted_ratio(pair: Pair) -> float:
+    """`permuted_rmsd` over `trace_rmsd`: 1 where the decoder ignores the code."""
+    return _ratio(pair, "permuted_rmsd")
+
+
+def swapped_ratio(pair: Pair) -> float:
+    """`swapped_rmsd` over `trace_rmsd`: 1 where the decoder ignores the label."""
+    return _ratio(pair, "swapped_rmsd")
+
+
+METRICS = (
+    Metric("backbone_rmsd", "Å", "low", backbone_rmsd),
+    Metric("ca_rmsd", "Å", "low", ca_rmsd),
+    Metric("tm", "score", "high", tm),
+    Metric("lddt", "score", "high", lddt),
+    Metric("mirror_rmsd", "Å", "none", mirror_rmsd),
+    Metric("right_handed", "share", "high", right_handed),
+    Metric("ss_agreement", "share", "high", ss_agreement),
+    Metric("rate", "nat", "none", rate),
+    Metric("trace_rmsd", "Å", "low", trace_rmsd),
+    Metric("permuted_rmsd", "Å", "none", permuted_rmsd),
+    Metric("permuted_ratio", "ratio", "high", permuted_ratio),
+    Metric("swapped_rmsd", "Å", "none", swapped_rmsd),
+    Metric("swapped_ratio", "ratio", "none", swapped_ratio),
+)
+"""Metrics of a `Pair`."""

@@ -1,0 +1,113 @@
+"""What a set of structures of one class is worth beside the held-out ones of the class; metrics of a `ClassSet`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import wasserstein_distance
+
+from .metric import Metric
+
+SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSet:
+    """The structures of one class.
+
+    `features` and `reference` hold one array a per-structure metric, of the set (n) and of the held-out domains (m);
+    `pair_tm` (k, k) is the symmetric TM-score between k structures of the set, NaN on the diagonal.
+    """
+
+    features: Mapping[str, np.ndarray]
+    reference: Mapping[str, np.ndarray]
+    pair_tm: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of structures."""
+        return len(next(iter(self.features.values()), ()))
+
+    def resample(self, generator: np.random.Generator) -> ClassSet:
+        """A bootstrap set: structures, held-out domains and paired structures each drawn with replacement."""
+        own = _draw(generator, self.size)
+        other = _draw(generator, len(next(iter(self.reference.values()), ())))
+        paired = _draw(generator, len(self.pair_tm))
+        return ClassSet(
+            {name: values[own] for name, values in self.features.items()},
+            {name: values[other] for name, values in self.reference.items()},
+            self.pair_tm[np.ix_(paired, paired)],
+        )
+
+
+def _draw(generator: np.random.Generator, count: int) -> np.ndarray:
+    return generator.integers(count, size=count) if count else np.zeros(0, int)
+
+
+def _wasserstein(group: ClassSet, name: str) -> float:
+    ours, theirs = (values.get(name, np.zeros(0)) for values in (group.features, group.reference))
+    ours, theirs = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]
+    return float(wasserstein_distance(ours, theirs)) if len(ours) and len(theirs) else float("nan")
+
+
+def wasserstein_helix(group: ClassSet) -> float:
+    """Wasserstein-1 distance between the helix shares of the set and of the held-out domains of the class."""
+    return _wasserstein(group, "helix")
+
+
+def wasserstein_strand(group: ClassSet) -> float:
+    """Wasserstein-1 distance between the strand shares of the set and of the held-out domains of the class."""
+    return _wasserstein(group, "strand")
+
+
+def wasserstein_rg(group: ClassSet) -> float:
+    """Wasserstein-1 distance between the relative radii of gyration of the set and of the held-out domains."""
+    return _wasserstein(group, "relative_rg")
+
+
+def mean_pairwise_tm(group: ClassSet) -> float:
+    """Mean TM-score between structures of the class, each pair the mean of its two normalisations."""
+    finite = group.pair_tm[np.isfinite(group.pair_tm)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+def clusters(group: ClassSet) -> float:
+    """Clusters at TM 0.5 over the number of structures: 1 where no two share a fold.
+
+    Greedy in the order given: a structure joins the first leader with a mutual TM-score above 0.5, else leads.
+    """
+    count = len(group.pair_tm)
+    leaders: list[int] = []
+    for index in range(count):
+        if not any(group.pair_tm[index, leader] > SAME_FOLD for leader in leaders):
+            leaders.append(index)
+    return len(leaders) / count if count else float("nan")
+
+
+def memorisation_ratio(group: ClassSet) -> float:
+    """Mean TM to the nearest of as many training domains over mean TM to the nearest held-out one.
+
+    About 1 where the set is no nearer to training than to unseen domains; above where it repeats training.
+    """
+    training = group.features.get("training_equal_tm", np.zeros(0))
+    held_out = group.features.get("nearest_tm", np.zeros(0))
+    both = np.isfinite(training) & np.isfinite(held_out)
+    if not both.any() or held_out[both].mean() == 0:
+        return float("nan")
+    return float(training[both].mean() / held_out[both].mean())
+
+
+METRICS = (
+    Metric("wasserstein_helix", "share", "low", wasserstein_helix),
+    Metric("wasserstein_strand", "share", "low", wasserstein_strand),
+    Metric("wasserstein_rg", "ratio", "low", wasserstein_rg),
+    Metric("mean_pairwise_tm", "score", "low", mean_pairwise_tm),
+    Metric("clusters", "share", "high", clusters),
+    Metric("memorisation_ratio", "ratio", "low", memorisation_ratio),
+)
+"""Metrics of a `ClassSet`."""
+
+PAIRED = ("mean_pairwise_tm", "clusters")
+"""Metrics of the `pair_tm` structures alone."""
