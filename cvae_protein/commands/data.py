@@ -35,7 +35,7 @@ def fetch(
     domains: Domains,
     output: Output,
     rejected: Rejected,
-    embedded: Annotated[Path, typer.Option(help="Folder of the embedded structures.")] = Path("data"),
+    embedded: Annotated[Path, typer.Option(help="Folder of the embedded structures.")] = Path("data/embedded"),
     settings: Given = "",
 ) -> None:
     """Find the entry file of every domain and record its SHA-256.
