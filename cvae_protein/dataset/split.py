@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def _levels(code: str) -> tuple[str, str]:
 
 
 def superfamily(code: str) -> str:
-    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty if the code ends above."""
+    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
     return _levels(code)[1]
 
 
