@@ -17,6 +17,7 @@ from torch.nn import functional as F
 N_CA, CA_C, C_N, C_O = 1.458, 1.525, 1.329, 1.231
 CA_C_N, C_N_CA, CA_C_O = math.radians(117.2), math.radians(121.7), math.radians(120.1)
 N_CA_C = math.radians(111.0)
+REACH = {2: (5.0, 7.2), 3: (4.6, 10.8), 4: (4.6, 14.2)}  # Å, CA distances over k residues that a chain can have
 PHI, PSI = math.radians(-65.0), math.radians(140.0)  # of the two residues that lack a neighbour
 
 
@@ -94,8 +95,7 @@ def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int) -> tuple[Tenso
     place_ = torch.arange(ca.shape[1], device=ca.device)
     apart = (place_[:, None] - place_).abs() >= 3
     pairs = mask[:, :, None] & mask[:, None] & apart & (place_[:, None] < place_)
-    kept = {k: (start[:, k:] - start[:, :-k]).norm(dim=-1) for k in (2, 3, 4)}
-    kept[2] = kept[2].clamp(5.0, 7.2)
+    kept = {k: (start[:, k:] - start[:, :-k]).norm(dim=-1).clamp(*REACH[k]) for k in REACH}
     x = start.clone().requires_grad_(True)
     u = carbonyl.detach().clone().requires_grad_(True)
     optimizer = torch.optim.Adam([{"params": [x], "lr": 0.2}, {"params": [u], "lr": 0.1}])
@@ -129,7 +129,7 @@ def _energy(
     n_to_c = (atoms[:, 1:-1, 0] - atoms[:, 1:-1, 2]).norm(dim=-1)
     ideal = math.sqrt(N_CA**2 + CA_C**2 - 2 * N_CA * CA_C * math.cos(N_CA_C))
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    closure = (20 * (apart(1) - CA_STEP).square() * mask[:, 1:]).sum()
+    closure = (40 * (apart(1) - CA_STEP).square() * mask[:, 1:]).sum()
     overlap = 2.5 * (F.relu(4.2 - distances).square() * pairs).sum()
     angle = 10 * ((n_to_c - ideal).square() * inner).sum()
     local = sum(((apart(k) - target).square() * mask[:, k:]).sum() for k, target in kept.items())

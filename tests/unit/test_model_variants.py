@@ -1,0 +1,276 @@
+"""The contract of every variant, and training and sampling end to end on synthetic chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvae_protein.dataset.store import Entry, Store, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model import variants
+from cvae_protein.model.batch import Batch, pad, read_split, training_batch
+from cvae_protein.model.checkpoint import load_tensors
+from cvae_protein.model.cvae import CVAE, LinearMap
+from cvae_protein.model.degrade import crop_windows
+from cvae_protein.model.spec import Spec
+from cvae_protein.model.terms import evidence_terms
+from cvae_protein.sample import choose_lengths, load_sampler, sample_folds, sample_heldout
+from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
+from cvae_protein.structure import Backbone
+from cvae_protein.train import make_spec, train
+
+MODEL = ModelSettings(latent=5, coefficients=12, width=24, depth=1)
+REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=4, batch_size=4)
+TRAIN = TrainSettings(steps=12, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4))
+SAMPLE = SampleSettings(per_class=2, refine_steps=2, relax_steps=5)
+
+
+def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Backbone (L, 5, 3) in Å that wanders like a protein; good enough for what no metric looks at."""
+    ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
+    return (ca + rng.normal(0, 1.2, (1, 5, 3))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store of 24 chains of three classes and its split."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    entries, rows = [], []
+    for index in range(24):
+        length, label = int(rng.integers(42, 70)), f"{index % 3 + 1}.10.{index}.1"
+        models = 2 if index == 4 else 1
+        coords = np.stack([a_chain(length, rng) for _ in range(models)])
+        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
+        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": label}))
+        split = "test" if index >= 20 else "validation" if index >= 18 else "excluded" if index == 0 else "train"
+        rows.append({"domain_id": chain.id, "split": split})
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", ["domain_id", "split"], rows)
+    return folder / "domains.h5", folder / "splits.tsv"
+
+
+@pytest.fixture(scope="module")
+def trained(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a refiner and every variant, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("refiner", *variants.names()):
+        train(*data, name, 0, folder / name / "seed0", MODEL, TRAIN, REFINE, 2)
+    return folder
+
+
+def a_spec(data: tuple[Path, Path], variant: str = "concat", depth: int = 2) -> Spec:
+    return make_spec(variant, 0, MODEL, REFINE, depth, read_split(*data)["train"], {})
+
+
+def nudged(model: CVAE) -> CVAE:
+    """The model with all weights moved off their special start."""
+    generator = torch.Generator().manual_seed(1)
+    for p in model.parameters():
+        p.data.add_(0.05 * torch.randn(p.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", variants.names())
+class TestEveryVariant:
+    def test_output_has_the_documented_shapes(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        output = model(batch, torch.Generator().manual_seed(0))
+        rows = len(batch.mask)
+        for code in (output.posterior.mean, output.posterior.logvar, output.prior.mean, output.prior.logvar, output.z):
+            assert code.shape == (rows, 5)
+        assert output.target.shape == output.reconstruction.shape == (rows, 12, 3)
+        columns = sorted(c for start, stop in output.blocks.values() for c in range(start, stop))
+        assert columns == list(range(5))
+
+    def test_padding_and_rigid_motion_change_nothing(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        wide = Batch(
+            torch.nn.functional.pad(batch.coords + 5.0, (0, 0, 0, 0, 0, 30)),
+            torch.nn.functional.pad(batch.mask, (0, 30)),
+            batch.labels,
+        )
+        plain, padded = (model(b, torch.Generator().manual_seed(0)) for b in (batch, wide))
+        torch.testing.assert_close(padded.posterior.mean, plain.posterior.mean, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(padded.reconstruction, plain.reconstruction, atol=1e-3, rtol=1e-3)
+
+    def test_the_decoder_uses_label_and_code(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        z = torch.randn(len(batch.mask), 5, generator=torch.Generator().manual_seed(0))
+        own = model.decode(z, batch.labels, batch.lengths)
+        assert (model.decode(z, torch.zeros_like(batch.labels), batch.lengths) - own).abs().max() > 1e-4
+        assert (model.decode(z.flip(0), batch.labels, batch.lengths) - own).abs().max() > 1e-3
+
+    def test_starts_as_principal_components(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        model = variants.variant(name).build(a_spec(data, name)).eval()
+        model.fit_linear(batch, torch.ones(len(batch.mask)))
+        target = model.describe(batch)
+        flat = target.flatten(1).detach().numpy()
+        centred = flat - flat.mean(0)
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:5]
+        expected = flat.mean(0) + centred @ axes.T @ axes
+        mean = model.posterior(target, batch.labels, batch.lengths).mean
+        made = model.decode(mean, batch.labels, batch.lengths).flatten(1).detach().numpy()
+        np.testing.assert_allclose(made, expected, atol=2e-3)
+
+    def test_all_terms_are_finite_scalars_with_gradients(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        module = variants.variant(name)
+        model = module.build(a_spec(data, name))
+        terms = evidence_terms(TRAIN)
+        if hasattr(module, "extra_terms"):
+            terms += module.extra_terms(model, TRAIN, torch.Generator())
+        output = model(batch, torch.Generator().manual_seed(0))
+        for term in terms:
+            value = term.term(batch, output)
+            assert value.shape == ()
+            assert torch.isfinite(value)
+            assert value.requires_grad
+        assert len({t.name for t in terms}) == len(terms)
+
+    def test_a_trained_folder_rebuilds_itself_and_samples(
+        self, name: str, trained: Path, data: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        folder = trained / name / "seed0"
+        assert Spec.read(folder / "spec.json").variant == name
+        assert len(read_table(folder / "history.tsv", ["step", "rmsd", "validation_rmsd", "active_units"])) > 0
+        output = tmp_path / "samples"
+        sample_heldout(folder, trained / "refiner/seed0", *data, SAMPLE, 0, output)
+        with Store(output / "samples.h5") as samples, Store(output / "raw.h5") as raw:
+            assert samples.ids == raw.ids
+            assert list(samples.columns["label"]) == ["1", "1", "2", "2", "3", "3"]
+            for chain in map(samples.backbone, samples.ids):
+                assert chain.complete.all()
+        with Store(output / "reconstructions.h5") as made:
+            assert made.ids == ["d20", "d21", "d22", "d23"]
+            assert np.isfinite(made.columns["rate"]).all()
+            assert (made.columns["rate"] > 0).all()
+
+
+def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("refiner", "adversarial"):
+        train(*data, name, 0, tmp_path / name, MODEL, TRAIN, REFINE, 2)
+        again, first = tmp_path / name / "weights.safetensors", trained / name / "seed0/weights.safetensors"
+        assert again.read_bytes() == first.read_bytes()
+    train(*data, "adversarial", 1, tmp_path / "other", MODEL, TRAIN, REFINE, 2)
+    assert (tmp_path / "other/weights.safetensors").read_bytes() != again.read_bytes()
+    for number in (0, 1):
+        sample_folds(
+            trained / "concat/seed0", trained / "refiner/seed0", ["1"], [50], 3, SAMPLE, 5, tmp_path / f"{number}.h5"
+        )
+    assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["refiner", "adversarial", "branched"])
+def test_an_interrupted_training_goes_on_bit_for_bit(
+    name: str, trained: Path, data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae_protein.model import loop
+
+    every_step = TrainSettings(steps=12, batch_size=8, report_every=4, checkpoint_seconds=1e-9, kl=Schedule(steps=4))
+    clip, calls = loop.nn.utils.clip_grad_norm_, []
+
+    def interrupt(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return clip(*arguments)
+
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", interrupt)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(*data, name, 0, tmp_path / "out", MODEL, every_step, REFINE, 2, checkpoint)
+    monkeypatch.undo()
+    assert checkpoint.is_file()
+    assert not (tmp_path / "out").exists()
+    assert load_tensors(checkpoint)[1]["step"] == 2
+    train(*data, name, 0, tmp_path / "out", MODEL, every_step, REFINE, 2, checkpoint)
+    assert not checkpoint.exists()
+    resumed, _ = load_tensors(tmp_path / "out/weights.safetensors")
+    straight, _ = load_tensors(trained / name / "seed0/weights.safetensors")
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+
+
+def test_a_checkpoint_of_another_training_is_not_taken(data: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    every_step = TrainSettings(steps=3, batch_size=4, report_every=1, checkpoint_seconds=1e-9)
+    kept = {}
+
+    def keep(path: Path) -> None:
+        if checkpoint.is_file():
+            kept[path] = checkpoint.read_bytes()
+
+    train(*data, "concat", 0, tmp_path / "a", MODEL, every_step, REFINE, 1, checkpoint)
+    keep(tmp_path)
+    assert not checkpoint.exists()
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors"):
+        train(*data, "concat", 0, tmp_path / "b", MODEL, every_step, REFINE, 1, checkpoint)
+
+
+def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None:
+    spec = a_spec(data)
+    assert spec.vocabulary == (("1", "2", "3"), ("1.10", "2.10", "3.10"))
+    assert spec.label_ids("2.10.5.1") == [2, 2]
+    assert spec.label_ids("2.99") == [2, 0]
+    assert spec.label_ids("9.10") == [0, 0]
+    assert spec.label_ids("") == [0, 0]
+    rng = np.random.default_rng(0)
+    assert set(choose_lengths(spec, "2.99.1", 20, rng)) <= set(spec.lengths["2"])
+    with pytest.raises(UserError, match="expected one of 1, 1.10"):
+        choose_lengths(spec, "7", 1, rng)
+
+
+def test_crops_hide_the_label_and_keep_the_stretch(data: tuple[Path, Path]) -> None:
+    spec, domains = a_spec(data), read_split(*data)["train"]
+    batch = training_batch(domains, spec, [0, 1, 2], 1.0, 0.0, np.random.default_rng(0))
+    assert batch.labels.abs().max() == 0
+    for row in range(3):
+        cut = batch.coords[row, : batch.lengths[row]].numpy()
+        whole = domains.coords[row]
+        starts = [s for s in range(len(whole) - len(cut) + 1) if np.array_equal(whole[s : s + len(cut)], cut)]
+        assert len(starts) == 1
+    whole_batch = training_batch(domains, spec, [0, 1, 2], 0.0, 0.0, np.random.default_rng(0))
+    assert whole_batch.labels.min() > 0
+
+
+def test_windows_are_centred_stretches() -> None:
+    coords = [np.random.default_rng(i).normal(size=(n, 5, 3)).astype(np.float32) for i, n in enumerate((30, 12))]
+    batch = pad(coords, [[0], [0]])
+    ca, carbonyl, trace, mask = crop_windows(
+        batch.ca, batch.carbonyl, batch.ca, batch.mask, 16, np.random.default_rng(0)
+    )
+    assert mask.sum(1).tolist() == [16, 12]
+    assert ca.shape == carbonyl.shape == trace.shape == (2, 16, 3)
+    torch.testing.assert_close(trace.sum(1), torch.zeros(2, 3), atol=1e-4, rtol=0)
+
+
+def test_the_linear_map_copes_with_fewer_structures_than_components() -> None:
+    linear = LinearMap(30, 12)
+    flat = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
+    linear.fit(flat, torch.ones(4))
+    back = linear.center + linear.decode(linear.encode(flat - linear.center))
+    torch.testing.assert_close(back, flat, atol=1e-2, rtol=0)
+
+
+def test_damaged_and_foreign_folders_are_named(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"spec\.json"):
+        load_sampler(tmp_path, trained / "refiner/seed0")
+    (tmp_path / "spec.json").write_text((trained / "branched/seed0/spec.json").read_text())
+    weights = (trained / "adversarial/seed0/weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="do not fit the spec"):
+        load_sampler(tmp_path, trained / "refiner/seed0")
+    (tmp_path / "weights.safetensors").write_bytes(weights[:1000])
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        load_sampler(tmp_path, trained / "refiner/seed0")
+    with pytest.raises(UserError, match="expected one of adversarial"):
+        variants.variant("nonesuch")
