@@ -1,0 +1,283 @@
+import shutil
+
+import gemmi
+import mdtraj
+import numpy as np
+import pytest
+from synthetic import DATA, chain_lines, helix, write
+
+from cvae_protein.dataset import features
+from cvae_protein.dataset.features import featurize, featurize_folder, secondary_structure
+from cvae_protein.dataset.labels import COLUMNS
+from cvae_protein.dataset.parse import extract_domain, read_structure
+from cvae_protein.dataset.store import Store, merge_stores
+from cvae_protein.files import read_table, sha256, write_table
+from cvae_protein.geometry import torsions
+from cvae_protein.settings import FeaturizeSettings, LabelSettings
+from cvae_protein.structure import Backbone
+
+SETTINGS = FeaturizeSettings()
+LABELS = LabelSettings(min_length=20, max_length=100)
+FACTS = ["label", "cath", "scope", "role", "group", "resolution", "method", "source", "source_hash"]
+FACTS += ["breaks", "missing"]
+
+
+def prepare(tmp_path, files):
+    """domains.tsv and entries.tsv of `files`, path by pdb_id; the domain of 1abc is 1abcA00, of its chain A."""
+    rows = [
+        {**dict.fromkeys(COLUMNS, ""), "domain_id": f"{name}A00", "pdb_id": name, "chain": "A", "label": "1.10.8.10"}
+        for name in files
+    ]
+    entries = [
+        {"pdb_id": name, "source": "embedded", "path": path, "sha256": sha256(path), "bytes": 1}
+        for name, path in files.items()
+        if path.is_file()
+    ]
+    write_table(tmp_path / "domains.tsv", COLUMNS, rows)
+    write_table(tmp_path / "entries.tsv", ["pdb_id", "source", "path", "sha256", "bytes"], entries)
+
+
+def run(tmp_path, batch=(0, 1), name="shard", settings=SETTINGS, labels=LABELS):
+    output, rejected = tmp_path / f"{name}.h5", tmp_path / f"{name}.tsv"
+    arguments = (tmp_path / "domains.tsv", tmp_path / "entries.tsv", settings, labels, batch, output, rejected)
+    count = featurize(*arguments)
+    with Store(output) as store:
+        assert len(store.ids) == count
+    return output, {row["domain_id"]: row["reason"] for row in read_table(rejected)}
+
+
+@pytest.fixture(scope="module")
+def ubiquitin():
+    return extract_domain(read_structure(DATA / "1ubi.cif.gz"), "A", "", "1ubi")
+
+
+# --- secondary structure
+
+
+@pytest.mark.parametrize("name", ["1ubi", "1ejg"])
+@pytest.mark.filterwarnings("ignore:Unlikely unit cell")
+def test_secondary_structure_is_that_of_mdtraj_from_the_file(tmp_path, name):
+    structure = gemmi.read_structure(str(DATA / f"{name}.cif.gz"))
+    structure.remove_alternative_conformations()
+    structure.write_pdb(str(tmp_path / "x.pdb"))
+    expected = mdtraj.compute_dssp(mdtraj.load(str(tmp_path / "x.pdb")), simplified=False)[0]
+    backbone = extract_domain(read_structure(tmp_path / "x.pdb"), "A", "", "x")
+    (found,) = secondary_structure(backbone)
+    assert found == "".join(expected).replace(" ", "-")
+    assert {"H", "E", "T"} <= set(found)
+
+
+def test_secondary_structure_of_an_ideal_helix():
+    backbone = Backbone("x", "A" * 20, helix(20)[None], tuple(map(str, range(20))))
+    assert secondary_structure(backbone)[0][2:-2] == "H" * 16
+
+
+def test_secondary_structure_of_an_ensemble(ubiquitin):
+    both = np.concatenate([ubiquitin.coords, helix(76)[None]])
+    found = secondary_structure(Backbone("x", ubiquitin.sequence, both, ubiquitin.residue_ids))
+    assert found[0] == secondary_structure(ubiquitin)[0]
+    assert found[1][2:17] == "H" * 15
+
+
+def test_incomplete_residues_are_not_assigned(ubiquitin):
+    coords = ubiquitin.coords.copy()
+    coords[0, [5, 30], 3] = np.nan
+    found = secondary_structure(Backbone("x", ubiquitin.sequence, coords, ubiquitin.residue_ids))[0]
+    assert [index for index, letter in enumerate(found) if letter == "?"] == [5, 30]
+    gone = Backbone("x", ubiquitin.sequence, np.full_like(coords, np.nan), ubiquitin.residue_ids)
+    assert secondary_structure(gone) == ("?" * 76,)
+
+
+# --- the stage
+
+
+def test_what_a_shard_holds(tmp_path, ubiquitin):
+    prepare(tmp_path, {"1ubi": DATA / "1ubi.cif.gz"})
+    output, dropped = run(tmp_path)
+    assert dropped == {}
+    with Store(output) as store:
+        assert list(store.columns) == ["id", "model", *FACTS]
+        entry = store.entry("1ubiA00")
+    np.testing.assert_allclose(entry.backbone.coords, ubiquitin.coords, atol=0.0051)
+    np.testing.assert_allclose(entry.torsion, torsions(ubiquitin.coords, ubiquitin.breaks), atol=1e-6)
+    assert entry.ss == secondary_structure(ubiquitin)
+    assert entry.backbone.sequence == ubiquitin.sequence
+    assert entry.backbone.residue_ids == ubiquitin.residue_ids
+    facts = dict(entry.facts)
+    assert np.isnan(facts.pop("resolution"))
+    assert (facts["source_hash"], facts["breaks"], facts["missing"]) == (sha256(DATA / "1ubi.cif.gz"), 0, 0)
+    assert (facts["label"], facts["source"]) == ("1.10.8.10", "embedded")
+
+
+def test_same_input_same_bytes(tmp_path):
+    prepare(tmp_path, {"1ubi": DATA / "1ubi.cif.gz", "1ejg": DATA / "1ejg.cif.gz"})
+    (first, _), (second, _) = run(tmp_path, name="a"), run(tmp_path, name="b")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_batches_are_the_rows_in_turn(tmp_path):
+    files = {f"{n}abc": write(tmp_path / f"{n}.pdb", chain_lines(helix(20 + n))) for n in range(5)}
+    prepare(tmp_path, files)
+    shards = [run(tmp_path, (index, 2), f"s{index}")[0] for index in range(2)]
+    with Store(shards[0]) as even, Store(shards[1]) as odd:
+        assert even.ids == ["0abcA00", "2abcA00", "4abcA00"]
+        assert odd.ids == ["1abcA00", "3abcA00"]
+    assert merge_stores(shards, tmp_path / "merged.h5") == 5
+    with pytest.raises(ValueError, match="batch"):
+        run(tmp_path, (2, 2))
+
+
+def test_each_file_is_read_once_and_order_is_kept(tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{n}.pdb", chain_lines(helix(30 + n))) for n in range(2)]
+    prepare(tmp_path, {"1abc": paths[0], "2abc": paths[1]})
+    rows = read_table(tmp_path / "domains.tsv")
+    again = [{**row, "domain_id": f"{row['pdb_id']}A01", "residue_range": "1-25"} for row in rows]
+    write_table(tmp_path / "domains.tsv", COLUMNS, [*rows, *again])
+    read = []
+    monkeypatch.setattr(features, "read_structure", lambda path: read.append(path.name) or read_structure(path))
+    output, _ = run(tmp_path)
+    assert read == ["0.pdb", "1.pdb"]
+    with Store(output) as store:
+        assert store.ids == ["1abcA00", "2abcA00", "1abcA01", "2abcA01"]
+
+
+def test_ensemble_has_a_row_a_model(tmp_path):
+    lines = []
+    for number, phi in enumerate((-57, -60, -63), 1):
+        lines += [f"MODEL     {number:>4}", *chain_lines(helix(25, phi=phi)), "ENDMDL"]
+    prepare(tmp_path, {"1abc": write(tmp_path / "x.pdb", lines)})
+    with Store(run(tmp_path)[0]) as store:
+        assert store.columns["model"].tolist() == [0, 1, 2]
+        assert store.entry("1abcA00").torsion.shape == (3, 25, 3)
+        assert np.degrees(store.torsion(2)[5, 0]) == pytest.approx(-63, abs=0.1)
+
+
+def without(lines, atom, numbers):
+    return [row for row in lines if not (row[12:16].strip() == atom and int(row[22:26] or -1) in numbers)]
+
+
+def bad_structures():
+    coords = helix(30)
+    together, far = coords.copy(), coords.copy()
+    together[7] = together[8]
+    far[20:] += 700
+    lines = chain_lines(coords)
+    return {
+        "no_complete_residue": without(lines, "O", range(31)),
+        "too_short": chain_lines(helix(19)),
+        "too_long": chain_lines(helix(101)),
+        "incomplete": without(lines, "CA", range(1, 8)),
+        "bad_geometry": chain_lines(together),
+        "bad_geometry 2": chain_lines(far),
+        "not_a_structure": ["REMARK nothing here"],
+        "chain_not_found": chain_lines(coords, chain="B"),
+    }
+
+
+@pytest.mark.parametrize("name", bad_structures())
+def test_bad_structure_has_its_reason_and_stops_nothing(tmp_path, name):
+    good = write(tmp_path / "good.pdb", chain_lines(helix(30)))
+    prepare(tmp_path, {"1bad": write(tmp_path / "bad.pdb", bad_structures()[name]), "2abc": good})
+    output, dropped = run(tmp_path)
+    assert dropped == {"1badA00": name.split()[0]}
+    with Store(output) as store:
+        assert store.ids == ["2abcA00"]
+
+
+def test_infinite_coordinates(tmp_path):
+    path = write(tmp_path / "x.cif", chain_lines(helix(30)))
+    text = path.read_text()
+    rows = [row for row in text.splitlines() if row.startswith("ATOM")]
+    value = rows[10].split()[10]
+    path.write_text(text.replace(rows[10], rows[10].replace(f" {value} ", " 1e30 ")))
+    prepare(tmp_path, {"1bad": path})
+    assert run(tmp_path)[1] == {"1badA00": "bad_geometry"}
+
+
+def test_few_missing_atoms_are_kept_and_counted(tmp_path):
+    lines = without(chain_lines(helix(30)), "CA", [4, 12])
+    prepare(tmp_path, {"1abc": write(tmp_path / "x.pdb", lines)})
+    output, dropped = run(tmp_path)
+    assert dropped == {}
+    with Store(output) as store:
+        assert (store.fact("1abcA00", "missing"), store.fact("1abcA00", "breaks")) == (2, 4)
+        assert np.isnan(store.coords(0)[[3, 11], 1]).all()
+
+
+def test_what_a_library_raises_is_a_reason_with_its_text(tmp_path, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("seven")
+
+    prepare(tmp_path, {"1abc": DATA / "1ubi.cif.gz"})
+    monkeypatch.setattr(features, "secondary_structure", fail)
+    _, dropped = run(tmp_path)
+    assert dropped == {"1abcA00": "not_a_structure"}
+    assert "ZeroDivisionError: seven" in read_table(tmp_path / "shard.tsv")[0]["detail"]
+
+
+def test_domains_without_an_entry_are_passed_over(tmp_path):
+    prepare(tmp_path, {"1abc": DATA / "1ubi.cif.gz", "2abc": tmp_path / "absent.cif"})
+    output, dropped = run(tmp_path)
+    assert dropped == {}
+    with Store(output) as store:
+        assert store.ids == ["1abcA00"]
+
+
+# --- a folder of files
+
+
+def folder_run(tmp_path, source, **options):
+    output, rejected = tmp_path / "folder.h5", tmp_path / "folder.tsv"
+    featurize_folder(source, SETTINGS, LABELS, output, rejected, **options)
+    with Store(output) as store:
+        return store.ids, {row["domain_id"]: row["reason"] for row in read_table(rejected)}
+
+
+def test_folder_gives_whole_chains(tmp_path):
+    source = tmp_path / "mine"
+    (source / "deep").mkdir(parents=True)
+    shutil.copy(DATA / "1ubi.cif.gz", source / "deep" / "1ubi.cif.gz")
+    write(source / "my protein (1).pdb", chain_lines(helix(25)) + chain_lines(helix(25) + 60, chain="B"))
+    write(source / "deep" / "my_protein_(1).ent", chain_lines(helix(22)))
+    (source / "broken.pdb").write_text("<html>")
+    (source / "notes.txt").write_text("hello")
+    found, dropped = folder_run(tmp_path, source)
+    assert sorted(found) == ["1ubi_A", "my_protein__1_-2_A", "my_protein__1_-2_B", "my_protein__1__A"]
+    assert dropped == {"broken": "not_a_structure"}
+
+
+def test_one_file_whatever_its_name(tmp_path):
+    path = write(tmp_path / "x.pdb", chain_lines(helix(25))).rename(tmp_path / "structure.dat")
+    assert folder_run(tmp_path, path) == (["structure.dat_A"], {})
+
+
+def test_folder_with_a_table(tmp_path):
+    shutil.copy(DATA / "1ubi.cif.gz", tmp_path / "pdb1ubi.ent.gz")
+    rows = [
+        {"domain_id": name, "pdb_id": pdb_id, "chain": "A", "residue_range": part, "cath": "3.10.20.90"}
+        for name, pdb_id, part in (
+            ("d1", "1UBI", "1-40"),
+            ("d2", "1ubi", "41-76"),
+            ("d2", "1ubi", "1-76"),
+            ("../d3", "1ubi", "1-40"),
+            ("d4", "9zzz", "1-40"),
+            ("d5", "1ubi", "40-1"),
+            ("d6", "1ubi", "90-95"),
+        )
+    ]
+    write_table(tmp_path / "table.tsv", list(rows[0]), rows)
+    found, dropped = folder_run(tmp_path, tmp_path, domains=tmp_path / "table.tsv")
+    assert found == ["d1", "d2"]
+    assert dropped == {
+        "d2": "duplicate_id",
+        "../d3": "bad_id",
+        "d4": "not_found",
+        "d5": "bad_range",
+        "d6": "range_not_found",
+    }
+
+
+def test_folder_without_structures(tmp_path):
+    for source in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(ValueError, match=r"expected|no file there"):
+            folder_run(tmp_path, source)

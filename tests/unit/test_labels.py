@@ -1,0 +1,121 @@
+import pytest
+
+from cvae_protein.dataset.labels import COLUMNS, REJECTED_COLUMNS, is_safe_id, select_domains
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.settings import LabelSettings
+
+
+def row(name, **values):
+    full = {"domain_id": name, "pdb_id": "1abc", "chain": "A", "residue_range": "1-100", "cath": "1.10.8.10"}
+    return {**full, "scope": "a.4.1.1", "role": "unique", "n_residues": "100", **values}
+
+
+def select(tmp_path, rows, **settings):
+    table = tmp_path / "table.tsv"
+    write_table(table, list(rows[0]), rows)
+    chosen = LabelSettings(**{"table": str(table), "min_members": 1, **settings})
+    count = select_domains(chosen, tmp_path / "domains.tsv", tmp_path / "rejected.tsv")
+    kept, dropped = (
+        read_table(tmp_path / "domains.tsv", COLUMNS),
+        read_table(tmp_path / "rejected.tsv", REJECTED_COLUMNS),
+    )
+    assert count == len(kept)
+    assert count + len(dropped) == len(rows)
+    return kept, {r["domain_id"]: r["reason"] for r in dropped}
+
+
+def test_columns_and_label(tmp_path):
+    kept, dropped = select(tmp_path, [row("a"), row("b", cath="3.40.50.300", pdb_id="2XYZ")])
+    assert [(r["domain_id"], r["label"], r["pdb_id"]) for r in kept] == [
+        ("a", "1.10.8.10", "1abc"),
+        ("b", "3.40.50.300", "2xyz"),
+    ]
+    assert list(kept[0]) == list(COLUMNS)
+    assert kept[0]["group"] == kept[0]["method"] == ""
+    assert dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "reason"),
+    [
+        ({"domain_id": "../../etc/passwd"}, {}, "bad_id"),
+        ({"domain_id": ""}, {}, "bad_id"),
+        ({"domain_id": ".hidden"}, {}, "bad_id"),
+        ({"domain_id": "a b"}, {}, "bad_id"),
+        ({"domain_id": "a/b"}, {}, "bad_id"),
+        ({"domain_id": "é"}, {}, "bad_id"),
+        ({"domain_id": "x" * 100}, {}, "bad_id"),
+        ({"pdb_id": "../1abc"}, {}, "bad_id"),
+        ({"pdb_id": ""}, {}, "bad_id"),
+        ({"domain_id": "good"}, {}, "duplicate_id"),
+        ({"cath": ""}, {}, "unlabelled"),
+        ({"cath": "3.x.1.1"}, {}, "unlabelled"),
+        ({"cath": "3.40"}, {}, "unlabelled"),
+        ({"cath": "1.10.8"}, {"depth": 4}, "unlabelled"),
+        ({"scope": "1.10.8.10"}, {"scheme": "scope", "classes": ("a",)}, "unlabelled"),
+        ({"cath": "4.10.8.10"}, {}, "class_not_selected"),
+        ({"cath": "2.10.8.10"}, {"min_members": 2, "classes": ("1", "2")}, "rare_class"),
+        ({"n_residues": "39"}, {}, "too_short"),
+        ({"n_residues": "257"}, {}, "too_long"),
+        ({"residue_range": "100-1"}, {}, "bad_range"),
+        ({"residue_range": "A:1-100"}, {}, "bad_range"),
+    ],
+)
+def test_each_reason(tmp_path, values, settings, reason):
+    rows = [row("good"), row("fine"), row(**{"name": "bad", **values})]
+    kept, dropped = select(tmp_path, rows, **settings)
+    assert [r["domain_id"] for r in kept] == ["good", "fine"]
+    assert list(dropped.values()) == [reason]
+
+
+def test_codes_that_end_at_the_topology_are_labels(tmp_path):
+    kept, _ = select(tmp_path, [row("a", cath="1.10.8")])
+    assert kept[0]["label"] == "1.10.8"
+
+
+def test_scope_labels(tmp_path):
+    kept, dropped = select(tmp_path, [row("a"), row("b", scope="g.3.1.1")], scheme="scope", classes=("a",))
+    assert [r["label"] for r in kept] == ["a.4.1.1"]
+    assert dropped == {"b": "class_not_selected"}
+
+
+def test_no_classes_keeps_everything(tmp_path):
+    rows = [row("a"), row("b", cath=""), row("c", cath="6.10.8.10")]
+    kept, dropped = select(tmp_path, rows, classes=())
+    assert [r["label"] for r in kept] == ["1.10.8.10", "", "6.10.8.10"]
+    assert dropped == {}
+
+
+def test_without_a_length_column_no_length_is_judged(tmp_path):
+    rows = [{key: value for key, value in row("a", n_residues="3").items() if key != "n_residues"}]
+    assert len(select(tmp_path, rows)[0]) == 1
+    assert len(select(tmp_path, [row("a", n_residues="?")])[0]) == 1
+
+
+def test_alternative_conformers_do_not_make_a_class_common(tmp_path):
+    rows = [row("a"), row("b"), row("c", cath="2.10.8.10"), row("d", cath="2.10.8.10", role="alternative")]
+    _, dropped = select(tmp_path, rows, min_members=2)
+    assert dropped == {"c": "rare_class", "d": "rare_class"}
+
+
+def test_clear_errors(tmp_path):
+    with pytest.raises(UserError, match=r"1 class_not_selected; labels.classes: 3"):
+        select(tmp_path, [row("a")], classes=("3",))
+    with pytest.raises(UserError, match="role 'other'"):
+        select(tmp_path, [row("a", role="other")])
+    (tmp_path / "short.tsv").write_text("domain_id\tpdb_id\nx\t1abc\n")
+    with pytest.raises(UserError, match="chain, residue_range not found"):
+        select_domains(LabelSettings(table=str(tmp_path / "short.tsv")), tmp_path / "d", tmp_path / "r")
+
+
+def test_table_of_a_spreadsheet(tmp_path):
+    text = "domain_id\tpdb_id\tchain\tresidue_range\tcath\r\na\t1abc\tA\t1-100\t1.10.8.10\r\n\r\n"
+    (tmp_path / "t.tsv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    settings = LabelSettings(table=str(tmp_path / "t.tsv"), min_members=1)
+    assert select_domains(settings, tmp_path / "d.tsv", tmp_path / "r.tsv") == 1
+
+
+@pytest.mark.parametrize("name", ["1abcA00", "d1abca_", "AF-P12345-F1-model_v4", "d1n13.4", "x+1"])
+def test_usual_ids_are_safe(name):
+    assert is_safe_id(name)

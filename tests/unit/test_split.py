@@ -1,0 +1,201 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from cvae_protein.dataset.split import COLUMNS, SPLITS, read_splits, split_domains, superfamily, topology
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.settings import SplitSettings
+from cvae_protein.structure import Backbone
+
+POINT = np.zeros((1, 1, 5, 3))
+
+
+def entry(name, label, scope="", group="", role="unique", breaks=0, cath=None):
+    facts = {"label": label, "cath": label if cath is None else cath, "scope": scope, "role": role, "group": group}
+    return Entry(Backbone(name, "A", POINT, ("1",)), np.zeros((1, 1, 3)), ("-",), {**facts, "breaks": breaks})
+
+
+def split(tmp_path, entries, **settings):
+    write_store(tmp_path / "s.h5", entries)
+    counts = split_domains(tmp_path / "s.h5", SplitSettings(**settings), tmp_path / "splits.tsv")
+    rows = read_splits(tmp_path / "splits.tsv")
+    assert list(rows) == [e.backbone.id for e in entries]
+    assert counts == {name: sum(r["split"] == name for r in rows.values()) for name in SPLITS}
+    return rows
+
+
+def many(classes=(1, 2, 3), topologies=5, superfamilies=4, members=3):
+    return [
+        entry(f"{c}-{t}-{s}-{m}", f"{c}.10.{t}.{s}", group=f"g{c}-{t}-{s}-{m}")
+        for c in classes
+        for t in range(topologies)
+        for s in range(superfamilies)
+        for m in range(members)
+    ]
+
+
+def test_levels():
+    assert [superfamily(c) for c in ("3.40.50.300", "3.40.50", "c.37.1.8", "", "x")] == [
+        "3.40.50.300",
+        "",
+        "c.37.1",
+        "",
+        "",
+    ]
+    assert [topology(c) for c in ("3.40.50.300", "3.40.50", "c.37.1.8", "")] == ["3.40.50", "3.40.50", "c.37", ""]
+
+
+def test_shares_and_columns(tmp_path):
+    rows = split(tmp_path, many())
+    assert list(next(iter(rows.values()))) == list(COLUMNS)
+    for fold in "123":
+        counts = Counter(r["split"] for r in rows.values() if r["label"][0] == fold)
+        assert counts["test"] == 12
+        assert counts["validation"] == 6
+        assert counts["train"] == 42
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_superfamily_or_group_on_two_sides(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    entries = [
+        entry(
+            f"d{i}",
+            f"{generator.integers(1, 4)}.10.{generator.integers(8)}.{generator.integers(6)}",
+            scope=f"a.{generator.integers(60)}.1.1" if generator.random() < 0.3 else "",
+            group=f"g{generator.integers(400)}",
+        )
+        for i in range(300)
+    ]
+    rows = split(tmp_path, entries, seed=seed, test=0.1, min_test=1)
+    for relation in (lambda e: e.facts["cath"], lambda e: superfamily(e.facts["scope"]), lambda e: e.facts["group"]):
+        sides = {}
+        for e in entries:
+            if relation(e):
+                sides.setdefault(relation(e), set()).add(rows[e.backbone.id]["split"])
+        assert all(len(found) == 1 for found in sides.values())
+    assert {r["split"] for r in rows.values()} >= {"train", "test"}
+
+
+def test_scope_and_group_tie_superfamilies(tmp_path):
+    tied = [
+        entry("a", "1.1.1.1", scope="a.1.1.1"),
+        entry("b", "1.2.1.1", scope="a.1.1.2", group="g"),
+        entry("c", "1.3.1.1", group="g"),
+    ]
+    for seed in range(8):
+        rows = split(tmp_path, [*tied, *many((1,))], seed=seed, test=0.3)
+        assert len({rows[name]["split"] for name in "abc"}) == 1
+
+
+def test_codes_that_cannot_be_compared_count_as_related(tmp_path):
+    """One domain without superfamily, one without SCOPe code, of the same topology; a third has both."""
+    apart = [
+        entry("a", "1.10.90", scope="a.1.1.1"),
+        entry("b", "1.10.90.10"),
+        entry("c", "1.10.90.20", scope="a.9.1.1"),
+    ]
+    sides = {
+        tuple(split(tmp_path, [*apart, *many((1,))], seed=seed, test=0.4)[name]["split"] for name in "abc")
+        for seed in range(20)
+    }
+    assert all(a == b for a, b, _ in sides)
+    assert any(a != c for a, _, c in sides)
+
+
+def test_seed_decides_and_repeats(tmp_path):
+    first, again, other = (split(tmp_path, many(), seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_row_order_does_not_matter(tmp_path):
+    first = split(tmp_path, many())
+    assert split(tmp_path, many()[::-1]) == dict(reversed(first.items()))
+
+
+def test_held_out_topologies_keep_a_trained_relative_where_they_can(tmp_path):
+    entries = [*many((1,), topologies=6, members=2), *(entry(f"solo{i}", f"1.20.{i}.1") for i in range(30))]
+    rows = split(tmp_path, entries, test=0.1, validation=0.1)
+    held = [r for r in rows.values() if r["split"] in ("test", "validation")]
+    assert held
+    assert {r["topology_trained"] for r in held} == {"yes"}
+    trained = {topology(r["label"]) for r in rows.values() if r["split"] == "train"}
+    rows = split(tmp_path, [entry(f"solo{i}", f"1.20.{i}.1") for i in range(30)])
+    assert {r["topology_trained"] for r in rows.values() if r["split"] == "test"} == {"no"}
+    assert all((r["topology_trained"] == "yes") == (topology(r["label"]) in trained) for r in held)
+
+
+def test_a_giant_family_stays_in_training(tmp_path):
+    giant = [entry(f"giant{i}", "2.60.40.10") for i in range(40)]
+    for seed in range(5):
+        rows = split(tmp_path, [*giant, *many((2,))], seed=seed, test=0.4)
+        assert {rows[f"giant{i}"]["split"] for i in range(40)} == {"train"}
+
+
+def test_a_family_of_the_whole_target_is_taken_only_if_needed(tmp_path):
+    pairs = [entry(f"{f}{m}", f"1.10.{f}.1") for f in range(5) for m in range(2)]
+    rows = split(tmp_path, pairs, test=0.2, min_test=2, validation=0)
+    assert Counter(r["split"] for r in rows.values()) == {"train": 8, "test": 2}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_class_keeps_training_members(tmp_path, seed):
+    entries = [entry(f"{c}{i}", f"{c}.10.{i}.1", scope=f"{'abc'[i % 3]}.{i}.1.1") for c in (1, 2) for i in range(4)]
+    rows = split(tmp_path, entries, seed=seed, test=0.5, validation=0.4, min_test=1)
+    for c in "12":
+        assert {"train", "test"} <= {r["split"] for r in rows.values() if r["label"][0] == c}
+
+
+@pytest.mark.parametrize(("families", "held"), [(1, 0), (2, 3)])
+def test_too_few_relatives_is_said(tmp_path, families, held):
+    few = [entry(f"few{i}", f"2.10.{i % families}.1") for i in range(6)]
+    message = rf"class 2: expected at least 4 .* could hold out {held} of 6 domains in {families} groups .*min_test"
+    with pytest.raises(UserError, match=message):
+        split(tmp_path, [*many((1,)), *few], min_test=4)
+    assert not (tmp_path / "splits.tsv").exists()
+
+
+def test_excluded_with_a_reason(tmp_path):
+    odd = [
+        entry("broken", "1.10.0.0", breaks=2),
+        entry("nameless", ""),
+        entry("alone", "1.10.0.0", role="alternative", group="nobody"),
+        entry("ungrouped", "1.10.0.0", role="alternative"),
+    ]
+    rows = split(tmp_path, [*many(), *odd])
+    reasons = {name: rows[name]["reason"] for name in ("broken", "nameless", "alone", "ungrouped")}
+    assert {rows[name]["split"] for name in reasons} == {"excluded"}
+    assert reasons["broken"] == "2 chain breaks, at most 0"
+    assert reasons["nameless"] == "unlabelled"
+    assert "alternative" in reasons["alone"]
+    assert "alternative" in reasons["ungrouped"]
+    assert split(tmp_path, [*many(), *odd], max_breaks=2)["broken"]["split"] != "excluded"
+
+
+def test_alternatives_follow_their_group_and_do_not_count(tmp_path):
+    alternatives = [
+        entry(f"alt{e.backbone.id}-{n}", e.facts["label"], group=e.facts["group"], role="alternative")
+        for e in many()
+        for n in range(2)
+    ]
+    plain, rows = split(tmp_path, many()), split(tmp_path, [*many(), *alternatives])
+    assert all(rows[e.backbone.id]["split"] == rows[e.backbone.id[3:-2]]["split"] for e in alternatives)
+    unique = Counter(rows[e.backbone.id]["split"] for e in many())
+    assert unique == Counter(r["split"] for r in plain.values())
+
+
+def test_nothing_usable(tmp_path):
+    with pytest.raises(UserError, match="none of 2 domains is usable"):
+        split(tmp_path, [entry("a", ""), entry("b", "1.10.8.10", breaks=3)])
+
+
+def test_reading_checks_the_split(tmp_path):
+    split(tmp_path, many())
+    rows = read_table(tmp_path / "splits.tsv")
+    write_table(tmp_path / "bad.tsv", COLUMNS, [{**rows[0], "split": "tset"}])
+    with pytest.raises(UserError, match="'tset'"):
+        read_splits(tmp_path / "bad.tsv")
