@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import warnings
@@ -12,6 +13,7 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK = "#010203"  # stands for the page's text colour
 QUIET = "#8a8f98"  # grey that reads on light and dark
@@ -86,11 +88,24 @@ def svg(figure: Figure, alt: str) -> Markup:
     text = re.sub(r"\n\s*", "\n", text)
     text = text.replace(INK, "currentColor")
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    text = re.sub(r" font-family: [^;\"]*;", "", text)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"(?<=base64,)[^\"]+", lambda found: _fewer_colours(found[0]), text)
     width, height = (float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
     head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" style="max-width:{width * 1.45:.0f}px"'
     inner = text[text.index(">", text.index("<svg")) + 1 :]
     link = 'xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in inner else ""
     return Markup(f"{head} {link}>{inner}")  # noqa: S704  matplotlib escapes the text it draws
+
+
+def _fewer_colours(encoded: str) -> str:
+    """A base64 PNG with 48 colours instead of millions: a quarter of the size, no difference to the eye."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        small = image.convert("RGBA").quantize(48, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG", optimize=True)
+    shorter = base64.b64encode(buffer.getvalue()).decode()
+    return min(encoded, shorter, key=len)
 
 
 def quiet_frame(axes: Axes) -> None:

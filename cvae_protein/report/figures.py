@@ -14,6 +14,8 @@ from .draw import FOLD_COLOURS, INK, QUIET, panel, quiet_frame, svg
 Curve = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
 RAMACHANDRAN_BINS = 72  # of 5°
 MOST_DIMENSIONS = 256
+MAP_LIMIT = 40.0  # Å; beyond it a distance map has one colour
+MAP_STEP = 1.25  # Å a shade
 
 
 def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
@@ -164,7 +166,8 @@ def kl_bars(kl: np.ndarray, blocks: Mapping[str, Sequence[int]], colour: str) ->
 
 def _distance_map(axes: Axes, ca: np.ndarray, title: str) -> None:
     distances = np.linalg.norm(ca[:, None] - ca[None], axis=-1)
-    axes.imshow(distances, cmap="viridis_r", vmin=0, vmax=40, interpolation="nearest")
+    levels = np.minimum(np.round(distances / MAP_STEP) * MAP_STEP, MAP_LIMIT)
+    axes.imshow(levels, cmap="viridis", vmin=0, vmax=MAP_LIMIT, interpolation="none")
     axes.set_title(title, fontsize=9)
     quiet_frame(axes)
 
