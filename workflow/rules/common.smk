@@ -1,4 +1,4 @@
-"""What all rules share: the checked settings, paths below the results folder, and the package files a rule runs."""
+"""What all rules share: the checked settings, paths below the results folder, and the package files a job runs."""
 
 import ast
 import json
@@ -49,7 +49,7 @@ def count_batches():
 
 def result(*parts):
     """A path below the results folder."""
-    return "/".join([settings.results.rstrip("/"), *parts])
+    return str(Path(settings.results, *parts))
 
 
 def as_json(section):
@@ -71,7 +71,7 @@ def imported(path):
 
 
 def sources(*names):
-    """Package files that a rule runs: `names` and, through their imports, all that these need."""
+    """Package files that a job runs: `names` and, through their imports, all that these need."""
     found, waiting = set(), [PACKAGE / name for name in names]
     while waiting:
         path = waiting.pop()

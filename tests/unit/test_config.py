@@ -1,0 +1,169 @@
+"""The configuration: what is read, and what is said of every kind of mistake."""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cvae_protein import config, schema
+from cvae_protein.errors import UserError
+from cvae_protein.settings import ScoreSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]
+
+MISTAKES = [
+    ({"trian": {}}, "trian: unknown key; did you mean train?"),
+    ({"train": {"stepz": 1}}, "train.stepz: unknown key; did you mean steps?"),
+    ({"train": {"kl": {"wieght": 1}}}, "train.kl.wieght: unknown key; did you mean weight?"),
+    ({"train": {"qqqq": 1}}, "train.qqqq: unknown key; no key is like it"),
+    ({"train": {"steps": 0}}, "train.steps: expected a whole number ≥ 1 (optimiser steps), got 0"),
+    ({"train": {"steps": "many"}}, "train.steps: expected a whole number ≥ 1 (optimiser steps), got 'many'"),
+    ({"train": {"steps": 1.5}}, "got 1.5"),
+    ({"train": {"steps": True}}, "got True"),
+    ({"train": {"steps": None}}, "got None"),
+    ({"train": {"learning_rate": 2}}, "train.learning_rate: expected a number > 0 and ≤ 1"),
+    ({"train": {"kl": {"rate": float("inf")}}}, "train.kl.rate: expected a number > 0"),
+    ({"model": {"dropout": "nan"}}, "model.dropout: expected a number ≥ 0 and < 1"),
+    ({"model": []}, "model: expected a section of keys (size of the models), got []"),
+    ({"train": "fast"}, "train: expected a section of keys (training of the variants), got 'fast'"),
+    ({"train": '{"steps": '}, "train: expected a section of keys"),
+    ({"labels": {"scheme": "caht"}}, "labels.scheme: expected one of cath, scope"),
+    ({"labels": {"scheme": "caht"}}, "did you mean cath?"),
+    ({"labels": {"classes": [1.5]}}, "labels.classes[0]: expected text"),
+    ({"labels": {"classes": "1", "table": ""}}, "labels.table: expected text that is not empty"),
+    ({"labels": {"min_length": 300, "max_length": 200}}, "labels.min_length: expected at most max_length, got 300 > 200"),
+    ({"labels": {"classes": [1, 1]}}, "labels.classes: expected each class once, got 1"),
+    ({"split": {"test": 0.7, "validation": 0.3}}, "split.test: expected test + validation < 1"),
+    ({"refine": {"width": 10, "heads": 4}}, "refine.heads: expected a divisor of width"),
+    ({"seeds": []}, "seeds: expected a list of 1 or more"),
+    ({"seeds": 3}, "seeds: expected a list of 1 or more"),
+    ({"seeds": [0, True]}, "seeds[1]: expected a whole number"),
+    ({"seeds": [0, 0]}, "seeds: expected each seed once, got 0"),
+    ({"seeds": [-1]}, "seeds: expected whole numbers ≥ 0, got -1"),
+    ({"variants": ["concatt"]}, "did you mean concat?"),
+    ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
+    ({"variants": ["pca"]}, "variants: pca is trained in every run"),
+    ({"variants": ["../concat"]}, "got '../concat'"),
+    ({"results": ""}, "results: expected text that is not empty"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), MISTAKES)
+def test_mistake_is_said_in_one_line(given, said):
+    with pytest.raises(UserError) as caught:
+        config.load(given)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("configuration: ")
+    assert said in lines[0]
+
+
+def test_every_mistake_has_its_line():
+    with pytest.raises(UserError) as caught:
+        config.load({"trian": {}, "train": {"steps": 0, "kl": {"kind": "ramps"}}})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "value"),
+    [
+        ({"seeds": "0,2"}, "seeds", (0, 2)),
+        ({"seeds": "[0, 2]"}, "seeds", (0, 2)),
+        ({"variants": "concat"}, "variants", ("concat",)),
+        ({"train": '{"steps": "7"}'}, "train.steps", 7),
+        ({"train": {"steps": "7", "learning_rate": "1e-4"}}, "train.steps", 7),
+        ({"train": {"learning_rate": "1e-4"}}, "train.learning_rate", 1e-4),
+        ({"train": None}, "train.steps", Settings().train.steps),
+        ({"labels": {"classes": [1, "a"]}}, "labels.classes", ("1", "a")),
+        ({"labels": {"classes": []}}, "labels.classes", ()),
+    ],
+)
+def test_what_yaml_and_the_command_line_bring_is_understood(given, path, value):
+    found = config.load(given)
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_defaults_are_those_of_the_dataclasses():
+    assert config.load({}) == Settings()
+
+
+def test_users_file_says_the_defaults():
+    assert config.load(ROOT / "config/config.yaml") == Settings()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_valid_and_write_elsewhere(path):
+    assert config.load(path).results != Settings().results
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_section_as_json_reads_back(name):
+    assert config.section(name, config.as_json(getattr(Settings(), name))) == getattr(Settings(), name)
+
+
+def test_section_from_a_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("score: {bootstrap: 50}\n")
+    assert config.section("score", str(tmp_path / "c.yaml")) == ScoreSettings(bootstrap=50)
+
+
+def test_section_names_its_path_in_a_mistake():
+    with pytest.raises(UserError, match=r"settings: train\.kl\.kind: expected one of"):
+        config.section("train", '{"kl": {"kind": 3}}')
+
+
+@pytest.mark.parametrize("text", ["{", "{'a': 1}"])
+def test_section_of_broken_json(text):
+    with pytest.raises(UserError, match="score: expected JSON"):
+        config.section("score", text)
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1\n", "\xff"])
+def test_unreadable_file_is_a_users_mistake(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match="c.yaml"):
+        config.load(tmp_path / "c.yaml")
+
+
+def test_absent_file_is_a_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="found no file"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_variants_are_the_files_of_the_folder():
+    folder = ROOT / "cvae_protein/model/variants"
+    assert set(config.variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca"}
+    assert set(Settings().variants) <= set(config.variants())
+
+
+def test_schema_on_disk_is_in_step():
+    assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == schema.schema_text(), "run `make schema`"
+    assert (ROOT / "config/README.md").read_text() == schema.guide(), "run `make schema`"
+
+
+def test_schema_judges_as_the_loader_does():
+    import jsonschema
+
+    described = yaml.safe_load(schema.schema_text())
+    jsonschema.Draft202012Validator.check_schema(described)
+    jsonschema.validate(yaml.safe_load((ROOT / "config/config.yaml").read_text()), described)
+    for given in ({"trian": {}}, {"train": {"steps": 0}}, {"labels": {"scheme": "caht"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(given, described)
+
+
+def test_schema_describes_every_key():
+    def keys(node):
+        for name, value in node.get("properties", {}).items():
+            assert value.get("description"), name
+            assert "default" in value, name
+
+    described = schema.schema()
+    for node in (described, *described["$defs"].values()):
+        keys(node)
+    json.dumps(described)
