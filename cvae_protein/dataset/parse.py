@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gemmi
 import numpy as np
 
 from ..errors import StructureError
-from ..structure import ATOMS, Backbone
+from ..structure import Backbone
 from .ranges import Segment, parse_range
+from .residues import Structure, residues_of
 
 __all__ = ["Structure", "extract_domain", "parse_range", "read_structure"]
 
-AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
-METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
 COORDINATE_COLUMNS = 54  # an ATOM line of the PDB format holds x, y, z in columns 31-54
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """Backbone and CB atoms of every amino-acid residue of a file's polymers, conformers resolved; R residues in all.
-
-    `model` `number` are int (R,), `chain` `subchain` (author and label chain id) S8 (R,), `insertion` `letter` U1 (R,),
-    `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown), `other_chains` the
-    names of chains without protein.
-    """
-
-    name: str
-    resolution: float
-    method: str
-    model: np.ndarray
-    chain: np.ndarray
-    subchain: np.ndarray
-    number: np.ndarray
-    insertion: np.ndarray
-    letter: np.ndarray
-    coords: np.ndarray
-    other_chains: tuple[str, ...]
-
-    @property
-    def chains(self) -> list[str]:
-        """Author names of the chains that hold protein, in the file's order."""
-        return [name.decode() for name in dict.fromkeys(self.chain.tolist())]
-
-    @property
-    def models(self) -> list[int]:
-        """Numbers of the models in the file's order."""
-        return list(dict.fromkeys(self.model.tolist()))
 
 
 def _read_text(path: Path) -> bytes:
@@ -118,99 +83,11 @@ def read_structure(path: str | Path) -> Structure:
         structure = read(data, path.name)
         if not len(structure) or not structure[0].count_atom_sites():
             raise StructureError("not_a_structure", f"{path.name}: no atoms in it")
-        flat = gemmi.FlatStructure(structure)
-        if (flat.entity_type == int(gemmi.EntityType.Unknown.value)).any():
-            structure.setup_entities()
-            flat = gemmi.FlatStructure(structure)
-        return _residues(structure, flat, path.name)
+        return residues_of(structure, path.name)
     except StructureError:
         raise
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content
         raise StructureError("not_a_structure", f"{path.name}: {error}") from error
-
-
-def _names(array: np.ndarray) -> np.ndarray:
-    """Zero-padded int8 names (A, 8) as byte strings (A,)."""
-    return np.ascontiguousarray(array).view("S8")[:, 0]
-
-
-def _letters(names: np.ndarray, atoms: np.ndarray) -> dict[bytes, str]:
-    """One-letter code of each amino-acid residue name; an untabulated one counts if it has N, CA and C."""
-    letters = {}
-    for name in np.unique(names):
-        info = gemmi.find_tabulated_residue(name.decode("latin-1"))
-        letter = info.one_letter_code.upper() if info.is_amino_acid() else "X"
-        if info.is_amino_acid() or {b"N", b"CA", b"C"} <= set(atoms[names == name].tolist()):
-            letters[name] = letter if letter in AMINO_ACIDS else "X"
-    return letters
-
-
-def _residues(structure: gemmi.Structure, flat: Any, name: str) -> Structure:
-    """Group the atoms of polymer amino acids into residues, one conformer each."""
-    polymer = np.flatnonzero(flat.entity_type == int(gemmi.EntityType.Polymer.value))
-    names, atoms = _names(flat.residue_names[polymer]), _names(flat.atom_names[polymer])
-    letters = _letters(names, atoms)
-    protein = np.isin(names, list(letters))
-    if not protein.any():
-        raise StructureError("no_protein", f"{name}: no amino-acid residue in its {len(structure[0])} chains")
-    chosen, names, atoms = polymer[protein], names[protein], atoms[protein]
-    columns = (flat.model_num, _names(flat.chain_ids), _names(flat.subchains), flat.resnums, flat.icodes)
-    keys = model, chain, subchain, number, insertion = [column[chosen] for column in columns]
-    new = np.append(True, np.any([key[1:] != key[:-1] for key in keys], axis=0))
-    start = np.flatnonzero(new)
-    kept = _one_conformer(np.append(start, len(chosen)), names, flat.altlocs[chosen], flat.occ[chosen])
-    residue = np.cumsum(new) - 1
-    first_kept = np.flatnonzero(kept)[np.unique(residue[kept], return_index=True)[1]]
-    protein_chains = {key.decode() for key in np.unique(chain)}
-    return Structure(
-        name=name,
-        resolution=structure.resolution or float("nan"),
-        method=_method(structure),
-        model=model[start],
-        chain=chain[start],
-        subchain=subchain[start],
-        number=number[start],
-        insertion=np.array([chr(code).strip() for code in insertion[start]], "U1"),
-        letter=np.array([letters[key] for key in names[first_kept].tolist()], "U1"),
-        coords=_coords(flat.pos[chosen[kept]], atoms[kept], residue[kept], len(start)),
-        other_chains=tuple(chain.name for chain in structure[0] if chain.name not in protein_chains),
-    )
-
-
-def _coords(positions: np.ndarray, atoms: np.ndarray, residue: np.ndarray, length: int) -> np.ndarray:
-    """Scatter atom positions (A, 3) into (length, 5, 3), NaN where the atom is missing; the first of equals stays."""
-    coords = np.full((length, len(ATOMS), 3), np.nan)
-    for index, atom in enumerate(ATOMS):
-        found = np.flatnonzero(atoms == atom.encode())[::-1]
-        coords[residue[found], index] = positions[found]
-    return coords
-
-
-def _method(structure: gemmi.Structure) -> str:
-    text = dict(structure.info).get("_exptl.method", "").strip()
-    return METHODS.get(text.upper(), text)
-
-
-def _one_conformer(bounds: np.ndarray, names: np.ndarray, altlocs: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
-    """Which atoms belong to the chosen conformer of their residue (A,); residue r has the atoms bounds[r]:bounds[r+1].
-
-    Of several residue types the one with the highest mean occupancy, then of several alternative locations the one with
-    the highest summed occupancy; ties go to the first in the file and the first letter. Atoms without a letter belong
-    to every conformer.
-    """
-    kept = np.ones(len(names), bool)
-    varied = altlocs != 0
-    varied[1:] |= (names[1:] != names[:-1]) & ~np.isin(np.arange(1, len(names)), bounds)
-    for residue in np.unique(np.searchsorted(bounds, np.flatnonzero(varied), side="right") - 1):
-        part = slice(bounds[residue], bounds[residue + 1])
-        types = dict.fromkeys(names[part].tolist())
-        if len(types) > 1:
-            kept[part] &= names[part] == max(types, key=lambda name: occupancy[part][names[part] == name].mean())
-        letters = sorted(set(altlocs[part][kept[part]].tolist()) - {0})
-        if len(letters) > 1:
-            sums = {letter: occupancy[part][kept[part] & (altlocs[part] == letter)].sum() for letter in letters}
-            kept[part] &= np.isin(altlocs[part], (0, max(letters, key=sums.__getitem__)))
-    return kept
 
 
 def _chain_mask(structure: Structure, chain: str) -> np.ndarray:

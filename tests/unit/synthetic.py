@@ -83,10 +83,11 @@ def write(path, lines):
 
 def biopython_chain(path, folder, chain="A"):
     """Biopython's own reading of a chain in an mmCIF file, given the group_PDB column that Biopython insists on."""
-    loops = gzip.decompress(path.read_bytes()).decode().split("loop_\n")
-    (index,) = [index for index, loop in enumerate(loops) if loop.startswith("_atom_site.id\n")]
-    rows = ["ATOM " + row if row[:1].isdigit() else row for row in loops[index].splitlines()]
-    loops[index] = "\n".join(["_atom_site.group_PDB", *rows, ""])
+    text = gzip.decompress(path.read_bytes()).decode()
+    if "_atom_site.group_PDB" not in text:
+        head, rows = text.split("_atom_site.id\n")
+        rows = ["ATOM " + row if row[:1].isdigit() else row for row in rows.split("loop_")[0].splitlines()]
+        text = "\n".join([head + "_atom_site.group_PDB\n_atom_site.id", *rows, ""])
     copy = folder / "biopython.cif"
-    copy.write_text("loop_\n".join(loops))
+    copy.write_text(text)
     return MMCIFParser(QUIET=True).get_structure("x", copy)[0][chain]

@@ -232,6 +232,38 @@ def test_modified_residues_stay(tmp_path, name, letter):
     assert not found.breaks.any()
 
 
+def without_entities(path):
+    """The same mmCIF file with its atoms only, as many programs write it."""
+    block = gemmi.cif.read(str(path))[0]
+    for category in block.get_mmcif_category_names():
+        if category != "_atom_site.":
+            block.find_mmcif_category(category).erase()
+    document = gemmi.cif.Document()
+    document.add_copied_block(block)
+    document.write_file(str(path))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pdb", ".cif"])
+def test_chain_and_ligand_where_the_file_does_not_tell(tmp_path, suffix):
+    """A HETATM residue inside the chain or bonded to its end belongs to it, a free one does not."""
+    coords = helix(8)
+    lines = chain_lines(coords)[:-1]  # no TER
+    lines[15:20] = residue_lines(coords[3], "ALA", number=4, hetero=True)
+    lines[35:40] = residue_lines(coords[7], "SEP", number=8, hetero=True)
+    free = residue_lines(helix(1)[0] + 40, "GLU", number=90, hetero=True)
+    path = write(tmp_path / f"x{suffix}", [*lines, *free, line("O", "HOH", "A", 101, (30, 0, 0), hetero=True)])
+    if suffix == ".cif":
+        without_entities(path)
+    assert domain(path).sequence == "AAAAAAAS"
+
+
+def test_a_chain_goes_on_behind_ter(tmp_path):
+    lines = chain_lines(helix(8))
+    path = write(tmp_path / "x.pdb", [*lines[:20], "TER", *lines[20:]])
+    assert len(domain(path)) == 8
+
+
 def test_missing_atoms_are_nan(tmp_path):
     coords = helix(8)
     lines = [row for row in chain_lines(coords) if not (" CA " in row and "A   3" in row)]
