@@ -26,14 +26,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
     try:
         result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
-        return result if isinstance(result, int) else DONE
+        return _interrupted() if result == INTERRUPTED else DONE  # typer turns an interrupt into its exit code
     except (UserError, StructureError) as error:
         return _mistake(str(error))
     except CallError as error:
         return _mistake(f"{getattr(error, 'format_message', error.__str__)()} See cvae-protein --help")
     except (KeyboardInterrupt, typer.Abort):
-        print("cvae-protein: interrupted; nothing half-written is left", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except OSError as error:
         if error.errno is None:
             return _defect()
@@ -45,6 +44,11 @@ def run(arguments: Sequence[str]) -> int:
 def _mistake(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return USER_MISTAKE
+
+
+def _interrupted() -> int:
+    print("cvae-protein: interrupted; nothing half-written is left", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _defect() -> int:

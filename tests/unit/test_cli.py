@@ -1,0 +1,174 @@
+"""The command line: exit codes, one line a mistake, help that helps, and a quick start."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvae_protein import cli
+from cvae_protein.commands import app
+from cvae_protein.dataset.store import Entry, Store, write_store
+from cvae_protein.errors import StructureError
+from cvae_protein.files import read_table, write_table
+
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+STAGES = ["labels", "fetch", "featurize", "merge", "split", "train", "sample", "score", "collect", "report", "export"]
+COLUMNS = ("domain_id", "source", "reason", "detail")
+
+
+def program(*arguments, **options):
+    command = [sys.executable, "-m", "cvae_protein.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_every_stage_has_its_command():
+    assert set(STAGES) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(command, capsys):
+    assert cli.run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text
+    assert f"cvae-protein {command} " in text
+
+
+def test_help_is_quick_and_names_the_stages():
+    took = []
+    for _ in range(5):
+        start = time.perf_counter()
+        found = program("--help")
+        took.append(time.perf_counter() - start)
+        assert found.returncode == 0
+    assert all(stage in found.stdout for stage in STAGES)
+    assert min(took) < 0.6  # 0.1 s on an idle machine; room for a busy one
+
+
+MISTAKES = [
+    ("trian", "No such command 'trian'"),
+    ("labels", "Missing option '--output'"),
+    ('split --store none.h5 -o x --settings {"tset":0.1}', "split.tset: unknown key; did you mean test?"),
+    ("split --store none.h5 -o x --settings none.yaml", "none.yaml: expected a YAML"),
+    ("split --store none.h5 -o x", "none.h5: expected an HDF5 store, found no file there"),
+    ('labels -o x --rejected y --settings {"table":"none.tsv"}', "none.tsv: expected a tab-separated"),
+    ("train --variant concat --store a --splits b -o c --seed -1", "--seed"),
+    ("featurize -o x --rejected y", "expected --domains and --entries, or --source"),
+    ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
+    ("sample --model m -o x", "expected --fold, or --store and --splits"),
+    ("sample --model m -o x.h5 --temperature 99", "sample.temperature: expected a number ≥ 0 and ≤ 10"),
+    ("score --store a --splits b -o c", "expected --samples and --variant, or --real"),
+    ("report --results r --variants pca --seeds x -o c", "--seeds: expected whole numbers"),
+    ("merge a.txt -o x --rejected y", "expected .h5 stores and .tsv tables, got a.txt"),
+    ("export -i none.h5 -o x.pdb", "none.h5: expected an HDF5 store"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES)
+def test_users_mistake_is_one_line_and_exit_code_1(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments.split()) == 1
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[-1].startswith("error: ")
+    assert said in lines[-1]
+    assert len(lines) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (StructureError("no_protein", "only water"), 1, "error: no_protein: only water"),
+        (FileNotFoundError(2, "No such file or directory", "x.h5"), 1, "error: x.h5: No such file or directory"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (OSError("strange"), 2, "this is a defect"),
+        (KeyError("x"), 2, "this is a defect"),
+        (ValueError("x"), 2, "this is a defect"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr("cvae_protein.dataset.split.split_domains", fail)
+    assert cli.run(["split", "--store", "s", "-o", "x"]) == code
+    text = capsys.readouterr().err
+    assert said in text
+    assert ("Traceback" in text) == (code == 2)
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_path):
+    sleeper = (
+        "import sys, time\nimport cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
+        "from cvae_protein.files import atomic_path\n"
+        "def slow(store, settings, output):\n"
+        "    with atomic_path(output) as path:\n"
+        "        path.write_text('half'); print('ready', flush=True); time.sleep(60)\n"
+        "stage.split_domains = slow\ncli.main()\n"
+    )
+    command = [sys.executable, "-c", sleeper, "split", "--store", "s", "-o", str(tmp_path / "x")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, how)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, capsys):
+    for name in "ab":
+        backbone = make_backbone(name)
+        entry = Entry(backbone, np.zeros((1, 6, 3)), ("------",), {"label": "1.10.8.10"})
+        write_store(tmp_path / f"{name}.h5", [entry])
+        rejected = {"domain_id": f"no{name}", "source": "s", "reason": "too_short", "detail": "3 residues"}
+        write_table(tmp_path / f"{name}.tsv", COLUMNS, [rejected])
+    parts = [str(tmp_path / name) for name in ("a.h5", "b.h5", "a.tsv", "b.tsv")]
+    assert cli.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 0
+    assert Store(tmp_path / "all.h5").ids == ["a", "b"]
+    assert [row["domain_id"] for row in read_table(tmp_path / "no.tsv")] == ["noa", "nob"]
+    assert "2 conformations kept, 2 domains rejected" in capsys.readouterr().err
+
+
+def test_merge_of_nothing_still_writes_why(tmp_path):
+    write_store(tmp_path / "a.h5", [])
+    rejected = {"domain_id": "d", "source": "s", "reason": "too_short", "detail": "3 residues"}
+    write_table(tmp_path / "a.tsv", COLUMNS, [rejected])
+    parts = [str(tmp_path / "a.h5"), str(tmp_path / "a.tsv")]
+    assert cli.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 1
+    assert len(read_table(tmp_path / "no.tsv")) == 1
+
+
+def test_export_by_hand(make_backbone, tmp_path):
+    backbone = make_backbone("a")
+    write_store(tmp_path / "a.h5", [Entry(backbone, np.zeros((1, 6, 3)), ("------",), {"label": "2"})])
+    for suffix in ("pdb", "cif", "xtc"):
+        assert (
+            cli.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")]) == 0
+        )
+        assert (tmp_path / f"x.{suffix}").stat().st_size
+    assert cli.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "3", "-o", str(tmp_path / "y.pdb")]) == 1
+
+
+def test_schema_to_the_terminal(capsys, root: Path):
+    assert cli.run(["schema"]) == 0
+    assert capsys.readouterr().out == (root / "workflow/schemas/config.schema.yaml").read_text()
+
+
+def test_second_training_of_one_model_is_refused(tmp_path):
+    from cvae_protein.commands.model import sole_owner
+    from cvae_protein.errors import UserError
+
+    with sole_owner(tmp_path / "seed0"), pytest.raises(UserError, match="another process is training this"):  # noqa: SIM117
+        with sole_owner(tmp_path / "seed0"):
+            pass
+    with sole_owner(tmp_path / "seed0"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,122 @@
+"""Files are whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cvae_protein.errors import UserError
+from cvae_protein.files import atomic_path, read_table, sha256, write_table
+
+SLOW_WRITER = """
+import sys, time
+from cvae_protein.files import atomic_path
+with atomic_path(sys.argv[1]) as path:
+    with open(path, "w") as handle:
+        handle.write("half")
+        handle.flush()
+        print("writing", flush=True)
+        time.sleep(60)
+"""
+
+
+def test_block_that_ends_well_leaves_the_file_alone(tmp_path):
+    with atomic_path(tmp_path / "new" / "x.txt") as path:
+        assert path.suffix == ".txt"
+        path.write_text("whole")
+        assert not (tmp_path / "new" / "x.txt").exists()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.txt"]
+    assert (tmp_path / "new" / "x.txt").read_text() == "whole"
+
+
+def test_block_that_fails_keeps_the_former_file(tmp_path):
+    (tmp_path / "x").write_text("old")
+
+    def fail():
+        with atomic_path(tmp_path / "x") as path:
+            path.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_folder_replaces_the_former_folder_as_a_whole(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "stale").touch()
+    with atomic_path(tmp_path / "x") as path:
+        path.mkdir()
+        (path / "fresh").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["fresh"]
+
+
+def test_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_writer_leaves_nothing_under_the_final_name(tmp_path, how):
+    command = [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "x")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline() == "writing\n"
+        os.kill(process.pid, how)
+        process.wait(10)
+    assert not (tmp_path / "x").exists()
+
+
+def test_table_reads_back(tmp_path):
+    rows = [
+        {"a": "x y", "b": 1, "more": 2},
+        {"a": 'q"uote', "b": None, "more": 3},
+        {"a": "tab\there\n", "b": "", "more": 4},
+    ]
+    write_table(tmp_path / "t.tsv", ["a", "b"], rows)
+    assert read_table(tmp_path / "t.tsv", ["a", "b"]) == [
+        {"a": "x y", "b": "1"},
+        {"a": 'q"uote', "b": ""},
+        {"a": "tab here", "b": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "found no file"),
+        ("", "the file is empty"),
+        ("a\tc\n1\t2\n", "expected the columns a, b; b not found"),
+        ("a\tb\n1\t2\n3\n", "line 3: expected 2 columns, found 1"),
+    ],
+)
+def test_unusable_table_is_a_users_mistake(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "t.tsv").write_text(content)
+    with pytest.raises(UserError, match=said) as caught:
+        read_table(tmp_path / "t.tsv", ["a", "b"])
+    assert str(tmp_path / "t.tsv") in str(caught.value)
+
+
+def test_sha256_of_known_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
+    program = (
+        "import sys\nfrom cvae_protein.files import write_table\n"
+        "for _ in range(50): write_table(sys.argv[1], ['a'], [{'a': 'v'}] * 500)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "t.tsv")]) for _ in range(2)]
+    deadline = time.monotonic() + 60
+    while any(writer.poll() is None for writer in writers) and time.monotonic() < deadline:
+        if (tmp_path / "t.tsv").exists():
+            assert len(read_table(tmp_path / "t.tsv")) == 500
+    assert [writer.wait(10) for writer in writers] == [0, 0]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.tsv"]
