@@ -1,4 +1,4 @@
-"""Drawing to SVG text that sits inside the page: ink follows the page's colour, no scripts, ids or links to elsewhere."""
+"""Drawing to SVG text that sits inside the page: ink follows the page's colour, nothing points elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
@@ -22,7 +23,7 @@ FOLD_COLOURS = ("#d6455d", "#2f7fd1", "#2a9d6f", "#b78a00", "#8b62c9", "#d07a2d"
 PCA_COLOUR = "#8d8f94"
 REAL_COLOUR = INK
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cvae_protein",
     "text.parse_math": False,
@@ -92,10 +93,11 @@ def svg(figure: Figure, alt: str) -> Markup:
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"(?<=base64,)[^\"]+", lambda found: _fewer_colours(found[0]), text)
     width, height = (float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
-    head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" style="max-width:{width * 1.45:.0f}px"'
+    style = f"max-width:{width * 1.45:.0f}px"
+    head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}" style="{style}"'
     inner = text[text.index(">", text.index("<svg")) + 1 :]
     link = 'xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in inner else ""
-    return Markup(f"{head} {link}>{inner}")  # noqa: S704  matplotlib escapes the text it draws
+    return Markup(f"{head} {link}>{inner}")  # matplotlib escapes the text it draws
 
 
 def _fewer_colours(encoded: str) -> str:

@@ -30,7 +30,7 @@ def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
                 everything.append(validation)
         values = np.concatenate(everything)
         values = values[np.isfinite(values)]
-        if values.size and values.min() > 0 and values.max() > 30 * np.median(values):
+        if values.size and values.min() > 0 and values.max() > 8 * np.median(values):
             axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel("optimiser step")
@@ -46,15 +46,17 @@ def rate_distortion(
     with panel(4.8, 3.5) as (figure, (axes,)):
         for colour, rate, rmsd in clouds:
             axes.scatter(rate, rmsd, s=9, color=colour, alpha=0.28, linewidths=0, rasterized=True)
-        for colour, rate, rmsd in means:
-            if np.isfinite(rate):
-                axes.scatter([rate], [rmsd], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=4)
+        for colour, nats, error in means:
+            if np.isfinite(nats):
+                axes.scatter([nats], [error], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=4)
             else:
-                axes.axhline(rmsd, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
+                axes.axhline(error, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("held-out CA RMSD, Å")
         axes.set_ylim(bottom=0)
-        return svg(figure, "Rate in nats against held-out reconstruction error; large dots are the means of the variants")
+        return svg(
+            figure, "Rate in nats against held-out reconstruction error; large dots are the means of the variants"
+        )
 
 
 def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
@@ -105,7 +107,8 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
     real = reference[np.isfinite(reference).all(axis=1)]
     with panel(2.9, 2.95) as (figure, (axes,)):
         axes.hexbin(
-            *degrees.T,
+            degrees[:, 0],
+            degrees[:, 1],
             gridsize=48,
             extent=(-180, 180, -180, 180),
             bins="log",
@@ -126,7 +129,11 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
 
 
 def latent_map(
-    points: np.ndarray, folds: Sequence[str], held_out: np.ndarray, palette: Mapping[str, str], explained: Sequence[float]
+    points: np.ndarray,
+    folds: Sequence[str],
+    held_out: np.ndarray,
+    palette: Mapping[str, str],
+    explained: Sequence[float],
 ) -> Markup:
     """Two leading components (D, 2) of the posterior means, coloured by class; held-out domains are ringed diamonds."""
     colours = np.array([palette.get(fold, QUIET) for fold in folds])
@@ -134,9 +141,18 @@ def latent_map(
         low, high = np.percentile(points, [0.5, 99.5], axis=0)
         margin = 0.08 * (high - low) + 1e-9
         train = ~held_out
-        axes.scatter(*points[train].T, c=colours[train], s=8, alpha=0.4, linewidths=0, rasterized=True)
         axes.scatter(
-            *points[held_out].T, c=colours[held_out], s=24, marker="D", edgecolors="white", linewidths=0.7, rasterized=True
+            points[train, 0], points[train, 1], c=colours[train], s=8, alpha=0.4, linewidths=0, rasterized=True
+        )
+        axes.scatter(
+            points[held_out, 0],
+            points[held_out, 1],
+            c=colours[held_out],
+            s=24,
+            marker="D",
+            edgecolors="white",
+            linewidths=0.7,
+            rasterized=True,
         )
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
@@ -180,7 +196,9 @@ def distance_maps(sample: np.ndarray, nearest: np.ndarray, titles: tuple[str, st
         return svg(figure, f"CA distance maps: {titles[0]} beside {titles[1]}")
 
 
-def quantiles(title: str, metric: str, groups: Sequence[tuple[str, str, np.ndarray]]) -> Markup:
+def quantiles(
+    title: str, metric: str, groups: Sequence[tuple[str, str, np.ndarray]], limits: tuple[float, float]
+) -> Markup:
     """Spread of a metric for each (name, colour, values): 5-95 % thin, 25-75 % thick, the median a dot."""
     with panel(3.4, 0.75 + 0.27 * len(groups)) as (figure, (axes,)):
         for row, (_, colour, values) in enumerate(groups):
@@ -194,6 +212,7 @@ def quantiles(title: str, metric: str, groups: Sequence[tuple[str, str, np.ndarr
             axes.scatter([middle], [row], s=34, color=colour, edgecolors="white", linewidths=1, zorder=4)
         axes.set_yticks(range(len(groups)), [name for name, _, _ in groups])
         axes.set_ylim(len(groups) - 0.45, -0.55)
+        axes.set_xlim(*limits)
         axes.set_title(title)
         axes.set_xlabel(metric)
         axes.grid(axis="y", visible=False)

@@ -12,35 +12,50 @@ from .read import Results, Row, number
 MOST_BYTES = 1_500_000  # of the embedded score table
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     "Reconstruction of held-out domains": {
-        "backbone_rmsd": ("Backbone RMSD", "N, CA, C, O of the whole decoded structure against the domain"),
-        "ca_rmsd": ("CA RMSD", "after refinement, optimal superposition"),
         "trace_rmsd": ("Trace RMSD", "CA of the smooth trace before refinement"),
-        "tm": ("TM-score", "decoded structure against the domain"),
+        "ca_rmsd": ("CA RMSD", "after refinement"),
+        "backbone_rmsd": ("Backbone RMSD", "N, CA, C, O after refinement"),
+        "tm": ("TM-score", "decoded structure on the domain"),
         "lddt": ("lDDT-CA", "local distances kept"),
+        "ss_agreement": ("Secondary structure", "residues with helix, strand or coil as in the domain"),
+        "right_handed": ("Right-handed", "nearer to the domain than to its mirror image"),
         "mirror_rmsd": ("Mirror RMSD", "against the mirror image: larger means chirality is kept"),
-        "rate": ("Rate", "nats that the code spends on a domain"),
+        "rate": ("Rate", "what the code of a domain costs"),
+        "permuted_ratio": ("Code swap", "error with another domain's code over that with the own: 1 = code ignored"),
+        "swapped_ratio": ("Label swap", "error with another class's label over that with the own: 1 = label ignored"),
     },
     "Physics of samples": {
-        "physical_yield": ("Physical yield", "share of samples with a closed chain and no clash"),
+        "physical_yield": ("Physical yield", "closed chain, no clash"),
         "physical_yield_raw": ("Physical yield, raw", "the same before relaxation"),
         "clashes": ("Clashes", "CA pairs below 3 Å a sample"),
-        "bond_rmsz": ("Bond RMSZ", "bond lengths and angles against ideal values"),
-        "ramachandran_favoured": ("Ramachandran favoured", "share of residues"),
+        "clashes_raw": ("Clashes, raw", "the same before relaxation"),
+        "bond_rmsz": ("Bond RMSZ", "bond lengths against ideal ones"),
+        "angle_rmsz": ("Angle RMSZ", "bond angles against ideal ones"),
+        "ramachandran_favoured": ("Ramachandran favoured", "residues in favoured regions"),
+        "left_handed_helix": ("Left-handed helix", "helical residues of the wrong hand"),
     },
     "Folds of samples": {
         "nearest_tm": ("Nearest held-out TM", "TM-score to the nearest held-out domain"),
-        "nearest_same_class": ("Class kept", "nearest held-out domain has the class asked for"),
-        "helix": ("Helix share", "by secondary-structure assignment"),
-        "strand": ("Strand share", "by secondary-structure assignment"),
+        "nearest_same_class": ("Class kept", "the nearest held-out domain has the class asked for"),
+        "helix": ("Helix share", "by DSSP"),
+        "strand": ("Strand share", "by DSSP"),
         "relative_rg": ("Relative Rg", "radius of gyration over the one expected of the length"),
-        "training_tm": ("Nearest training TM", "near 1 means memorised"),
+        "wasserstein_helix": (
+            "Helix distance",
+            "Wasserstein distance of helix shares to the held-out domains, by class",
+        ),
+        "wasserstein_strand": ("Strand distance", "the same of strand shares"),
+    },
+    "Diversity and novelty": {
         "mean_pairwise_tm": ("Pairwise TM", "between samples of a class: high means few shapes"),
+        "clusters": ("Clusters", "distinct folds at TM 0.5 among samples of a class"),
+        "training_tm": ("Nearest training TM", "near 1 means copied"),
+        "memorisation_ratio": ("Memorisation", "nearest training TM over nearest held-out TM"),
     },
     "Latent space": {
         "active_units": ("Active units", "dimensions whose posterior mean varies"),
-        "kl": ("KL", "nats a domain"),
-        "leak_skill": ("Leak skill", "how well fresh probes read the class from the code; 0 is chance"),
-        "permuted_ratio": ("Code swap", "reconstruction error with another domain's code over the own one"),
+        "mutual_information": ("Mutual information", "of code and structure; a lower bound"),
+        "leak_skill": ("Leak skill", "how well fresh probes read the class from the code: 0 = chance"),
     },
 }
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
@@ -84,7 +99,15 @@ def show(value: float, unit: str = "") -> str:
     size = abs(value)
     if size and size < 0.001:
         return f"{value:.1e}"
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+    return (
+        f"{value:.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 1
+        else f"{value:.3f}"
+    )
 
 
 def _cell(rows: Sequence[Row]) -> Cell:
@@ -145,7 +168,8 @@ def leaderboard(results: Results) -> list[dict]:
     by_metric: dict[str, dict[str, list[Row]]] = {}
     better: dict[str, tuple[str, str]] = {}
     for row in results.table("scores.tsv"):
-        if row["fold"] == "all" and (row["variant"] == "real" or row["variant"] in results.variants):
+        shown = row["variant"] in results.variants and row["seed"] in results.seeds
+        if row["fold"] == "all" and (shown or row["variant"] == "real"):
             by_metric.setdefault(row["metric"], {}).setdefault(row["variant"], []).append(row)
             better.setdefault(row["metric"], (row["better"], row["unit"]))
     groups = []

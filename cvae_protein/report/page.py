@@ -47,7 +47,7 @@ def vendored(name: str) -> Markup:
     text = (HERE / "vendor" / name).read_text(encoding="utf-8")
     if "</script" in text.lower() or "<!--" in text:
         raise ValueError(f"{name}: holds `</script` or `<!--` and cannot stand inside a page")
-    return Markup(text)  # noqa: S704  a file of this package
+    return Markup(text)  # a file of this package
 
 
 def render(results: Results, settings: ReportSettings) -> str:
@@ -55,6 +55,7 @@ def render(results: Results, settings: ReportSettings) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     colours = variant_colours(results.variants)
     board = leaderboard(results)
     scores, scores_cut = as_tsv(results.table("scores.tsv"))
@@ -66,7 +67,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         variants=results.variants,
         seeds=results.seeds,
         colours={name: css(colour) for name, colour in colours.items()},
-        legend=sections.legend(results, colours),
+        trained=sections.legend(results, colours, "models", "history.tsv"),
+        rebuilt=sections.legend(results, colours, "samples", "reconstructions.h5"),
         fold_legend=sections.fold_legend(results),
         head=sections.header(results),
         reasons=REASONS,

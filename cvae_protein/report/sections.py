@@ -16,6 +16,7 @@ from .draw import QUIET, css
 from .read import Results, Row, belongs, class_name, number
 
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
+HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
 HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
 OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out
 MOST_CLASSES = 24  # with panels of their own
@@ -35,7 +36,9 @@ def header(results: Results) -> dict:
         "classes": [(class_name(fold), classes[fold]) for fold in order],
         "rejected": Counter(row.get("reason", "") for row in results.table("rejected.tsv")).most_common(),
         "samples": sum(len(store) for _, _, p in results.runs("samples", "samples.h5") if (store := results.store(*p))),
-        "excluded": Counter(r.get("reason", "") for r in results.splits.values() if r.get("split") == "excluded").most_common(),
+        "excluded": Counter(
+            r.get("reason", "") for r in results.splits.values() if r.get("split") == "excluded"
+        ).most_common(),
     }
 
 
@@ -69,7 +72,9 @@ def training(results: Results, colours: dict[str, str]) -> list[Markup]:
         curves = [_curve(colour, rows, name) for colour, rows in histories if name in rows[0]]
         curves = [curve for curve in curves if np.isfinite(curve[2]).any()]
         if name not in ("step", "seconds") and curves:
-            panels.append(figures.training(name.replace("_", " "), HISTORY_UNITS.get(name, ""), curves))
+            panels.append(
+                figures.training(HISTORY_TITLES.get(name, name.replace("_", " ")), HISTORY_UNITS.get(name, ""), curves)
+            )
     return panels
 
 
@@ -126,22 +131,22 @@ def _torsions(entries: Sequence[Entry]) -> np.ndarray:
 def ramachandran(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Markup]]]:
     """A row for each variant: real, reconstructed, sampled before and after relaxation."""
     real = _torsions(results.entries("domains.h5", ids=results.held_out))
+    first = [figures.ramachandran(real, real, colours["real"], "real, held out")] if len(real) else []
     rows = []
     for variant in results.variants:
         kinds = (("reconstructions", "reconstructed"), ("raw", "sampled, not relaxed"), ("samples", "sampled"))
         found = [(title, _torsions(results.samples(variant, kind))) for kind, title in kinds]
         found = [(title, angles) for title, angles in found if np.isfinite(angles).all(axis=1).sum() >= 20]
         if found:
-            rows.append((variant, [figures.ramachandran(a, real, colours[variant], title) for title, a in found]))
-    if len(real) and rows:
-        rows.insert(0, ("real", [figures.ramachandran(real, real, colours["real"], "held-out domains")]))
+            drawn = [figures.ramachandran(angles, real, colours[variant], title) for title, angles in found]
+            rows.append((variant, first + drawn))
     return rows
 
 
 def latent(results: Results, colours: dict[str, str]) -> list[dict]:
     """For each variant, the map of its codes and the KL of its dimensions (first seed)."""
     palette = figures.fold_palette(results.folds)
-    found = []
+    found: list[dict] = []
     for variant in results.variants:
         codes = results.latents(variant, results.seeds[0])
         if codes is None or len(codes.mean) < 3:
@@ -196,20 +201,35 @@ def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[M
     real = results.structures("real", ("real",))
     samples = {variant: results.structures(variant, ("sample",)) for variant in results.variants}
     samples = {variant: rows for variant, rows in samples.items() if rows}
+    everything = [row for rows in (real, *samples.values()) for row in rows]
+    limits = {metric: _limits(_numbers(everything, metric)) for metric, _ in SPREADS}
     rows = []
     for fold in results.folds[:MOST_CLASSES] if samples else []:
-        parts = {"real": [r for r in real if belongs(r.get("label", ""), fold)]}
+        parts = {"real": [row for row in real if belongs(_full_label(results, row), fold)]}
         parts |= {v: [r for r in table if r.get("label") == fold] for v, table in samples.items()}
         panels = []
         for metric, title in SPREADS:
             groups = [(name, colours[name], _numbers(table, metric)) for name, table in parts.items()]
             if any(np.isfinite(values).any() for _, _, values in groups):
-                panels.append(figures.quantiles(class_name(fold), title, groups))
+                panels.append(figures.quantiles(class_name(fold), title, groups, limits[metric]))
         if panels:
             rows.append((class_name(fold), panels))
     return rows
 
 
-def legend(results: Results, colours: dict[str, str]) -> list[tuple[str, str]]:
-    """Colour and name of the variants, `real` last."""
-    return [(css(colours[name]), name) for name in [*results.variants, "real"]]
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """One axis for all classes: from the 1st to the 99th percentile with a margin."""
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [1, 99]) if len(finite) else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)
+
+
+def _full_label(results: Results, row: Row) -> str:
+    """A real domain's whole label, as the split has it."""
+    return results.splits.get(row["id"], row).get("label", "")
+
+
+def legend(results: Results, colours: dict[str, str], stage: str, name: str) -> list[tuple[str, str]]:
+    """Colour and name of the variants that have the file `name` of a stage."""
+    return [(css(colours[v]), v) for v in dict.fromkeys(variant for variant, _, _ in results.runs(stage, name))]

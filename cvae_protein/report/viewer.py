@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from tmtools import tm_align
@@ -15,7 +16,7 @@ from .read import Results, Row, class_name, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each
 STEP = 0.02  # Å a step of the embedded int16 coordinates
-FACTS = ("helix", "strand", "relative_rg", "clashes")
+FACTS = {"helix": "helix share", "strand": "strand share", "relative_rg": "relative Rg", "clashes": "clashes"}
 
 
 def superpose(moving: Backbone, fixed: Backbone) -> tuple[np.ndarray, float]:
@@ -48,10 +49,7 @@ def outline(coords: np.ndarray) -> list[str]:
     flat = centred @ axes[:2].T
     flat = 32 + 28 * flat / max(np.abs(flat).max(), 1e-6)
     bounds = np.linspace(0, len(flat) - 1, 5).astype(int)
-    return [
-        " ".join(f"{x:.0f},{y:.0f}" for x, y in flat[start : stop + 1])
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [" ".join(f"{x:.0f},{y:.0f}" for x, y in flat[start : stop + 1]) for start, stop in pairwise(bounds)]
 
 
 def _shape(entry: Entry, coords: np.ndarray, label: str) -> dict:
@@ -71,7 +69,7 @@ def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str]) -> dict:
         "sample": _shape(sample, sample.backbone.coords[0] - centre, str(sample.facts["label"])),
         "tm": _or_none(row.get("nearest_tm")),
         "training_tm": _or_none(row.get("training_tm")),
-        "facts": {name: _or_none(row[name]) for name in FACTS if name in row},
+        "facts": {said: _or_none(row[name]) for name, said in FACTS.items() if name in row},
         "outline": outline(sample.backbone.coords[0]),
         "nearest": None,
     }
@@ -92,25 +90,36 @@ def nearest_entries(results: Results, rows: Sequence[Row]) -> dict[str, Entry]:
     return {entry.backbone.id: entry for entry in results.entries("domains.h5", ids=names, limit=100_000)}
 
 
+def _fold_items(results: Results, variant: str, parts: tuple[str, ...], folds: Sequence[str], each: int) -> dict:
+    """The first `each` items of each class of one variant."""
+    store = results.store(*parts)
+    place = results.place("scores", variant, results.seeds[0])
+    rows = {row["id"]: row for row in results.table(*place, "structures.tsv") if row.get("kind") == "sample"}
+    labels = {name: str(store.fact(name, "label")) for name in store.ids} if store else {}
+    found: dict[str, list[dict]] = {}
+    for fold in folds:
+        names = [name for name, label in labels.items() if label == fold][:each]
+        near = nearest_entries(results, [rows.get(name, {}) for name in names])
+        for entry in results.entries(*parts, ids=names):
+            row = rows.get(entry.backbone.id, {})
+            found.setdefault(fold, []).append(pair(entry, near.get(row.get("nearest_id", "")), row))
+    return found
+
+
 def gallery(results: Results, per_class: int) -> dict:
-    """Items by variant and class: the first `per_class` samples of the first seed in file order, fewer where the page
-    would grow too large."""
-    runs = [(variant, parts) for variant, seed, parts in results.runs("samples", "samples.h5") if seed == results.seeds[0]]
-    folds = results.folds
-    share = MOST_PAIRS // max(1, len(runs))
-    shown = folds[: max(1, share)]
-    each = max(1, min(per_class, share // max(1, len(shown))))
-    items: dict[str, dict[str, list[dict]]] = {}
-    for variant, parts in runs:
-        store = results.store(*parts)
-        place = results.place("scores", variant, results.seeds[0])
-        rows = {row["id"]: row for row in results.table(*place, "structures.tsv") if row.get("kind") == "sample"}
-        labels = {name: str(store.fact(name, "label")) for name in store.ids} if store else {}
-        for fold in shown:
-            names = [name for name, label in labels.items() if label == fold][:each]
-            entries = results.entries(*parts, ids=names)
-            near = nearest_entries(results, [rows.get(name, {}) for name in names])
-            found = [pair(e, near.get(rows.get(e.backbone.id, {}).get("nearest_id", "")), rows.get(e.backbone.id, {})) for e in entries]
-            if found:
-                items.setdefault(variant, {})[fold] = found
-    return {"items": items, "each": each, "step": STEP, "names": {f: class_name(f) for f in shown}, "hidden": len(folds) - len(shown)}
+    """Items by variant and class: the first `per_class` samples of the first seed in file order.
+
+    Fewer samples a class, and then fewer classes, where the page would grow too large.
+    """
+    runs = [(name, parts) for name, seed, parts in results.runs("samples", "samples.h5") if seed == results.seeds[0]]
+    share = max(1, MOST_PAIRS // max(1, len(runs)))
+    folds = results.folds[:share]
+    each = max(1, min(per_class, share // max(1, len(folds))))
+    items = {variant: _fold_items(results, variant, parts, folds, each) for variant, parts in runs}
+    return {
+        "items": {variant: found for variant, found in items.items() if found},
+        "each": each,
+        "step": STEP,
+        "names": {fold: class_name(fold) for fold in folds},
+        "hidden": len(results.folds) - len(folds),
+    }

@@ -1,0 +1,301 @@
+"""The page: whole with and without optional files, offline, and deaf to markup in names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import write_table
+from cvae_protein.report.draw import variant_colours
+from cvae_protein.report.leaderboard import as_tsv, leaderboard, show
+from cvae_protein.report.page import render, write_report
+from cvae_protein.report.read import Results, belongs, natural
+from cvae_protein.report.viewer import STEP, pack, superpose
+from cvae_protein.settings import ReportSettings
+from cvae_protein.structure import Backbone
+
+HOSTILE = "<script>alert(1)</script>"
+SCORES = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
+STRUCTURES = ("id", "kind", "label", "length", "helix", "backbone_rmsd", "nearest_id", "nearest_label", "nearest_tm")
+
+
+def helix(name: str, length: int, random: np.random.Generator) -> Backbone:
+    turn = np.radians(100) * np.arange(length)
+    ca = np.stack([2.3 * np.cos(turn), 2.3 * np.sin(turn), 1.5 * np.arange(length)], axis=1)
+    coords = ca[:, None] + np.array([[-1, 0, -0.8], [0, 0, 0], [1, 0.3, 0.7], [1.2, 1.4, 0.7], [0, -1.5, 0]])
+    coords = coords + random.normal(0, 0.1, coords.shape)
+    return Backbone(name, "A" * length, coords[None], tuple(str(i + 1) for i in range(length)))
+
+
+def entry(name: str, random: np.random.Generator, **facts: str | float | int) -> Entry:
+    backbone = helix(name, 44, random)
+    torsion = random.normal((-1.1, -0.8, 3.1), 0.2, (1, 44, 3))
+    return Entry(backbone, torsion, ("-" + "H" * 42 + "-",), facts)
+
+
+def write_run(root: Path, variant: str, seed: str, prefix: str, random: np.random.Generator) -> None:
+    place = (variant, f"seed{seed}")
+    names = [(f"{prefix}{variant}-{fold}-{k}", fold) for fold in ("1", "3") for k in range(3)]
+    tag = {"variant": variant, "seed": int(seed)}
+    drawn = [entry(name, random, label=fold, **tag) for name, fold in names]
+    for kind in ("samples", "raw"):
+        write_store(root.joinpath("samples", *place, f"{kind}.h5"), drawn, compression="gzip")
+    rates = {
+        "rate": float("nan") if variant == "pca" else 50.0,
+        "trace_rmsd": 2.5,
+        "permuted_rmsd": 9.0,
+        "swapped_rmsd": 3.0,
+    }
+    rebuilt = [entry(f"{prefix}d{k}", random, label="1.10.8.1", **tag, **rates) for k in (0, 1)]
+    write_store(root.joinpath("samples", *place, "reconstructions.h5"), rebuilt, compression="gzip")
+    rows = [
+        dict.fromkeys(STRUCTURES, "")
+        | {"id": name, "kind": "sample", "label": fold, "length": 44, "helix": 0.5 + 0.1 * int(fold)}
+        | {"nearest_id": f"{prefix}d0", "nearest_label": "1.10.8.1", "nearest_tm": 0.6}
+        for name, fold in names
+    ]
+    rows += [dict.fromkeys(STRUCTURES, "") | {"id": f"{prefix}d0", "kind": "reconstruction", "backbone_rmsd": 2.0}]
+    write_table(root.joinpath("scores", *place, "structures.tsv"), STRUCTURES, rows)
+    root.joinpath("models", *place).mkdir(parents=True)
+    root.joinpath("models", *place, "spec.json").write_text(json.dumps({"model": {"latent": 8}, "name": prefix}))
+    with h5py.File(root.joinpath("samples", *place, "latents.h5"), "w") as file:
+        for name, values in {"id": [f"{prefix}d{k}" for k in range(4)], "label": ["1.10.8.1"] * 4}.items():
+            file[name] = np.array(values, object).astype(h5py.string_dtype())
+        file["split"] = np.array(["test", "test", "train", "train"], object).astype(h5py.string_dtype())
+        for name in ("mean", "logvar", "kl"):
+            file[name] = random.random((4, 8))
+        file.attrs["blocks"] = json.dumps({"shape": [0, 6], "fold": [6, 8]})
+    if variant != "pca":
+        history = [
+            {"step": k, "seconds": k, "loss": 9 / k, "rmsd": 9 / k, "validation_rmsd": 10 / k} for k in (1, 2, 3)
+        ]
+        write_table(root.joinpath("models", *place, "history.tsv"), list(history[0]), history)
+
+
+def score(variant: str, seed: str, metric: str, value: float, better: str, half: float = 0.1) -> dict[str, object]:
+    numbers = {"value": value, "low": value - half, "high": value + half}
+    return dict(
+        variant=variant, seed=seed, split="test", fold="all", metric=metric, **numbers, n=6, unit="", better=better
+    )
+
+
+def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "") -> list[str]:
+    random = np.random.default_rng(0)
+    domains = [entry(f"{prefix}d{k}", random, label="1.10.8.1") for k in range(6)]
+    write_store(root / "domains.h5", domains, compression="gzip")
+    splits = [
+        {"domain_id": f"{prefix}d{k}", "split": "test" if k < 2 else "train", "label": "1.10.8.1", "reason": ""}
+        for k in range(6)
+    ]
+    write_table(root / "splits.tsv", ("domain_id", "split", "label", "reason"), splits)
+    rejected = [{"domain_id": f"{prefix}x", "source": prefix, "reason": "too_short", "detail": f"{prefix} 3 residues"}]
+    write_table(root / "rejected.tsv", ("domain_id", "source", "reason", "detail"), rejected)
+    rows = [score("real", "", "nearest_tm", 0.5, "high")]
+    for variant in ("pca", "concat"):
+        for seed in seeds:
+            write_run(root, variant, seed, prefix, random)
+            rows.append(score(variant, seed, "nearest_tm", 0.3 + 0.01 * int(seed), "high"))
+            rows.append(score(variant, seed, "trace_rmsd", 3.0 if variant == "pca" else 2.0, "low"))
+            rows.append(score(variant, seed, f"{prefix}invented_metric", 1.0, "none"))
+    write_table(root / "scores.tsv", SCORES, rows)
+    return ["pca", "concat"]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would run or load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self._script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._script = tag == "script"
+        if self._script:
+            self.scripts.append("")
+        for name, value in attrs:
+            self.handlers += [name] if name.startswith("on") else []
+            self.ids += [value or ""] if name == "id" and tag in ("section", "a", "div") else []
+            if name in ("src", "srcset", "xlink:href", "href", "data", "action", "poster") and tag != "a":
+                self.loads.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = False
+
+
+def page_of(root: Path, variants: list[str], seeds: tuple[str, ...] = ("0",)) -> str:
+    write_report(root, ReportSettings(), variants, list(seeds), root / "report.html")
+    return (root / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("hostile")
+    return page_of(root, write_results(root, prefix=HOSTILE))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = tmp_path_factory.mktemp("plain")
+    variants = write_results(root, seeds=("0", "1"))
+    return root, page_of(root, variants, ("0", "1"))
+
+
+def test_every_section_is_filled(plain: tuple[Path, str]) -> None:
+    text = plain[1]
+    assert 'class="missing">No ' not in text.replace("This browser offers no WebGL", "")
+    for caption in ("Ramachandran density", "Posterior means", "KL divergence", "CA distance maps", "Training curves"):
+        assert f'aria-label="{caption}' in text
+    assert re.search(r'class="best"[^>]*title="concat: ', text)
+
+
+def test_the_contents_lead_to_sections(plain: tuple[Path, str]) -> None:
+    anchors = re.findall(r'<a href="#(\w+)"', plain[1])
+    assert anchors
+    assert set(anchors) <= set(Page(plain[1]).ids)
+
+
+def test_the_same_results_give_the_same_page(plain: tuple[Path, str]) -> None:
+    root, text = plain
+    assert page_of(root, ["pca", "concat"], ("0", "1")) == text
+
+
+def test_the_page_loads_nothing(plain: tuple[Path, str]) -> None:
+    page = Page(plain[1])
+    assert all(address.startswith(("data:", "#")) for address in page.loads)
+    assert not {"link", "iframe", "object", "embed", "img"} & set(page.tags)
+    assert "connect-src 'none'" in plain[1]
+    assert not re.search(r"url\((?!#)|@import", "".join(re.findall(r"<style>.*?</style>", plain[1], re.DOTALL)))
+
+
+def test_markup_in_names_stays_text(hostile_page: str) -> None:
+    page = Page(hostile_page)
+    assert HOSTILE not in hostile_page
+    assert not page.handlers
+    assert len(page.scripts) == 4  # gallery data, 3Dmol, gallery, tables
+    assert not any("alert(1)" in script for script in page.scripts[1:])
+    items = json.loads(page.scripts[0])["items"]
+    assert items["concat"]["1"][0]["sample"]["id"] == f"{HOSTILE}concat-1-0"
+
+
+def test_the_whole_score_table_can_be_downloaded(hostile_page: str, plain: tuple[Path, str]) -> None:
+    found = re.search(r'download="scores.tsv" href="data:text/tab-separated-values;base64,([^"]+)"', plain[1])
+    assert found
+    assert base64.b64decode(found[1]) == (plain[0] / "scores.tsv").read_bytes()
+    assert "invented_metric" not in re.sub(r"base64,[^\"]+", "", hostile_page)
+
+
+@pytest.mark.parametrize(
+    "absent", ["samples", "models", "scores", "scores.tsv", "domains.h5", "splits.tsv", "rejected.tsv", "samples/pca"]
+)
+def test_an_absent_piece_leaves_a_sentence(tmp_path: Path, absent: str) -> None:
+    write_results(tmp_path)
+    (tmp_path / absent).rename(tmp_path / "away")
+    text = page_of(tmp_path, ["pca", "concat"])
+    assert text.rstrip().endswith("</html>")
+    assert 'class="missing"' in text or absent in ("rejected.tsv", "domains.h5")
+
+
+def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
+    text = page_of(tmp_path, ["pca"])
+    assert text.count('<p class="missing">') >= 6
+    assert "3Dmol" not in "".join(Page(text).scripts)
+
+
+def test_an_unreadable_store_names_the_file(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    (tmp_path / "samples/concat/seed0/latents.h5").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"latents\.h5"):
+        page_of(tmp_path, ["pca", "concat"])
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_seeds_are_averaged_and_their_intervals_spanned(plain: tuple[Path, str]) -> None:
+    results = Results(plain[0], ["pca", "concat"], ["0", "1"])
+    lines = {line["metric"]: line for group in leaderboard(results) for line in group["lines"]}
+    cell = lines["nearest_tm"]["cells"]["pca"]
+    assert cell.value == pytest.approx(0.305)
+    assert (cell.low, cell.high) == (pytest.approx(0.2), pytest.approx(0.41))
+    assert lines["trace_rmsd"]["cells"]["concat"].mark == "best"
+    assert lines["trace_rmsd"]["cells"]["pca"].mark == ""
+    assert lines["nearest_tm"]["cells"]["real"].mark == ""
+    assert "invented_metric" not in lines
+
+
+def test_seeds_that_were_not_asked_for_stay_out(plain: tuple[Path, str]) -> None:
+    results = Results(plain[0], ["pca", "concat"], ["0"])
+    lines = {line["metric"]: line for group in leaderboard(results) for line in group["lines"]}
+    assert lines["nearest_tm"]["cells"]["pca"].value == pytest.approx(0.3)
+    assert lines["nearest_tm"]["cells"]["real"].value == pytest.approx(0.5)
+
+
+def test_fifty_classes_stay_small(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    write_results(tmp_path)
+    folds = [f"3.{k}" for k in range(50)]
+    place = tmp_path / "samples/concat/seed0"
+    drawn = [entry(f"s{fold}-{k}", random, label=fold) for fold in folds for k in range(6)]
+    write_store(place / "samples.h5", drawn, compression="gzip")
+    results = Results(tmp_path, ["pca", "concat"], ["0"])
+    assert results.folds[-1] == "3.49"
+    text = render(results, ReportSettings())
+    results.close()
+    assert len(text) < 4e6
+
+
+def test_labels_nest_and_sort_by_number() -> None:
+    assert belongs("3.40.50", "3.40")
+    assert not belongs("3.4", "3.40")
+    assert sorted(["3.10", "3.9", "1", "a.1"], key=natural) == ["a.1", "1", "3.9", "3.10"]
+
+
+def test_packed_coordinates_are_close() -> None:
+    coords = np.random.default_rng(0).normal(0, 30, (10, 5, 3)).astype(np.float32)
+    back = np.frombuffer(base64.b64decode(pack(coords)), "<i2").reshape(10, 4, 3) * STEP
+    assert np.abs(back - coords[:, :4]).max() <= STEP / 2 + 1e-6
+
+
+def test_superposing_a_moved_copy_brings_it_back() -> None:
+    fixed = helix("a", 60, np.random.default_rng(0))
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    moved = Backbone("b", fixed.sequence, fixed.coords @ turn.T + 7, fixed.residue_ids)
+    coords, tm = superpose(moved, fixed)
+    assert np.abs(coords - fixed.coords[0]).max() < 0.01
+    assert tm == pytest.approx(1)
+
+
+def test_numbers_are_shown_with_the_digits_that_matter() -> None:
+    shown = [show(123.4), show(12.34), show(1.234), show(0.1234), show(float("nan")), show(0.5, "share")]
+    assert shown == ["123", "12.3", "1.23", "0.123", "–", "50 %"]
+
+
+def test_a_table_beyond_the_limit_is_cut_and_said_so() -> None:
+    rows = [{"a": "x" * 1000} for _ in range(2000)]
+    text, cut = as_tsv(rows)
+    assert cut
+    assert len(base64.b64decode(text)) < 1_600_000
+    assert as_tsv(rows[:3])[1] is False
+
+
+def test_a_variant_keeps_its_colour_beside_more_variants() -> None:
+    assert variant_colours(["pca", "concat"])["concat"] == variant_colours(["pca", "concat", "branched"])["concat"]
