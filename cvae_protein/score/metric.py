@@ -60,7 +60,7 @@ class Judged:
     def __len__(self) -> int:
         return len(self.coords)
 
-    @property
+    @cached_property
     def ca(self) -> np.ndarray:
         """CA trace without the residues that lack it, Å (≤L, 3)."""
         trace = self.coords[:, CA]
