@@ -26,9 +26,8 @@ DATA = Path(__file__).resolve().parent
 BACKBONE = ("N", "CA", "C", "O", "CB")
 MAX_MODELS = 20
 MIN_RESIDUES = 40
-DOMAIN_COLUMNS = (
-    "domain_id pdb_id chain residue_range n_residues role cath cath_origin scope resolution method group source"
-).split()
+DOMAIN_COLUMNS = ["domain_id", "pdb_id", "chain", "residue_range", "n_residues", "role", "cath", "cath_origin"]
+DOMAIN_COLUMNS += ["scope", "resolution", "method", "group", "source"]
 
 
 def read_table(path):
@@ -157,6 +156,8 @@ def mmcif_bytes(structure, source):
     block.set_pair("_exptl.entry_id", pdb_id)
     block.set_pair("_exptl.method", gemmi.cif.quote(source["method"]) if source["method"] else "?")
     block.set_pair("_refine.entry_id", pdb_id)
+    # gemmi passes over a refinement that has no id.
+    block.set_pair("_refine.pdbx_refine_id", gemmi.cif.quote(source["method"] or "unknown"))
     block.set_pair("_refine.ls_d_res_high", source["resolution"] or "?")
     packed = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=9, mtime=0) as stream:
