@@ -80,8 +80,9 @@ def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
 
 
 def _shades(colour: str) -> LinearSegmentedColormap:
-    base = np.array(to_rgb("#596273" if colour == INK else colour))
-    return LinearSegmentedColormap.from_list("shades", [(*base, 0.10), (*base, 0.75), (*(base * 0.55), 1.0)])
+    """One hue from faint to full, which reads on light and dark alike."""
+    base = to_rgb("#768193" if colour == INK else colour)
+    return LinearSegmentedColormap.from_list("shades", [(*base, 0.10), (*base, 0.60), (*base, 1.0)])
 
 
 def _smooth_density(torsion: np.ndarray) -> np.ndarray:
@@ -105,7 +106,7 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
     """Density of phi, psi in radians (R, 2), with the outline that holds 90 % of the reference's residues."""
     degrees = np.degrees(torsion[np.isfinite(torsion).all(axis=1)])
     real = reference[np.isfinite(reference).all(axis=1)]
-    with panel(2.9, 2.95) as (figure, (axes,)):
+    with panel(2.5, 2.55) as (figure, (axes,)):
         axes.hexbin(
             degrees[:, 0],
             degrees[:, 1],
@@ -122,9 +123,9 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
             centres = (np.arange(RAMACHANDRAN_BINS) + 0.5) * 360 / RAMACHANDRAN_BINS - 180
             axes.contour(centres, centres, density, [_level(density, 0.9)], colors=[INK], linewidths=0.8)
         axes.set_title(title)
-        axes.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ, degrees", ylabel="ψ, degrees")
-        axes.set_xticks([-180, -90, 0, 90, 180])
-        axes.set_yticks([-180, -90, 0, 90, 180])
+        axes.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ, °", ylabel="ψ, °")
+        axes.set_xticks([-180, 0, 180])
+        axes.set_yticks([-180, 0, 180])
         return svg(figure, f"Ramachandran density, {title}, {len(degrees)} residues; outline: 90 % of real residues")
 
 
