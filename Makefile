@@ -32,7 +32,7 @@ run: $(STAMP) ## the whole workflow; results and report.html lie in the results 
 	@$(SNAKEMAKE) $(TARGETS)
 
 test: $(STAMP) ## all tests
-	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal $(TARGETS)
+	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup $(TARGETS)
 
 lint: $(STAMP) ## format, style, workflow and types
 	@PATH="$(BIN):$$PATH"; export PATH; set -e; \

@@ -2,8 +2,8 @@
 
 import ast
 import json
-import re
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -18,6 +18,7 @@ except ImportError as error:
         f"{error}: install the package first, with `pip install -e .`, or use `make run`"
     )
 
+STARTED = time.time()
 PACKAGE = Path(cvae_protein.__file__).parent
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
 PLUMBING = {
@@ -107,21 +108,29 @@ def say_done():
     )
 
 
-def say_failed(log):
-    """The last lines of the failed jobs' logs, and how to go on."""
-    text = Path(log).read_text(encoding="utf-8", errors="replace") if log else ""
-    for path in dict.fromkeys(re.findall(r"^\s+log: (\S+) \(check log", text, re.M)):
-        if Path(path).is_file():
-            lines = (
-                Path(path)
-                .read_text(encoding="utf-8", errors="replace")
-                .strip()
-                .splitlines()
-            )
-            print(
-                "\n".join(["", f"The last lines of {path}:", *lines[-6:]]),
-                file=sys.stderr,
-            )
+def say_failed():
+    """The last lines of the logs that end with an error, else of the newest log, and how to go on."""
+    logs = [
+        path
+        for path in Path(result("logs")).rglob("*.log")
+        if path.stat().st_mtime >= STARTED
+    ]
+    logs.sort(key=lambda path: path.stat().st_mtime)
+    tails = {
+        path: path.read_text(encoding="utf-8", errors="replace")
+        .strip()
+        .splitlines()[-6:]
+        for path in logs
+    }
+    failed = [
+        path
+        for path, lines in tails.items()
+        if lines and lines[-1].startswith("error:")
+    ]
+    for path in failed or logs[-1:]:
+        print(
+            "\n".join(["", f"The last lines of {path}:", *tails[path]]), file=sys.stderr
+        )
     print(
         "\nStopped. What is done is kept: run the same command again to go on from there.",
         file=sys.stderr,

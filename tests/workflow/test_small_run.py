@@ -1,0 +1,41 @@
+"""What the small run, the profiles and the rules are made of."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cvae_protein.config import load
+from cvae_protein.files import read_table
+
+ROOT = Path(__file__).parents[2]
+RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+
+
+def test_small_run_is_valid_and_of_embedded_domains():
+    settings = load(ROOT / ".test/config/config.yaml")
+    assert settings.labels.table == ".test/domains.tsv"
+    embedded = {row["domain_id"]: row for row in read_table(ROOT / "data/domains.tsv")}
+    for row in read_table(ROOT / ".test/domains.tsv"):
+        assert embedded.get(row["domain_id"]) == row
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "workflow/profiles").glob("*/config.yaml")), ids=lambda p: p.parent.name
+)
+def test_profiles_are_read_and_avoid_known_traps(path):
+    profile = yaml.safe_load(path.read_text())
+    assert profile["rerun-incomplete"] is True
+    assert "software-deployment-method" not in profile  # an empty one breaks every command
+    assert "cores" not in profile
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_rules_call_the_command_line_alone(path):
+    text = path.read_text()
+    assert not re.search(r"^    (run|script|notebook|retries):", text, re.M)
+    for rule in re.findall(r"^rule \w+:\n(?:.*\n)+?(?=\n\n|\Z)", text, re.M):
+        assert "cvae-protein " in rule
+        assert "sources(" in rule
+        assert "2>&1 | tee {log:q} >&2" in rule
