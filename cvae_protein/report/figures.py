@@ -19,18 +19,24 @@ MAP_STEP = 1.25  # Å a shade
 
 
 def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
-    """One quantity over the steps: a curve is (colour, step, training, validation or None); validation is dashed."""
+    """One quantity over the steps: a curve is (colour, step, training, validation or None); validation is dashed.
+
+    A history of one row, such as that of `pca`, is a level line.
+    """
     with panel() as (figure, (axes,)):
         everything = []
         for colour, step, train, validation in curves:
-            axes.plot(step, train, color=colour, linewidth=1.4, alpha=0.95)
-            everything.append(train)
-            if validation is not None:
-                axes.plot(step, validation, color=colour, linewidth=1.3, dashes=(3, 1.6))
-                everything.append(validation)
-        values = np.concatenate(everything)
-        values = values[np.isfinite(values)]
-        if values.size and values.min() > 0 and values.max() > 8 * np.median(values):
+            for values, dashes in ((train, (None, None)), (validation, (3, 1.6))):
+                if values is None:
+                    continue
+                everything.append(values)
+                if len(step) == 1:
+                    axes.axhline(float(values[0]), color=colour, linewidth=1.3, dashes=dashes)
+                else:
+                    axes.plot(step, values, color=colour, linewidth=1.4, dashes=dashes)
+        found = np.concatenate(everything)
+        found = found[np.isfinite(found)]
+        if found.size and found.min() > 0 and found.max() > 8 * np.median(found):
             axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel("optimiser step")

@@ -18,6 +18,8 @@ from .read import Results, Row, belongs, class_name, number
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
 HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
 HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
+LONGEST_LIST = 12  # values of a setting that are listed
+LONGEST_TEXT = 60  # letters of a setting that are shown
 OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out
 MOST_CLASSES = 24  # with panels of their own
 SPREADS = (("helix", "helix share"), ("strand", "strand share"), ("relative_rg", "relative radius of gyration"))
@@ -43,14 +45,14 @@ def header(results: Results) -> dict:
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return {prefix: text if len(text) <= 120 else text[:117] + "…"}
-    return {
-        name: text
-        for key, inner in value.items()
-        for name, text in _flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
+    """Nested settings as dotted names; a long list is only counted."""
+    if isinstance(value, dict):
+        inner = ((f"{prefix}.{key}" if prefix else str(key), one) for key, one in value.items())
+        return {name: text for key, one in inner for name, text in _flatten(one, key).items()}
+    if isinstance(value, list):
+        return {prefix: ", ".join(map(str, value)) if len(value) <= LONGEST_LIST else f"{len(value)} values"}
+    text = str(value)
+    return {prefix: text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"}
 
 
 def specs(results: Results) -> list[tuple[str, list[str]]]:
@@ -65,11 +67,15 @@ def training(results: Results, colours: dict[str, str]) -> list[Markup]:
     """One panel a column of `history.tsv`, the variants' curves together."""
     histories = [(colours[v], results.table(*parts)) for v, _, parts in results.runs("models", "history.tsv")]
     histories = [(colour, rows) for colour, rows in histories if rows]
-    names = dict.fromkeys(n for _, rows in histories for n in rows[0] if not n.startswith("validation_"))
+    names = dict.fromkeys(
+        n for _, rows in histories for n in rows[0] if not n.startswith(("validation_", "evaluated_"))
+    )
     ordered = [n for n in HISTORY_FIRST if n in names] + [n for n in names if n not in HISTORY_FIRST]
     panels = []
     for name in ordered:
-        curves = [_curve(colour, rows, name) for colour, rows in histories if name in rows[0]]
+        curves = [
+            _curve(colour, rows, name) for colour, rows in histories if {name, f"evaluated_{name}"} & rows[0].keys()
+        ]
         curves = [curve for curve in curves if np.isfinite(curve[2]).any()]
         if name not in ("step", "seconds") and curves:
             panels.append(
@@ -79,9 +85,10 @@ def training(results: Results, colours: dict[str, str]) -> list[Markup]:
 
 
 def _curve(colour: str, rows: Sequence[Row], name: str) -> figures.Curve:
-    step = _numbers(rows, "step")
-    other = f"validation_{name}"
-    return colour, step, _numbers(rows, name), _numbers(rows, other) if other in rows[0] else None
+    """Training and validation over the steps; what was evaluated like the validation goes before the batch's value."""
+    own, other = f"evaluated_{name}", f"validation_{name}"
+    train = _numbers(rows, own if own in rows[0] else name)
+    return colour, _numbers(rows, "step"), train, _numbers(rows, other) if other in rows[0] else None
 
 
 def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:

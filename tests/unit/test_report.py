@@ -19,6 +19,7 @@ from cvae_protein.report.draw import variant_colours
 from cvae_protein.report.leaderboard import as_tsv, leaderboard, show
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.read import Results, belongs, natural
+from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
 from cvae_protein.settings import ReportSettings
 from cvae_protein.structure import Backbone
@@ -260,6 +261,16 @@ def test_fifty_classes_stay_small(tmp_path: Path) -> None:
     text = render(results, ReportSettings())
     results.close()
     assert len(text) < 4e6
+
+
+def test_training_is_compared_on_what_was_evaluated_alike(tmp_path: Path) -> None:
+    rows = [{"step": "1", "kl": "9", "evaluated_kl": "5", "validation_kl": "6"}]
+    write_table(tmp_path / "models/pca/seed0/history.tsv", list(rows[0]), rows)
+    results = Results(tmp_path, ["pca"], ["0"])
+    assert len(training(results, variant_colours(["pca"]))) == 1
+    _, step, train, validation = _curve("red", rows, "kl")
+    assert validation is not None
+    assert (step.tolist(), train.tolist(), validation.tolist()) == ([1], [5], [6])
 
 
 def test_labels_nest_and_sort_by_number() -> None:
