@@ -49,7 +49,7 @@ def rate_distortion(
     clouds: Sequence[tuple[str, np.ndarray, np.ndarray]], means: Sequence[tuple[str, float, float]], xlabel: str
 ) -> Markup:
     """Rate in nats against CA RMSD in Å: a cloud of held-out domains and a mean for each (colour, rate, RMSD)."""
-    with panel(4.8, 3.5) as (figure, (axes,)):
+    with panel(3.9, 3.1) as (figure, (axes,)):
         for colour, rate, rmsd in clouds:
             axes.scatter(rate, rmsd, s=9, color=colour, alpha=0.28, linewidths=0, rasterized=True)
         for colour, nats, error in means:
@@ -67,7 +67,7 @@ def rate_distortion(
 
 def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
     """Share of held-out domains at or below each value, a line a series of (colour, values)."""
-    with panel(4.8, 3.5) as (figure, (axes,)):
+    with panel(3.9, 3.1) as (figure, (axes,)):
         top = np.nanpercentile(np.concatenate([values for _, values in series]), 99)
         for colour, values in series:
             x = np.sort(values[np.isfinite(values)])

@@ -59,6 +59,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
+UNITS = ("Å", "nat")  # that a title names; the others say nothing that the title does not
 CLOSER_TO_REAL = ("helix", "strand", "relative_rg")  # neither low nor high is good
 DIRECTIONS = {"low": "lower is better", "high": "higher is better", "real": "closer to real is better"}
 
@@ -94,8 +95,10 @@ def show(value: float, unit: str = "") -> str:
     """A number with three digits that matter, a share in percent, a dash for none."""
     if not math.isfinite(value):
         return "–"
+    if not value:
+        return "0\u00a0%" if unit == "share" else "0"
     if unit == "share":
-        return f"{100 * value:.1f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"
+        return f"{100 * value:.{1 if abs(value) < 0.0995 else 0}f}\u00a0%"
     size = abs(value)
     if size and size < 0.001:
         return f"{value:.1e}"
@@ -131,7 +134,7 @@ def _cell(rows: Sequence[Row]) -> Cell:
 
 
 def _mark_best(cells: dict[str, Cell], better: str) -> None:
-    """Mark the best model and those whose interval reaches its value; references are not marked."""
+    """Mark the best models and those whose interval reaches their value, but not `real`, nor where all are equal."""
     real = cells.get("real")
     target = real.value if real else math.nan
     if better not in DIRECTIONS or (better == "real" and not math.isfinite(target)):
@@ -140,10 +143,12 @@ def _mark_best(cells: dict[str, Cell], better: str) -> None:
     models = {name: cell for name, cell in cells.items() if name != "real" and math.isfinite(cell.value)}
     if len(models) < 2:
         return
-    best = min(models, key=lambda name: cost(models[name].value))
-    for name, cell in models.items():
-        overlaps = cell.low <= models[best].value <= cell.high
-        cell.mark = "best" if name == best else "tied" if overlaps else ""
+    best = min(models.values(), key=lambda cell: cost(cell.value))
+    if all(cell.shown == best.shown for cell in models.values()):
+        return
+    for cell in models.values():
+        overlaps = cell.low <= best.value <= cell.high
+        cell.mark = "best" if cell.shown == best.shown else "tied" if overlaps else ""
 
 
 def _place_bars(cells: dict[str, Cell]) -> None:
@@ -178,14 +183,22 @@ def leaderboard(results: Results) -> list[dict]:
         for metric, (title, note) in metrics.items():
             if metric not in by_metric:
                 continue
-            cells = {variant: _cell(rows) for variant, rows in by_metric[metric].items()}
+            found = by_metric[metric]
+            cells = {name: _cell(found[name]) for name in (*results.variants, "real") if name in found}
             direction, unit = better[metric]
             direction = "real" if metric in CLOSER_TO_REAL else direction
             _mark_best(cells, direction)
             _place_bars(cells)
             said = DIRECTIONS.get(direction, "no better direction")
             lines.append(
-                {"metric": metric, "title": title, "note": note, "unit": unit, "direction": said, "cells": cells}
+                {
+                    "metric": metric,
+                    "title": title,
+                    "note": note,
+                    "unit": unit if unit in UNITS else "",
+                    "direction": said,
+                    "cells": cells,
+                }
             )
         if lines:
             groups.append({"heading": heading, "lines": lines})
@@ -197,10 +210,13 @@ def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
     found = []
     for line in (lines[metric] for metric in wanted if metric in lines):
-        best = next((name for name, cell in line["cells"].items() if cell.mark == "best"), None)
-        if best is not None:
+        models = {name: cell for name, cell in line["cells"].items() if name != "real" and math.isfinite(cell.value)}
+        best = [name for name, cell in models.items() if cell.mark == "best"]
+        if models:
             others = {name: line["cells"][name].shown for name in ("pca", "real") if name in line["cells"]}
-            found.append({**line, "best": best, "cell": line["cells"][best], "others": others})
+            cell = models[best[0]] if best else next(iter(models.values()))
+            equal = not best and len(models) > 1
+            found.append({**line, "best": best or list(models), "equal": equal, "cell": cell, "others": others})
     return found
 
 

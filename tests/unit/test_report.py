@@ -16,7 +16,7 @@ from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import write_table
 from cvae_protein.report.draw import variant_colours
-from cvae_protein.report.leaderboard import as_tsv, leaderboard, show
+from cvae_protein.report.leaderboard import as_tsv, leaderboard, show, tiles
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.read import Results, belongs, natural
 from cvae_protein.report.sections import _curve, training
@@ -242,6 +242,18 @@ def test_seeds_are_averaged_and_their_intervals_spanned(plain: tuple[Path, str])
     assert "invented_metric" not in lines
 
 
+def test_models_that_are_alike_are_not_ranked(tmp_path: Path) -> None:
+    rows = [score(variant, "0", "tm", 0.5, "high") for variant in ("pca", "concat")]
+    rows += [score("pca", "0", "helix", 0.1, "none", 0.01), score("concat", "0", "helix", 0.5, "none", 0.01)]
+    rows += [score("real", "", "helix", 0.4, "none", 0.01)]
+    write_table(tmp_path / "scores.tsv", SCORES, rows)
+    groups = leaderboard(Results(tmp_path, ["pca", "concat"], ["0"]))
+    lines = {line["metric"]: line for group in groups for line in group["lines"]}
+    assert [cell.mark for cell in lines["tm"]["cells"].values()] == ["", ""]
+    assert [cell.mark for cell in lines["helix"]["cells"].values()] == ["", "best", ""]
+    assert tiles(groups, ["tm"])[0]["equal"]
+
+
 def test_seeds_that_were_not_asked_for_stay_out(plain: tuple[Path, str]) -> None:
     results = Results(plain[0], ["pca", "concat"], ["0"])
     lines = {line["metric"]: line for group in leaderboard(results) for line in group["lines"]}
@@ -297,7 +309,7 @@ def test_superposing_a_moved_copy_brings_it_back() -> None:
 
 def test_numbers_are_shown_with_the_digits_that_matter() -> None:
     shown = [show(123.4), show(12.34), show(1.234), show(0.1234), show(float("nan")), show(0.5, "share")]
-    assert shown == ["123", "12.3", "1.23", "0.123", "–", "50 %"]
+    assert shown == ["123", "12.3", "1.23", "0.123", "–", "50\u00a0%"]
 
 
 def test_a_table_beyond_the_limit_is_cut_and_said_so() -> None:
