@@ -50,12 +50,18 @@ def vendored(name: str) -> Markup:
     return Markup(text)  # a file of this package
 
 
-def render(results: Results, settings: ReportSettings) -> str:
-    """The page as text."""
+def _environment() -> Environment:
+    """Templates that escape what they print and keep the order of embedded data."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return environment
+
+
+def render(results: Results, settings: ReportSettings) -> str:
+    """The page as text."""
+    environment = _environment()
     colours = variant_colours(results.variants)
     board = leaderboard(results)
     scores, scores_cut = as_tsv(results.table("scores.tsv"))
