@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-REFINEMENT = ((40, 10), (20, 12))  # superpositions kept, and rounds of refinement that each of them gets
+REFINEMENT = ((128, 6), (32, 10), (8, 10))  # superpositions kept, and rounds of refinement that each of them gets
 SHORTEST_FRAGMENT = 4  # residues, as in TM-score
 
 
@@ -19,7 +19,7 @@ def _fragments(length: int) -> np.ndarray:
     size = length
     positions = np.arange(length)
     while True:
-        step = max(1, size // 2) if size < length else length
+        step = max(1, size // 4) if size < length else length
         starts = sorted({*range(0, length - size + 1, step), length - size})
         masks.extend((positions >= start) & (positions < start + size) for start in starts)
         if size <= SHORTEST_FRAGMENT:

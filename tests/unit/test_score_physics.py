@@ -1,0 +1,132 @@
+import mdtraj
+import numpy as np
+import pytest
+from score_synthetic import backbone, chain, judged, moved, ubiquitin
+from synthetic import helix
+
+from cvae_protein.dataset.features import secondary_structure
+from cvae_protein.score import composition, physics
+from cvae_protein.score.ramachandran import ALLOWED, CODES, FAVOURED, OUTLIER, region
+
+
+def test_an_ideal_chain_has_no_strain():
+    """Built with the mean bonds and angles; CA-C-N is 116.2 degrees there, 117.2 in the table: one of three angles."""
+    assert physics.bond_rmsz(judged(chain(40))) == pytest.approx(0, abs=1e-4)
+    expected = (1 / 2.2) * np.sqrt(39 / (40 + 39 + 39))
+    assert physics.angle_rmsz(judged(chain(40))) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_stretched_bond_counts_by_its_sigma():
+    coords = chain(10)
+    coords[4, 0] -= (coords[4, 1] - coords[4, 0]) / 1.458 * 0.019  # N-CA one σ longer, C-N changes too
+    bonds = physics.bond_rmsz(judged(coords))
+    peptide = np.linalg.norm(coords[4, 0] - coords[3, 2])
+    assert bonds == pytest.approx(np.sqrt((1 + ((peptide - 1.329) / 0.014) ** 2) / 29), rel=1e-3)
+
+
+def test_bonds_across_a_break_do_not_count():
+    coords = chain(20)
+    coords[10:] += 30
+    assert physics.chain_breaks(judged(coords)) == 1
+    assert physics.bond_rmsz(judged(coords)) == pytest.approx(0, abs=1e-4)
+    assert physics.physical_yield(judged(coords)) == 0
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(2.9, 1), (3.1, 0)])
+def test_clashes_are_counted_from_three_residues_on(distance, expected):
+    coords = np.full((4, 5, 3), np.nan)
+    coords[:, 1] = [(0, 0, 0), (3.8, 0, 0), (3.8, 3.8, 0), (0, distance, 0)]
+    assert physics.clashes(judged(coords)) == expected
+    assert physics.clashes(judged(coords[1:])) == 0
+
+
+def test_overlaps_are_between_residues_only():
+    coords = helix(10)
+    coords[3, 4] = coords[3, 3] + 0.5  # CB on O of the same residue
+    assert physics.overlaps(judged(coords)) == 0
+    coords[3, 4] = coords[7, 3] + 0.5  # CB on O of another
+    assert physics.overlaps(judged(coords)) == 1
+    assert physics.physical_yield(judged(coords)) == 0
+
+
+def test_a_real_domain_is_physical():
+    real = judged(ubiquitin())
+    assert physics.physical_yield(real) == 1
+    assert physics.ca_steps_ideal(real) > 0.95
+    assert physics.ca_step_deviation(real) < 0.08
+    assert physics.bond_rmsz(real) < 1.5
+    assert physics.angle_rmsz(real) < 1.5
+    assert physics.ramachandran_favoured(real) > 0.85
+    assert physics.ramachandran_outlier(real) < 0.05
+
+
+def test_a_cis_step_is_no_deviation():
+    coords = np.full((3, 5, 3), np.nan)
+    coords[:, 1] = [(0, 0, 0), (3.8, 0, 0), (3.8, 2.95, 0)]
+    assert physics.ca_step_deviation(judged(coords)) == pytest.approx(0, abs=1e-6)
+    assert physics.ca_steps_ideal(judged(coords)) == 1
+
+
+def test_the_hand_of_helices():
+    right = helix(20)
+    assert physics.left_handed_helix(judged(right)) == 0
+    assert physics.left_handed_helix(judged(right * [1, 1, -1])) == 1
+    assert np.isnan(physics.left_handed_helix(judged(helix(20, -120, 130))))
+    assert physics.left_handed_helix(judged(ubiquitin())) == 0
+
+
+@pytest.mark.parametrize(
+    ("phi", "psi", "expected"),
+    [
+        (-63, -43, FAVOURED),
+        (-120, 130, FAVOURED),
+        (57, 40, FAVOURED),
+        (-75, 60, ALLOWED),
+        (90, -90, OUTLIER),
+        (0, 0, OUTLIER),
+    ],
+)
+def test_regions_of_well_known_conformations(phi, psi, expected):
+    assert region(np.radians([phi]), np.radians([psi])) == [expected]
+
+
+def test_the_map_is_whole_and_wraps():
+    assert CODES.shape == (72, 72)
+    assert region(np.array([np.pi]), np.array([np.pi])) == region(np.array([-np.pi]), np.array([-np.pi]))
+
+
+def test_a_helix_of_favoured_torsions_mirrors_into_outliers():
+    coords = helix(20, -63, -43)
+    assert physics.ramachandran_favoured(judged(coords)) == 1
+    strand = helix(20, -120, 130)
+    assert physics.ramachandran_outlier(judged(strand * [1, 1, -1])) == 1
+
+
+def test_composition_agrees_with_mdtraj():
+    real = backbone(ubiquitin())
+    ss = secondary_structure(real)[0]
+    structure = judged(ubiquitin(), ss=ss)
+    topology = mdtraj.Topology()
+    place = topology.add_chain()
+    for _ in ss:
+        residue = topology.add_residue("ALA", place)
+        for name in ("N", "CA", "C", "O"):
+            topology.add_atom(name, mdtraj.element.carbon, residue)
+    trajectory = mdtraj.Trajectory(ubiquitin()[:, :4].reshape(1, -1, 3) / 10, topology)
+    simple = mdtraj.compute_dssp(trajectory)[0]
+    assert composition.helix(structure) == pytest.approx((simple == "H").mean())
+    assert composition.strand(structure) == pytest.approx((simple == "E").mean())
+    alphas = trajectory.atom_slice(topology.select("name CA"))
+    assert composition.rg(structure) == pytest.approx(10 * mdtraj.compute_rg(alphas)[0], abs=1e-3)
+    assert composition.relative_rg(structure) == pytest.approx(composition.rg(structure) / (2.2 * 76**0.38))
+
+
+def test_unassigned_residues_have_no_share():
+    assert composition.helix(judged(ubiquitin()[:4], ss="HH?-")) == pytest.approx(2 / 3)
+    assert np.isnan(composition.helix(judged(ubiquitin()[:4])))
+
+
+def test_a_rigid_motion_changes_nothing():
+    before, after = judged(ubiquitin(), ss="H" * 76), judged(moved(ubiquitin()), ss="H" * 76)
+    for metric in (*physics.METRICS, *composition.METRICS):
+        assert metric(after) == pytest.approx(metric(before), abs=1e-6, nan_ok=True), metric.name

@@ -1,0 +1,168 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+from score_synthetic import backbone, chain, deformed
+
+from cvae_protein.dataset.features import secondary_structure
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.geometry import torsions
+from cvae_protein.score.rows import SCORE_COLUMNS
+from cvae_protein.score.table import collect, score_real, score_samples
+from cvae_protein.settings import ScoreSettings
+
+SETTINGS = ScoreSettings(bootstrap=50, neighbours=3)
+
+
+def _entry(coords, name, ss=None, **facts):
+    made = backbone(coords, name)
+    ss = secondary_structure(made) if ss is None else (ss * len(made),)
+    return Entry(made, torsions(made.coords, made.breaks), ss, facts)
+
+
+def _domains(folder, labels):
+    """A store of one domain a label, every third held out."""
+    entries, splits = [], []
+    for index, label in enumerate(labels):
+        name = f"d{index}"
+        entries.append(_entry(chain(44 + index % 6, index), name, label=label))
+        split = "test" if index % 3 == 0 else "train"
+        splits.append(
+            {"domain_id": name, "split": split, "label": label, "superfamily": f"{label}.{index}", "group": name}
+        )
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", list(splits[0]), splits)
+    return splits
+
+
+def _samples(folder, splits, asked):
+    (folder / "samples").mkdir()
+    drawn = [
+        _entry(chain(46, 100 + k), f"s{k}", "?", label=label, variant="concat", seed=0) for k, label in enumerate(asked)
+    ]
+    raw = [_entry(deformed(chain(46, 100 + k), 1.0), f"s{k}", "?", label=label, variant="concat", seed=0)
+           for k, label in enumerate(asked)]  # fmt: skip
+    facts = {"variant": "concat", "seed": 0, "rate": 30.0, "trace_rmsd": 2.0, "permuted_rmsd": 8.0, "swapped_rmsd": 3.0}
+    rebuilt = [
+        _entry(deformed(chain(44 + k % 6, k), 1.0), row["domain_id"], label=row["label"], **facts)
+        for k, row in enumerate(splits)
+        if row["split"] == "test"
+    ]
+    for name, entries in (("samples", drawn), ("raw", raw), ("reconstructions", rebuilt)):
+        write_store(folder / "samples" / f"{name}.h5", entries, compression="gzip")
+    mean = np.random.default_rng(0).normal(size=(len(splits), 4))
+    with h5py.File(folder / "samples" / "latents.h5", "w") as file:
+        for name, column in (("id", "domain_id"), ("label", "label"), ("split", "split")):
+            file.create_dataset(name, data=[row[column] for row in splits], dtype=h5py.string_dtype())
+        for name, values in (("mean", mean), ("logvar", np.zeros_like(mean)), ("kl", mean**2 / 2)):
+            file[name] = values.astype(np.float32)
+        file.attrs["blocks"] = json.dumps({"shape": [0, 3], "fold": [3, 4]})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that scores a made set: labels of the domains, classes asked for -> rows of both tables."""
+
+    def score(labels, asked):
+        splits = _domains(tmp_path, labels)
+        _samples(tmp_path, splits, asked)
+        score_samples(
+            tmp_path / "domains.h5",
+            tmp_path / "splits.tsv",
+            tmp_path / "samples",
+            "concat",
+            0,
+            SETTINGS,
+            tmp_path / "out",
+        )
+        return read_table(tmp_path / "out" / "scores.tsv"), read_table(tmp_path / "out" / "structures.tsv")
+
+    return score
+
+
+LABELS = ["1.10.8", "2.40.1"] * 6
+
+
+def test_samples_are_scored_by_class_and_over_all(run):
+    scores, structures = run(LABELS, ["1", "1", "2", "2"])
+    rows = {(row["metric"], row["fold"]): row for row in scores}
+    assert {row["variant"] for row in scores} == {"concat"}
+    for metric in ("physical_yield", "physical_yield_raw", "nearest_tm", "nearest_same_class", "training_tm", "helix",
+                   "wasserstein_helix", "mean_pairwise_tm", "clusters", "memorisation_ratio"):  # fmt: skip
+        assert rows[metric, "all"]["n"] == "4"
+        assert rows[metric, "1"]["n"] == "2"
+    assert rows["tm", "all"]["n"] == "4"
+    assert float(rows["permuted_ratio", "all"]["value"]) == 4
+    assert float(rows["bond_rmsz", "all"]["value"]) < 0.5 < float(rows["bond_rmsz_raw", "all"]["value"])
+    assert {"sample", "reconstruction"} == {row["kind"] for row in structures}
+    sample = structures[0]
+    assert (sample["id"], sample["label"], sample["length"]) == ("s0", "1", "46")
+    assert sample["nearest_id"] in {"d0", "d3", "d6", "d9"}
+    assert sample["nearest_label"] in LABELS
+    assert sample["backbone_rmsd"] == ""
+    assert sample["helix"] != "nan"
+
+
+def test_scores_are_the_same_again(run, tmp_path):
+    first, _ = run(LABELS, ["1", "2"])
+    score_samples(
+        tmp_path / "domains.h5", tmp_path / "splits.tsv", tmp_path / "samples", "concat", 0, SETTINGS, tmp_path / "out"
+    )
+    assert read_table(tmp_path / "out" / "scores.tsv") == first
+
+
+def test_one_sample_and_a_class_without_held_out_domains(run):
+    scores, _ = run(["1.10.8"] * 6, ["2"])
+    rows = {(row["metric"], row["fold"]): row for row in scores}
+    assert rows["wasserstein_helix", "2"]["value"] == "nan"
+    assert rows["mean_pairwise_tm", "all"]["value"] == "nan"
+    assert (rows["clusters", "2"]["value"], rows["clusters", "2"]["low"]) == ("1", "nan")
+    assert rows["nearest_same_class", "2"]["value"] == "0"
+    assert rows["leak_skill", "all"]["value"] == "nan"
+    assert rows["tm", "1"]["n"] == "2"
+
+
+def test_no_samples_at_all(tmp_path, run):
+    scores, structures = run(LABELS, [])
+    rows = {(row["metric"], row["fold"]): row for row in scores}
+    assert (rows["physical_yield", "all"]["value"], rows["physical_yield", "all"]["n"]) == ("nan", "0")
+    assert {row["kind"] for row in structures} == {"reconstruction"}
+
+
+def test_real_domains_are_judged_like_samples_without_their_relatives(tmp_path):
+    _domains(tmp_path, LABELS)
+    score_real(tmp_path / "domains.h5", tmp_path / "splits.tsv", SETTINGS, tmp_path / "out")
+    scores, structures = (read_table(tmp_path / "out" / name) for name in ("scores.tsv", "structures.tsv"))
+    assert {(row["variant"], row["seed"]) for row in scores} == {("real", "")}
+    assert not {"leak_skill", "tm", "rate", "physical_yield_raw"} & {row["metric"] for row in scores}
+    assert all(row["value"] != "nan" for row in scores)
+    assert {row["kind"] for row in structures} == {"real"}
+    assert all(row["training_id"] != row["id"] for row in structures)
+    assert len(structures) == 8
+
+
+def test_tables_are_collected_in_order(tmp_path):
+    row = dict.fromkeys(SCORE_COLUMNS, "1")
+    for name in ("a", "b"):
+        write_table(tmp_path / f"{name}.tsv", SCORE_COLUMNS, [{**row, "variant": name}])
+    collect([tmp_path / "b.tsv", tmp_path / "a.tsv"], tmp_path / "scores.tsv")
+    assert [each["variant"] for each in read_table(tmp_path / "scores.tsv")] == ["b", "a"]
+
+
+def test_a_reconstruction_of_no_held_out_domain_is_refused(tmp_path):
+    splits = _domains(tmp_path, LABELS)
+    _samples(tmp_path, [{**row, "split": "test"} for row in splits], ["1"])
+    with pytest.raises(UserError, match=r"reconstruction 'd1' is of no held-out domain"):
+        score_samples(
+            tmp_path / "domains.h5",
+            tmp_path / "splits.tsv",
+            tmp_path / "samples",
+            "concat",
+            0,
+            SETTINGS,
+            tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
