@@ -33,9 +33,8 @@ class Domains:
 
 
 def judged(store: Store, name: str, label: str) -> Judged:
-    """The first model of a structure of a store, with the secondary structure that the store holds."""
-    ss = "".join(store.text(store.rows(name)[0], "ss"))
-    return Judged.of(store.backbone(name), label, ss)
+    """The first model of a structure of a store."""
+    return Judged.of(store.backbone(name), label)
 
 
 def read_domains(store: Path, splits: Path) -> Domains:

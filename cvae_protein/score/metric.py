@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from ..dataset.features import secondary_structure
 from ..geometry import torsions
 from ..structure import CA, Backbone
 
 Better = Literal["low", "high", "none"]
-UNASSIGNED = "?"  # the store's letter for a residue whose secondary structure was not computed
+UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Judged:
     """The first model of a structure, prepared once for all metrics.
 
     `coords` is float64 (L, 5, 3) in Å, NaN where missing; `label` the class asked for, or the full label of a real
-    domain; `ss` one DSSP letter a residue, `?` where not assigned.
+    domain; `ss` one DSSP letter a residue, `?` where an atom is missing.
     """
 
     id: str
@@ -49,12 +50,14 @@ class Judged:
     ss: str
 
     @classmethod
-    def of(cls, backbone: Backbone, label: str, ss: str = "") -> Judged:
-        """Prepare the first model of `backbone`; secondary structure is computed where `ss` does not hold it."""
-        if not ss or UNASSIGNED in ss:
-            from ..dataset.features import secondary_structure
+    def of(cls, backbone: Backbone, label: str) -> Judged:
+        """Prepare the first model of `backbone`.
 
-            ss = secondary_structure(backbone.model(0))[0]
+        Its secondary structure is assigned afresh with the residue types hidden: DSSP tells proline apart, which a
+        sample has not, so a real domain's stored letters would not compare with a sample's.
+        """
+        hidden = replace(backbone.model(0), sequence="X" * len(backbone))
+        ss = secondary_structure(hidden)[0]
         return cls(backbone.id, label, backbone.coords[0].astype(np.float64), backbone.breaks, ss)
 
     def __len__(self) -> int:
