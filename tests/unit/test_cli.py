@@ -106,7 +106,9 @@ def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsy
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_path):
     sleeper = (
-        "import sys, time\nimport cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
+        "import cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
         "from cvae_protein.files import atomic_path\n"
         "def slow(store, settings, output):\n"
         "    with atomic_path(output) as path:\n"

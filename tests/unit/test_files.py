@@ -12,7 +12,8 @@ from cvae_protein.errors import UserError
 from cvae_protein.files import atomic_path, read_table, sha256, write_table
 
 SLOW_WRITER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background inherits that it is ignored
 from cvae_protein.files import atomic_path
 with atomic_path(sys.argv[1]) as path:
     with open(path, "w") as handle:
