@@ -15,100 +15,10 @@ from torch import Tensor
 from .dataset.store import TEXT, Entry, write_store
 from .errors import UserError
 from .files import atomic_path
-from .model import variants
-from .model.backbone import build_backbone, relax
 from .model.batch import Domains, as_backbone, read_split
-from .model.checkpoint import load_tensors
-from .model.cvae import CVAE
-from .model.latent import AggregatePosterior, Gaussian
-from .model.refiner import Refiner
+from .model.sampler import Sampler, complete, draw_codes, load_sampler
 from .model.spec import Spec
-from .model.trace import decode_trace
-from .progress import Progress
 from .settings import SampleSettings
-
-RESIDUES_AT_ONCE = 2048  # padded residues of a batch; memory grows with it times the length
-
-
-@dataclass(frozen=True, eq=False)
-class Sampler:
-    """A trained model with its aggregate posterior, and the refiner that completes its traces."""
-
-    model: CVAE
-    aggregate: AggregatePosterior
-    refiner: Refiner
-
-    @property
-    def spec(self) -> Spec:
-        """The model's spec."""
-        return self.model.spec
-
-
-def load_sampler(folder: Path, refiner: Path) -> Sampler:
-    """Rebuild a model and a refiner from their folders; `UserError` where a file is absent or does not fit."""
-    spec, spec_of_refiner = Spec.read(folder / "spec.json"), Spec.read(refiner / "spec.json")
-    model = variants.variant(spec.variant).build(spec)
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    net = Refiner(spec_of_refiner.refine)
-    tensors, _ = load_tensors(folder / "weights.safetensors")
-    for module, prefix, source, found in (
-        (model, "cvae.", folder, tensors),
-        (aggregate, "aggregate.", folder, tensors),
-        (net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0]),
-    ):
-        state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
-        module.eval()
-    return Sampler(model, aggregate, net)
-
-
-@torch.no_grad()
-def draw_codes(
-    sampler: Sampler, labels: Tensor, lengths: Tensor, settings: SampleSettings, generator: torch.Generator
-) -> Tensor:
-    """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names."""
-    if settings.prior == "aggregate":
-        return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)
-    prior = sampler.model.prior(sampler.model.condition(labels, lengths))
-    spread = 2 * np.log(settings.temperature) if settings.temperature else -np.inf
-    return Gaussian(prior.mean, prior.logvar + float(spread)).sample(generator)
-
-
-@torch.no_grad()
-def complete(
-    coefficients: Tensor,
-    lengths: Tensor,
-    refiner: Refiner,
-    settings: SampleSettings,
-    generator: torch.Generator,
-    stage: str,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of smooth traces (B, K, 3): as refined, and relaxed."""
-    order = torch.argsort(lengths, stable=True)
-    raw: list[np.ndarray] = [np.empty(0)] * len(order)
-    relaxed: list[np.ndarray] = [np.empty(0)] * len(order)
-    progress = Progress(stage, len(order), "structures")
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= RESIDUES_AT_ONCE:
-            stop += 1
-        rows = order[start:stop]
-        size = int(lengths[rows].max())
-        mask = torch.arange(size) < lengths[rows, None]
-        trace = decode_trace(coefficients[rows], lengths[rows], size) * mask[..., None]
-        ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
-        first = build_backbone(ca, carbonyl, lengths[rows])
-        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), lengths[rows])
-        for place, row in enumerate(rows.tolist()):
-            raw[row] = first[place, : lengths[row]].numpy()
-            relaxed[row] = closed[place, : lengths[row]].numpy()
-        progress.advance(stop - start)
-        start = stop
-    return raw, relaxed
 
 
 def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -91,7 +91,7 @@ class ModelSettings:
 class TrainSettings:
     """How a variant is trained."""
 
-    steps: int = setting(4000, "optimiser steps", ge=1)
+    steps: int = setting(1200, "optimiser steps", ge=1)
     batch_size: int = setting(128, "structures a step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
@@ -101,6 +101,7 @@ class TrainSettings:
     label_dropout: float = setting(0.1, "share of labels hidden in training, level by level", ge=0, lt=1)
     kl: Schedule = setting(Schedule, "weight of the Kullback-Leibler term")
     free_bits: float = setting(0.0, "nats a dimension below which the Kullback-Leibler term does not press", ge=0)
+    flow_steps: int = setting(1000, "optimiser steps of the flow that is fitted to the codes afterwards", ge=1)
     adversary: float = setting(1.0, "weight of the critic's `fool` term in `adversarial`", ge=0)
     report_every: int = setting(100, "steps between rows of history.tsv", ge=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints for resuming", gt=0)
@@ -125,10 +126,11 @@ class SampleSettings:
 
     per_class: int = setting(16, "samples a fold class", ge=1)
     temperature: float = setting(1.0, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
-    prior: Literal["model", "aggregate"] = setting(
-        "aggregate", "`model`: the prior of the training; `aggregate`: a Gaussian a class fitted to the training codes"
+    prior: Literal["flow", "gaussian", "model"] = setting(
+        "flow",
+        "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
     )
-    refine_noise: float = setting(0.5, "start noise of the refiner, relative to the one it was trained with", ge=0, le=2)
+    refine_noise: float = setting(0.5, "start noise of the refiner, relative to its training", ge=0, le=2)
     refine_steps: int = setting(25, "integration steps of the refiner", ge=1, le=1000)
     relax_steps: int = setting(300, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
 

@@ -1,4 +1,4 @@
-"""The one type for a structure: a deposited domain, an NMR ensemble, a reconstruction and a sample are all `Backbone`."""
+"""The one type for a structure: a deposited domain, an ensemble, a reconstruction and a sample are all `Backbone`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from .model.batch import Batch, Domains, read_split, training_batch
 from .model.checkpoint import Training, save_tensors
 from .model.cvae import CVAE, Output
 from .model.degrade import crop_windows, degrade, fit_degrader
-from .model.latent import AggregatePosterior
+from .model.flow import CodeFlow
+from .model.latent import AggregatePosterior, Gaussian
 from .model.loop import Losses, minimise
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
@@ -25,6 +26,7 @@ from .model.terms import WeightedTerm, evidence_terms, kl, reconstruction, squar
 from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
+CODES_A_STEP = 256
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -133,13 +135,36 @@ def _train_variant(
             f"fitted to {len(domains)} structures, held-out RMSD {rows[0].get('validation_rmsd', math.nan):.2f} Å",
         )
     model.cpu()
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    first = domains.first_conformations().batch(spec)
-    with torch.no_grad():
-        posterior = model.posterior(model.describe(first), first.labels, first.lengths)
-    aggregate.fit(posterior.mean, posterior.logvar, first.labels[:, 0], first.lengths)
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}, rows
+    return tensors | _fit_codes(model, domains, settings), rows
+
+
+def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
+    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow."""
+    spec = model.spec
+    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
+    batch = domains.batch(spec)
+    with torch.no_grad():
+        posterior = model.posterior(model.describe(batch), batch.labels, batch.lengths)
+    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    first = torch.tensor([i for i, name in enumerate(domains.ids) if name not in domains.ids[:i]])
+    aggregate.fit(posterior.mean[first], posterior.logvar[first], batch.labels[first, 0], batch.lengths[first])
+    flow = CodeFlow(spec)
+    flow.whiten(posterior)
+    chance = domains.weights / domains.weights.sum()
+
+    def losses(step: int) -> Losses:
+        rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
+        z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
+        labels = hide_labels(batch.labels[rows], settings.label_dropout, rng)
+        return {"flow": (flow.loss(z, labels, batch.lengths[rows], generator), 1.0)}
+
+    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    state = Training(flow.named_parameters(), optimizer, generator, rng)
+    stage = f"fit codes of {spec.variant} seed {spec.seed}"
+    minimise(stage, flow, losses, dict, settings, settings.flow_steps, settings.learning_rate, state, None, {})
+    parts = {"aggregate": aggregate, "flow": flow}
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
 
 
 def _variant_losses(
@@ -156,7 +181,8 @@ def _variant_losses(
     def losses(step: int) -> Losses:
         rows = rng.choice(len(domains), settings.batch_size, p=chance)
         batch = training_batch(domains, model.spec, rows, settings.crop, settings.jitter, rng)
-        batch = hide_labels(batch, settings.label_dropout, rng).to(device)
+        labels = hide_labels(batch.labels, settings.label_dropout, rng)
+        batch = Batch(batch.coords, batch.mask, labels).to(device)
         output = model(batch, generator)
         found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
         for t in terms:
@@ -167,10 +193,10 @@ def _variant_losses(
     return losses
 
 
-def hide_labels(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
-    """The batch with labels set to unknown: at each level a `share` of structures loses it and all finer ones."""
-    hidden = np.cumsum(rng.random(batch.labels.shape) < share, axis=1) > 0
-    return Batch(batch.coords, batch.mask, batch.labels.masked_fill(torch.from_numpy(hidden), 0))
+def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Label ids (B, levels) with some unknown: at each level a `share` of structures loses it and all finer ones."""
+    hidden = np.cumsum(rng.random(labels.shape) < share, axis=1) > 0
+    return labels.masked_fill(torch.from_numpy(hidden), 0)
 
 
 @torch.no_grad()

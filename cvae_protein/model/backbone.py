@@ -1,4 +1,4 @@
-"""From CA positions and carbonyl directions to a full backbone whose peptides are ideal, and its relaxation.
+"""From CA positions and carbonyl directions to a full backbone whose peptides are ideal.
 
 Between two CA atoms 3.80 Å apart lies one planar trans peptide; only its turn about the CA-CA axis is free, and the
 carbonyl direction gives it. So all bonds and the angles CA-C-N and C-N-CA are ideal by construction where the CA steps
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 N_CA, CA_C, C_N, C_O = 1.458, 1.525, 1.329, 1.231
 CA_C_N, C_N_CA, CA_C_O = math.radians(117.2), math.radians(121.7), math.radians(120.1)
 N_CA_C = math.radians(111.0)
-REACH = {2: (5.0, 7.2), 3: (4.6, 10.8), 4: (4.6, 14.2)}  # Å, CA distances over k residues that a chain can have
 PHI, PSI = math.radians(-65.0), math.radians(140.0)  # of the two residues that lack a neighbour
 
 
@@ -81,57 +80,3 @@ def build_backbone(ca: Tensor, carbonyl: Tensor, lengths: Tensor) -> Tensor:
     atoms = torch.stack([n, ca, c, o, ideal_cb(n, ca, c)], dim=2)
     inside = torch.arange(ca.shape[1], device=ca.device) < lengths[:, None]
     return torch.where(inside[..., None, None], atoms, 0.0)
-
-
-def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """CA positions and carbonyl directions after `steps` of descent: steps of 3.80 Å, no overlap, ideal N-CA-C.
-
-    Distances to the second, third and fourth neighbour are held near what they are, so that helices and strands stay.
-    Returns (B, L, 3) and (B, L, 3).
-    """
-    if not steps:
-        return ca, carbonyl
-    start, lengths = ca.detach(), mask.sum(1)
-    place_ = torch.arange(ca.shape[1], device=ca.device)
-    apart = (place_[:, None] - place_).abs() >= 3
-    pairs = mask[:, :, None] & mask[:, None] & apart & (place_[:, None] < place_)
-    kept = {k: (start[:, k:] - start[:, :-k]).norm(dim=-1).clamp(*REACH[k]) for k in REACH}
-    x = start.clone().requires_grad_(True)
-    u = carbonyl.detach().clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([{"params": [x], "lr": 0.2}, {"params": [u], "lr": 0.1}])
-    with torch.enable_grad():
-        for step in range(steps):
-            for group, rate in zip(optimizer.param_groups, (0.2, 0.1), strict=True):
-                group["lr"] = rate * (1 - step / steps) + 0.003
-            optimizer.zero_grad()
-            _energy(x, u, start, carbonyl, kept, pairs, mask, lengths).backward()
-            optimizer.step()
-    return x.detach(), F.normalize(u.detach(), dim=-1)
-
-
-def _energy(
-    x: Tensor,
-    u: Tensor,
-    start: Tensor,
-    carbonyl: Tensor,
-    kept: dict[int, Tensor],
-    pairs: Tensor,
-    mask: Tensor,
-    lengths: Tensor,
-) -> Tensor:
-    """What `relax` lowers; weights are such that closure and overlap outweigh the pull to the start."""
-
-    def apart(k: int) -> Tensor:
-        return (x[:, k:] - x[:, :-k]).norm(dim=-1)
-
-    atoms = build_backbone(x, u, lengths)
-    inner = mask[:, 2:] & mask[:, :-2]
-    n_to_c = (atoms[:, 1:-1, 0] - atoms[:, 1:-1, 2]).norm(dim=-1)
-    ideal = math.sqrt(N_CA**2 + CA_C**2 - 2 * N_CA * CA_C * math.cos(N_CA_C))
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    closure = (40 * (apart(1) - CA_STEP).square() * mask[:, 1:]).sum()
-    overlap = 2.5 * (F.relu(4.2 - distances).square() * pairs).sum()
-    angle = 10 * ((n_to_c - ideal).square() * inner).sum()
-    local = sum(((apart(k) - target).square() * mask[:, k:]).sum() for k, target in kept.items())
-    tether = 0.01 * ((x - start).square().sum(-1) * mask).sum() + 0.5 * ((u - carbonyl).square().sum(-1) * mask).sum()
-    return closure + overlap + angle + local + tether

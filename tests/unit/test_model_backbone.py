@@ -9,6 +9,7 @@ import torch
 
 from cvae_protein.model import backbone as bb
 from cvae_protein.model.refiner import Refiner, random_rotations
+from cvae_protein.model.relax import relax
 from cvae_protein.settings import RefineSettings
 
 
@@ -82,23 +83,23 @@ def test_relaxation_closes_the_chain_and_parts_overlaps() -> None:
     ca = eight[None] + 0.3 * torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(2))
     u = torch.nn.functional.normalize(torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(3)), dim=-1)
     mask = torch.ones(1, 40, dtype=torch.bool)
-    closed, _ = bb.relax(ca, u, mask, 400)
+    closed, _ = relax(ca, u, mask, 400)
     steps = (closed[0, 1:] - closed[0, :-1]).norm(dim=-1)
     assert (steps - bb.CA_STEP).abs().max() < 0.1
     assert torch.cdist(closed[0], closed[0])[apart].min() > 3.5
-    same, _ = bb.relax(ca, u, mask, 0)
+    same, _ = relax(ca, u, mask, 0)
     assert torch.equal(same, ca)
 
 
 def test_a_structure_relaxes_alike_alone_and_in_a_padded_batch() -> None:
     atoms = a_helix(24)
     ca = atoms[:, 1] + 0.3 * torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
-    alone, _ = bb.relax(ca[None], carbonyl(atoms)[None], torch.ones(1, 24, dtype=torch.bool), 50)
+    alone, _ = relax(ca[None], carbonyl(atoms)[None], torch.ones(1, 24, dtype=torch.bool), 50)
     padded = torch.zeros(2, 40, 3)
     padded[0, :24], padded[1] = ca, a_helix(40)[:, 1]
     u = torch.stack([torch.nn.functional.pad(carbonyl(atoms), (0, 0, 0, 16)), carbonyl(a_helix(40))])
     mask = torch.arange(40) < torch.tensor([[24], [40]])
-    together, _ = bb.relax(padded, u, mask, 50)
+    together, _ = relax(padded, u, mask, 50)
     torch.testing.assert_close(together[0, :24], alone[0], atol=1e-3, rtol=0)
 
 
