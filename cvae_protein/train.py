@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import atomic_path, sha256, write_table
+from .files import atomic_path, owned, sha256, write_table
 from .model import variants
 from .model.batch import Batch, Domains, read_split, training_batch
 from .model.checkpoint import Training, save_tensors
@@ -46,21 +46,20 @@ def train(
 
     `checkpoint` is a file for resuming; it is removed at the end.
     """
-    sides = read_split(store, splits)
-    origin = {"store": sha256(store), "splits": sha256(splits), "train": asdict(train), "torch": torch.__version__}
-    spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
-    torch.manual_seed(seed)  # dropout and initial weights
-    if variant == "refiner":
-        tensors, rows = _train_refiner(spec, sides, train, checkpoint)
-    else:
-        tensors, rows = _train_variant(spec, sides, train, checkpoint)
-    with atomic_path(output) as folder:
-        folder.mkdir()
-        (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-        save_tensors(folder / "weights.safetensors", tensors)
-        write_table(folder / "history.tsv", list(rows[0]), rows)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+    with owned(output):
+        sides = read_split(store, splits)
+        origin = {"store": sha256(store), "splits": sha256(splits), "train": asdict(train), "torch": torch.__version__}
+        spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
+        torch.manual_seed(seed)  # dropout and initial weights
+        run = _train_refiner if variant == "refiner" else _train_variant
+        tensors, rows = run(spec, sides, train, checkpoint)
+        with atomic_path(output) as folder:
+            folder.mkdir()
+            (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+            save_tensors(folder / "weights.safetensors", tensors)
+            write_table(folder / "history.tsv", list(rows[0]), rows)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
 
 
 def make_spec(

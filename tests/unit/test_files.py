@@ -9,8 +9,15 @@ import time
 import pytest
 
 from cvae_protein.errors import UserError
-from cvae_protein.files import atomic_path, read_table, sha256, write_table
+from cvae_protein.files import atomic_path, owned, read_table, sha256, write_table
 
+HOLDER = """
+import sys, time
+from cvae_protein.files import owned
+with owned(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 SLOW_WRITER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background inherits that it is ignored
@@ -121,3 +128,15 @@ def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
             assert len(read_table(tmp_path / "t.tsv")) == 500
     assert [writer.wait(10) for writer in writers] == [0, 0]
     assert [p.name for p in tmp_path.iterdir()] == ["t.tsv"]
+
+
+def test_an_output_has_one_owner_and_loses_it_with_the_process(tmp_path):
+    output = tmp_path / "seed0"
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(output)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "held"
+    with pytest.raises(UserError, match="another process is making it"), owned(output):
+        pass
+    process.kill()
+    process.wait()
+    with owned(output):
+        assert not output.exists()
