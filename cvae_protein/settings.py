@@ -115,7 +115,7 @@ class RefineSettings:
     depth: int = setting(4, "blocks", ge=1, le=64)
     heads: int = setting(4, "attention heads", ge=1, le=64)
     crop: int = setting(64, "residues of a training window", ge=16, le=4096)
-    steps: int = setting(1500, "optimiser steps", ge=1)
+    steps: int = setting(1000, "optimiser steps", ge=1)
     batch_size: int = setting(24, "windows a step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
 
@@ -141,7 +141,7 @@ class ScoreSettings:
 
     confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
     bootstrap: int = setting(1000, "resamplings an interval", ge=10, le=1_000_000)
-    neighbours: int = setting(12, "candidates of a structural search that are aligned exactly", ge=1)
+    neighbours: int = setting(8, "candidates of a structural search that are aligned exactly", ge=1)
     seed: int = setting(0, "of the resampling and the probes", ge=0)
 
 

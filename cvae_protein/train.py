@@ -26,7 +26,7 @@ from .model.terms import WeightedTerm, evidence_terms, kl, reconstruction, squar
 from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
-CODES_A_STEP = 256
+CODES_A_STEP = 128
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -135,11 +135,11 @@ def _train_variant(
         )
     model.cpu()
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | _fit_codes(model, domains, settings), rows
+    return tensors | _fit_codes(model, domains, settings, with_flow=steps > 0), rows
 
 
-def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
-    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow."""
+def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow: bool) -> dict[str, Tensor]:
+    """Weights of the aggregate posterior of whole training domains: a Gaussian a class and, if asked for, a flow."""
     spec = model.spec
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     batch = domains.batch(spec)
@@ -148,6 +148,9 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[s
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     first = torch.tensor([i for i, name in enumerate(domains.ids) if name not in domains.ids[:i]])
     aggregate.fit(posterior.mean[first], posterior.logvar[first], batch.labels[first, 0], batch.lengths[first])
+    tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
+    if not with_flow:
+        return tensors
     flow = CodeFlow(spec)
     flow.whiten(posterior)
     chance = domains.weights / domains.weights.sum()
@@ -162,8 +165,7 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[s
     state = Training(flow.named_parameters(), optimizer, generator, rng)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
     minimise(stage, flow, losses, dict, settings, settings.flow_steps, settings.learning_rate, state, None, {})
-    parts = {"aggregate": aggregate, "flow": flow}
-    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
 
 
 def _variant_losses(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,24 +40,7 @@ def train(
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
     refine = settings_of("refine", refine_settings, settings)
-    with sole_owner(checkpoint or output):
-        run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint)
-
-
-@contextmanager
-def sole_owner(path: Path) -> Iterator[None]:
-    """Hold a lock file beside `path`; `UserError` where another process holds it, as after a restarted scheduler."""
-    lock = path.with_name(f".{path.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another process is training this; wait for it or cancel it ({lock})") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint)
 
 
 @app.command()

@@ -32,7 +32,7 @@ class Sampler:
 
     model: CVAE
     aggregate: AggregatePosterior
-    flow: CodeFlow
+    flow: CodeFlow | None
     refiner: Refiner
 
     @property
@@ -46,14 +46,14 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     spec, spec_of_refiner = Spec.read(folder / "spec.json"), Spec.read(refiner / "spec.json")
     model = variants.variant(spec.variant).build(spec)
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    flow = CodeFlow(spec)
     net = Refiner(spec_of_refiner.refine)
     tensors, _ = load_tensors(folder / "weights.safetensors")
+    flow = CodeFlow(spec) if any(name.startswith("flow.") for name in tensors) else None
     for module, prefix, source, found in (
         (model, "cvae.", folder, tensors),
         (aggregate, "aggregate.", folder, tensors),
-        (flow, "flow.", folder, tensors),
         (net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0]),
+        *([(flow, "flow.", folder, tensors)] if flow else []),
     ):
         state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
         try:
@@ -69,7 +69,7 @@ def draw_codes(
     sampler: Sampler, labels: Tensor, lengths: Tensor, settings: SampleSettings, generator: torch.Generator
 ) -> Tensor:
     """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names."""
-    if settings.prior == "flow" and sampler.spec.variant != "pca":  # the baseline draws from a Gaussian a class
+    if settings.prior == "flow" and sampler.flow is not None:  # the baseline has none and draws from a Gaussian
         return sampler.flow.sample(labels, lengths, settings.temperature, generator)
     if settings.prior != "model":
         return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)

@@ -22,7 +22,7 @@ from .rows import SCORE_COLUMNS, Row, evaluate, set_rows, structure_rows
 from .sets import ClassSet
 
 RAW = "_raw"  # suffix of the metrics of a sample before relaxation
-REAL_PER_CLASS = 40  # training domains of a class that stand for the real ones
+REAL_PER_CLASS = 24  # training domains of a class that stand for the real ones
 PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
 STRUCTURE_METRICS = (*physics.METRICS, *composition.METRICS)
 STRUCTURE_COLUMNS = (

@@ -12,9 +12,10 @@ rule train_refiner:
         history=result("models/refiner/seed{seed}/history.tsv"),
     log:
         result("logs/train/refiner/seed{seed}.log"),
+    priority: 10  # the longest training; the others run beside it
     conda:
         "../envs/cvae_protein.yaml"
-    threads: 2
+    threads: 1
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=result("checkpoints/refiner/seed{seed}.safetensors"),
