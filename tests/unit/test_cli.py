@@ -162,15 +162,3 @@ def test_export_by_hand(make_backbone, tmp_path):
 def test_schema_to_the_terminal(capsys, root: Path):
     assert cli.run(["schema"]) == 0
     assert capsys.readouterr().out == (root / "workflow/schemas/config.schema.yaml").read_text()
-
-
-def test_second_training_of_one_model_is_refused(tmp_path):
-    from cvae_protein.commands.model import sole_owner
-    from cvae_protein.errors import UserError
-
-    with sole_owner(tmp_path / "seed0"), pytest.raises(UserError, match="another process is training this"):  # noqa: SIM117
-        with sole_owner(tmp_path / "seed0"):
-            pass
-    with sole_owner(tmp_path / "seed0"):
-        pass
-    assert list(tmp_path.iterdir()) == []
