@@ -79,7 +79,7 @@ class Schedule:
 class ModelSettings:
     """Size of a conditional VAE; equal for all variants."""
 
-    latent: int = setting(32, "numbers a structure", ge=1, le=4096)
+    latent: int = setting(64, "numbers a structure", ge=1, le=4096)
     coefficients: int = setting(48, "cosine coefficients of the CA trace that the model sees", ge=4, le=256)
     width: int = setting(256, "hidden units a layer", ge=8, le=8192)
     depth: int = setting(2, "hidden layers of the encoder and of the decoder", ge=1, le=64)
