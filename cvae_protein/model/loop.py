@@ -37,7 +37,8 @@ def minimise(
     """
     if checkpoint is not None and state.restore(checkpoint, identity):
         say(stage, f"resumed at step {state.step} of {steps} from {checkpoint}")
-    device = next(module.parameters()).device
+    if next(module.parameters()).is_cuda:
+        module.compile(dynamic=True)
     progress = Progress(stage, steps, "steps")
     progress.done = state.step
     started = saved = time.monotonic()
@@ -47,8 +48,7 @@ def minimise(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / steps)))
         module.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = losses(state.step)
+        found = losses(state.step)
         loss = torch.stack([value * weight for value, weight in found.values()]).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{stage}: the loss is {loss.item()} at step {state.step}")

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for the matrix products of a network on a GPU; coordinates and codes stay float32 outside it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
 class Condition(nn.Module):
     """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, size).
 
@@ -48,10 +53,11 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """`x` (B, inputs), `condition` (B, condition) -> (B, outputs)."""
-        h = self.into(x)
-        for norm, wide, back in zip(self.norms, self.wide, self.back, strict=True):
-            h = h + back(self.dropout(F.silu(wide(torch.cat([norm(h), condition], dim=-1)))))
-        return self.out(F.silu(h))
+        with mixed_precision(x.device):
+            h = self.into(x)
+            for norm, wide, back in zip(self.norms, self.wide, self.back, strict=True):
+                h = h + back(self.dropout(F.silu(wide(torch.cat([norm(h), condition], dim=-1)))))
+            return self.out(F.silu(h)).float()
 
 
 def time_features(time: Tensor, size: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..settings import RefineSettings
-from .nets import ChainBlock, chain_positions, time_features
+from .nets import ChainBlock, chain_positions, mixed_precision, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
 NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)
@@ -44,21 +44,21 @@ class Refiner(nn.Module):
     def forward(self, state: Tensor, time: Tensor, trace: Tensor, mask: Tensor) -> Tensor:
         """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6)."""
         ca = trace + SCALE * state[..., :3]
-        h = self.into(_local_features(trace, ca, state[..., 3:], mask))
-        h = h + 0.1 * chain_positions(h.shape[1], h.shape[2], h.device)
-        moment = self.time(time_features(time, 32))
-        for block, bias in zip(self.blocks, self._pair_bias(trace, ca, mask), strict=True):
-            h = block(h, bias, mask, moment)
-        return self.out(F.layer_norm(h, h.shape[-1:])) * mask[..., None]
+        features, near = _local_features(trace, ca, state[..., 3:], mask), _nearness(trace, ca)
+        with mixed_precision(trace.device):
+            h = self.into(features)
+            h = h + 0.1 * chain_positions(h.shape[1], h.shape[2], h.device)
+            moment = self.time(time_features(time, 32))
+            for block, bias in zip(self.blocks, self._pair_bias(near, mask), strict=True):
+                h = block(h, bias.to(h.dtype), mask, moment)
+            return self.out(F.layer_norm(h, h.shape[-1:])).float() * mask[..., None]
 
-    def _pair_bias(self, trace: Tensor, ca: Tensor, mask: Tensor) -> Tensor:
-        """Attention biases (depth, B, heads, L, L) from distances and chain separation, -inf at padded keys."""
+    def _pair_bias(self, near: Tensor, mask: Tensor) -> Tensor:
+        """Attention biases (depth, B, heads, L, L) from `_nearness` and chain separation, -inf at padded keys."""
         batch, length = mask.shape
-        radii = torch.tensor(RADII, device=mask.device)
-        near = [torch.exp(-(((_distances(x)[..., None] - radii) / 3).square())) for x in (trace, ca)]
         place = torch.arange(length, device=mask.device)
         apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
-        bias = self.pair(torch.cat(near, dim=-1)) + self.separation(apart)
+        bias = self.pair(near) + self.separation(apart)
         bias = bias.masked_fill(~mask[:, None, :, None], float("-inf"))
         return bias.view(batch, length, length, len(self.blocks), -1).permute(3, 0, 4, 1, 2)
 
@@ -87,9 +87,11 @@ class Refiner(nn.Module):
         return ca, F.normalize(state[..., 3:], dim=-1)
 
 
-def _distances(x: Tensor) -> Tensor:
-    """Pairwise distances (B, L, L) in Å of points (B, L, 3)."""
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+def _nearness(trace: Tensor, ca: Tensor) -> Tensor:
+    """How near each pair of residues is to each of `RADII`, in the trace and in the CA positions (B, L, L, F)."""
+    radii = torch.tensor(RADII, device=trace.device)
+    distances = [torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")[..., None] for x in (trace, ca)]
+    return torch.cat([torch.exp(-(((d - radii) / 3).square())) for d in distances], dim=-1)
 
 
 def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:
