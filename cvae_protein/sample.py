@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -175,7 +175,8 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
         "swapped_rmsd": _rmsd(target, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
-    _, relaxed = complete(own, lengths, sampler.refiner, settings, generator, stage)
+    without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
+    _, relaxed = complete(own, lengths, sampler.refiner, without_noise, generator, stage)
     entries = [
         _entry(
             name,

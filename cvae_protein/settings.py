@@ -125,12 +125,12 @@ class SampleSettings:
     """What is drawn from a trained model."""
 
     per_class: int = setting(16, "samples a fold class", ge=1)
-    temperature: float = setting(1.0, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
+    temperature: float = setting(0.7, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
         "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
     )
-    refine_noise: float = setting(0.5, "start noise of the refiner, relative to its training", ge=0, le=2)
+    refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
     refine_steps: int = setting(25, "integration steps of the refiner", ge=1, le=1000)
     relax_steps: int = setting(300, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
 

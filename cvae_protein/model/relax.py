@@ -21,7 +21,9 @@ CA_CONTACT, ATOM_CONTACT = 4.2, 2.6  # Å; nearer, CA of residues 3 or more apar
 # Centres (phi, psi, degrees) and weights of helix, sheet, polyproline and left-handed helix. Lovell et al. 2003.
 BASINS = ((-63, -43, 1.0), (-120, 130, 1.0), (-70, 145, 0.7), (57, 42, 0.05))
 CONCENTRATION = 6.0  # of a basin's von Mises density
+Pairs = tuple[Tensor, ...]  # structure, residue i, residue j: one number each a pair
 STRONGEST_BOND = -2.5  # kcal/mol; a stronger hydrogen bond gains nothing
+NEAR, SEARCH_EVERY = 8.0, 20  # Å and steps: pairs whose CA are nearer interact, and are looked for again
 SECOND_HALF = 0.6  # share of the steps after which overlaps weigh more and hydrogen bonds less
 
 
@@ -38,7 +40,9 @@ def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int) -> tuple[Tenso
             done = step / steps
             optimizer.param_groups[0]["lr"] = 0.2 * (1 - done) + 0.003
             optimizer.zero_grad()
-            energy(x, u, start, done).backward()
+            if step % SEARCH_EVERY == 0:
+                pairs = near_pairs(x.detach(), mask)
+            energy(x, u, start, pairs, done).backward()
             optimizer.step()
     return x.detach(), F.normalize(u.detach(), dim=-1)
 
@@ -59,7 +63,7 @@ class Start:
         return Start(ca, carbonyl, mask, {k: apart(ca, k).clamp(*reach) for k, reach in REACH.items()})
 
 
-def energy(x: Tensor, u: Tensor, start: Start, done: float) -> Tensor:
+def energy(x: Tensor, u: Tensor, start: Start, pairs: Pairs, done: float) -> Tensor:
     """What `relax` lowers, summed over the batch; `done` is the share of steps taken."""
     mask, late = start.mask, done > SECOND_HALF
     atoms = build_backbone(x, u, mask.sum(1))
@@ -75,8 +79,8 @@ def energy(x: Tensor, u: Tensor, start: Start, done: float) -> Tensor:
         + local
         + 0.01 * moved
         + 0.5 * turned
-        + (10.0 if late else 2.5) * overlap(atoms, mask)
-        + (0.3 if late else 1.0) * hydrogen_bonds(atoms, mask)
+        + (10.0 if late else 2.5) * overlap(atoms, pairs)
+        + (0.3 if late else 1.0) * hydrogen_bonds(atoms, pairs)
         + ramachandran(atoms, mask)
     )
 
@@ -86,39 +90,44 @@ def apart(x: Tensor, k: int) -> Tensor:
     return (x[:, k:] - x[:, :-k]).norm(dim=-1)
 
 
-def distances(a: Tensor, b: Tensor) -> Tensor:
-    """All distances (B, L, M) in Å between points (B, L, 3) and (B, M, 3), with a gradient that is finite at 0."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def separated(mask: Tensor, least: int) -> Tensor:
-    """Pairs i < j of residues of a chain with j - i >= `least` (B, L, L)."""
+def near_pairs(ca: Tensor, mask: Tensor) -> Pairs:
+    """Structure, residue i and residue j of all pairs with j - i >= 2 whose CA (B, L, 3) are nearer than `NEAR`."""
     place = torch.arange(mask.shape[1], device=mask.device)
-    return mask[:, :, None] & mask[:, None] & (place - place[:, None] >= least)
+    near = torch.cdist(ca, ca) < NEAR
+    found = near & mask[:, :, None] & mask[:, None] & (place - place[:, None] >= 2)
+    return found.nonzero(as_tuple=True)
 
 
-def overlap(atoms: Tensor, mask: Tensor) -> Tensor:
-    """Squared penetration of CA pairs, and of O and CB pairs, below their contact distances, in Å²."""
-    ca = F.relu(CA_CONTACT - distances(atoms[:, :, 1], atoms[:, :, 1])).square() * separated(mask, 3)
-    pairs, total = separated(mask, 2), ca.sum()
-    for one, other in ((3, 3), (4, 4), (3, 4), (4, 3)):
-        total = total + (F.relu(ATOM_CONTACT - distances(atoms[:, :, one], atoms[:, :, other])).square() * pairs).sum()
-    return total
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Distances in Å of points (..., 3), with a gradient that is finite at 0."""
+    return ((a - b).square().sum(-1) + 1e-9).sqrt()
 
 
-def hydrogen_bonds(atoms: Tensor, mask: Tensor) -> Tensor:
+def overlap(atoms: Tensor, pairs: Pairs) -> Tensor:
+    """Squared penetration of CA 3 or more residues apart, and of O and CB, below their contact distances, in Å²."""
+    structure, i, j = pairs
+    first, second = atoms[structure, i], atoms[structure, j]
+    ca = F.relu(CA_CONTACT - distance(first[:, 1], second[:, 1])).square() * (j - i >= 3)
+    sides = distance(first[:, [3, 4, 3, 4]], second[:, [3, 4, 4, 3]])
+    return ca.sum() + F.relu(ATOM_CONTACT - sides).square().sum()
+
+
+def hydrogen_bonds(atoms: Tensor, pairs: Pairs) -> Tensor:
     """Electrostatic energy of backbone hydrogen bonds in kcal/mol, near pairs alone. Kabsch and Sander 1983, eq. 1."""
-    n, c, o = atoms[:, 1:, 0], atoms[:, :, 2], atoms[:, :, 3]
-    h = n + 1.01 * F.normalize(c[:, :-1] - o[:, :-1], dim=-1)
-    near = distances(o, n)
+    structure = torch.cat([pairs[0], pairs[0]])
+    acceptor, donor = torch.cat([pairs[1], pairs[2]]), torch.cat([pairs[2], pairs[1]])
+    inner = donor > 0  # the first residue has no hydrogen that its chain would place
+    structure, acceptor, donor = structure[inner], acceptor[inner], donor[inner]
+    c, o = atoms[structure, acceptor, 2], atoms[structure, acceptor, 3]
+    n = atoms[structure, donor, 0]
+    h = n + 1.01 * F.normalize(atoms[structure, donor - 1, 2] - atoms[structure, donor - 1, 3], dim=-1)
+    near = distance(o, n)
 
     def inverse(a: Tensor, b: Tensor) -> Tensor:
-        return 1 / distances(a, b).clamp(min=1.0)
+        return 1 / distance(a, b).clamp(min=1.0)
 
     bond = 27.9 * (1 / near.clamp(min=1.0) + inverse(c, h) - inverse(o, h) - inverse(c, n))
-    place = torch.arange(mask.shape[1], device=mask.device)
-    pairs = mask[:, :, None] & mask[:, None, 1:] & ((place[:, None] - place[1:]).abs() >= 2)
-    return (bond.clamp(STRONGEST_BOND, 0) * torch.sigmoid((5.2 - near) / 0.4) * pairs).sum()
+    return (bond.clamp(STRONGEST_BOND, 0) * torch.sigmoid((5.2 - near) / 0.4)).sum()
 
 
 def ramachandran(atoms: Tensor, mask: Tensor) -> Tensor:

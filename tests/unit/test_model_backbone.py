@@ -9,7 +9,7 @@ import torch
 
 from cvae_protein.model import backbone as bb
 from cvae_protein.model.refiner import Refiner, random_rotations
-from cvae_protein.model.relax import relax
+from cvae_protein.model.relax import NEAR, dihedral, hydrogen_bonds, near_pairs, overlap, ramachandran, relax
 from cvae_protein.settings import RefineSettings
 
 
@@ -128,3 +128,50 @@ def test_rotations_are_proper() -> None:
     turn = random_rotations(50, torch.Generator().manual_seed(0))
     torch.testing.assert_close(turn @ turn.transpose(1, 2), torch.eye(3).expand(50, 3, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.det(turn), torch.ones(50), atol=1e-5, rtol=0)
+
+
+def test_hydrogen_bonds_of_a_helix_have_the_energy_of_kabsch_and_sander() -> None:
+    atoms = a_helix(20)[None]
+    mask = torch.ones(1, 20, dtype=torch.bool)
+    expected = 0.0
+    for acceptor in range(20):
+        for donor in range(1, 20):
+            if abs(acceptor - donor) < 2 or (atoms[0, acceptor, 1] - atoms[0, donor, 1]).norm() >= NEAR:
+                continue
+            c, o, n = atoms[0, acceptor, 2], atoms[0, acceptor, 3], atoms[0, donor, 0]
+            up = atoms[0, donor - 1, 2] - atoms[0, donor - 1, 3]
+            h = n + 1.01 * up / up.norm()
+            r = [float((a - b).norm().clamp(min=1)) for a, b in ((o, n), (c, h), (o, h), (c, n))]
+            bond = 0.42 * 0.2 * 332 * (1 / r[0] + 1 / r[1] - 1 / r[2] - 1 / r[3])
+            expected += max(-2.5, min(0.0, bond)) / (1 + math.exp((r[0] - 5.2) / 0.4))
+    found = hydrogen_bonds(atoms, near_pairs(atoms[:, :, 1], mask)).item()
+    assert found == pytest.approx(expected, rel=2e-3)
+    assert found / 16 < -1.2  # a helix of 20 residues has 16 bonds of about 2 kcal/mol
+
+
+def test_pairs_are_near_apart_and_inside_the_mask() -> None:
+    ca = a_helix(30)[None, :, 1].repeat(2, 1, 1)
+    mask = torch.arange(30) < torch.tensor([[30], [12]])
+    structure, i, j = near_pairs(ca, mask)
+    assert ((j - i) >= 2).all()
+    assert j[structure == 1].max() == 11
+    assert (ca[structure, i] - ca[structure, j]).norm(dim=-1).max() < NEAR
+    assert len(i[structure == 0]) > len(i[structure == 1]) > 0
+
+
+def test_overlap_counts_penetration_alone() -> None:
+    atoms = torch.zeros(1, 6, 5, 3)
+    atoms[0, :, :, 0] = 20.0 * torch.arange(6)[:, None]
+    atoms[0, :, :, 1] = 5.0 * torch.arange(5)
+    atoms[0, 4, :, 0] = atoms[0, 0, :, 0]
+    atoms[0, 4, :, 2] = 2.0
+    pairs = near_pairs(atoms[:, :, 1], torch.ones(1, 6, dtype=torch.bool))
+    assert overlap(atoms, pairs).item() == pytest.approx(2.2**2 + 2 * 0.6**2, rel=1e-4)  # CA, then O and CB
+
+
+def test_ramachandran_prefers_a_helix_to_its_mirror_image() -> None:
+    atoms, mask = a_helix(15)[None], torch.ones(1, 15, dtype=torch.bool)
+    mirrored = atoms * torch.tensor([-1.0, 1.0, 1.0])
+    assert ramachandran(atoms, mask) < ramachandran(mirrored, mask) - 13
+    phi = dihedral(atoms[0, :-1, 2], atoms[0, 1:, 0], atoms[0, 1:, 1], atoms[0, 1:, 2])
+    torch.testing.assert_close(torch.rad2deg(phi), torch.full((14,), -63.0), atol=0.1, rtol=0)
