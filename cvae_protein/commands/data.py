@@ -57,7 +57,9 @@ def featurize(
     domains: Annotated[Path | None, typer.Option(help="Table of domains that `labels` wrote.")] = None,
     entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
     batch: Annotated[str, typer.Option(metavar="I/N", help="Which share of the domains, counted from 0.")] = "0/1",
-    source: Annotated[Path | None, typer.Option(help="Instead of entries: a folder or file of structures.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="Instead of entries: a folder or file of structures.")
+    ] = None,
     settings: Given = "",
     label_settings: Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")] = "",
 ) -> None:
@@ -66,7 +68,7 @@ def featurize(
     \b
     Example:
       cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 -o shard0.h5 --rejected no.tsv
-      cvae-protein featurize --source my-structures/ -o mine.h5 --rejected no.tsv
+      cvae-protein featurize --input my-structures/ -o mine.h5 --rejected no.tsv
     """
     from ..dataset.features import featurize as run
     from ..dataset.features import featurize_folder
@@ -75,7 +77,7 @@ def featurize(
     if source is not None:
         featurize_folder(source, own, limits, output, rejected, domains=domains)
     elif domains is None or entries is None:
-        raise UserError("featurize: expected --domains and --entries, or --source")
+        raise UserError("featurize: expected --domains and --entries, or --input")
     else:
         run(domains, entries, own, limits, _batch(batch), output, rejected)
 

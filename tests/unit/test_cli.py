@@ -1,6 +1,7 @@
 """The command line: exit codes, one line a mistake, help that helps, and a quick start."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ MISTAKES = [
     ("split --store none.h5 -o x", "none.h5: expected an HDF5 store, found no file there"),
     ('labels -o x --rejected y --settings {"table":"none.tsv"}', "none.tsv: expected a tab-separated"),
     ("train --variant concat --store a --splits b -o c --seed -1", "--seed"),
-    ("featurize -o x --rejected y", "expected --domains and --entries, or --source"),
+    ("featurize -o x --rejected y", "expected --domains and --entries, or --input"),
     ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
     ("sample --model m -o x", "expected --fold, or --store and --splits"),
     ("sample --model m -o x.h5 --temperature 99", "sample.temperature: expected a number ≥ 0 and ≤ 10"),
@@ -162,3 +163,14 @@ def test_export_by_hand(make_backbone, tmp_path):
 def test_schema_to_the_terminal(capsys, root: Path):
     assert cli.run(["schema"]) == 0
     assert capsys.readouterr().out == (root / "workflow/schemas/config.schema.yaml").read_text()
+
+
+def test_featurize_takes_a_folder_of_structure_files(tmp_path):
+    folder = tmp_path / "files"
+    shutil.copytree(Path(__file__).parents[1] / "data", folder, ignore=shutil.ignore_patterns("*.md"))
+    (folder / "empty.pdb").touch()
+    store, rejected = tmp_path / "x.h5", tmp_path / "x.tsv"
+    assert cli.run(["featurize", "--input", str(folder), "--output", str(store), "--rejected", str(rejected)]) == 0
+    with Store(store) as found:
+        assert [len(found.backbone(name)) for name in found.ids] == [46, 76]
+    assert [(row["domain_id"], row["reason"]) for row in read_table(rejected)] == [("empty", "empty_file")]
