@@ -1,0 +1,69 @@
+"""Print what samples of one trained model are worth when only the prior or the temperature of the draw changes.
+
+    python benchmarks/priors.py results/benchmark concat [--number 16]
+
+Each row draws `number` samples of every class; nearest held-out domains by TM-score as in scores.tsv.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cvae_protein.model.batch import as_backbone
+from cvae_protein.model.sampler import load_sampler
+from cvae_protein.sample import draw
+from cvae_protein.score.composition import helix, strand
+from cvae_protein.score.inputs import read_domains
+from cvae_protein.score.metric import Judged, levels_match
+from cvae_protein.score.neighbours import Library, Search
+from cvae_protein.score.physics import physical_yield
+from cvae_protein.settings import SampleSettings, ScoreSettings
+
+ROWS = (
+    ("flow", 0.7),
+    ("flow", 1.0),
+    ("gaussian", 0.7),
+    ("gaussian", 1.0),
+    ("model", 0.7),
+    ("model", 1.0),
+)
+
+
+def main() -> None:
+    """Draw, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--number", type=int, default=16, help="samples a class")
+    given = parser.parse_args()
+    models = given.results / "models"
+    sampler = load_sampler(models / given.variant / "seed0", models / "refiner/seed0")
+    domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
+    library, search = Library(domains.held_out), Search(ScoreSettings().neighbours)
+    classes = sampler.spec.vocabulary[0]
+    print("prior\ttemperature\tnearest TM\tclass kept\tyield\t" + "\t".join(f"helix/strand {c}" for c in classes))
+    for prior, temperature in ROWS:
+        settings = replace(SampleSettings(), prior=prior, temperature=temperature)
+        drawn = draw(sampler, classes, None, given.number, settings, 0)
+        judged = [
+            Judged.of(as_backbone(name, torch.from_numpy(coords)), label)
+            for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
+        ]
+        hits = search.all(judged, library, f"nearest for {prior} {temperature}", lambda *_: True)
+        kept = np.mean([levels_match(j.label, hit.label) for j, hit in zip(judged, hits, strict=True)])
+        shares = [
+            f"{np.mean([helix(j) for j in judged if j.label == c]):.2f}/"
+            f"{np.mean([strand(j) for j in judged if j.label == c]):.2f}"
+            for c in classes
+        ]
+        tm, whole = np.mean([hit.tm for hit in hits]), np.mean([physical_yield(j) for j in judged])
+        print(f"{prior}\t{temperature}\t{tm:.3f}\t{kept:.2f}\t{whole:.2f}\t" + "\t".join(shares), flush=True)
+
+
+if __name__ == "__main__":
+    main()
