@@ -44,7 +44,7 @@ def main() -> None:
     models = given.results / "models"
     sampler = load_sampler(models / given.variant / "seed0", models / "refiner/seed0")
     domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
-    library, search = Library(domains.held_out), Search(ScoreSettings().neighbours)
+    library = Library(domains.held_out)
     classes = sampler.spec.vocabulary[0]
     print("prior\ttemperature\tnearest TM\tclass kept\tyield\t" + "\t".join(f"helix/strand {c}" for c in classes))
     for prior, temperature in ROWS:
@@ -54,6 +54,7 @@ def main() -> None:
             Judged.of(as_backbone(name, torch.from_numpy(coords)), label)
             for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
+        search = Search(ScoreSettings().neighbours)  # it remembers by id, and the ids of two draws are alike
         hits = search.all(judged, library, f"nearest for {prior} {temperature}", lambda *_: True)
         kept = np.mean([levels_match(j.label, hit.label) for j, hit in zip(judged, hits, strict=True)])
         shares = [

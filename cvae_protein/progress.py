@@ -21,11 +21,11 @@ def clock(seconds: float) -> str:
 class Progress:
     """Counts the done units of one stage and says so on standard error, with the time left."""
 
-    def __init__(self, stage: str, total: int, unit: str) -> None:
+    def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self.stage, self.total, self.unit = stage, total, unit
         self.start = time.monotonic()
         self.last_said = self.start
-        self.done = 0
+        self.done = self.first = done  # units that an earlier process did take no time of this one
         self.live = sys.stderr.isatty()
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -37,7 +37,7 @@ class Progress:
             return
         self.last_said = now
         elapsed = now - self.start
-        left = elapsed / max(self.done, 1) * (self.total - self.done)
+        left = elapsed / max(self.done - self.first, 1) * (self.total - self.done)
         time_said = f"{clock(left)} left" if self.done < self.total else f"done in {clock(elapsed)}"
         line = f"{self.stage}: {self.done}/{self.total} {self.unit}, {time_said}{', ' + note if note else ''}"
         end = "\n" if not self.live or self.done >= self.total else ""

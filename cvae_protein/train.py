@@ -19,10 +19,10 @@ from .model.cvae import CVAE, Output
 from .model.degrade import crop_windows, degrade, fit_degrader
 from .model.flow import CodeFlow
 from .model.latent import AggregatePosterior, Gaussian
-from .model.loop import Losses, minimise
+from .model.loop import Losses, Task, minimise
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
-from .model.terms import WeightedTerm, evidence_terms, kl, reconstruction, squared_error
+from .model.terms import TargetRate, WeightedTerm, evidence_terms, kl, reconstruction, squared_error
 from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
@@ -101,41 +101,53 @@ def _train_variant(
     augmented = training_batch(domains, spec, repeated, settings.crop, 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(domains.weights[repeated]).float())
     model.to(device)
-    sight = {name: sides[name].first_conformations().batch(spec).to(device) for name in sides if len(sides[name])}
-    stage = f"train {spec.variant} seed {spec.seed}"
-    steps = settings.steps if getattr(module, "TRAINED", True) else 0
-    if steps:
+    trained = getattr(module, "TRAINED", True)
+    if trained:
         terms = evidence_terms(settings)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)
-        losses = _variant_losses(model, terms, domains, settings, generator, rng, device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-        )
-        state = Training(model.named_parameters(), optimizer, generator, rng)
-        identity = {"spec": spec.to_json()}
-        rows = minimise(
-            stage,
-            model,
-            losses,
-            lambda: observe(model, sight),
-            settings,
-            steps,
-            settings.learning_rate,
-            state,
-            checkpoint,
-            identity,
-        )
+        rows = _descend_terms(model, terms, sides, settings, generator, rng, checkpoint)
     else:
-        model.eval()
-        rows = [{"step": 0, "seconds": 0.0} | observe(model, sight)]
-        say(
-            stage,
-            f"fitted to {len(domains)} structures, held-out RMSD {rows[0].get('validation_rmsd', math.nan):.2f} Å",
-        )
+        rows = [{"step": 0, "seconds": 0.0} | observe(model.eval(), _whole(sides, spec, device))]
+        seen = rows[0].get("validation_rmsd", math.nan)
+        say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | _fit_codes(model, domains, settings, with_flow=steps > 0), rows
+    return tensors | _fit_codes(model, domains, settings, with_flow=trained), rows
+
+
+def _whole(sides: dict[str, Domains], spec: Spec, device: torch.device) -> dict[str, Batch]:
+    """The domains of each split, whole and in their first conformation."""
+    return {name: side.first_conformations().batch(spec).to(device) for name, side in sides.items()}
+
+
+def _descend_terms(
+    model: CVAE,
+    terms: list[WeightedTerm],
+    sides: dict[str, Domains],
+    settings: TrainSettings,
+    generator: torch.Generator,
+    rng: np.random.Generator,
+    checkpoint: Path | None,
+) -> list[dict[str, float]]:
+    """Train a variant on its terms and return its history."""
+    spec, device = model.spec, next(model.parameters()).device
+    sight = _whole(sides, spec, device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+    )
+    controllers = [term.weight for term in terms if isinstance(term.weight, TargetRate)]
+    task = Task(
+        stage=f"train {spec.variant} seed {spec.seed}",
+        module=model,
+        losses=_variant_losses(model, terms, sides["train"], settings, generator, rng, device),
+        watch=lambda: observe(model, sight),
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        identity={"spec": spec.to_json()},
+        checkpoint=checkpoint,
+    )
+    return minimise(task, Training(model.named_parameters(), optimizer, generator, rng, controllers), settings)
 
 
 def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow: bool) -> dict[str, Tensor]:
@@ -146,7 +158,7 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     with torch.no_grad():
         posterior = model.posterior(model.describe(batch), batch.labels, batch.lengths)
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    first = torch.tensor([i for i, name in enumerate(domains.ids) if name not in domains.ids[:i]])
+    first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(posterior.mean[first], posterior.logvar[first], batch.labels[first, 0], batch.lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
     if not with_flow:
@@ -162,9 +174,9 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
         return {"flow": (flow.loss(z, labels, batch.lengths[rows], generator), 1.0)}
 
     optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    state = Training(flow.named_parameters(), optimizer, generator, rng)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
-    minimise(stage, flow, losses, dict, settings, settings.flow_steps, settings.learning_rate, state, None, {})
+    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {})
+    minimise(task, Training(flow.named_parameters(), optimizer, generator, rng), settings)
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
 
 
@@ -256,10 +268,8 @@ def _train_refiner(
         return {"validation_flow": loss_of(side, rows, fixed, torch.Generator().manual_seed(0)).item()}
 
     optimizer = torch.optim.AdamW(net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
-    state = Training(net.named_parameters(), optimizer, generator, rng)
     identity = {"spec": spec.to_json()}
     stage = f"train refiner seed {spec.seed}"
-    rows = minimise(
-        stage, net, losses, watch, settings, refine.steps, refine.learning_rate, state, checkpoint, identity
-    )
+    task = Task(stage, net, losses, watch, refine.steps, refine.learning_rate, identity, checkpoint)
+    rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
     return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,6 +34,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and train again") from error
 
 
+class Controller(Protocol):
+    """A weight that moves with what it observes (`terms.TargetRate`)."""
+
+    log_weight: float
+
+
 class Training:
     """Everything that changes in a training: what is saved and restored as a whole."""
 
@@ -43,6 +49,7 @@ class Training:
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
         rng: np.random.Generator,
+        controllers: Sequence[Controller] = (),
     ) -> None:
         self.parameters = dict(parameters)
         self.averaged = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -50,7 +57,7 @@ class Training:
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        self.controls: dict[str, float] = {}
+        self.controllers = controllers
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the state; `identity` says what is being trained on what, and must be met again to resume."""
@@ -64,7 +71,7 @@ class Training:
             "step": self.step,
             "rows": self.rows,
             "seconds": self.seconds,
-            "controls": self.controls,
+            "controllers": [controller.log_weight for controller in self.controllers],
             "rng": self.rng.bit_generator.state,
         }
         save_tensors(path, tensors, facts)
@@ -91,5 +98,6 @@ class Training:
         torch.set_rng_state(tensors["dropout"])
         self.rng.bit_generator.state = facts["rng"]
         self.step, self.rows, self.seconds = facts["step"], facts["rows"], facts["seconds"]
-        self.controls = facts["controls"]
+        for controller, value in zip(self.controllers, facts["controllers"], strict=True):
+            controller.log_weight = value
         return True

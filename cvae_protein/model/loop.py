@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..progress import Progress, say
 from ..settings import TrainSettings
 from .checkpoint import Training
@@ -19,62 +21,71 @@ GRADIENT_NORM = 1.0
 Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, weight
 
 
-def minimise(
-    stage: str,
-    module: nn.Module,
-    losses: Callable[[int], Losses],
-    watch: Callable[[], dict[str, float]],
-    settings: TrainSettings,
-    steps: int,
-    learning_rate: float,
-    state: Training,
-    checkpoint: Path | None,
-    identity: dict,
-) -> list[dict[str, float]]:
-    """The training loop: descend the weighted sum of `losses(step)`, keep averaged weights, record `watch()`.
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained: `losses(step)` is descended, `watch()` recorded; `identity` says of what, on what.
 
-    Leaves the averaged weights in `module` and returns the rows of the history.
+    `checkpoint`, if given, is the file that an interrupted training goes on from.
     """
-    if checkpoint is not None and state.restore(checkpoint, identity):
-        say(stage, f"resumed at step {state.step} of {steps} from {checkpoint}")
-    if next(module.parameters()).is_cuda:
-        module.compile(dynamic=True)
-    progress = Progress(stage, steps, "steps")
-    progress.done = state.step
-    started = saved = time.monotonic()
-    before = state.seconds
-    while state.step < steps:
-        warm = min(1.0, (state.step + 1) / WARM_UP)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / steps)))
-        module.train()
-        found = losses(state.step)
-        loss = torch.stack([value * weight for value, weight in found.values()]).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{stage}: the loss is {loss.item()} at step {state.step}")
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
-        state.optimizer.step()
-        decay = min(settings.ema, (state.step + 1) / (state.step + 10))
-        with torch.no_grad():
-            for name, p in state.parameters.items():
-                state.averaged[name].lerp_(p, 1 - decay)
-        state.step += 1
+
+    stage: str
+    module: nn.Module
+    losses: Callable[[int], Losses]
+    watch: Callable[[], dict[str, float]]
+    steps: int
+    learning_rate: float
+    identity: dict
+    checkpoint: Path | None = None
+
+
+def minimise(task: Task, state: Training, settings: TrainSettings) -> list[dict[str, float]]:
+    """The training loop. Leaves the averaged weights in the module and returns the rows of the history."""
+    if task.checkpoint is not None and state.restore(task.checkpoint, task.identity):
+        say(task.stage, f"resumed at step {state.step} of {task.steps} from {task.checkpoint}")
+    if next(task.module.parameters()).is_cuda:
+        task.module.compile(dynamic=True)
+    progress = Progress(task.stage, task.steps, "steps", done=state.step)
+    started, before = time.monotonic(), state.seconds
+    saved = started
+    while state.step < task.steps:
+        found, loss = _descend(task, state, settings)
         state.seconds = before + time.monotonic() - started
-        if state.step % settings.report_every == 0 or state.step == steps:
-            row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": loss.item()}
-            row |= {name: value.item() for name, (value, _) in found.items()} | _with_averaged(module, state, watch)
-            state.rows.append(row)
+        if state.step % settings.report_every == 0 or state.step == task.steps:
+            row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": loss}
+            row |= {name: value.item() for name, (value, _) in found.items()}
+            state.rows.append(row | _with_averaged(task.module, state, task.watch))
         progress.advance(note=_note(state.rows))
-        if checkpoint is not None and time.monotonic() - saved > settings.checkpoint_seconds and state.step < steps:
-            state.save(checkpoint, identity)
+        due = time.monotonic() - saved > settings.checkpoint_seconds and state.step < task.steps
+        if task.checkpoint is not None and due:
+            state.save(task.checkpoint, task.identity)
             saved = time.monotonic()
     with torch.no_grad():
         for name, p in state.parameters.items():
             p.copy_(state.averaged[name])
-    module.eval()
+    task.module.eval()
     return state.rows
+
+
+def _descend(task: Task, state: Training, settings: TrainSettings) -> tuple[Losses, float]:
+    """One step of the optimiser and of the averaged weights; the terms and their weighted sum before it."""
+    warm = min(1.0, (state.step + 1) / WARM_UP)
+    for group in state.optimizer.param_groups:
+        group["lr"] = task.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / task.steps)))
+    task.module.train()
+    found = task.losses(state.step)
+    loss = torch.stack([value * weight for value, weight in found.values()]).sum()
+    if not torch.isfinite(loss):
+        raise UserError(f"{task.stage}: the loss is {loss.item()} at step {state.step}; lower train.learning_rate")
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
+    state.optimizer.step()
+    decay = min(settings.ema, (state.step + 1) / (state.step + 10))
+    with torch.no_grad():
+        for name, p in state.parameters.items():
+            state.averaged[name].lerp_(p, 1 - decay)
+    state.step += 1
+    return found, loss.item()
 
 
 def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], dict[str, float]]) -> dict[str, float]:

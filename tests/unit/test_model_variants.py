@@ -13,12 +13,12 @@ from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
 from cvae_protein.model import variants
 from cvae_protein.model.batch import Batch, pad, read_split, training_batch
-from cvae_protein.model.checkpoint import load_tensors
+from cvae_protein.model.checkpoint import Training, load_tensors
 from cvae_protein.model.cvae import CVAE, LinearMap
 from cvae_protein.model.degrade import crop_windows
 from cvae_protein.model.sampler import load_sampler
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.terms import evidence_terms
+from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.sample import choose_lengths, sample_folds, sample_heldout
 from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.structure import Backbone
@@ -204,21 +204,36 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     assert all(torch.equal(resumed[key], straight[key]) for key in straight)
 
 
-def test_a_checkpoint_of_another_training_is_not_taken(data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_controlled_weight_goes_on_where_it_was(data: tuple[Path, Path], tmp_path: Path) -> None:
+    controller = TargetRate(1.0, 5.0, 10)
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([parameter])
+    parts = ([("p", parameter)], optimizer, torch.Generator(), np.random.default_rng(0))
+    state = Training(*parts, controllers=[controller])
+    controller.observe(50.0)
+    state.save(tmp_path / "c.safetensors", {"of": "this"})
+    moved = controller(0)
+    controller.observe(50.0)
+    assert controller(0) > moved > 1.0
+    assert Training(*parts, controllers=[controller]).restore(tmp_path / "c.safetensors", {"of": "this"})
+    assert controller(0) == moved
+    assert not Training(*parts).restore(tmp_path / "c.safetensors", {"of": "another"})
+
+
+def test_a_damaged_checkpoint_is_named(data: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
-    every_step = TrainSettings(steps=3, flow_steps=1, batch_size=4, report_every=1, checkpoint_seconds=1e-9)
-    kept = {}
-
-    def keep(path: Path) -> None:
-        if checkpoint.is_file():
-            kept[path] = checkpoint.read_bytes()
-
-    train(*data, "concat", 0, tmp_path / "a", MODEL, every_step, REFINE, 1, checkpoint)
-    keep(tmp_path)
-    assert not checkpoint.exists()
     checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"checkpoint\.safetensors"):
-        train(*data, "concat", 0, tmp_path / "b", MODEL, every_step, REFINE, 1, checkpoint)
+        train(*data, "concat", 0, tmp_path / "b", MODEL, TRAIN, REFINE, 1, checkpoint)
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cvae_protein.model.terms.reconstruction", lambda batch, output: output.z.sum() * np.nan)
+    with pytest.raises(UserError, match=r"the loss is nan at step 0; lower train\.learning_rate"):
+        train(*data, "concat", 0, tmp_path / "b", MODEL, TRAIN, REFINE, 1)
+    assert not (tmp_path / "b").exists()
 
 
 def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None:
