@@ -6,12 +6,13 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?=
 TARGETS ?=
+RESULTS ?= results
 override BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint format schema clean
+.PHONY: help install run test lint bench bench-gpu format schema clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +38,14 @@ test: $(STAMP) ## all tests
 lint: $(STAMP) ## format, style, workflow and types
 	@PATH="$(BIN):$$PATH"; export PATH; set -e; \
 		ruff format --check .; ruff check .; snakefmt --check workflow; snakemake --lint; mypy
+
+bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESULTS=results)
+	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/backbone.py $(RESULTS)/domains.h5
+	@$(BIN)/python benchmarks/leaderboard.py $(RESULTS)
+
+bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
+	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py
 
 format: $(STAMP) ## put code and workflow into shape
 	@PATH="$(BIN):$$PATH"; export PATH; ruff format .; ruff check --fix .; snakefmt workflow

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .files import atomic_path, owned, sha256, write_table
 from .model import variants
-from .model.batch import Batch, Domains, read_split, training_batch
+from .model.batch import Batch, Domains, pick_device, read_split, training_batch
 from .model.checkpoint import Training, save_tensors
 from .model.cvae import CVAE, Output
 from .model.degrade import crop_windows, degrade, fit_degrader
@@ -81,11 +81,6 @@ def make_spec(
     vocabulary = tuple(tuple(sorted(label for label in lengths if label.count(".") == level)) for level in range(depth))
     members = {label: tuple(sorted(values)) for label, values in sorted(lengths.items())}
     return Spec(variant, seed, model, refine, vocabulary, members, origin)
-
-
-def pick_device() -> torch.device:
-    """The first GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _train_variant(

@@ -19,6 +19,11 @@ from .spec import Spec
 SHORTEST_CROP = 40  # residues
 
 
+def pick_device() -> torch.device:
+    """The first GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Padded structures: `coords` (B, L, 5, 3) Å with zeros where missing, `mask` (B, L), `labels` (B, levels)."""

@@ -14,6 +14,7 @@ from ..progress import Progress
 from ..settings import SampleSettings
 from . import variants
 from .backbone import build_backbone
+from .batch import pick_device
 from .checkpoint import load_tensors
 from .cvae import CVAE
 from .flow import CodeFlow
@@ -61,7 +62,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
         except RuntimeError as error:
             raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
         module.eval()
-    return Sampler(model, aggregate, flow, net)
+    return Sampler(model, aggregate, flow, net.to(pick_device()))
 
 
 @torch.no_grad()
@@ -88,6 +89,7 @@ def complete(
     stage: str,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Full backbones (L, 5, 3) in Å of smooth traces (B, K, 3): as refined, and relaxed."""
+    device = next(refiner.parameters()).device
     order = torch.argsort(lengths, stable=True)
     raw: list[np.ndarray] = [np.empty(0)] * len(order)
     relaxed: list[np.ndarray] = [np.empty(0)] * len(order)
@@ -98,12 +100,13 @@ def complete(
         while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= RESIDUES_AT_ONCE:
             stop += 1
         rows = order[start:stop]
-        size = int(lengths[rows].max())
-        mask = torch.arange(size) < lengths[rows, None]
-        trace = decode_trace(coefficients[rows], lengths[rows], size) * mask[..., None]
+        count = lengths[rows].to(device)
+        size = int(count.max())
+        mask = torch.arange(size, device=device) < count[:, None]
+        trace = decode_trace(coefficients[rows].to(device), count, size) * mask[..., None]
         ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
-        first = build_backbone(ca, carbonyl, lengths[rows])
-        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), lengths[rows])
+        first = build_backbone(ca, carbonyl, count).cpu()
+        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), count).cpu()
         for place, row in enumerate(rows.tolist()):
             raw[row] = first[place, : lengths[row]].numpy()
             relaxed[row] = closed[place, : lengths[row]].numpy()
