@@ -15,7 +15,7 @@ SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--con
 .PHONY: help install run test lint bench bench-gpu format schema clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 install: $(STAMP) ## the environment in .venv, once a change of requirements.txt
 

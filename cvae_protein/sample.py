@@ -20,6 +20,8 @@ from .model.sampler import Sampler, complete, draw_codes, load_sampler
 from .model.spec import Spec
 from .settings import SampleSettings
 
+FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
+
 
 def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
     """Lengths (count,) drawn from those of the fold's training members, or of its nearest known parent."""
@@ -30,6 +32,15 @@ def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) 
             return rng.choice(np.array(members), count)
     known = ", ".join(spec.lengths)
     raise UserError(f"fold: expected one of {known}, or a finer label of it, got {fold!r}")
+
+
+def folds_to_draw(spec: Spec) -> list[str]:
+    """The finest labels with at least `FEWEST_MEMBERS` training domains; a class that has none of them, itself."""
+    folds: list[str] = []
+    for name in spec.vocabulary[0]:
+        finest = [label for label in spec.vocabulary[-1] if label.startswith(f"{name}.")]
+        folds += [label for label in finest if len(spec.lengths[label]) >= FEWEST_MEMBERS] or [name]
+    return folds
 
 
 def sample_folds(
@@ -100,7 +111,7 @@ def sample_heldout(
     seed: int,
     output: Path,
 ) -> None:
-    """The workflow's step: samples of every first-level class, reconstructions of the split `test`, codes of all.
+    """The workflow's step: samples of every fold class, reconstructions of the split `test`, codes of all.
 
     Writes samples.h5, raw.h5, reconstructions.h5 and latents.h5 into the folder `output`.
     """
@@ -113,7 +124,7 @@ def sample_heldout(
         folder.mkdir()
         _write_latents(folder / "latents.h5", sampler, sides)
         _write_reconstructions(folder / "reconstructions.h5", sampler, sides["test"], settings, seed)
-        drawn = draw(sampler, spec.vocabulary[0], None, settings.per_class, settings, seed)
+        drawn = draw(sampler, folds_to_draw(spec), None, settings.per_class, settings, seed)
         _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
         _write(folder / "raw.h5", drawn.raw, drawn, spec)
 

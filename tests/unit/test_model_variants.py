@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from cvae_protein.model.degrade import crop_windows
 from cvae_protein.model.sampler import load_sampler
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
-from cvae_protein.sample import choose_lengths, sample_folds, sample_heldout
+from cvae_protein.sample import choose_lengths, folds_to_draw, sample_folds, sample_heldout
 from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.structure import Backbone
 from cvae_protein.train import make_spec, train
@@ -247,6 +248,14 @@ def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None
     assert set(choose_lengths(spec, "2.99.1", 20, rng)) <= set(spec.lengths["2"])
     with pytest.raises(UserError, match=r"expected one of 1, 1\.10"):
         choose_lengths(spec, "7", 1, rng)
+
+
+def test_the_finest_labels_with_members_enough_are_drawn(data: tuple[Path, Path]) -> None:
+    spec = a_spec(data)
+    many = {"1": (50,) * 20, "1.10": (50,) * 8, "1.20": (50,) * 12, "2": (60,) * 9, "2.10": (60,) * 7}
+    finer = replace(spec, vocabulary=(("1", "2"), ("1.10", "1.20", "2.10")), lengths=many)
+    assert folds_to_draw(finer) == ["1.10", "1.20", "2"]
+    assert folds_to_draw(replace(finer, vocabulary=(("1", "2"),))) == ["1", "2"]
 
 
 def test_crops_hide_the_label_and_keep_the_stretch(data: tuple[Path, Path]) -> None:
