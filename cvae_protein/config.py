@@ -21,7 +21,7 @@ from .settings import LabelSettings, RefineSettings, Settings, SplitSettings
 
 ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
-TYPE_WORDS = {int: "a whole number", float: "a number", str: "text"}
+TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def load(source: str | Path | Mapping[str, Any]) -> Settings:
@@ -109,7 +109,7 @@ def _annotation(hint: Any) -> Any:
     if get_origin(hint) is tuple:
         items = types.GenericAlias(tuple, (_annotation(get_args(hint)[0]), ...))
         return Annotated[items, pydantic.BeforeValidator(_list_input)]
-    if hint in TYPE_WORDS:
+    if hint in (int, float, str):
         return Annotated[hint, pydantic.BeforeValidator(_text_input if hint is str else _number_input)]
     return hint
 

@@ -17,6 +17,7 @@ from ..geometry import torsions
 from ..progress import Progress, say
 from ..settings import FeaturizeSettings, LabelSettings
 from ..structure import Backbone
+from .entries import key_of, read_entries
 from .labels import COLUMNS, REQUIRED, domain_row, rejection, write_rejected
 from .parse import Structure, extract_domain, read_structure
 from .store import MISSING, RESOLUTION, Entry, write_store
@@ -164,18 +165,18 @@ def featurize_rows(
     labels: LabelSettings,
     stage: str,
 ) -> tuple[list[Entry], list[dict[str, str]]]:
-    """Entries and rejections, each in the order of `rows`; `files` gives the row of `entries.tsv` of a pdb_id.
+    """Entries and rejections, each in the order of `rows`; `files` is what `read_entries` returns.
 
-    Domains whose pdb_id has no file were rejected when the file was looked for, and are passed over.
+    Domains without a file were rejected when the file was looked for, and are passed over.
     """
     of_file: dict[str, list[tuple[int, Mapping[str, str]]]] = {}
     for position, row in enumerate(rows):
-        if row["pdb_id"] in files:
-            of_file.setdefault(row["pdb_id"], []).append((position, row))
+        if key := key_of(row, files):
+            of_file.setdefault(key, []).append((position, row))
     progress = Progress(stage, sum(map(len, of_file.values())), "domains")
     results: dict[int, Entry | dict[str, str]] = {}
-    for pdb_id, members in of_file.items():
-        for position, result in _featurize_file(members, files[pdb_id], settings, labels):
+    for key, members in of_file.items():
+        for position, result in _featurize_file(members, files[key], settings, labels):
             results[position] = result
             progress.advance()
     ordered = [results[position] for position in sorted(results)]
@@ -200,7 +201,7 @@ def featurize(
     if not 0 <= index < count:
         raise ValueError(f"batch: expected an index from 0 to {count - 1} of {count}, got {index}")
     rows = read_table(domains, COLUMNS)[index::count]
-    files = {row["pdb_id"]: row for row in read_table(entries, ("pdb_id", "source", "path", "sha256"))}
+    files = read_entries(entries)
     stored, dropped = featurize_rows(rows, files, settings, labels, f"featurize {index + 1}/{count}")
     write_store(output, stored, compression=settings.compression)
     write_rejected(rejected, dropped)

@@ -1,0 +1,87 @@
+"""Which file holds which entry: `entries.tsv`, and `sources.lock.tsv`, which a later run can be held to."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import read_table, write_table
+
+COLUMNS = ("pdb_id", "source", "path", "sha256", "bytes", "url", "superseded_by", "domain_id")
+LOCK_COLUMNS = ("pdb_id", "source", "url", "sha256", "bytes", "date", "domain_id")
+NAMED_AT_MOST = 10  # ids in an error message
+
+
+@dataclass(frozen=True)
+class EntryFile:
+    """One file of an entry, or of one domain of it where `domain_id` is not empty, and where it came from.
+
+    `url` is the address that answered, empty for a local file; `date` (UTC) is that of the download or of the last
+    change of a local file; `superseded_by` is the entry that the file holds where `pdb_id` is obsolete; `downloaded`
+    counts the bytes that crossed the network in this run.
+    """
+
+    pdb_id: str
+    source: str
+    path: Path
+    sha256: str
+    bytes: int
+    date: str
+    url: str = ""
+    superseded_by: str = ""
+    domain_id: str = ""
+    downloaded: int = 0
+
+
+def _key(pdb_id: str, domain_id: str) -> str:
+    return f"{pdb_id}/{domain_id}" if domain_id else pdb_id  # no id holds a slash
+
+
+def write_entries(path: Path, entries: Iterable[EntryFile]) -> None:
+    """Write `entries.tsv`."""
+    write_table(path, COLUMNS, map(asdict, entries))
+
+
+def read_entries(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of `entries.tsv` by the key that `key_of` finds; `UserError` where it is no such table."""
+    rows = read_table(path, COLUMNS[:4])
+    return {_key(row["pdb_id"], row.get("domain_id", "")): row for row in rows}
+
+
+def key_of(domain: Mapping[str, str], files: Container[str]) -> str | None:
+    """Which of `files` holds a domain (a row of `domains.tsv`): its own file, else its entry's; None where neither."""
+    keys = (_key(domain["pdb_id"], domain["domain_id"]), domain["pdb_id"])
+    return next((key for key in keys if key in files), None)
+
+
+def write_lock(path: Path, entries: Iterable[EntryFile]) -> None:
+    """Write `sources.lock.tsv`: hash, size, source, address and date of every file."""
+    write_table(path, LOCK_COLUMNS, map(asdict, entries))
+
+
+def check_lock(path: Path, entries: Iterable[EntryFile]) -> None:
+    """Raise `UserError`, with the ids, where `entries` are not the same files, byte for byte, as `path` tells.
+
+    Files may come from other sources than those of the lock file; their bytes count.
+    """
+    locked = {
+        _key(row["pdb_id"], row.get("domain_id", "")): row["sha256"] for row in read_table(path, LOCK_COLUMNS[:5])
+    }
+    came = {_key(entry.pdb_id, entry.domain_id): entry.sha256 for entry in entries}
+    changed = [key for key in came if key in locked and came[key] != locked[key]]
+    kinds = {
+        "differ": changed,
+        "are not in the lock file": [key for key in came if key not in locked],
+        "are in the lock file and were not found": [key for key in locked if key not in came],
+    }
+    said = [f"{len(keys)} {kind} ({_named(keys)})" for kind, keys in kinds.items() if keys]
+    if said:
+        advice = "fetch without fetch.locked to accept them"
+        raise UserError(f"{path}: expected the same files as when it was written: {'; '.join(said)}; {advice}")
+
+
+def _named(keys: list[str]) -> str:
+    more = f" and {len(keys) - NAMED_AT_MOST} more" if len(keys) > NAMED_AT_MOST else ""
+    return ", ".join(sorted(keys)[:NAMED_AT_MOST]) + more
