@@ -54,14 +54,20 @@ class FeaturizeSettings:
 class SplitSettings:
     """Which domains are held out."""
 
-    scheme: Literal["superfamily"] = setting(
-        "superfamily", "hold out homologous superfamilies (S2), no relative on both sides"
+    scheme: Literal["sequence", "superfamily", "topology"] = setting(
+        "superfamily",
+        "what is held out: sequence clusters of trained superfamilies (S1), superfamilies of trained topologies (S2), "
+        "or topologies, known by their architecture alone (S3)",
     )
     test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
     validation: float = setting(0.1, "share of domains held out for watching the training", ge=0, lt=0.9)
     min_test: int = setting(2, "fewest held-out domains a class", ge=1)
     max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
-    seed: int = setting(0, "of the random choice of superfamilies", ge=0)
+    redundancy: int = setting(0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0)
+    max_per_superfamily: int = setting(
+        0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
+    )
+    seed: int = setting(0, "of the random choice of what is held out", ge=0)
 
 
 @dataclass(frozen=True)

@@ -117,16 +117,23 @@ def merge(
 
 
 @app.command()
-def split(store: Stored, output: Output, settings: Given = "") -> None:
-    """Hold out whole homologous superfamilies for validation and test.
+def split(
+    store: Stored,
+    output: Output,
+    clusters: Annotated[Path | None, typer.Option(help="Table that `cluster` wrote: near-identical domains.")] = None,
+    settings: Given = "",
+    label_settings: Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")] = "",
+) -> None:
+    """Hold out sequence clusters, homologous superfamilies or whole topologies for validation and test.
 
     \b
     Example:
       cvae-protein split --store domains.h5 --settings '{"test": 0.2, "seed": 1}' -o splits.tsv
+      cvae-protein split --store domains.h5 --clusters clusters.tsv --settings '{"scheme": "sequence"}' -o splits.tsv
 
     `test` and `validation` are shares of the domains.
     """
     from ..dataset.split import split_domains
 
-    counts = split_domains(store, settings_of("split", settings), output)
-    say("split", ", ".join(f"{count} {name}" for name, count in counts.items()))
+    labels = settings_of("labels", label_settings, settings)
+    split_domains(store, settings_of("split", settings), output, labels, clusters)

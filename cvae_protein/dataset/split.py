@@ -1,262 +1,217 @@
-"""Which domains are held out: whole homologous superfamilies, so that training never sees a relative of them."""
+"""Which domains train a model and which are held out: `splits.tsv`."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ..errors import UserError
 from ..files import read_table, write_table
 from ..progress import say
-from ..settings import SplitSettings
-from .labels import fold_class
+from ..settings import LabelSettings, SplitSettings
+from .holdout import assign
+from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of, topology
 from .store import Store
 
-CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
-SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
-COLUMNS = ("domain_id", "split", "label", "superfamily", "group", "topology_trained", "reason")
+COLUMNS = (
+    *("domain_id", "split", "label", "superfamily", "group", "sequence_cluster"),
+    *("topology_trained", "label_trained", "reason"),
+)
+CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
 SPLITS = ("train", "validation", "test", "excluded")
+FOUND = "cluster"  # value of labels.scheme whose labels are structure clusters
+Clusters = Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Domain:
-    """What the split looks at: facts of the store, and `reason` where the domain cannot be used."""
-
-    id: str
-    label: str
-    cath: str
-    scope: str
-    role: str
-    group: str
-    reason: str
+def read_clusters(path: Path, names: Sequence[str]) -> Clusters:
+    """Row of `clusters.tsv` of each of the domains `names`; `UserError` where one has none."""
+    rows = {row["domain_id"]: row for row in read_table(path, CLUSTER_COLUMNS)}
+    if missing := [name for name in names if name not in rows]:
+        raise UserError(f"{path}: expected a row for each domain of the store, none for {missing[0]}; cluster again")
+    return rows
 
 
-@dataclass
-class Component:
-    """Domains that are related through a superfamily or a sequence group, and go to one side together.
-
-    `sizes` counts the usable domains of distinct sequence (role not `alternative`) by fold class.
-    """
-
-    members: list[Domain]
-    sizes: Counter[str] = field(default_factory=Counter)
-    topologies: frozenset[str] = frozenset()
-    split: str = "train"
-
-    @property
-    def key(self) -> str:
-        """Its first member, by which components are ordered."""
-        return self.members[0].id
-
-    @property
-    def main_class(self) -> str:
-        """The class that most of its usable domains have."""
-        return max(sorted(self.sizes), key=self.sizes.__getitem__) if self.sizes else ""
+def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> None:
+    """Raise `UserError` for settings that make no sense together or want clusters that are not given."""
+    if labels.scheme == FOUND and settings.scheme != "sequence":
+        raise UserError(
+            f"split.scheme: with labels.scheme {FOUND} a label is a structure cluster, and {settings.scheme!r} would "
+            "hold whole ones out, whose labels no model could know; set split.scheme to sequence"
+        )
+    wanting = {
+        "split.scheme sequence": settings.scheme == "sequence",
+        f"labels.scheme {FOUND}": labels.scheme == FOUND,
+        "split.redundancy": settings.redundancy > 0,
+    }
+    if clusters is None and any(wanting.values()):
+        names = " and ".join(name for name, wants in wanting.items() if wants)
+        raise UserError(f"split: {names} needs the table of clusters; give --clusters clusters.tsv")
 
 
-def _levels(code: str) -> tuple[str, str]:
-    """Topology and homologous superfamily of a code, empty where it does not say."""
-    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
-    return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
-
-
-def superfamily(code: str) -> str:
-    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
-    return _levels(code)[1]
-
-
-def topology(code: str) -> str:
-    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily; empty if there is none."""
-    return _levels(code)[0]
-
-
-def _domains(store: Path, max_breaks: int) -> list[Domain]:
+def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> list[Domain]:
     """The domains of a store in its order, with the reason where one cannot be used."""
     with Store(store) as opened:
+        rows = read_clusters(clusters, opened.ids) if clusters else {}
         found = []
         for name in opened.ids:
             facts = {key: str(opened.fact(name, key)) for key in ("label", "cath", "scope", "role", "group")}
+            if labels.scheme == FOUND:
+                facts["label"] = rows[name]["structure_cluster"]
             breaks = int(opened.fact(name, "breaks"))
             reason = "" if facts["label"] else "unlabelled"
-            if breaks > max_breaks:
-                reason = f"{breaks} chain breaks, at most {max_breaks}"
-            found.append(Domain(id=name, **facts, reason=reason))
-    usable = {domain.group for domain in found if domain.role != "alternative" and not domain.reason}
+            if breaks > settings.max_breaks:
+                reason = f"{breaks} chain breaks, at most {settings.max_breaks}"
+            cluster = rows[name]["sequence_cluster"] if rows else ""
+            resolution = _number(opened.fact(name, "resolution") if "resolution" in opened.columns else "")
+            found.append(Domain(id=name, **facts, sequence_cluster=cluster, resolution=resolution, reason=reason))
+    found = _without_followers(found)
+    found = _without_redundant(found, settings)
+    return _without_rare(found, labels.min_members) if labels.scheme == FOUND else found
+
+
+def _number(value: object) -> float:
+    """A resolution in Å, infinite where there is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return float("inf")
+    return number if number > 0 else float("inf")
+
+
+def _without_followers(domains: list[Domain]) -> list[Domain]:
+    """Alternatives of which no other domain of their group or sequence cluster is usable get a reason."""
+    leaders = [domain for domain in domains if domain.role != ALTERNATIVE and not domain.reason]
+    groups = {domain.group for domain in leaders} - {""}
+    sequences = {domain.sequence_cluster for domain in leaders} - {""}
     return [
-        Domain(**{**vars(domain), "reason": "alternative without a usable domain of its group"})
-        if domain.role == "alternative" and not domain.reason and domain.group not in usable - {""}
+        replace(domain, reason="alternative without a usable domain of its group")
+        if domain.role == ALTERNATIVE
+        and not domain.reason
+        and domain.group not in groups
+        and domain.sequence_cluster not in sequences
         else domain
-        for domain in found
+        for domain in domains
     ]
 
 
-def _incomparable(domains: Iterable[Domain]) -> set[str]:
-    """CATH topologies in which some domains are placed by CATH alone and others, without superfamily, by SCOPe.
+def _without_redundant(domains: list[Domain], settings: SplitSettings) -> list[Domain]:
+    """Usable domains beyond what a sequence cluster and a superfamily may have get a reason.
 
-    Whether two such are relatives cannot be told, so that they have to be taken for it.
+    Of a sequence cluster the best resolved stay, alternatives last; of a superfamily first one of each of its sequence
+    clusters, then a second.
     """
-    domains = list(domains)
-    without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
-    without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
-    return without_scope & without_cath - {""}
+    usable = [domain for domain in domains if not domain.reason]
+    usable.sort(key=lambda domain: (domain.role == ALTERNATIVE, domain.resolution, domain.id))
+    seen: Counter[str] = Counter()
+    rank: dict[str, int] = {}
+    for domain in usable:
+        name = domain.sequence_cluster or f"domain {domain.id}"
+        rank[domain.id] = seen[name]
+        seen[name] += 1
+    reasons: dict[str, str] = {}
+    members: Counter[str] = Counter()
+    for domain in sorted(usable, key=lambda domain: rank[domain.id]):
+        family = superfamily_of(domain)
+        if settings.redundancy and rank[domain.id] >= settings.redundancy:
+            reasons[domain.id] = "redundant"
+        elif settings.max_per_superfamily and family and members[family] >= settings.max_per_superfamily:
+            reasons[domain.id] = "dominant superfamily"
+        else:
+            members[family] += 1
+    return [replace(domain, reason=reasons.get(domain.id, domain.reason)) for domain in domains]
 
 
-def _relations(domain: Domain, incomparable: set[str]) -> Iterator[str]:
-    """Names of what ties a domain to others: superfamilies, sequence group, a topology whose codes do not compare."""
-    codes = [domain.label, domain.cath, domain.scope]
-    yield from (f"superfamily {name}" for name in map(superfamily, codes) if name)
-    if domain.group:
-        yield f"group {domain.group}"
-    if topology(domain.cath) in incomparable and not (superfamily(domain.cath) and superfamily(domain.scope)):
-        yield f"topology {topology(domain.cath)}"
+def _without_rare(domains: list[Domain], least: int) -> list[Domain]:
+    """Usable domains of structure clusters with fewer members than `least` get a reason; alternatives do not count."""
+    members = Counter(domain.label for domain in domains if not domain.reason and domain.role != ALTERNATIVE)
+    return [
+        replace(domain, reason=f"structure cluster of fewer than {least}")
+        if not domain.reason and members[domain.label] < least
+        else domain
+        for domain in domains
+    ]
 
 
-def components(domains: Iterable[Domain]) -> list[Component]:
-    """Connected components of domains that share a superfamily or a group (union-find), ordered by smallest id."""
-    parent: dict[str, str] = {}
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    domains = sorted(domains, key=lambda domain: domain.id)
-    incomparable = _incomparable(domains)
-    for domain in domains:
-        for relation in _relations(domain, incomparable):
-            parent[root(relation)] = root(f"domain {domain.id}")
-    found: dict[str, Component] = {}
-    for domain in domains:
-        found.setdefault(root(f"domain {domain.id}"), Component([])).members.append(domain)
-    for component in found.values():
-        usable = [domain for domain in component.members if not domain.reason]
-        component.sizes = Counter(fold_class(domain.label) for domain in usable if domain.role != "alternative")
-        component.topologies = frozenset(topology(domain.label) for domain in usable)
-    return list(found.values())
+def _assign(parts: list[Component], settings: SplitSettings, found: bool) -> None:
+    """Hold components out; `UserError` where a class is too small, or where all are and labels were `found`."""
+    short = assign(parts, settings, SCHEMES[settings.scheme])
+    if short and not (found and any(part.split == "test" for part in parts)):
+        raise UserError(next(iter(short.values())))
+    if short:
+        say(
+            "split", f"{len(short)} structure clusters have fewer than {settings.min_test} domains that can be held out"
+        )
 
 
-class Training:
-    """How many training components each class and each topology has, and which topologies must keep one."""
-
-    def __init__(self, parts: Iterable[Component]) -> None:
-        parts = list(parts)
-        self.classes = Counter(name for part in parts for name in part.sizes)
-        self.topologies = Counter(name for part in parts for name in part.topologies)
-        self.relied: set[str] = set()
-
-    def may_leave(self, part: Component, keep_topology: bool) -> bool:
-        """Whether a component may be held out.
-
-        Never the last of a class, nor of a topology that a held-out component relies on; with `keep_topology` not the
-        last of any topology.
-        """
-        needed = part.topologies if keep_topology else part.topologies & self.relied
-        return all(self.classes[name] > 1 for name in part.sizes) and all(self.topologies[name] > 1 for name in needed)
-
-    def leave(self, part: Component, split: str, keep_topology: bool) -> None:
-        """Move a component from training to `split`."""
-        part.split = split
-        self.classes.subtract(part.sizes.keys())
-        self.topologies.subtract(part.topologies)
-        if keep_topology:
-            self.relied |= part.topologies
-
-
-def _hold_out(parts: list[Component], training: Training, fold: str, goals: Mapping[str, int]) -> dict[str, int]:
-    """Move components of the class `fold` from training to the splits of `goals` (domains); returns how many went.
-
-    Components whose topology stays trained go first, each to the split that is furthest from its goal. One larger than
-    half of a goal does not go there.
-    """
-    held = {split: sum(part.sizes[fold] for part in parts if part.split == split) for split in goals}
-    for keep_topology in (True, False):
-        for part in parts:
-            size = part.sizes[fold]
-            if part.split != "train" or part.main_class != fold or not training.may_leave(part, keep_topology):
-                continue
-            open_splits = [
-                split for split, goal in goals.items() if size <= max(goal // 2, 1) and held[split] + size <= goal
-            ]
-            if open_splits:
-                split = min(open_splits, key=lambda split: held[split] / goals[split])
-                training.leave(part, split, keep_topology)
-                held[split] += size
-    return held
-
-
-def _fill(parts: list[Component], training: Training, fold: str, goal: int, held: int, least: int) -> int:
-    """Move whole components of up to `goal` domains to the test until `least` are there; returns how many then are."""
-    for part in parts:
-        size = part.sizes[fold]
-        fits = part.split != "test" and part.main_class == fold and held + size <= goal
-        if held < least and fits and (part.split == "validation" or training.may_leave(part, False)):
-            if part.split == "train":
-                training.leave(part, "test", False)
-            part.split = "test"
-            held += size
-    return held
-
-
-def assign(parts: list[Component], settings: SplitSettings) -> None:
-    """Set `split` of every component, class by class; the order of candidates is drawn from `settings.seed`.
-
-    Raises `UserError` where a class cannot have `min_test` held-out domains and keep some to train on.
-    """
-    order = np.random.default_rng(settings.seed).permutation(len(parts))
-    shuffled = [parts[index] for index in order]
-    totals = sum((part.sizes for part in parts), Counter())
-    training = Training(parts)
-    for fold in sorted(totals):
-        goals = {
-            "test": max(round(settings.test * totals[fold]), settings.min_test),
-            "validation": round(settings.validation * totals[fold]),
-        }
-        held = _hold_out(shuffled, training, fold, goals)["test"]
-        held = _fill(shuffled, training, fold, goals["test"], held, settings.min_test)
-        if held < settings.min_test:
-            groups = sum(part.main_class == fold for part in parts)
-            raise UserError(
-                f"class {fold}: expected at least {settings.min_test} held-out domains beside some to train on, "
-                f"could hold out {held} of {totals[fold]} domains in {groups} groups of relatives; lower "
-                f"split.min_test, add domains of more superfamilies, or leave the class out of labels.classes"
-            )
-
-
-def split_domains(store: Path, settings: SplitSettings, output: Path) -> dict[str, int]:
+def split_domains(
+    store: Path,
+    settings: SplitSettings,
+    output: Path,
+    labels: LabelSettings | None = None,
+    clusters: Path | None = None,
+) -> dict[str, int]:
     """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
 
-    Units are groups of domains that share a CATH or SCOPe superfamily or a sequence group; a unit lies on one side.
-    Raises `UserError` where no domain is usable or a class is too small to be held out.
+    What is held out is the scheme's (`relatives.SCHEMES`); domains of one group or one sequence cluster of the table
+    `clusters` lie on one side under each. Raises `UserError` where no domain is usable, a class is too small to be held
+    out, the settings contradict each other, or clusters are needed and not given.
     """
-    domains = _domains(store, settings.max_breaks)
+    labels = labels or LabelSettings()
+    _check(settings, labels, clusters)
+    domains = _domains(store, settings, labels, clusters)
     if all(domain.reason for domain in domains):
         raise UserError(f"{store}: none of {len(domains)} domains is usable; each needs a label and few chain breaks")
-    parts = components(domains)
-    assign(parts, settings)
-    part_of = {domain.id: part for part in parts for domain in part.members}
-    trained = set().union(*(part.topologies for part in parts if part.split == "train"))
-    rows = [_row(domain, part_of[domain.id], trained) for domain in domains]
+    parts = components(domains, SCHEMES[settings.scheme])
+    _assign(parts, settings, found=labels.scheme == FOUND)
+    rows = _rows(domains, parts, SCHEMES[settings.scheme], labels.depth)
     write_table(output, COLUMNS, rows)
+    _tell(rows)
     counts = Counter(row["split"] for row in rows)
-    say("split", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
     return {name: counts[name] for name in SPLITS}
 
 
-def _row(domain: Domain, part: Component, trained: set[str]) -> dict[str, str]:
-    return {
-        "domain_id": domain.id,
-        "split": "excluded" if domain.reason else part.split,
-        "label": domain.label,
-        "superfamily": next(filter(None, map(superfamily, (domain.label, domain.cath, domain.scope))), ""),
-        "group": domain.group,
-        "topology_trained": "" if domain.reason else "yes" if topology(domain.label) in trained else "no",
-        "reason": domain.reason,
-    }
+def _tell(rows: Sequence[Mapping[str, str]]) -> None:
+    """Say how many domains each split has, and how many of the held-out ones have a label that is not trained."""
+    counts = Counter(row["split"] for row in rows)
+    say("split", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+    if strange := sum(row["label_trained"] == "no" for row in rows):
+        say("split", f"the labels of {strange} held-out domains are unknown to training (column label_trained)")
+
+
+def _prefix(label: str, depth: int) -> str:
+    return ".".join(label.split(".")[:depth])
+
+
+def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme, depth: int) -> list[dict[str, str]]:
+    """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know."""
+    split = {member.id: part.split for part in parts for member in part.members}
+    trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
+    topologies = {topology(label) for label in trained}
+    known = {_prefix(label, level) for label in trained for level in range(1, depth + 1)}
+    rows = []
+    for domain in domains:
+        side = "excluded" if domain.reason else split[domain.id]
+        label = domain.label if side in ("train", "excluded") else scheme.condition(domain.label)
+        told = {
+            "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
+            "label_trained": _prefix(label, depth) in known,
+        }
+        words = {True: "yes", False: "no", None: ""}
+        rows.append(
+            {
+                "domain_id": domain.id,
+                "split": side,
+                "label": label,
+                "superfamily": superfamily_of(domain),
+                "group": domain.group,
+                "sequence_cluster": domain.sequence_cluster,
+                **{name: "" if domain.reason else words[value] for name, value in told.items()},
+                "reason": domain.reason,
+            }
+        )
+    return rows
 
 
 def read_splits(path: Path) -> dict[str, dict[str, str]]:

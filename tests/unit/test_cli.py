@@ -111,7 +111,7 @@ def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "import cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
         "from cvae_protein.files import atomic_path\n"
-        "def slow(store, settings, output):\n"
+        "def slow(store, settings, output, *others):\n"
         "    with atomic_path(output) as path:\n"
         "        path.write_text('half'); print('ready', flush=True); time.sleep(60)\n"
         "stage.split_domains = slow\ncli.main()\n"

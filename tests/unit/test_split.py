@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cvae_protein.dataset.split import COLUMNS, SPLITS, read_splits, split_domains, superfamily, topology
+from cvae_protein.dataset.relatives import superfamily, topology
+from cvae_protein.dataset.split import COLUMNS, SPLITS, read_splits, split_domains
 from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table

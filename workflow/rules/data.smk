@@ -94,6 +94,7 @@ rule split:
         "../envs/cvae_protein.yaml"
     params:
         settings=as_json(settings.split),
+        labels=as_json(settings.labels),
     shell:
-        "cvae-protein split --store {input.store:q} --settings {params.settings:q}"
+        "cvae-protein split --store {input.store:q} --settings {params.settings:q} --labels {params.labels:q}"
         " --output {output.splits:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,167 @@
+"""Which domains are related: the levels of their codes, what ties them under each scheme, and who hangs together."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .labels import fold_class
+
+CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
+SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
+ALTERNATIVE = "alternative"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the split looks at: facts of the store, its clusters, and `reason` where the domain cannot be used.
+
+    `resolution` is in Å, infinite where there is none.
+    """
+
+    id: str
+    label: str
+    cath: str
+    scope: str
+    role: str
+    group: str
+    sequence_cluster: str = ""
+    resolution: float = float("inf")
+    reason: str = ""
+
+    @property
+    def codes(self) -> tuple[str, str, str]:
+        """Its label and its codes in both classifications."""
+        return self.label, self.cath, self.scope
+
+
+def _levels(code: str) -> tuple[str, str]:
+    """Topology and homologous superfamily of a code, empty where it does not say."""
+    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
+    return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
+
+
+def superfamily(code: str) -> str:
+    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
+    return _levels(code)[1]
+
+
+def topology(code: str) -> str:
+    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily; empty if there is none."""
+    return _levels(code)[0]
+
+
+def architecture(code: str) -> str:
+    """The level above the topology: `3.40` of a CATH code, the class `c` of a SCOPe one; empty if there is none."""
+    return topology(code).rpartition(".")[0]
+
+
+def superfamily_of(domain: Domain) -> str:
+    """The superfamily of its label, else of its CATH code, else of its SCOPe code; empty where none says."""
+    return next(filter(None, map(superfamily, domain.codes)), "")
+
+
+Ties = Callable[[Domain], Iterable[str]]
+
+
+def _by_sequence(domains: Sequence[Domain]) -> Ties:
+    """Nothing beyond sequence clusters and groups."""
+    return lambda domain: ()
+
+
+def _by_superfamily(domains: Sequence[Domain]) -> Ties:
+    """Superfamilies of every code; a topology where codes cannot be compared.
+
+    In some CATH topologies domains are placed by CATH alone and others, without superfamily, by SCOPe. Whether two
+    such are relatives cannot be told, so that they have to be taken for it.
+    """
+    without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
+    without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
+    incomparable = without_scope & without_cath - {""}
+
+    def ties(domain: Domain) -> Iterator[str]:
+        yield from (f"superfamily {name}" for name in map(superfamily, domain.codes) if name)
+        if topology(domain.cath) in incomparable and not (superfamily(domain.cath) and superfamily(domain.scope)):
+            yield f"topology {topology(domain.cath)}"
+
+    return ties
+
+
+def _by_topology(domains: Sequence[Domain]) -> Ties:
+    """Topologies of every code; a superfamily lies in one of them."""
+    return lambda domain: [f"topology {name}" for name in map(topology, domain.codes) if name]
+
+
+def _seen_family(domain: Domain) -> str:
+    """The superfamily; the label where that is a cluster and no code."""
+    return superfamily_of(domain) or ("" if topology(domain.label) else domain.label)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to hold domains out.
+
+    `ties` names what puts domains on one side, beside groups and sequence clusters; `kept` what of a held-out domain
+    training still has a member of: always where `strict`, else where it can be had. `condition` is the label that a
+    held-out domain is known by, and `units` says in words what is held out.
+    """
+
+    units: str
+    ties: Callable[[Sequence[Domain]], Ties]
+    kept: Callable[[Domain], str]
+    strict: bool
+    condition: Callable[[str], str]
+
+
+SCHEMES = {
+    "sequence": Scheme("sequence clusters", _by_sequence, _seen_family, True, str),
+    "superfamily": Scheme("superfamilies", _by_superfamily, lambda domain: topology(domain.label), False, str),
+    "topology": Scheme("topologies", _by_topology, lambda domain: architecture(domain.label), False, architecture),
+}
+"""Values of `split.scheme`: S1, S2 and S3."""
+
+
+@dataclass
+class Component:
+    """Domains that are related and go to one side together.
+
+    `sizes` counts the usable domains of distinct sequence (role not `alternative`) by fold class; `kept` are the names
+    that the scheme wants training to keep.
+    """
+
+    members: list[Domain]
+    sizes: Counter[str] = field(default_factory=Counter)
+    kept: frozenset[str] = frozenset()
+    split: str = "train"
+
+    @property
+    def main_class(self) -> str:
+        """The class that most of its usable domains have."""
+        return max(sorted(self.sizes), key=self.sizes.__getitem__) if self.sizes else ""
+
+
+def components(domains: Iterable[Domain], scheme: Scheme) -> list[Component]:
+    """Connected components of domains with a common tie, group or sequence cluster (union-find), by smallest id."""
+    parent: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parent.setdefault(node, node) != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    domains = sorted(domains, key=lambda domain: domain.id)
+    ties = scheme.ties(domains)
+    for domain in domains:
+        own = [("group", domain.group), ("sequence cluster", domain.sequence_cluster)]
+        for relation in (*ties(domain), *(f"{kind} {name}" for kind, name in own if name)):
+            parent[root(relation)] = root(f"domain {domain.id}")
+    found: dict[str, Component] = {}
+    for domain in domains:
+        found.setdefault(root(f"domain {domain.id}"), Component([])).members.append(domain)
+    for component in found.values():
+        usable = [domain for domain in component.members if not domain.reason]
+        component.sizes = Counter(fold_class(domain.label) for domain in usable if domain.role != ALTERNATIVE)
+        component.kept = frozenset(scheme.kept(domain) for domain in usable)
+    return list(found.values())
