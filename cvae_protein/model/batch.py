@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..dataset.store import Store
 from ..errors import UserError
+from ..files import read_table
 from ..structure import CA, Backbone, C, O
 from .spec import Spec
 
@@ -96,19 +96,22 @@ class Domains:
 
 
 def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
-    """The domains of each split but `excluded`; residues without CA are left out of a structure."""
-    with open(splits_path, encoding="utf-8", newline="") as handle:
-        assigned = {row["domain_id"]: row["split"] for row in csv.DictReader(handle, delimiter="\t")}
+    """The domains of each split but `excluded`, with the label that the table of splits gives them.
+
+    Residues without CA are left out of a structure. Raises `UserError` where a domain of the store is not in the table
+    or none is left to train on.
+    """
+    columns = ("domain_id", "split", "label")
+    assigned = {row["domain_id"]: (row["split"], row["label"]) for row in read_table(splits_path, columns)}
     found: dict[str, list[tuple[np.ndarray, str, str, float]]] = {}
     with Store(store_path) as store:
         for name in store.ids:
-            split = assigned.get(name)
-            if split is None:
+            split, label = assigned.get(name, ("", ""))
+            if not split:
                 raise UserError(f"{splits_path}: no row for {name!r}, which is in {store_path}; split again")
             if split == "excluded":
                 continue
             rows = store.rows(name)
-            label = str(store.fact(name, "label"))
             for row in rows:
                 coords = store.coords(row)
                 coords = coords[np.isfinite(coords[:, CA]).all(-1)]

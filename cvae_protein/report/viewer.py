@@ -75,7 +75,7 @@ def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str]) -> dict:
     }
     if nearest is not None:
         coords, _ = superpose(nearest.backbone, sample.backbone)
-        item["nearest"] = _shape(nearest, coords - centre, str(nearest.facts.get("label", "")))
+        item["nearest"] = _shape(nearest, coords - centre, row.get("nearest_label", ""))
     return item
 
 

@@ -24,11 +24,13 @@ class Domains:
     training: list[Judged]
     superfamily: Mapping[str, str]
     group: Mapping[str, str]
+    sequence_cluster: Mapping[str, str]
 
     def related(self, first: str, second: str) -> bool:
-        """Whether two domains are the same, of one sequence group or of one superfamily."""
+        """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
         return first == second or any(
-            table.get(first, "") and table.get(first) == table.get(second) for table in (self.superfamily, self.group)
+            table.get(first, "") and table.get(first) == table.get(second)
+            for table in (self.superfamily, self.group, self.sequence_cluster)
         )
 
 
@@ -45,12 +47,10 @@ def read_domains(store: Path, splits: Path) -> Domains:
             [judged(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
             for split in ("test", "train")
         )
-    return Domains(
-        held_out,
-        training,
-        {row["domain_id"]: row["superfamily"] for row in rows},
-        {row["domain_id"]: row["group"] for row in rows},
+    relatives = (
+        {row["domain_id"]: row.get(name, "") for row in rows} for name in ("superfamily", "group", "sequence_cluster")
     )
+    return Domains(held_out, training, *relatives)
 
 
 def read_structures(path: Path) -> list[Judged]:

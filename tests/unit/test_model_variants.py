@@ -49,11 +49,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         models = 2 if index == 4 else 1
         coords = np.stack([a_chain(length, rng) for _ in range(models)])
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": label}))
+        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "not this"}))
         split = "test" if index >= 20 else "validation" if index >= 18 else "excluded" if index == 0 else "train"
-        rows.append({"domain_id": chain.id, "split": split})
+        rows.append({"domain_id": chain.id, "split": split, "label": label})
     write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split"], rows)
+    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
     return folder / "domains.h5", folder / "splits.tsv"
 
 
