@@ -230,6 +230,12 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
         yield f"min_length: expected at most max_length, got {labels.min_length} > {labels.max_length}"
     if doubled := _doubled(labels.classes):
         yield f"classes: expected each class once, got {doubled} more than once"
+    if labels.scheme == "cluster" and labels.depth > 1:
+        yield f"depth: expected 1 for the scheme cluster, whose classes have one level, got {labels.depth}"
+    letters = {"cath": str.isdecimal, "scope": str.isalpha}.get(labels.scheme)
+    if letters and labels.classes and not any(map(letters, labels.classes)):
+        example = "1, 2, 3" if labels.scheme == "cath" else "a, b, c, d"
+        yield f"classes: expected classes of {labels.scheme} such as {example}, got {', '.join(labels.classes)}"
 
 
 def _split_mistakes(split: SplitSettings) -> Iterator[str]:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 REASONS: dict[str, str] = {
     "not_found": "no source has the entry",
+    "offline": "the file is not in the cache and the run is offline",
+    "obsolete": "the entry was withdrawn from the archive, and no successor can be used",
+    "connection": "the server cannot be reached, or the connection broke off",
+    "timeout": "the server takes too long",
+    "http_error": "the server answers with an error",
+    "bad_redirect": "the server sends to an address that is not allowed",
+    "too_large": "the file is larger than the configured maximum",
+    "bad_download": "what the server sent is not the whole file that was asked for",
     "empty_file": "the file has no bytes",
     "truncated": "the file ends before its content does",
     "not_a_structure": "the file holds no readable PDB or mmCIF structure",
@@ -22,6 +30,14 @@ REASONS: dict[str, str] = {
     "unlabelled": "the label is missing or is not of the classification's form",
     "class_not_selected": "the fold class is not among the configured ones",
     "rare_class": "the fold class has fewer members than the configured minimum",
+    "bad_row": "the table's row cannot be read",
+    "no_range": "the table does not say which residues of the chain belong to the domain",
+    "several_chains": "the domain has parts of several chains",
+    "not_included": "the domain is not in the list of domains to include",
+    "low_resolution": "the resolution is coarser than the configured limit or not known",
+    "other_method": "the experimental method is not among the configured ones",
+    "redundant": "a better resolved domain of the same sequence cluster is kept",
+    "superfamily_full": "better resolved domains fill the superfamily up to the configured number",
 }
 """Reason codes of `rejected.tsv`, each with its meaning."""
 

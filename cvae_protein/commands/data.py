@@ -10,24 +10,31 @@ import typer
 
 from ..errors import UserError
 from ..progress import say
-from .options import Domains, Given, Output, Rejected, Stored, app, settings_of
+from .options import Domains, Given, Output, Rejected, Splits, Stored, app, settings_of
 
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
 @app.command()
-def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
-    """Choose the labelled domains of a domain table.
+def labels(
+    output: Output,
+    rejected: Rejected,
+    fold_names: Annotated[Path | None, typer.Option(help="Table to write: names of the folds, for the report.")] = None,
+    settings: Given = "",
+) -> None:
+    """Choose the domains of a table, of a CATH or SCOPe file, or of a folder of structures.
 
     \b
     Example:
       cvae-protein labels --settings '{"table": "data/domains.tsv", "min_length": 40}' -o domains.tsv --rejected no.tsv
+      cvae-protein labels -o domains.tsv --rejected no.tsv --settings '{"table": "cath-domain-list.txt",
+          "boundaries": "cath-domain-boundaries.txt", "redundancy": "s35", "max_resolution": 2.5}'
 
-    Lengths are in residues.
+    Lengths are in residues, resolutions in Å.
     """
     from ..dataset.labels import select_domains
 
-    select_domains(settings_of("labels", settings), output, rejected)
+    select_domains(settings_of("labels", settings), output, rejected, fold_names)
 
 
 @app.command()
@@ -36,18 +43,28 @@ def fetch(
     output: Output,
     rejected: Rejected,
     embedded: Annotated[Path, typer.Option(help="Folder of the embedded structures.")] = Path("data/embedded"),
+    lock: Annotated[
+        Path | None, typer.Option(help="Table to write: source, address, hash, size and date of every file.")
+    ] = None,
+    locked: Annotated[
+        Path | None, typer.Option(help="Such a table, kept from another run; other bytes than its stop the run.")
+    ] = None,
     settings: Given = "",
 ) -> None:
-    """Find the entry file of every domain and record its SHA-256.
+    """Find or download the file of every entry, and record its SHA-256.
 
     \b
     Example:
-      cvae-protein fetch --domains domains.tsv --settings '{"sources": ["/my/mirror", "embedded"]}' \\
-          -o entries.tsv --rejected no.tsv
+      cvae-protein fetch --domains domains.tsv --settings '{"sources": ["/my/mirror", "rcsb"]}' \\
+          -o entries.tsv --rejected no.tsv --lock sources.lock.tsv
     """
+    from dataclasses import replace
+
     from ..dataset.fetch import fetch_entries
 
-    fetch_entries(domains, settings_of("fetch", settings), embedded, output, rejected)
+    own = settings_of("fetch", settings)
+    own = replace(own, locked=str(locked)) if locked else own
+    fetch_entries(domains, own, embedded, output, rejected, lock=lock)
 
 
 @app.command()
@@ -137,3 +154,23 @@ def split(
 
     labels = settings_of("labels", label_settings, settings)
     split_domains(store, settings_of("split", settings), output, labels, clusters)
+
+
+@app.command()
+def audit(
+    store: Stored,
+    splits: Splits,
+    output: Output,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they do not change the result.")] = 1,
+) -> None:
+    """Find the training domain nearest to each held-out one, by structure and by sequence.
+
+    \b
+    Example:
+      cvae-protein audit --store domains.h5 --splits splits.tsv --jobs 4 -o leak_audit.tsv
+
+    TM-scores are normalised by the held-out domain; identity is over the shorter sequence.
+    """
+    from ..score.audit import audit as run
+
+    run(store, splits, output, jobs)

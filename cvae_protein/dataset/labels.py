@@ -1,28 +1,39 @@
-"""From a user's domain table to the domains that a run uses, each with its fold label."""
+"""From a classification to the domains that a run uses, each with its fold label."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import StructureError, UserError
-from ..files import read_table, write_table
+from ..files import write_table
 from ..progress import say
 from ..settings import LabelSettings
+from .classifications import REQUIRED, read_classification, read_ids, read_names
 from .ranges import parse_range
+from .rows import Problem, Row
+from .thinning import cap_superfamilies, drop_rare, drop_redundant, fold_class, resolution_of
 
-REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
-OPTIONAL = ("cath", "scope", "role", "group", "resolution", "method")
-COLUMNS = (*REQUIRED, *OPTIONAL, "label")
+__all__ = ["COLUMNS", "REQUIRED", "domain_row", "fold_class", "is_safe_id", "rejection", "select_domains"]
+
+COLUMNS = Row._fields[: Row._fields.index("label") + 1]
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
+NAME_COLUMNS = ("code", "name")
 SCHEMES = {
     "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
     "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
 }
+EXAMPLES = {"cath": "3.40.50.300 or 3.40.50", "scope": "c.37.1.8"}
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 ROLES = ("", "unique", "alternative")
+METHODS = {
+    "x-ray diffraction": "x-ray", "xray": "x-ray", "solution nmr": "nmr", "solid-state nmr": "nmr",
+    "electron microscopy": "em", "cryo-em": "em",
+}  # fmt: skip
+LONGEST_NAME = 80
 
 
 def is_safe_id(text: str) -> bool:
@@ -30,9 +41,10 @@ def is_safe_id(text: str) -> bool:
     return SAFE_ID.fullmatch(text) is not None
 
 
-def rejection(domain_id: str, source: object, error: StructureError) -> dict[str, str]:
-    """A row of `rejected.tsv`."""
-    return {"domain_id": domain_id, "source": str(source), "reason": error.code, "detail": error.detail}
+def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
+    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in domain_id)
+    return {"domain_id": shown, "source": str(source), "reason": error.code, "detail": error.detail}
 
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -40,20 +52,17 @@ def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     write_table(path, REJECTED_COLUMNS, rows)
 
 
-def fold_class(label: str) -> str:
-    """First level of a label, such as `3` of `3.40.50.300`."""
-    return label.split(".", 1)[0]
-
-
-def label_of(row: Mapping[str, str], settings: LabelSettings) -> str:
-    """The row's code in the configured classification, empty where the table has none.
+def label_of(row: Row, settings: LabelSettings) -> str:
+    """The row's code in the configured classification, empty where the table has none and for the scheme `cluster`.
 
     A CATH code may end at the topology, as where it was inferred from SCOPe. Raises `StructureError("unlabelled")` for
     a code that is not of the scheme's form or has fewer levels than `settings.depth`.
     """
-    label = row.get(settings.scheme, "").strip()
+    if settings.scheme == "cluster":
+        return ""
+    label = row.cath if settings.scheme == "cath" else row.scope
     if label and not SCHEMES[settings.scheme].fullmatch(label):
-        example = "3.40.50.300 or 3.40.50" if settings.scheme == "cath" else "c.37.1.8"
+        example = EXAMPLES[settings.scheme]
         raise StructureError("unlabelled", f"{settings.scheme} code {label!r} is not of the form {example}")
     if label and label.count(".") + 1 < settings.depth:
         raise StructureError(
@@ -62,80 +71,119 @@ def label_of(row: Mapping[str, str], settings: LabelSettings) -> str:
     return label
 
 
+def _checked(row: Row, settings: LabelSettings, entry_case: bool = False) -> Row:
+    """The row with its label; `StructureError` with the code bad_id, bad_range or unlabelled.
+
+    A PDB code is the same in capitals and gets small letters, unless `entry_case` says that it is a file's name.
+    """
+    for name, value in (("domain_id", row.domain_id), ("pdb_id", row.pdb_id)):
+        if not SAFE_ID.fullmatch(value):
+            raise StructureError("bad_id", f"{name} {value!r}: expected letters, digits and ._+- only")
+    if row.residue_range:
+        parse_range(row.residue_range)
+    entry = row.pdb_id.lower() if len(row.pdb_id) == 4 and not entry_case else row.pdb_id
+    return row._replace(pdb_id=entry, label=label_of(row, settings))
+
+
 def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str]:
     """A row of the user's table in the columns of `domains.tsv`, checked.
 
     Raises `StructureError` with the code bad_id, bad_range or unlabelled.
     """
-    kept = {name: row.get(name, "").strip() for name in (*REQUIRED, *OPTIONAL)}
-    for name in ("domain_id", "pdb_id"):
-        if not is_safe_id(kept[name]):
-            raise StructureError("bad_id", f"{name} {kept[name]!r}: expected letters, digits and ._+- only")
-    if len(kept["pdb_id"]) == 4:  # a PDB code, the same in capitals
-        kept["pdb_id"] = kept["pdb_id"].lower()
-    parse_range(kept["residue_range"])
-    return {**kept, "label": label_of(kept, settings)}
+    known = {name: row[name].strip() for name in Row._fields if name in row and name != "label"}
+    checked = _checked(Row(**known), settings)
+    return {name: getattr(checked, name) for name in COLUMNS}
 
 
-def _check_selected(row: Mapping[str, str], label: str, settings: LabelSettings) -> None:
-    """Raise `StructureError` where the settings leave the domain out for its class or its length."""
-    if settings.classes and not label:
-        raise StructureError("unlabelled", f"no {settings.scheme} code")
-    if settings.classes and fold_class(label) not in settings.classes:
-        raise StructureError("class_not_selected", f"class {fold_class(label)} of {label}")
-    length = row.get("n_residues", "").strip()
-    if length.isdecimal() and int(length) < settings.min_length:
-        raise StructureError("too_short", f"{length} residues, the minimum is {settings.min_length}")
-    if length.isdecimal() and int(length) > settings.max_length:
-        raise StructureError("too_long", f"{length} residues, the maximum is {settings.max_length}")
+def method_of(text: str) -> str:
+    """An experimental method in one spelling: `x-ray`, `nmr`, `em`, else as it is in small letters."""
+    small = " ".join(text.lower().split())
+    return METHODS.get(small, small)
 
 
-def _drop_rare(
-    kept: list[dict[str, str]], minimum: int
-) -> tuple[list[dict[str, str]], list[tuple[str, StructureError]]]:
-    """Rows of classes with enough members, and the others' ids with the reason; alternative conformers do not count."""
-    members = Counter(fold_class(row["label"]) for row in kept if row["role"] != "alternative")
-    common, rare = [], []
-    for row in kept:
-        name = fold_class(row["label"])
-        if name and members[name] < minimum:
-            error = StructureError("rare_class", f"class {name} has {members[name]} domains, the minimum is {minimum}")
-            rare.append((row["domain_id"], error))
-        else:
-            common.append(row)
-    return common, rare
+def _check_selected(row: Row, settings: LabelSettings, methods: set[str]) -> None:
+    """Raise `StructureError` where the settings leave the domain out for its class, length, resolution or method."""
+    if settings.classes and settings.scheme != "cluster":
+        if not row.label:
+            raise StructureError("unlabelled", f"no {settings.scheme} code")
+        if fold_class(row.label) not in settings.classes:
+            raise StructureError("class_not_selected", f"class {fold_class(row.label)} of {row.label}")
+    if row.n_residues.isdecimal():
+        if int(row.n_residues) < settings.min_length:
+            raise StructureError("too_short", f"{row.n_residues} residues, the minimum is {settings.min_length}")
+        if int(row.n_residues) > settings.max_length:
+            raise StructureError("too_long", f"{row.n_residues} residues, the maximum is {settings.max_length}")
+    if settings.max_resolution and not (resolution := resolution_of(row)) <= settings.max_resolution:
+        said = f"{row.resolution} Å" if math.isfinite(resolution) else "no resolution"
+        raise StructureError("low_resolution", f"{said}, the limit is {settings.max_resolution} Å")
+    if methods and method_of(row.method) not in methods:
+        raise StructureError("other_method", f"method {row.method or 'not told'}")
 
 
-def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
-    """Write the domains that the settings select, in the table's order, to `output`, the others to `rejected`.
-
-    Returns the number selected. Raises `UserError` where the table cannot be read or nothing is left of it.
-    """
-    kept: list[dict[str, str]] = []
-    dropped: list[tuple[str, StructureError]] = []
+def _select_rows(rows: Iterable[Row | Problem], settings: LabelSettings) -> tuple[list[Row], list[Problem]]:
+    """Rows that pass the checks that look at one row alone, and the problems of the others."""
+    included = read_ids(settings.include) if settings.include else None
+    methods = {method_of(name) for name in settings.methods}
+    files = Path(settings.table).is_dir()
+    kept: list[Row] = []
+    problems: list[Problem] = []
     seen: set[str] = set()
-    table = read_table(settings.table, REQUIRED)
-    for row in table:
-        name = row["domain_id"].strip()
+    for row in rows:
+        if isinstance(row, Problem):
+            problems.append(row)
+            continue
         try:
-            checked = domain_row(row, settings)
-            if checked["role"] not in ROLES:
-                raise UserError(f"{settings.table}: {name}: role {checked['role']!r}, expected unique or alternative")
-            if name in seen:
+            if included is not None and row.domain_id not in included:
+                raise StructureError("not_included", "not in labels.include")
+            checked = _checked(row, settings, entry_case=files)
+            if checked.role not in ROLES:
+                raise UserError(f"{settings.table}: {row.domain_id}: role {row.role!r}, expected unique or alternative")
+            if row.domain_id in seen:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
-            seen.add(name)
-            _check_selected(row, checked["label"], settings)
+            seen.add(row.domain_id)
+            _check_selected(checked, settings, methods)
             kept.append(checked)
         except StructureError as error:
-            dropped.append((name, error))
-    kept, rare = _drop_rare(kept, settings.min_members)
-    dropped += rare
-    reasons = Counter(error.code for _, error in dropped)
+            problems.append(Problem(row.domain_id, error.code, error.detail))
+    if included is not None and (absent := len(included) - len(included & seen)):
+        say("labels", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
+    return kept, problems
+
+
+def select_domains(settings: LabelSettings, output: Path, rejected: Path, names: Path | None = None) -> int:
+    """Write the domains that the settings select, in the table's order, to `output`, the others to `rejected`.
+
+    `names` gets the names of the folds of the selected domains, as far as `settings.names` has them. Returns the number
+    selected. Raises `UserError` where a file cannot be read or nothing is left of the table.
+    """
+    kept, problems = _select_rows(read_classification(settings), settings)
+    for thin in (drop_redundant, cap_superfamilies, drop_rare):
+        kept, more = thin(kept, settings)
+        problems += more
+    total = len(kept) + len(problems)
+    reasons = Counter(problem.code for problem in problems)
     summary = ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())) or "none rejected"
     if not kept:
-        wanted = ", ".join(settings.classes) or "all"
-        raise UserError(f"{settings.table}: no domain of {len(table)} is left ({summary}; labels.classes: {wanted})")
-    write_table(output, COLUMNS, kept)
-    write_rejected(rejected, (rejection(name, settings.table, error) for name, error in dropped))
-    say("labels", f"{len(kept)} of {len(table)} domains kept; {summary}")
+        raise UserError(_nothing_left(settings, total, summary, problems))
+    write_table(output, COLUMNS, map(Row._asdict, kept))
+    write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
+    if names is not None:
+        write_table(names, NAME_COLUMNS, _fold_names(settings, {row.label for row in kept}))
+    say("labels", f"{len(kept)} of {total} domains kept; {summary}")
     return len(kept)
+
+
+def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: list[Problem]) -> str:
+    """What to say where no domain is selected: how many fell for which reason, and the first of them."""
+    wanted = ", ".join(settings.classes) or "all"
+    first = f"; the first: {problems[0].domain_id or 'no id'}: {problems[0].detail}" if problems else ""
+    return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{first})"
+
+
+def _fold_names(settings: LabelSettings, labels: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Rows `code name` of all levels of `labels` that the configured file has a name for."""
+    known = read_names(settings.names, settings.table) if settings.names else {}
+    codes = {label.rsplit(".", above)[0] for label in labels if label for above in range(label.count(".") + 1)}
+    for code in sorted(codes & known.keys()):
+        shown = "".join(letter if letter.isprintable() else " " for letter in known[code])
+        yield {"code": code, "name": shown[:LONGEST_NAME]}

@@ -27,7 +27,8 @@ class Segment(NamedTuple):
 def parse_range(text: str) -> list[Segment]:
     """Segments of a range in author numbering such as `5-100,120-200`, `-5--1`, `52A-60` or `7`; empty = whole chain.
 
-    Raises `StructureError("bad_range")` where the text cannot be read or a segment ends before it starts.
+    Raises `StructureError("bad_range")` where the text cannot be read or a segment ends before it starts. Numbers with
+    an insertion code may fall (`79P-14`), as where a propeptide has numbers of its own.
     """
     segments = []
     for part in text.split(",") if text.strip() else ():
@@ -36,7 +37,7 @@ def parse_range(text: str) -> list[Segment]:
             raise StructureError("bad_range", f"{text!r}: expected segments such as 5-100 or 52A-60, got {part!r}")
         start = ResidueId(int(match[1]), match[2])
         end = start if match[3] is None else ResidueId(int(match[3]), match[4])
-        if start.number > end.number:
+        if start.number > end.number and not start.insertion and not end.insertion:
             raise StructureError("bad_range", f"{text!r}: the segment {part.strip()} ends before it starts")
         segments.append(Segment(start, end))
     return segments

@@ -22,6 +22,7 @@ CLASS_NAMES = {
     "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
     "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
 }  # fmt: skip
+LONGEST_NAME = 40  # letters of a fold's name that are shown
 Row = dict[str, str]
 
 
@@ -41,11 +42,6 @@ def belongs(label: str, fold: str) -> bool:
 def natural(label: str) -> list[tuple[int, str]]:
     """Sort key under which `3.9` precedes `3.10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]
-
-
-def class_name(fold: str) -> str:
-    """A fold class with its name in words where it is a known first level, such as `1 mainly α`."""
-    return f"{fold} {CLASS_NAMES[fold]}" if fold in CLASS_NAMES else fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +163,16 @@ class Results:
         if not found:
             found = {row.get("label", "").split(".")[0] for row in self.splits.values()} - {""}
         return sorted(found, key=natural)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of folds in words: of the first levels, and of all that `fold_names.tsv` has."""
+        return CLASS_NAMES | {row["code"]: row["name"] for row in self.table("fold_names.tsv")}
+
+    def class_name(self, fold: str) -> str:
+        """A fold class with its name where it has one, such as `1 mainly α` or `2.60 Sandwich`."""
+        name = self.names.get(fold, "")
+        return f"{fold} {name[:LONGEST_NAME]}{'…' if len(name) > LONGEST_NAME else ''}" if name else fold
 
     def fold_of(self, label: str) -> str:
         """The finest of `folds` that a domain's label lies in, empty where none."""

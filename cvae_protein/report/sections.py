@@ -13,7 +13,7 @@ from ..dataset.store import Entry
 from ..geometry import torsions
 from . import figures
 from .draw import QUIET, css
-from .read import Results, Row, belongs, class_name, number
+from .read import Results, Row, belongs, number
 
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
 HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
@@ -35,7 +35,7 @@ def header(results: Results) -> dict:
     return {
         "domains": sum(splits.values()),
         "splits": splits,
-        "classes": [(class_name(fold), classes[fold]) for fold in order],
+        "classes": [(results.class_name(fold), classes[fold]) for fold in order],
         "rejected": Counter(row.get("reason", "") for row in results.table("rejected.tsv")).most_common(),
         "samples": sum(len(store) for _, _, p in results.runs("samples", "samples.h5") if (store := results.store(*p))),
         "excluded": Counter(
@@ -178,7 +178,7 @@ def latent(results: Results, colours: dict[str, str]) -> list[dict]:
 def fold_legend(results: Results) -> list[tuple[str, str]]:
     """Colour and name of the classes of the latent maps."""
     palette = figures.fold_palette(results.folds)
-    legend = [(palette[fold], class_name(fold)) for fold in results.folds if fold in palette]
+    legend = [(palette[fold], results.class_name(fold)) for fold in results.folds if fold in palette]
     return legend + ([(QUIET, "other classes")] if len(results.folds) > len(palette) else [])
 
 
@@ -218,9 +218,9 @@ def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[M
         for metric, title in SPREADS:
             groups = [(name, colours[name], _numbers(table, metric)) for name, table in parts.items()]
             if any(np.isfinite(values).any() for _, _, values in groups):
-                panels.append(figures.quantiles(class_name(fold), title, groups, limits[metric]))
+                panels.append(figures.quantiles(results.class_name(fold), title, groups, limits[metric]))
         if panels:
-            rows.append((class_name(fold), panels))
+            rows.append((results.class_name(fold), panels))
     return rows
 
 

@@ -12,7 +12,7 @@ from tmtools import tm_align
 
 from ..dataset.store import Entry
 from ..structure import Backbone
-from .read import Results, Row, class_name, number
+from .read import Results, Row, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each
 STEP = 0.02  # Å a step of the embedded int16 coordinates
@@ -120,6 +120,6 @@ def gallery(results: Results, per_class: int) -> dict:
         "items": {variant: found for variant, found in items.items() if found},
         "each": each,
         "step": STEP,
-        "names": {fold: class_name(fold) for fold in folds},
+        "names": {fold: results.class_name(fold) for fold in folds},
         "hidden": len(results.folds) - len(folds),
     }

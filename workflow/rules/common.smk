@@ -12,13 +12,14 @@ try:
     import cvae_protein
     from cvae_protein import config as configuration
     from cvae_protein.errors import UserError
-    from cvae_protein.files import read_table
+    from cvae_protein.dataset.classifications import count_rows
 except ImportError as error:
     raise WorkflowError(
         f"{error}: install the package first, with `pip install -e .`, or use `make run`"
     )
 
 STARTED = time.time()
+MOST_BATCHES = 400
 PACKAGE = Path(cvae_protein.__file__).parent
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
 PLUMBING = {
@@ -40,12 +41,12 @@ def checked(mapping):
 
 
 def count_batches():
-    """Jobs that featurize: the domain table's rows over the batch size."""
+    """Jobs that featurize: the classification's rows over the batch size, few enough to be planned quickly."""
     try:
-        rows = len(read_table(settings.labels.table, ["domain_id"]))
+        rows = count_rows(settings.labels)
     except UserError as error:
-        raise WorkflowError(f"labels.table: {error}")
-    return max(1, -(-rows // settings.featurize.batch_size))
+        raise WorkflowError(f"labels: {error}")
+    return min(MOST_BATCHES, max(1, -(-rows // settings.featurize.batch_size)))
 
 
 def result(*parts):

@@ -4,10 +4,20 @@
 rule labels:
     input:
         table=settings.labels.table,
+        others=[
+            path
+            for path in (
+                settings.labels.boundaries,
+                settings.labels.include,
+                settings.labels.names,
+            )
+            if path
+        ],
         code=sources("dataset/labels.py"),
     output:
         domains=result("domains.tsv"),
         rejected=result("rejected/labels.tsv"),
+        names=result("fold_names.tsv"),
     log:
         result("logs/labels.log"),
     conda:
@@ -15,16 +25,18 @@ rule labels:
     params:
         settings=as_json(settings.labels),
     shell:
-        "cvae-protein labels --settings {params.settings:q}"
+        "cvae-protein labels --settings {params.settings:q} --fold-names {output.names:q}"
         " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
 rule fetch:
     input:
         domains=rules.labels.output.domains,
+        locked=settings.fetch.locked or [],
         code=sources("dataset/fetch.py"),
     output:
         entries=result("entries.tsv"),
+        lock=result("sources.lock.tsv"),
         rejected=result("rejected/fetch.tsv"),
     log:
         result("logs/fetch.log"),
@@ -34,7 +46,7 @@ rule fetch:
         settings=as_json(settings.fetch),
     shell:
         "cvae-protein fetch --domains {input.domains:q} --settings {params.settings:q}"
-        " --output {output.entries:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+        " --output {output.entries:q} --lock {output.lock:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
 rule featurize:

@@ -1,0 +1,195 @@
+"""The one table of formats that `labels` reads, how a file's format is told, and what lists and names files hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import StructureError, UserError
+from ..settings import LabelSettings
+from . import cath, scope
+from .rows import Problem, Row, lines_of
+
+REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
+STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)
+LOOKED_AT = 50  # lines by which a format is told
+
+
+class Format(NamedTuple):
+    """How a format is read, what it is in words, and how it is told: by a line, or by columns of the header."""
+
+    read: Callable[[Path], Iterator[Row | Problem]]
+    what: str
+    line: re.Pattern[str] | None = None
+    header: tuple[str, ...] = ()
+
+
+def read_table(path: Path) -> Iterator[Row | Problem]:
+    """Rows of a user's own table: the required columns, and of the others of `Row` those that it has."""
+    lines = lines_of(path)
+    header = next(lines, (0, ""))[1].split("\t")
+    if missing := [name for name in REQUIRED if name not in header]:
+        raise UserError(f"{path}: expected the columns {', '.join(REQUIRED)}; {', '.join(missing)} not found")
+    places = [(header.index(name) if name in header and name != "label" else None) for name in Row._fields]
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")
+        yield Row(*("" if place is None else cells[place].strip() for place in places))
+
+
+def structure_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name without ending and path of each structure file in a folder, or in its subfolders of the divided layout."""
+    for path in sorted(folder.iterdir()) + sorted(folder.glob("??/*")):
+        match = STRUCTURE_FILE.fullmatch(path.name)
+        if match and path.is_file() and (path.parent == folder or path.parent.name.lower() == match[1][1:3].lower()):
+            yield match[1], path
+
+
+def read_folder(path: Path) -> Iterator[Row | Problem]:
+    """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
+    from .parse import read_structure  # brings gemmi, which no other format needs
+
+    found = False
+    for name, file in structure_files(path):
+        found = True
+        try:
+            chains = read_structure(file).chains
+        except StructureError as error:
+            yield Problem(name, error.code, error.detail)
+            continue
+        for chain in chains:
+            yield Row(f"{name}_{chain}" if chain.strip() else name, name, chain, "", role="unique")
+    if not found:
+        raise UserError(f"{path}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
+
+
+FORMATS: dict[str, Format] = {
+    "table": Format(
+        read_table, f"tab-separated table with the columns {' '.join(REQUIRED)}, and cath or scope", None, REQUIRED[:1]
+    ),
+    "cath-domain-list": Format(
+        cath.read_domain_list, "CATH's cath-domain-list", re.compile(r"\S+(\s+\d+){10}\s+[\d.]+\s*")
+    ),
+    "cath-domain-boundaries": Format(
+        cath.read_boundaries, "CATH's cath-domain-boundaries", re.compile(r"\S{5,}\s+D\d+\s+F\d+\s+\d.*")
+    ),
+    "cath-seqres-boundaries": Format(
+        cath.read_seqres_boundaries,
+        "CATH's cath-domain-boundaries-seqreschopping",
+        re.compile(r"\w{7,}\s+\d+-\d+(,\d+-\d+)*\s*"),
+    ),
+    "cath-daily": Format(
+        cath.read_daily, "CATH's daily cath-b lists", re.compile(r"\S+\s+\S+\s+\d+(\.\d+){3,4}\s+\S+:\S+\s*")
+    ),
+    "cath-segments": Format(
+        cath.read_segments,
+        "table with the columns domain pdb chain segments cath",
+        None,
+        cath.SEGMENT_COLUMNS,
+    ),
+    "scope-cla": Format(scope.read_cla, "SCOPe's dir.cla", re.compile(r"\S+\t\S+\t\S+\t[a-z](\.\d+){3}\t\d+\t.*")),
+    "scope-segments": Format(
+        scope.read_segments, "table with the columns sid pdb chain start end sccs", None, scope.SEGMENT_COLUMNS
+    ),
+    "astral": Format(scope.read_astral, "ASTRAL FASTA headers", re.compile(r">\S+\s+[a-z](\.\d+){3}\s+\([^)]*\).*")),
+    "folder": Format(read_folder, "folder of structure files, each chain a domain"),
+}
+"""Formats of `labels.table`, by the names that `labels.format` takes."""
+
+
+def detect(path: Path) -> str:
+    """The format of a classification by its content; `UserError` that lists the formats where it is none of them."""
+    if path.is_dir():
+        return "folder"
+    lines = [line for _, line in islice(lines_of(path), LOOKED_AT)]
+    if not lines:
+        raise UserError(f"{path}: expected a header line or a classification, the file is empty")
+    for name, form in FORMATS.items():
+        if form.header and set(form.header) <= set(lines[0].split("\t")):
+            return name
+        if form.line and any(form.line.fullmatch(line) for line in lines):
+            return name
+    known = "\n".join(f"  {name}: {form.what}" for name, form in FORMATS.items())
+    listed = "; a list of ids alone goes into labels.include" if len(lines[0].split()) == 1 else ""
+    raise UserError(
+        f"{path}: the format is none that is known; its first line is {lines[0][:100]!r}{listed}. Known are\n{known}"
+    )
+
+
+def read_classification(settings: LabelSettings) -> Iterator[Row | Problem]:
+    """Rows of `settings.table`, with the ranges of `settings.boundaries` where the table is a `cath-domain-list`.
+
+    Raises `UserError` where a file cannot be read or is of no known format.
+    """
+    table = Path(settings.table)
+    name = detect(table) if settings.format == "auto" or not table.exists() else settings.format
+    if (name == "folder") != table.is_dir():
+        raise UserError(f"{table}: expected {FORMATS[name].what}, found a {'folder' if table.is_dir() else 'file'}")
+    rows = FORMATS[name].read(table)
+    if name == "cath-domain-list":
+        return cath.with_ranges(rows, read_ranges(settings.boundaries), settings.boundaries)
+    if settings.boundaries:
+        raise UserError(f"labels.boundaries: {table} ({name}) tells the residues itself; leave the setting empty")
+    return rows
+
+
+def read_ranges(boundaries: str) -> dict[str, str | Problem] | None:
+    """Range of each domain, by its id, in a file of any format that has ranges; None where no file is named."""
+    if not boundaries:
+        return None
+    name = detect(Path(boundaries))
+    if name in ("cath-domain-list", "folder"):
+        raise UserError(f"{boundaries}: expected a file with residue ranges, found {FORMATS[name].what}")
+    return {
+        row.domain_id: row if isinstance(row, Problem) else row.residue_range or ""
+        for row in FORMATS[name].read(Path(boundaries))
+    }
+
+
+def count_rows(settings: LabelSettings) -> int:
+    """At most how many domains a run can have: rows of the table, or ids of the list that restricts it."""
+    table = Path(settings.table)
+    if table.is_dir():
+        return sum(1 for _ in structure_files(table))
+    name = detect(table) if settings.format == "auto" or not table.exists() else settings.format
+    lines = (line for _, line in lines_of(table))
+    count = sum(line.startswith(">") for line in lines) if name == "astral" else sum(1 for _ in lines)
+    count -= bool(FORMATS[name].header)
+    return min(count, len(read_ids(settings.include))) if settings.include else count
+
+
+def read_ids(path: str) -> set[str]:
+    """Domain ids of a list, the first word of each line, or of the headers of a FASTA file.
+
+    Of a header such as `>cath|4_3_0|12asA00/4-330` the id is what lies between the last `|` and the `/`.
+    """
+    lines = [line for _, line in lines_of(Path(path))]
+    if any(line.startswith(">") for line in lines[:1]):
+        lines = [line[1:] for line in lines if line.startswith(">")]
+    words = (line.split(maxsplit=1) for line in lines)
+    return {word[0].rpartition("|")[2].partition("/")[0] for word in words if word}
+
+
+def read_names(path: str, table: str) -> dict[str, str]:
+    """Names of folds by their codes, from a CathNames, `dir.des`, `sunid parent name` or `code name` file."""
+    source = Path(path)
+    lines = [line for _, line in islice(lines_of(source), LOOKED_AT)]
+    columns = [len(line.split("\t")) for line in lines]
+    if lines and lines[0].split("\t") == ["code", "name"]:
+        cells = (line.split("\t") for _, line in lines_of(source))
+        return {row[0]: row[1].strip() for row in cells if len(row) == 2 and row != ["code", "name"]}
+    if any(cath.NAME.fullmatch(line) for line in lines):
+        return cath.read_names(source)
+    if columns and set(columns) == {5}:
+        return scope.read_names(source)
+    if columns and set(columns) == {3} and detect(Path(table)) == "scope-segments":
+        return scope.read_tree_names(source, Path(table))
+    first = lines[0][:100] if lines else ""
+    raise UserError(
+        f"{path}: expected cath-names, SCOPe's dir.des, or a table with the columns code and name; its first line is "
+        f"{first!r}"
+    )
