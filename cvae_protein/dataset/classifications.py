@@ -151,7 +151,10 @@ def read_ranges(boundaries: str) -> dict[str, str | Problem] | None:
 
 
 def count_rows(settings: LabelSettings) -> int:
-    """At most how many domains a run can have: rows of the table, or ids of the list that restricts it."""
+    """About how many domains a run has before its filters: lines or files of the table, or ids of the list to include.
+
+    For planning: that a chain of cath-domain-boundaries or a file of a folder may hold several is not looked at.
+    """
     table = Path(settings.table)
     if table.is_dir():
         return sum(1 for _ in structure_files(table))

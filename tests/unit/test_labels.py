@@ -119,3 +119,111 @@ def test_table_of_a_spreadsheet(tmp_path):
 @pytest.mark.parametrize("name", ["1abcA00", "d1abca_", "AF-P12345-F1-model_v4", "d1n13.4", "x+1"])
 def test_usual_ids_are_safe(name):
     assert is_safe_id(name)
+
+
+# Filters
+
+
+def member(name, **values):
+    return row(name, **{"resolution": "2.0", "method": "X-ray", "group": "", "s35": "", **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "reason"),
+    [
+        ({"resolution": "2.51"}, {"max_resolution": 2.5}, "low_resolution"),
+        ({"resolution": ""}, {"max_resolution": 2.5}, "low_resolution"),
+        ({"resolution": "nan"}, {"max_resolution": 2.5}, "low_resolution"),
+        ({"resolution": "0"}, {"max_resolution": 2.5}, "low_resolution"),
+        ({"method": "NMR"}, {"methods": ("X-ray", "EM")}, "other_method"),
+        ({"method": ""}, {"methods": ("X-ray",)}, "other_method"),
+    ],
+)
+def test_filters_by_quality(tmp_path, values, settings, reason):
+    rows = [member("good"), member("edge", resolution="2.5", method="X-RAY DIFFRACTION"), member("bad", **values)]
+    kept, dropped = select(tmp_path, rows, **settings)
+    assert [r["domain_id"] for r in kept] == ["good", "edge"]
+    assert dropped == {"bad": reason}
+
+
+def test_without_a_limit_any_resolution_passes(tmp_path):
+    assert len(select(tmp_path, [member("a", resolution=""), member("b", resolution="9")])[0]) == 2
+
+
+def test_one_domain_a_cluster_the_best_resolved(tmp_path):
+    rows = [
+        member("a", s35="c1"),
+        member("b", s35="c1", resolution="1.5"),
+        member("c", s35="c1", resolution="1.5"),
+        member("d", s35="c2", resolution=""),
+        member("e", s35="c2", n_residues="20", resolution="1.0"),
+        member("f"),
+        member("g"),
+    ]
+    kept, dropped = select(tmp_path, rows, redundancy="s35")
+    assert [r["domain_id"] for r in kept] == ["b", "d", "f", "g"]
+    assert dropped == {"a": "redundant", "c": "redundant", "e": "too_short"}
+
+
+def test_clusters_that_the_table_does_not_tell(tmp_path):
+    with pytest.raises(UserError, match=r"no s60 clusters.*split\.redundancy"):
+        select(tmp_path, [member("a", s35="c1")], redundancy="s60")
+
+
+def test_superfamilies_are_capped_by_resolution(tmp_path):
+    rows = [
+        member("a", resolution="3.0"),
+        member("b", resolution=""),
+        member("c", resolution="1.0"),
+        member("d", resolution="3.0"),
+        member("e", cath="1.10.8.20", resolution=""),
+        member("f", cath="1.10.8"),
+    ]
+    kept, dropped = select(tmp_path, rows, max_per_superfamily=2)
+    assert [r["domain_id"] for r in kept] == ["a", "c", "e", "f"]
+    assert dropped == {"b": "superfamily_full", "d": "superfamily_full"}
+
+
+def test_scope_superfamilies_have_three_levels(tmp_path):
+    rows = [member("a", scope="a.4.1.1"), member("b", scope="a.4.1.2"), member("c", scope="a.4.2.1")]
+    kept, _ = select(tmp_path, rows, scheme="scope", classes=("a",), max_per_superfamily=1)
+    assert [r["domain_id"] for r in kept] == ["a", "c"]
+
+
+def test_alternatives_go_and_stay_with_their_unique_domain(tmp_path):
+    rows = [
+        member("a", group="g1", s35="c1"),
+        member("a2", group="g1", s35="c1", role="alternative", resolution="0.9"),
+        member("b", group="g2", s35="c1", resolution="1.0"),
+        member("b2", group="g2", s35="c1", role="alternative"),
+        member("x", group="g9", role="alternative"),
+    ]
+    for settings in ({"redundancy": "s35"}, {"max_per_superfamily": 1}):
+        kept, dropped = select(tmp_path, rows, **settings)
+        assert [r["domain_id"] for r in kept] == ["b", "b2", "x"]
+        assert set(dropped) == {"a", "a2"}
+        assert len(set(dropped.values())) == 1
+
+
+def test_classes_are_counted_after_the_caps(tmp_path):
+    rows = [member("a"), member("b"), member("c", cath="2.10.8.10"), member("d", cath="2.20.8.10")]
+    _, dropped = select(tmp_path, rows, max_per_superfamily=1, min_members=2)
+    assert dropped == {"a": "rare_class", "b": "superfamily_full"}
+
+
+def test_the_choice_does_not_depend_on_the_order_where_resolutions_differ(tmp_path):
+    rows = [member(f"d{k}", resolution=str(1 + k / 10), s35=f"c{k % 3}") for k in range(9)]
+    first, _ = select(tmp_path, rows, redundancy="s35")
+    second, _ = select(tmp_path, rows[::-1], redundancy="s35")
+    assert {r["domain_id"] for r in first} == {r["domain_id"] for r in second} == {"d0", "d1", "d2"}
+
+
+def test_scheme_cluster_needs_no_label_and_no_class(tmp_path):
+    rows = [row("a"), row("b", cath="", scope=""), row("c", cath="no code")]
+    kept, dropped = select(tmp_path, rows, scheme="cluster", min_members=50)
+    assert [(r["domain_id"], r["label"], r["cath"]) for r in kept] == [
+        ("a", "", "1.10.8.10"),
+        ("b", "", ""),
+        ("c", "", "no code"),
+    ]
+    assert dropped == {}
