@@ -19,8 +19,8 @@ class EntryFile:
     """One file of an entry, or of one domain of it where `domain_id` is not empty, and where it came from.
 
     `url` is the address that answered, empty for a local file; `date` (UTC) is that of the download or of the last
-    change of a local file; `superseded_by` is the entry that the file holds where `pdb_id` is obsolete; `downloaded`
-    counts the bytes that crossed the network in this run.
+    change of a local file; `superseded_by` is the entry that the file holds where `pdb_id` is obsolete; `fresh`
+    says that it was downloaded in this run.
     """
 
     pdb_id: str
@@ -32,7 +32,7 @@ class EntryFile:
     url: str = ""
     superseded_by: str = ""
     domain_id: str = ""
-    downloaded: int = 0
+    fresh: bool = False
 
 
 def _key(pdb_id: str, domain_id: str) -> str:

@@ -2,91 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import StructureError, UserError
-from ..files import read_table, sha256, write_table
-from ..progress import say, track
+from ..files import read_table
+from ..progress import Progress, say
 from ..settings import FetchSettings
+from .download import Downloader
+from .entries import EntryFile, check_lock, write_entries, write_lock
 from .labels import REQUIRED, is_safe_id, rejection, write_rejected
+from .obsolete import Obsolete
+from .sources import Source, sources_of
 
-COLUMNS = ("pdb_id", "source", "path", "sha256", "bytes")
-FLAT_NAMES = (
-    "{}.cif.gz", "{}.cif", "{}.mmcif.gz", "{}.mmcif", "{}.pdb", "{}.pdb.gz", "{}.ent", "{}.ent.gz",
-    "pdb{}.ent.gz", "pdb{}.ent",
-)  # fmt: skip
-
-
-def _candidates(folder: Path, pdb_id: str, names: tuple[str, ...]) -> Iterator[Path]:
-    """Where an entry may lie: in the wwPDB's divided layout (`ab/1abc.cif.gz`) first, then in the folder itself."""
-    for spelling in dict.fromkeys((pdb_id, pdb_id.lower(), pdb_id.upper())):
-        places = [folder / spelling[1:3], folder / spelling[1:3].lower(), folder] if len(spelling) > 3 else [folder]
-        for place in dict.fromkeys(places):
-            for name in names:
-                yield place / name.format(spelling)
+MAY_PASS = ("connection", "timeout", "http_error")  # reasons that another run may not meet
+MOST_SUCCESSIONS = 5  # of an entry that was superseded by one that was superseded by one ...
 
 
-def find_embedded(folder: Path, pdb_id: str) -> Iterator[Path]:
-    """Candidate files in the folder that comes with the project."""
-    return _candidates(folder, pdb_id, FLAT_NAMES[:1])
+@dataclass
+class Result:
+    """What was found of one entry: its files, and why a domain has none."""
+
+    files: list[EntryFile] = field(default_factory=list)
+    failed: dict[str, StructureError] = field(default_factory=dict)
 
 
-def find_in_mirror(folder: Path, pdb_id: str) -> Iterator[Path]:
-    """Candidate files in a mirror folder, divided or flat, PDB or mmCIF, compressed or not."""
-    return _candidates(folder, pdb_id, FLAT_NAMES)
+def _first_reason(errors: list[StructureError]) -> StructureError:
+    """One error for all sources: the first code that says more than not_found, and what each source said."""
+    told = next((error.code for error in errors if error.code != "not_found"), "not_found")
+    return StructureError(told, "; ".join(error.detail for error in errors))
 
 
-SOURCES: dict[str, Callable[[Path, str], Iterator[Path]]] = {"embedded": find_embedded, "mirror": find_in_mirror}
-"""Kinds of source, each a function (folder, pdb_id) -> candidate files."""
+async def _look(pdb_id: str, domain_ids: list[str], sources: list[Source], downloader: Downloader) -> Result:
+    """Ask the sources in turn, until every domain has a file: its own or its entry's."""
+    result = Result()
+    errors: dict[str, list[StructureError]] = {domain_id: [] for domain_id in domain_ids}
+    for source in sources:
+        groups = [[domain_id] for domain_id in errors] if source.per_domain else [list(errors)] if errors else []
+        for group in groups:
+            try:
+                result.files.append(await source.get(pdb_id, group[0], downloader))
+            except StructureError as error:
+                for domain_id in group:
+                    errors[domain_id].append(error)
+            else:
+                for domain_id in group:
+                    del errors[domain_id]
+    result.failed = {domain_id: _first_reason(said) for domain_id, said in errors.items()}
+    return result
 
 
-def _sources(settings: FetchSettings, embedded: Path) -> list[tuple[str, str, Path]]:
-    """Name, kind and folder of each configured source; `UserError` where a mirror is not a folder."""
-    found = []
-    for name in settings.sources:
-        kind, folder = ("embedded", embedded) if name == "embedded" else ("mirror", Path(name))
-        if kind == "mirror" and not folder.is_dir():
-            raise UserError(f"fetch.sources: expected `embedded` or a folder, found no folder at {name}")
-        found.append((name, kind, folder))
-    return found
+async def _find(
+    pdb_id: str, domain_ids: list[str], sources: list[Source], obsolete: Obsolete, downloader: Downloader
+) -> Result:
+    """The files of one entry, or of those that superseded it where no source has it."""
+    if strange := [name for name in (pdb_id, *domain_ids) if not is_safe_id(name)]:
+        error = StructureError("bad_id", f"id {strange[0]!r}: expected letters, digits and ._+- only")
+        return Result(failed=dict.fromkeys(domain_ids, error))
+    result = await _look(pdb_id, domain_ids, sources, downloader)
+    missing = [name for name, error in result.failed.items() if error.code in ("not_found", "offline")]
+    if not missing or (successors := await obsolete.successors(pdb_id)) is None:
+        return result
+    files, reason = await _find_successor(pdb_id, successors, sources, obsolete, downloader)
+    found = [replace(file, pdb_id=pdb_id, superseded_by=file.pdb_id) for file in files]
+    failed = {name: error for name, error in result.failed.items() if name not in missing}
+    return Result([*result.files, *found], failed | (dict.fromkeys(missing, reason) if reason else {}))
 
 
-def _find(pdb_id: str, sources: list[tuple[str, str, Path]]) -> dict[str, object]:
-    """The row of `entries.tsv` of one entry; `StructureError` with the code not_found, empty_file or bad_id."""
-    if not is_safe_id(pdb_id):
-        raise StructureError("bad_id", f"pdb_id {pdb_id!r}: expected letters, digits and ._+- only")
-    empty = None
-    for name, kind, folder in sources:
-        for path in SOURCES[kind](folder, pdb_id):
-            if not path.is_file():
-                continue
-            if size := path.stat().st_size:
-                return {"pdb_id": pdb_id, "source": name, "path": path, "sha256": sha256(path), "bytes": size}
-            empty = path
-    if empty is not None:
-        raise StructureError("empty_file", f"{empty}: the file has no bytes")
-    places = ", ".join(f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for _, _, folder in sources)
-    raise StructureError("not_found", f"{pdb_id} is not in {places}")
+async def _find_successor(
+    pdb_id: str, successors: list[str], sources: list[Source], obsolete: Obsolete, downloader: Downloader
+) -> tuple[list[EntryFile], StructureError | None]:
+    """The file of the first successor that has one; where none has, the reason."""
+    whole = [source for source in sources if not source.per_domain]
+    waiting, seen, errors = list(successors), {pdb_id.lower()}, []
+    while waiting and len(seen) <= MOST_SUCCESSIONS:
+        successor = waiting.pop(0)
+        if successor in seen or not is_safe_id(successor):
+            continue
+        seen.add(successor)
+        found = await _look(successor, [successor], whole, downloader)
+        if found.files:
+            say("fetch", f"{pdb_id} is obsolete, {successor} superseded it and is used")
+            return found.files, None
+        errors.append(found.failed[successor])
+        waiting += await obsolete.successors(successor) or []
+    code = _first_reason(errors).code
+    fate = f"was superseded by {', '.join(successors)}" if successors else "was withdrawn"
+    detail = "; ".join([f"{pdb_id} {fate}", *(error.detail for error in errors)])
+    return [], StructureError("obsolete" if code == "not_found" else code, detail)
 
 
-def fetch_entries(domains: Path, settings: FetchSettings, embedded: Path, output: Path, rejected: Path) -> int:
-    """Find the file of every entry that `domains` (a `domains.tsv`) names and write `entries.tsv` to `output`.
+async def _find_all(of_entry: dict[str, list[str]], settings: FetchSettings, embedded: Path) -> dict[str, Result]:
+    """What is found of each entry, as many at once as the settings allow connections."""
+    sources = sources_of(settings, embedded)
+    results: dict[str, Result] = {}
+    waiting = iter(sorted(of_entry))
+    progress, start = Progress("fetch", len(of_entry), "entries"), time.monotonic()
+    async with Downloader(settings) as downloader:
+        obsolete = Obsolete(settings, downloader, any(source.remote for source in sources))
 
-    `embedded` is the folder of the source of that name. Domains whose entry is in no source go to `rejected`. Returns
-    the number of entries found. Raises `UserError` where a configured mirror is not a folder.
+        async def work() -> None:
+            for pdb_id in waiting:
+                results[pdb_id] = await _find(pdb_id, of_entry[pdb_id], sources, obsolete, downloader)
+                rate = downloader.received / 1e6 / max(time.monotonic() - start, 1e-3)
+                progress.advance(1, f"{rate:.2f} MB/s" if downloader.received else "")
+
+        await asyncio.gather(*(work() for _ in range(settings.connections)))
+    return results
+
+
+def _summary(files: list[EntryFile]) -> list[str]:
+    """A line a source: files, their size, and what of it was downloaded in this run."""
+    lines = []
+    for name in dict.fromkeys(file.source for file in files):
+        own = [file for file in files if file.source == name]
+        line = f"{name}: {len(own)} files, {sum(file.bytes for file in own) / 1e6:.2f} MB"
+        if own[0].url:
+            fresh = [file.bytes for file in own if file.fresh]
+            line += f", of which {len(fresh)} downloaded now ({sum(fresh) / 1e6:.2f} MB)"
+        lines.append(line)
+    return lines
+
+
+def fetch_entries(
+    domains: Path, settings: FetchSettings, embedded: Path, output: Path, rejected: Path, lock: Path | None = None
+) -> int:
+    """Find the files of the entries that `domains` (a `domains.tsv`) names; write `entries.tsv` and the lock file.
+
+    `embedded` is the folder of the source of that name. Domains without a file go to `rejected`. Returns the number of
+    files. Raises `UserError` where a source cannot be, where files differ from those of `settings.locked`, or where
+    nothing at all is found for a reason that may pass; nothing is written then, and what was downloaded is kept.
     """
     of_entry: dict[str, list[str]] = {}
     for row in read_table(domains, REQUIRED):
         of_entry.setdefault(row["pdb_id"], []).append(row["domain_id"])
-    sources = _sources(settings, Path(embedded))
-    entries, dropped = [], []
-    for pdb_id in track(sorted(of_entry), "fetch", len(of_entry), "entries"):
-        try:
-            entries.append(_find(pdb_id, sources))
-        except StructureError as error:
-            dropped += [rejection(domain_id, ", ".join(settings.sources), error) for domain_id in of_entry[pdb_id]]
-    write_table(output, COLUMNS, entries)
-    write_rejected(rejected, dropped)
-    say("fetch", f"{len(entries)} of {len(of_entry)} entries found; {len(dropped)} domains without their entry")
-    return len(entries)
+    results = asyncio.run(_find_all(of_entry, settings, Path(embedded)))
+    ordered = [results[pdb_id] for pdb_id in sorted(results)]
+    files = [file for result in ordered for file in result.files]
+    failed = {domain_id: error for result in ordered for domain_id, error in result.failed.items()}
+    passing = [error for error in failed.values() if error.code in MAY_PASS]
+    if passing and not files:
+        raise UserError(f"fetch: nothing was found; {len(passing)} failures may pass, the first is {passing[0]}")
+    if settings.locked:
+        check_lock(Path(settings.locked), files)
+    if lock is not None:
+        write_lock(lock, files)
+    write_entries(output, files)
+    write_rejected(rejected, (rejection(name, ", ".join(settings.sources), error) for name, error in failed.items()))
+    for line in _summary(files):
+        say("fetch", line)
+    if passing:
+        say(
+            "fetch", f"{len(passing)} domains failed for reasons that may pass; the stage run again asks for them alone"
+        )
+    count = len(of_entry) - sum(not result.files for result in ordered)
+    say("fetch", f"{count} of {len(of_entry)} entries found; {len(failed)} domains without a file")
+    return len(files)

@@ -1,0 +1,199 @@
+"""Where entry files come from: the folder of the project, mirror folders, the archives, and addresses of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+from ..errors import StructureError, UserError
+from ..files import sha256
+from ..settings import FetchSettings
+from .address import check_address
+from .contents import CODE, check_structure
+from .download import Downloader
+from .entries import EntryFile
+
+CIF_NAMES = ("{}.cif.gz", "{}.cif", "{}.mmcif.gz", "{}.mmcif")
+BINARY_NAMES = ("{}.bcif.gz", "{}.bcif")
+PDB_NAMES = ("{}.pdb", "{}.pdb.gz", "{}.ent", "{}.ent.gz", "pdb{}.ent.gz", "pdb{}.ent")
+ARCHIVES = {
+    "rcsb": {
+        "cif": "https://files.rcsb.org/download/{PDB_ID}.cif.gz",
+        "bcif": "https://models.rcsb.org/{pdb_id}.bcif.gz",
+    },
+    "pdbe": {
+        "cif": "https://www.ebi.ac.uk/pdbe/entry-files/download/{pdb_id}.cif.gz",
+        "bcif": "https://www.ebi.ac.uk/pdbe/entry-files/download/{pdb_id}.bcif",
+    },
+}
+"""Address of an entry by archive and format; https://www.rcsb.org/docs/programmatic-access/file-download-services."""
+FIELDS = ("pdb_id", "PDB_ID", "middle", "domain_id")
+KNOWN = "in braces may stand pdb_id, PDB_ID (in capitals), middle (its second and third character), domain_id"
+SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
+
+
+class Source(Protocol):
+    """A place that may have the file of an entry, or where it is `per_domain` that of one domain."""
+
+    @property
+    def name(self) -> str:
+        """As the settings name it."""
+
+    @property
+    def per_domain(self) -> bool:
+        """Whether a file holds one domain."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached over the network."""
+
+    async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
+        """The file; `StructureError` where it is not to be had. The ids are safe (`labels.is_safe_id`)."""
+
+
+def _middle(pdb_id: str) -> str:
+    """The folder of an entry in the wwPDB's divided layout, such as `ab` of 1abc; empty where the id has none."""
+    return pdb_id[1:3] if len(pdb_id) > 3 and pdb_id[1:3].isalnum() else ""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of files, divided or flat, which is read and never written."""
+
+    name: str
+    path: Path
+    names: tuple[str, ...]
+    per_domain: bool = False
+    remote: bool = False
+
+    def candidates(self, pdb_id: str) -> Iterator[Path]:
+        """Where an entry may lie: in the wwPDB's divided layout (`ab/1abc.cif.gz`) first, then in the folder itself."""
+        for spelling in dict.fromkeys((pdb_id, pdb_id.lower(), pdb_id.upper())):
+            divided = (self.path / _middle(spelling), self.path / _middle(spelling).lower())
+            for place in dict.fromkeys((*divided, self.path)):
+                for name in self.names:
+                    yield place / name.format(spelling)
+
+    async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
+        """The first file that is there and not empty; code not_found or empty_file."""
+        return await asyncio.to_thread(self._find, pdb_id)
+
+    def _find(self, pdb_id: str) -> EntryFile:
+        empty = None
+        for path in self.candidates(pdb_id):
+            if path.is_file():
+                status = path.stat()
+                if status.st_size:
+                    changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+                    return EntryFile(pdb_id, self.name, path, sha256(path), status.st_size, changed)
+                empty = path
+        if empty is not None:
+            raise StructureError("empty_file", f"{empty}: the file has no bytes")
+        missing = "" if self.path.is_dir() else " (no such folder)"
+        raise StructureError("not_found", f"{pdb_id} is not in {self.path}{missing}")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Addresses made of a template; what is downloaded lies in the divided layout below the folder `cache`.
+
+    `archive` sites hold entries of the PDB alone, and each file names its entry.
+    """
+
+    name: str
+    template: str
+    cache: Path
+    most_bytes: int
+    archive: bool = False
+    remote: bool = True
+
+    @property
+    def per_domain(self) -> bool:
+        """Whether a file holds one domain."""
+        return "domain_id" in _fields(self.template)
+
+    async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
+        """The downloaded or cached file; codes as `Downloader.file`."""
+        if self.archive and not CODE.fullmatch(pdb_id.lower()):
+            raise StructureError("not_found", f"{pdb_id} is no code of the PDB, {self.name} was not asked")
+        values = {"pdb_id": pdb_id, "PDB_ID": pdb_id.upper(), "middle": _middle(pdb_id).lower(), "domain_id": domain_id}
+        url = self.template.format_map({key: quote(value, safe="") for key, value in values.items()})
+        path = self.cache / _middle(pdb_id).lower() / self._file_name(domain_id if self.per_domain else pdb_id)
+        check = partial(check_structure, name=pdb_id, most_bytes=self.most_bytes, certain=self.archive)
+        receipt, fresh = await downloader.file(url, path, check, downloader.settings.revalidate)
+        own = domain_id if self.per_domain else ""
+        size, date = receipt.bytes, receipt.date
+        return EntryFile(pdb_id, self.name, path, receipt.sha256, size, date, receipt.url, "", own, fresh)
+
+    def _file_name(self, name: str) -> str:
+        """Names that differ in capitals alone must differ on every file system."""
+        suffix = SUFFIX.search(urlsplit(self.template).path)
+        unique = "" if name == name.lower() else f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return f"{name}{unique}{suffix[0] if suffix else ''}"
+
+
+def _fields(template: str) -> list[str]:
+    return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+
+
+def _embedded(name: str, settings: FetchSettings, embedded: Path) -> Source:
+    return Folder(name, embedded, CIF_NAMES[:1])
+
+
+def _archive(name: str, settings: FetchSettings, embedded: Path) -> Source:
+    return Site(name, ARCHIVES[name][settings.format], Path(settings.cache, name), _most_bytes(settings), archive=True)
+
+
+def _template(name: str, settings: FetchSettings, embedded: Path) -> Source:
+    """A site of the user's; `UserError` where the address is none, is the same for all, or an id chooses the host."""
+    try:
+        fields = set(_fields(name))
+        example = name.format_map(dict.fromkeys(FIELDS, "x"))
+    except (ValueError, KeyError, IndexError) as error:
+        raise UserError(f"fetch.sources: {name}: {error!r} in braces; {KNOWN}") from error
+    if not fields & {"pdb_id", "PDB_ID", "domain_id"} or "{" in name.split("://")[1].split("/")[0]:
+        wanted = "https://host/{pdb_id}.cif.gz or https://host/{domain_id}.pdb"
+        raise UserError(f"fetch.sources: expected an address such as {wanted}, got {name}; {KNOWN}")
+    check_address(example, "fetch.sources")
+    host = re.sub(r"[^a-z0-9.-]", "_", urlsplit(example).netloc.lower())
+    folder = f"{host}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Site(name, name, Path(settings.cache, folder), _most_bytes(settings))
+
+
+def _mirror(name: str, settings: FetchSettings, embedded: Path) -> Source:
+    """A folder of the user's; `UserError` where there is none."""
+    if not Path(name).is_dir():
+        known = ", ".join(SOURCES)
+        raise UserError(
+            f"fetch.sources: expected {known}, a folder or a URL with {{pdb_id}}, found no folder at {name}"
+        )
+    structures = (CIF_NAMES, BINARY_NAMES) if settings.format == "cif" else (BINARY_NAMES, CIF_NAMES)
+    return Folder(name, Path(name), (*structures[0], *structures[1], *PDB_NAMES))
+
+
+def _most_bytes(settings: FetchSettings) -> int:
+    return int(settings.max_megabytes * 1e6)
+
+
+SOURCES: dict[str, Callable[[str, FetchSettings, Path], Source]] = {
+    "embedded": _embedded, "rcsb": _archive, "pdbe": _archive,
+}  # fmt: skip
+"""Sources with a name of their own, each a function (name, settings, embedded folder) -> `Source`."""
+
+
+def sources_of(settings: FetchSettings, embedded: Path) -> list[Source]:
+    """The configured sources in their order; `UserError` where one cannot be."""
+    found = []
+    for name in settings.sources:
+        kind = SOURCES.get(name) or (_template if "://" in name else _mirror)
+        found.append(kind(name, settings, embedded))
+    return found
