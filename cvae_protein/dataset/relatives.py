@@ -72,19 +72,23 @@ def _by_sequence(domains: Sequence[Domain]) -> Ties:
 
 
 def _by_superfamily(domains: Sequence[Domain]) -> Ties:
-    """Superfamilies of every code; a topology where codes cannot be compared.
+    """Superfamilies of every code; a whole topology, or a part of it, where they do not tell who is related.
 
     In some CATH topologies domains are placed by CATH alone and others, without superfamily, by SCOPe. Whether two
-    such are relatives cannot be told, so that they have to be taken for it.
+    such are relatives cannot be told, so that they have to be taken for it. A domain without any superfamily may be a
+    relative of all in its topology.
     """
     without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
     without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
-    incomparable = without_scope & without_cath - {""}
+    incomparable = without_scope & without_cath
+    unplaced = {topology(domain.label) for domain in domains if not superfamily_of(domain)}
 
     def ties(domain: Domain) -> Iterator[str]:
         yield from (f"superfamily {name}" for name in map(superfamily, domain.codes) if name)
-        if topology(domain.cath) in incomparable and not (superfamily(domain.cath) and superfamily(domain.scope)):
-            yield f"topology {topology(domain.cath)}"
+        both = superfamily(domain.cath) and superfamily(domain.scope)
+        doubtful = {topology(domain.cath)} & incomparable if not both else set()
+        doubtful |= {topology(domain.label)} & unplaced
+        yield from (f"topology {name}" for name in doubtful if name)
 
     return ties
 

@@ -1,0 +1,295 @@
+"""What each scheme of the split promises, over random labelled sets and at the edges."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvae_protein.dataset.holdout import assign
+from cvae_protein.dataset.relatives import (
+    SCHEMES,
+    Domain,
+    architecture,
+    components,
+    superfamily,
+    superfamily_of,
+    topology,
+)
+from cvae_protein.dataset.split import CLUSTER_COLUMNS, read_splits, split_domains
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import write_table
+from cvae_protein.settings import LabelSettings, SplitSettings
+from cvae_protein.structure import Backbone
+
+POINT = np.zeros((1, 1, 5, 3))
+SEQUENCE, BY_FAMILY, TOPOLOGY = "sequence", "superfamily", "topology"
+
+
+def random_domains(seed, count=240, families=5):
+    """Domains of three classes with codes in both classifications, groups, clusters, alternatives and bad ones."""
+    draw = np.random.default_rng(seed)
+    domains = []
+    for index in range(count):
+        fold, arch, top, family = draw.integers(1, 4), draw.integers(2), draw.integers(6), draw.integers(families)
+        cath = f"{fold}.{10 * (arch + 1)}.{top}" + (f".{family}" if draw.random() < 0.9 else "")
+        scope = f"{'abc'[fold - 1]}.{draw.integers(40)}.{draw.integers(3)}.1" if draw.random() < 0.3 else ""
+        domains.append(
+            Domain(
+                id=f"d{index}",
+                label=cath,
+                cath=cath,
+                scope=scope,
+                role="alternative" if draw.random() < 0.1 else "unique",
+                group=f"g{draw.integers(count)}" if draw.random() < 0.5 else "",
+                sequence_cluster=f"s{cath}{draw.integers(4)}" if draw.random() < 0.97 else f"x{draw.integers(9)}",
+                reason="1 chain breaks, at most 0" if draw.random() < 0.05 else "",
+            )
+        )
+    return domains
+
+
+def held(domains, scheme, **given):
+    """Split of each usable domain."""
+    parts = components(domains, SCHEMES[scheme])
+    short = assign(parts, SplitSettings(scheme=scheme, **{"min_test": 1, **given}), SCHEMES[scheme])
+    return parts, {d.id: part.split for part in parts for d in part.members if not d.reason}, short
+
+
+def sides(domains, split, relation):
+    found = {}
+    for domain in domains:
+        for name in relation(domain):
+            if name and domain.id in split:
+                found.setdefault(name, set()).add(split[domain.id])
+    return found
+
+
+RELATIONS = {
+    SEQUENCE: (),
+    BY_FAMILY: (lambda d: map(superfamily, d.codes),),
+    TOPOLOGY: (lambda d: map(superfamily, d.codes), lambda d: map(topology, d.codes)),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), test=st.floats(0.05, 0.5), validation=st.floats(0, 0.3))
+def test_no_relation_has_two_sides(scheme, seed, test, validation):
+    domains = random_domains(seed)
+    _, split, _ = held(domains, scheme, seed=seed, test=test, validation=validation)
+    for relation in (*RELATIONS[scheme], lambda d: [d.group], lambda d: [d.sequence_cluster]):
+        assert all(len(found) == 1 for found in sides(domains, split, relation).values())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_every_class_is_trained_and_held_out_as_far_as_its_components_allow(scheme, seed):
+    """Held out of a class: never more than asked for; where components are small and of trained families, nearly so."""
+    domains = random_domains(seed, count=400, families=1 if scheme == SEQUENCE else 12)
+    parts, _, short = held(domains, scheme, seed=seed, test=0.25, validation=0.1)
+    for fold in "123":
+        own = [part for part in parts if part.main_class == fold]
+        total = sum(part.sizes[fold] for part in parts)
+        test = sum(part.sizes[fold] for part in own if part.split == "test")
+        assert test <= max(round(0.25 * total), 1)
+        assert any(part.split == "train" and part.sizes[fold] for part in parts)
+        assert test or fold in short
+        if scheme == SEQUENCE:
+            assert test >= 0.15 * total
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_sequence_scheme_keeps_every_superfamily_trained(seed):
+    domains = random_domains(seed)
+    _, split, _ = held(domains, SEQUENCE, seed=seed, test=0.4)
+    trained = {superfamily_of(d) for d in domains if split.get(d.id) == "train"}
+    out = [d for d in domains if split.get(d.id) in ("test", "validation")]
+    assert out
+    assert all(superfamily_of(d) and superfamily_of(d) in trained for d in out)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_topology_scheme_holds_whole_topologies_out(seed):
+    domains = random_domains(seed)
+    _, split, _ = held(domains, TOPOLOGY, seed=seed, test=0.3)
+    trained = {topology(d.label) for d in domains if split.get(d.id) == "train"}
+    out = {topology(d.label) for d in domains if split.get(d.id) in ("test", "validation")}
+    assert not trained & out
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_seed_alone_decides(scheme):
+    domains = random_domains(0)
+    first, again, reverse = (held(given, scheme, seed=3)[1] for given in (domains, domains, domains[::-1]))
+    assert first == again == reverse
+    assert any(held(domains, scheme, seed=seed)[1] != first for seed in range(4, 8))
+
+
+def test_levels_above_the_topology():
+    assert [architecture(c) for c in ("3.40.50.300", "3.40.50", "c.37.1.8", "", "x")] == ["3.40", "3.40", "c", "", ""]
+
+
+def entry(name, label, breaks=0, resolution=2.0, role="unique", group="", cath=None, scope=""):
+    facts = {"label": label, "cath": label if cath is None else cath, "scope": scope, "role": role, "group": group}
+    facts |= {"resolution": resolution, "breaks": breaks}
+    return Entry(Backbone(name, "A", POINT, ("1",)), np.zeros((1, 1, 3)), ("-",), facts)
+
+
+def many(classes="123", topologies=4, superfamilies=4, members=3):
+    return [
+        entry(f"{c}-{t}-{s}-{m}", f"{c}.{10 * (1 + t % 2)}.{t}.{s}")
+        for c in classes
+        for t in range(topologies)
+        for s in range(superfamilies)
+        for m in range(members)
+    ]
+
+
+def run(folder, entries, clusters=None, labels=LabelSettings(), **given):  # noqa: B008 (frozen)
+    """Rows of the split; `clusters` maps an id to its sequence and structure cluster."""
+    write_store(folder / "s.h5", entries)
+    table = None
+    if clusters is not None:
+        table = folder / "clusters.tsv"
+        names = CLUSTER_COLUMNS
+        write_table(table, names, (dict(zip(names, (name, *two), strict=True)) for name, two in clusters.items()))
+    split_domains(folder / "s.h5", SplitSettings(**given), folder / "out.tsv", labels, table)
+    return read_splits(folder / "out.tsv")
+
+
+def own_clusters(entries):
+    return {e.backbone.id: (f"q{e.backbone.id}", f"c{e.facts['label']}") for e in entries}
+
+
+def test_near_identical_sequences_tie_superfamilies(tmp_path):
+    entries = many()
+    clusters = own_clusters(entries) | {"1-0-0-0": ("same", ""), "2-1-1-1": ("same", ""), "3-2-2-2": ("same", "")}
+    for seed in range(6):
+        rows = run(tmp_path, entries, clusters, seed=seed, test=0.3)
+        assert len({rows[name]["split"] for name in ("1-0-0-0", "1-0-0-1", "2-1-1-1", "3-2-2-2")}) == 1
+        assert rows["1-0-0-0"]["sequence_cluster"] == "same"
+
+
+def test_a_domain_of_no_superfamily_may_be_related_to_its_whole_topology(tmp_path):
+    entries = [*many("2"), entry("unplaced", "2.10.0"), entry("both", "2.10.0.9", scope="b.1.1.1")]
+    for seed in range(8):
+        rows = run(tmp_path, entries, seed=seed, test=0.45)
+        tied = [row["split"] for row in rows.values() if row["label"].startswith("2.10.0")]
+        assert len(tied) == 14
+        assert len(set(tied)) == 1
+
+
+def test_a_held_out_topology_is_known_by_its_architecture(tmp_path):
+    rows = run(tmp_path, many(), scheme="topology", labels=LabelSettings(depth=3), test=0.3)
+    for row in rows.values():
+        out = row["split"] in ("test", "validation")
+        assert row["label"].count(".") == (1 if out else 3)
+        assert row["topology_trained"] == ("no" if out else "yes")
+        assert row["superfamily"].count(".") == 3
+    assert {row["label_trained"] for row in rows.values() if row["split"] == "test"} == {"yes"}
+
+
+def test_labels_that_training_lacks_are_told(tmp_path, capsys):
+    solo = [entry(f"s{index}", f"1.10.{index}.1") for index in range(20)]
+    rows = run(tmp_path, solo, labels=LabelSettings(depth=3))
+    assert {row["label_trained"] for row in rows.values() if row["split"] == "test"} == {"no"}
+    assert {row["label_trained"] for row in rows.values() if row["split"] == "train"} == {"yes"}
+    count = sum(row["split"] in ("test", "validation") for row in rows.values())
+    assert f"labels of {count} held-out domains are unknown to training" in capsys.readouterr().err
+    rows = run(tmp_path, solo, labels=LabelSettings(depth=2))
+    assert {row["label_trained"] for row in rows.values()} == {"yes"}
+
+
+def test_alternatives_and_mutants_stay_with_their_sequence(tmp_path):
+    entries = many()
+    clusters = own_clusters(entries)
+    others = [entry(f"alt{e.backbone.id}", e.facts["label"], role="alternative") for e in entries]
+    others += [entry(f"mutant{e.backbone.id}", e.facts["label"]) for e in entries]
+    for other in others:
+        origin = other.backbone.id.removeprefix("alt").removeprefix("mutant")
+        clusters[other.backbone.id] = clusters[origin]
+    rows = run(tmp_path, [*entries, *others], clusters, scheme="sequence")
+    for other in others:
+        origin = other.backbone.id.removeprefix("alt").removeprefix("mutant")
+        assert rows[other.backbone.id]["split"] == rows[origin]["split"] != "excluded"
+
+
+def test_only_the_best_of_a_sequence_cluster_are_used(tmp_path):
+    entries = [*many(), *(entry(f"lyso{n}", "1.10.0.0", resolution=[0.0, 3.0, 1.0, 2.0][n % 4]) for n in range(8))]
+    clusters = own_clusters(entries) | {f"lyso{n}": ("lysozyme", "") for n in range(8)}
+    rows = run(tmp_path, entries, clusters, redundancy=3)
+    out = {name for name, row in rows.items() if row["reason"] == "redundant"}
+    assert out == {"lyso0", "lyso1", "lyso4", "lyso5", "lyso7"}
+    assert {rows[name]["split"] for name in out} == {"excluded"}
+    assert not any(row["reason"] for row in run(tmp_path, entries, clusters).values())
+
+
+def test_a_dominant_superfamily_is_capped_across_its_sequences(tmp_path):
+    entries = [*many(), *(entry(f"ig{n:02d}", "2.60.40.10") for n in range(12))]
+    clusters = own_clusters(entries) | {f"ig{n:02d}": (f"ig{n // 3}", "") for n in range(12)}
+    rows = run(tmp_path, entries, clusters, max_per_superfamily=4)
+    kept = {name for name, row in rows.items() if name.startswith("ig") and not row["reason"]}
+    assert kept == {"ig00", "ig03", "ig06", "ig09"}
+    assert Counter(row["reason"] for row in rows.values()) == {"": len(entries) - 8, "dominant superfamily": 8}
+
+
+FOUND = LabelSettings(scheme="cluster", classes=(), min_members=8)
+
+
+def test_labels_may_be_structure_clusters(tmp_path, capsys):
+    entries = [entry(f"d{n}", "", cath="") for n in range(60)]
+    clusters = {f"d{n}": (f"s{n // 2}", f"fold{n % 60 // 20}") for n in range(56)}
+    clusters |= {f"d{n}": (f"s{n // 2}", "lone") for n in range(56, 60)}
+    rows = run(tmp_path, entries, clusters, labels=FOUND, scheme="sequence")
+    assert {row["label"] for row in rows.values()} == {"fold0", "fold1", "fold2", "lone"}
+    assert {row["reason"] for row in rows.values() if row["label"] == "lone"} == {"structure cluster of fewer than 8"}
+    for fold in ("fold0", "fold1", "fold2"):
+        assert {"train", "test"} <= {row["split"] for row in rows.values() if row["label"] == fold}
+    one = clusters | {f"d{n}": ("alike", "fold2") for n in range(40, 56)}
+    rows = run(tmp_path, entries, one, labels=FOUND, scheme="sequence")
+    assert {row["split"] for row in rows.values() if row["label"] == "fold2"} == {"train"}
+    assert "1 structure clusters have fewer than 2 domains that can be held out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", [BY_FAMILY, TOPOLOGY])
+def test_found_labels_cannot_be_held_out_whole(tmp_path, scheme):
+    with pytest.raises(UserError, match=r"no model could know; set split.scheme to sequence"):
+        run(tmp_path, many(), own_clusters(many()), labels=FOUND, scheme=scheme)
+
+
+@pytest.mark.parametrize("given", [{"scheme": "sequence"}, {"redundancy": 2}])
+def test_clusters_are_asked_for_where_they_are_needed(tmp_path, given):
+    name = f"split.{next(iter(given))}"
+    with pytest.raises(UserError, match=rf"{name}.* needs the table of clusters; give --clusters"):
+        run(tmp_path, many(), **given)
+
+
+def test_a_domain_without_cluster_is_named(tmp_path):
+    clusters = own_clusters(many())
+    del clusters["1-0-0-1"]
+    with pytest.raises(UserError, match=r"clusters.tsv: expected a row for each domain .* none for 1-0-0-1"):
+        run(tmp_path, many(), clusters)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_one_class_alone(tmp_path, scheme):
+    rows = run(tmp_path, many("2"), own_clusters(many("2")), scheme=scheme, test=0.3)
+    assert {"train", "test"} <= {row["split"] for row in rows.values()}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "units"), [(SEQUENCE, "sequence clusters"), (BY_FAMILY, "superfamilies"), (TOPOLOGY, "topologies")]
+)
+def test_a_class_too_small_is_said_in_the_words_of_the_scheme(tmp_path, scheme, units):
+    few = [entry(f"few{n}", "2.10.5.1") for n in range(6)]
+    plenty = many("1", topologies=12)
+    clusters = own_clusters([*plenty, *few]) | {f"few{n}": ("one", "") for n in range(6)}
+    with pytest.raises(UserError, match=rf"class 2: .* could hold out 0 of 6 domains in 1 groups .* of more {units}"):
+        run(tmp_path, [*plenty, *few], clusters, scheme=scheme)
+    assert not (tmp_path / "out.tsv").exists()
