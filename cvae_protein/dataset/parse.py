@@ -11,13 +11,13 @@ import numpy as np
 
 from ..errors import StructureError
 from ..structure import Backbone
+from .pdb_text import read_pdb
 from .ranges import Segment, parse_range
 from .residues import Structure, residues_of
 
 __all__ = ["Structure", "extract_domain", "parse_range", "read_structure"]
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
-COORDINATE_COLUMNS = 54  # an ATOM line of the PDB format holds x, y, z in columns 31-54
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
 
 
@@ -64,13 +64,6 @@ def _read_cif(data: bytes, name: str) -> gemmi.Structure:
     raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
 
 
-def _read_pdb(data: bytes, name: str) -> gemmi.Structure:
-    last = data[data.rfind(b"\n") + 1 :]
-    if last.startswith((b"ATOM", b"HETATM")) and len(last.rstrip()) < COORDINATE_COLUMNS:
-        raise StructureError("truncated", f"{name}: the last line ends inside its coordinates")
-    return gemmi.read_pdb_string(data)
-
-
 def read_structure(path: str | Path) -> Structure:
     """The protein part of a `.pdb`, `.ent`, `.cif` or `.mmcif` file, gzip-compressed or not, told by its content.
 
@@ -78,7 +71,7 @@ def read_structure(path: str | Path) -> Structure:
     """
     path = Path(path)
     data = _read_text(path)
-    read = _read_cif if _format(data, path.name) == "cif" else _read_pdb
+    read = _read_cif if _format(data, path.name) == "cif" else read_pdb
     try:
         structure = read(data, path.name)
         if not len(structure) or not structure[0].count_atom_sites():
@@ -94,7 +87,7 @@ def _chain_mask(structure: Structure, chain: str) -> np.ndarray:
     """Residues (R,) of a chain by its author id, else by its label id."""
     if chain in SOLE_CHAIN and chain not in structure.chains and len(structure.chains) == 1:
         chain = structure.chains[0]
-    for ids in (structure.chain, structure.subchain):
+    for ids in (structure.chain, structure.subchain) if chain else (structure.chain,):  # PDB files have no label
         mask = ids == chain.encode()
         if mask.any():
             return mask
@@ -112,8 +105,12 @@ def _ends(number: np.ndarray, insertion: np.ndarray, segment: Segment) -> np.nda
     placed only where the author numbers never fall along the chain.
     """
     found = [np.flatnonzero((number == end.number) & (insertion == end.insertion)) for end in segment]
+    for end, places in zip(segment, found, strict=True):
+        if len(places) > 1:
+            text = f"residue {end.number}{end.insertion} stands {len(places)} times in the chain, as in two molecules"
+            raise StructureError("bad_range", f"{text} of one name")
     if len(found[0]) and len(found[1]):
-        return np.arange(found[0][0], found[1][-1] + 1)
+        return np.arange(found[0][0], found[1][0] + 1)
     if (np.diff(number) < 0).any():
         return np.zeros(0, int)
     (first, first_letter), (last, last_letter) = segment
