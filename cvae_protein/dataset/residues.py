@@ -89,6 +89,8 @@ def residues_of(structure: gemmi.Structure, name: str) -> Structure:
     type_of = names[np.flatnonzero(kept)[np.unique(residue[kept], return_index=True)[1]]]
     foreign = (told[chosen[start]] == UNTOLD) & (flat.het_flags[chosen[start]] == HETATM)
     rows = np.flatnonzero(~foreign | _within_chain(foreign, keys[0][start], keys[1][start], coords))
+    if not len(rows):
+        raise StructureError("no_protein", f"{name}: {len(start)} amino acids as ligands, none in a chain")
     model, chain, subchain, number, insertion = (key[start[rows]] for key in keys)
     return Structure(
         name=name,

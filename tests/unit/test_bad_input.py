@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from synthetic import chain_lines, helix, line, write
+from synthetic import chain_lines, helix, line, residue_lines, write
 
 from cvae_protein.dataset.parse import extract_domain, read_structure
 from cvae_protein.errors import StructureError
@@ -98,3 +98,9 @@ def test_hydrogens_behind_the_chain_are_no_second_molecule(tmp_path):
         read_structure(write(tmp_path / "x.pdb", [*chain_lines(helix(30))[:-1], *hydrogens])), "A", "", "x"
     )
     assert len(found) == 30
+
+
+def test_amino_acids_that_are_all_ligands(tmp_path):
+    """Such a file had neither a stored chain nor a rejected one."""
+    rows = [row for at in range(3) for row in residue_lines(helix(1)[0] + 30 * at, number=at + 1, hetero=True)]
+    assert refusal(read_structure, write(tmp_path / "x.pdb", rows)).code == "no_protein"
