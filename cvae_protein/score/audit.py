@@ -1,0 +1,210 @@
+"""How far the held-out domains are from training: the nearest training domain of each by structure and by sequence."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset.store import Store
+from ..errors import UserError
+from ..files import owned, read_table, sha256, write_table
+from ..progress import Progress, say
+from .containing import ContainingLibrary
+from .identity import Sequences
+from .metric import Judged
+from .neighbours import FEWEST, Search, tm_align_score
+
+AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)
+HELD_OUT = ("test", "validation")
+BINS = ((0.5, "tm_to_0.5"), (0.8, "tm_0.5_to_0.8"), (float("inf"), "tm_above_0.8"))
+"""Upper limits of the highest TM-score to training, and the name of each bin."""
+THRESHOLDS = (("max_tm", 0.5), ("max_tm", 0.8), ("max_identity", 0.3), ("max_identity", 0.9))
+"""What the summary counts domains above."""
+ALIGNED = 8  # training domains that are aligned by TM-align, at most
+SAVED_EVERY = 20.0  # seconds
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A held-out domain: its structure, its sequence and its split."""
+
+    structure: Judged
+    sequence: str
+    split: str
+
+
+@dataclass(frozen=True, eq=False)
+class Auditor:
+    """The training domains, ready to be searched by structure and by sequence."""
+
+    library: ContainingLibrary
+    sequences: Sequences
+    position: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, training: Sequence[Held]) -> Auditor:
+        """The auditor of these training domains."""
+        library = ContainingLibrary([held.structure for held in training])
+        names = [held.structure.id for held in training]
+        position = {structure.id: index for index, structure in enumerate(library.structures)}
+        return cls(library, Sequences(names, [held.sequence for held in training]), position)
+
+    def row(self, held: Held) -> dict[str, object]:
+        """The row of one held-out domain.
+
+        The training domain nearest by sequence is aligned as well, so that a copy is found whatever its shape.
+        """
+        structure = held.structure
+        identity_id, most = self.sequences.nearest(held.sequence)
+        hit = Search(ALIGNED).nearest(structure, self.library)
+        tm, tm_id = hit.tm, hit.id
+        if identity_id in self.position and identity_id != tm_id and len(structure.ca) >= FEWEST:
+            other = tm_align_score(structure.ca, self.library.structures[self.position[identity_id]].ca)[0]
+            if not tm_id or other > tm:
+                tm, tm_id = other, identity_id
+        return {
+            "domain_id": structure.id,
+            "split": held.split,
+            "label": structure.label,
+            "length": len(structure),
+            "max_tm": f"{tm:.4f}" if tm_id else "",
+            "tm_id": tm_id,
+            "max_identity": f"{most:.4f}",
+            "identity_id": identity_id,
+            "bin": tm_bin(tm) if tm_id else BINS[0][1],
+        }
+
+
+def tm_bin(tm: float) -> str:
+    """Name of the bin of a highest TM-score to training."""
+    return next(name for limit, name in BINS if tm <= limit)
+
+
+def read_sides(store: Path, splits: Path) -> dict[str, list[Held]]:
+    """Training and held-out domains in their first conformation, by split, in the order of the table."""
+    sides: dict[str, list[Held]] = {}
+    with Store(store) as opened:
+        for row in read_table(splits, ("domain_id", "split", "label")):
+            if row["split"] == "train" or row["split"] in HELD_OUT:
+                backbone = opened.backbone(row["domain_id"])
+                shape = Judged(
+                    backbone.id,
+                    row["label"],
+                    backbone.coords[0].astype(np.float64),
+                    backbone.breaks,
+                    "?" * len(backbone),
+                )
+                sides.setdefault(row["split"], []).append(Held(shape, backbone.sequence, row["split"]))
+    return sides
+
+
+_AUDITOR: list[Auditor] = []  # of a worker process
+
+
+def _start(auditor: Auditor) -> None:
+    _AUDITOR[:] = [auditor]
+
+
+def _row(held: Held) -> dict[str, object]:
+    return _AUDITOR[0].row(held)
+
+
+def _rows(auditor: Auditor, asked: Sequence[Held], jobs: int) -> Iterator[dict[str, object]]:
+    """Rows of the domains in order, by `jobs` processes."""
+    if jobs == 1 or len(asked) < 2:
+        yield from map(auditor.row, asked)
+        return
+    with ProcessPoolExecutor(min(jobs, len(asked)), initializer=_start, initargs=(auditor,)) as pool:
+        yield from pool.map(_row, asked)
+
+
+def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
+    """Write the audit of a split to `output` and return its rows: one a domain of the splits test and validation.
+
+    `max_tm` is the highest TM-score to a training domain (TM-align, normalised by the held-out domain), `max_identity`
+    the highest `identity.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. What an
+    interrupted audit of the same files has found, in a hidden table beside `output`, is not searched again. Raises
+    `UserError` where nothing trains or nothing is held out.
+    """
+    with owned(output):
+        sides = read_sides(store, splits)
+        asked = [held for split in HELD_OUT for held in sides.get(split, [])]
+        if "train" not in sides or not asked:
+            raise UserError(f"{splits}: expected domains of the splits train and test or validation; split again")
+        part = output.with_name(f".{output.name}.part")
+        origin = hashlib.sha256((sha256(store) + sha256(splits)).encode()).hexdigest()
+        done = _resumed(part, origin)
+        left = [held for held in asked if held.structure.id not in done]
+        _search(Auditor.of(sides["train"]), left, jobs, done, part, origin)
+        rows = [done[held.structure.id] for held in asked]
+        write_table(output, AUDIT_COLUMNS, rows)
+        part.unlink(missing_ok=True)
+    for line in summary(rows):
+        say("audit", said(line))
+    return rows
+
+
+def _search(auditor: Auditor, left: Sequence[Held], jobs: int, done: dict[str, Row], part: Path, origin: str) -> None:
+    """Add the rows of the domains `left` to `done`, and save all to `part` now and then."""
+    progress = Progress("audit", len(done) + len(left), "held-out domains", done=len(done))
+    saved = time.monotonic()
+    for row in _rows(auditor, left, jobs):
+        done[str(row["domain_id"])] = row
+        progress.advance()
+        if time.monotonic() - saved > SAVED_EVERY:
+            write_table(part, (*AUDIT_COLUMNS, "origin"), ({**each, "origin": origin} for each in done.values()))
+            saved = time.monotonic()
+
+
+def _resumed(part: Path, origin: str) -> dict[str, Row]:
+    """Rows of an interrupted audit of the same store and splits, by domain."""
+    if not part.is_file():
+        return {}
+    try:
+        rows = read_table(part, (*AUDIT_COLUMNS, "origin"))
+    except UserError:  # of another version
+        return {}
+    return {row["domain_id"]: row for row in rows if row["origin"] == origin}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Held-out domains of one split (`all` of them): their number and the share above each of `THRESHOLDS`."""
+
+    split: str
+    count: int
+    shares: tuple[float, ...]
+
+
+def summary(rows: Sequence[Row]) -> list[Summary]:
+    """The summary of each split that has rows."""
+    found = []
+    for split in HELD_OUT:
+        own = [row for row in rows if row["split"] == split]
+        shares = tuple(
+            float(np.mean([float(str(row[column] or 0)) > limit for row in own])) for column, limit in THRESHOLDS if own
+        )
+        found += [Summary(split, len(own), shares)] if own else []
+    return found
+
+
+def said(line: Summary) -> str:
+    """One line of the summary in words."""
+    words = {"max_tm": "TM-score above {:.1f}", "max_identity": "identity above {:.0%}"}
+    parts = (
+        f"{words[column].format(limit)} {share:.1%}"
+        for (column, limit), share in zip(THRESHOLDS, line.shares, strict=True)
+    )
+    return f"{line.count} domains of {line.split}, nearest training domain with {', '.join(parts)}"
+
+
+def read_bins(path: Path) -> dict[str, str]:
+    """The bin of each audited domain."""
+    return {row["domain_id"]: row["bin"] for row in read_table(path, AUDIT_COLUMNS)}
