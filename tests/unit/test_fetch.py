@@ -17,12 +17,14 @@ from cvae_protein import cli
 from cvae_protein.dataset import sources as sources_module
 from cvae_protein.dataset.entries import COLUMNS, LOCK_COLUMNS, key_of, read_entries
 from cvae_protein.dataset.fetch import fetch_entries
+from cvae_protein.dataset.labels import COLUMNS as DOMAIN_COLUMNS
 from cvae_protein.dataset.sources import ARCHIVES, SOURCES, sources_of
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
 from cvae_protein.settings import FetchSettings
 
 EMBEDDED = Path(__file__).parents[2] / "data/embedded"
+DOMAIN = "1a28A00"
 NAMES = [
     "1abc.cif.gz", "1abc.cif", "1abc.bcif.gz", "1abc.bcif", "1abc.pdb", "1abc.pdb.gz", "pdb1abc.ent.gz", "pdb1abc.ent",
     "1ABC.cif.gz",
@@ -387,3 +389,26 @@ def test_names_that_differ_in_capitals_alone_lie_apart(tmp_path, server):
     assert names[1] == "1abca00.pdb"
     assert len({name.lower() for name in names}) == 3
     assert replace(site, template="https://host/?id={domain_id}")._file_name("x") == "x"
+
+
+def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_path, server):
+    from cvae_protein.dataset.features import featurize
+    from cvae_protein.dataset.store import Store
+    from cvae_protein.settings import FeaturizeSettings, LabelSettings
+
+    (row,) = [row for row in read_table(EMBEDDED.parent / "domains.tsv") if row["domain_id"] == DOMAIN]
+    rows = [{**row, "domain_id": name, "pdb_id": code} for name, code in (("old", "1old"), ("own", "1a28"))]
+    write_table(tmp_path / "domains.tsv", [*DOMAIN_COLUMNS], [{**row, "label": row["cath"]} for row in rows])
+    server.files["/domains/own.cif.gz"] = server.files["/download/1A28.cif.gz"]
+    settings = FetchSettings(
+        sources=(f"{server.base}/domains/{{domain_id}}.cif.gz", template(server)),
+        cache=str(tmp_path / "cache"),
+        obsolete=f"{server.base}/obsolete.dat",
+    )
+    tables = [tmp_path / name for name in ("domains.tsv", "entries.tsv")]
+    assert fetch_entries(tables[0], settings, EMBEDDED, tables[1], tmp_path / "r.tsv") == 2
+    labels = LabelSettings(min_length=20, max_length=4096)
+    featurize(*tables, FeaturizeSettings(), labels, (0, 1), tmp_path / "s.h5", tmp_path / "r2.tsv")
+    assert read_table(tmp_path / "r2.tsv") == []
+    with Store(tmp_path / "s.h5") as store:
+        assert store.ids == ["old", "own"]
