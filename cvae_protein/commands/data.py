@@ -16,12 +16,7 @@ REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
 @app.command()
-def labels(
-    output: Output,
-    rejected: Rejected,
-    fold_names: Annotated[Path | None, typer.Option(help="Table to write: names of the folds, for the report.")] = None,
-    settings: Given = "",
-) -> None:
+def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
     """Choose the domains of a table, of a CATH or SCOPe file, or of a folder of structures.
 
     \b
@@ -34,7 +29,23 @@ def labels(
     """
     from ..dataset.labels import select_domains
 
-    select_domains(settings_of("labels", settings), output, rejected, fold_names)
+    select_domains(settings_of("labels", settings), output, rejected)
+
+
+@app.command()
+def names(domains: Domains, output: Output, settings: Given = "") -> None:
+    """Look up the names of the domains' folds, for the report.
+
+    \b
+    Example:
+      cvae-protein names --domains domains.tsv --settings '{"names": "cath-names.txt"}' -o fold_names.tsv
+
+    Settings are those of the section `labels`.
+    """
+    from ..dataset.labels import name_folds
+
+    count = name_folds(domains, settings_of("labels", settings), output)
+    say("names", f"{count} names of folds")
 
 
 @app.command()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import StructureError, UserError
-from ..files import write_table
+from ..files import read_table, write_table
 from ..progress import say
 from ..settings import LabelSettings
 from .classifications import REQUIRED, read_classification, read_ids, read_names
@@ -17,7 +17,7 @@ from .ranges import parse_range
 from .rows import Problem, Row
 from .thinning import cap_superfamilies, drop_rare, drop_redundant, fold_class, resolution_of
 
-__all__ = ["COLUMNS", "REQUIRED", "domain_row", "fold_class", "is_safe_id", "rejection", "select_domains"]
+__all__ = ["COLUMNS", "REQUIRED", "domain_row", "fold_class", "is_safe_id", "name_folds", "rejection", "select_domains"]
 
 COLUMNS = Row._fields[: Row._fields.index("label") + 1]
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
@@ -43,8 +43,7 @@ def is_safe_id(text: str) -> bool:
 
 def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
     """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in domain_id)
-    return {"domain_id": shown, "source": str(source), "reason": error.code, "detail": error.detail}
+    return {"domain_id": _printable(domain_id), "source": str(source), "reason": error.code, "detail": error.detail}
 
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -150,11 +149,10 @@ def _select_rows(rows: Iterable[Row | Problem], settings: LabelSettings) -> tupl
     return kept, problems
 
 
-def select_domains(settings: LabelSettings, output: Path, rejected: Path, names: Path | None = None) -> int:
+def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
     """Write the domains that the settings select, in the table's order, to `output`, the others to `rejected`.
 
-    `names` gets the names of the folds of the selected domains, as far as `settings.names` has them. Returns the number
-    selected. Raises `UserError` where a file cannot be read or nothing is left of the table.
+    Returns the number selected. Raises `UserError` where a file cannot be read or nothing is left of the table.
     """
     kept, problems = _select_rows(read_classification(settings), settings)
     for thin in (drop_redundant, cap_superfamilies, drop_rare):
@@ -167,8 +165,6 @@ def select_domains(settings: LabelSettings, output: Path, rejected: Path, names:
         raise UserError(_nothing_left(settings, total, summary, problems))
     write_table(output, COLUMNS, map(Row._asdict, kept))
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
-    if names is not None:
-        write_table(names, NAME_COLUMNS, _fold_names(settings, {row.label for row in kept}))
     say("labels", f"{len(kept)} of {total} domains kept; {summary}")
     return len(kept)
 
@@ -180,10 +176,20 @@ def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: l
     return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{first})"
 
 
-def _fold_names(settings: LabelSettings, labels: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Rows `code name` of all levels of `labels` that the configured file has a name for."""
+def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
+    """Write `code name` of all levels of the labels in a `domains.tsv` that `settings.names` has a name for.
+
+    Apart from `select_domains`, so that other names select nothing anew. Returns the number of names, 0 where no file
+    is configured. Raises `UserError` where the file is of no known format.
+    """
     known = read_names(settings.names, settings.table) if settings.names else {}
-    codes = {label.rsplit(".", above)[0] for label in labels if label for above in range(label.count(".") + 1)}
-    for code in sorted(codes & known.keys()):
-        shown = "".join(letter if letter.isprintable() else " " for letter in known[code])
-        yield {"code": code, "name": shown[:LONGEST_NAME]}
+    labels = {row["label"] for row in read_table(domains, ["label"])} - {""}
+    codes = {label.rsplit(".", above)[0] for label in labels for above in range(label.count(".") + 1)}
+    rows = [{"code": code, "name": _printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]
+    write_table(output, NAME_COLUMNS, rows)
+    return len(rows)
+
+
+def _printable(text: str) -> str:
+    """`text` with a question mark for each control character."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)

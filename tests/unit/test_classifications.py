@@ -10,7 +10,7 @@ from synthetic import chain_lines, helix, write
 
 from cvae_protein import config
 from cvae_protein.dataset.classifications import FORMATS, count_rows, detect, read_classification, read_ids, read_names
-from cvae_protein.dataset.labels import COLUMNS, NAME_COLUMNS, REJECTED_COLUMNS, select_domains
+from cvae_protein.dataset.labels import COLUMNS, NAME_COLUMNS, REJECTED_COLUMNS, name_folds, select_domains
 from cvae_protein.dataset.rows import Problem, Row
 from cvae_protein.errors import REASONS, UserError
 from cvae_protein.files import read_table
@@ -337,7 +337,7 @@ def test_folder_of_structures(tmp_path):
     (folder / "notes.txt").write_text("nothing")
     (folder / "cut.pdb").write_text("ATOM   ")
     settings = LabelSettings(table=str(folder), scheme="cluster")
-    assert select_domains(settings, tmp_path / "d", tmp_path / "r", tmp_path / "n") == 2
+    assert select_domains(settings, tmp_path / "d", tmp_path / "r") == 2
     kept = read_table(tmp_path / "d", COLUMNS)
     assert [(row["domain_id"], row["pdb_id"], row["chain"], row["label"]) for row in kept] == [
         ("Two_A", "Two", "A", ""),
@@ -347,6 +347,7 @@ def test_folder_of_structures(tmp_path):
     assert dropped.pop("cut") in ("not_a_structure", "truncated")
     assert set(dropped.values()) == {"bad_id"}
     assert count_rows(settings) == 3
+    assert name_folds(tmp_path / "d", settings, tmp_path / "n") == 0
     assert read_table(tmp_path / "n", NAME_COLUMNS) == []
 
 
@@ -425,7 +426,8 @@ TREE = (
 def test_names_of_folds(tmp_path, table, text, scheme, expected):
     (tmp_path / "names").write_text(text)
     settings = settings_of(tmp_path, table, names=str(tmp_path / "names"), scheme=scheme)
-    select_domains(settings, tmp_path / "d", tmp_path / "r", tmp_path / "fold_names.tsv")
+    select_domains(settings, tmp_path / "d", tmp_path / "r")
+    assert name_folds(tmp_path / "d", settings, tmp_path / "fold_names.tsv") == len(expected)
     rows = read_table(tmp_path / "fold_names.tsv", NAME_COLUMNS)
     assert {row["code"]: row["name"] for row in rows} == expected
 
@@ -433,7 +435,8 @@ def test_names_of_folds(tmp_path, table, text, scheme, expected):
 def test_names_in_the_report(tmp_path):
     (tmp_path / "names").write_text(CATH_NAMES)
     settings = settings_of(tmp_path, SEGMENTS, names=str(tmp_path / "names"))
-    select_domains(settings, tmp_path / "d", tmp_path / "r", tmp_path / "fold_names.tsv")
+    select_domains(settings, tmp_path / "d", tmp_path / "r")
+    name_folds(tmp_path / "d", settings, tmp_path / "fold_names.tsv")
     results = Results(tmp_path, [], [])
     assert results.class_name("3.40.30") == "3.40.30 <b>Gluta redoxin; $x_1$</b>"  # the page escapes what it prints
     assert results.class_name("3") == "3 α and β"

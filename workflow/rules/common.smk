@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -57,6 +58,11 @@ def result(*parts):
 def as_json(section):
     """A section of the settings as the command line takes it."""
     return configuration.as_json(section)
+
+
+def nameless(labels):
+    """The section `labels` without what changes no domain, so that other names of folds rerun nothing but the report."""
+    return replace(labels, names="")
 
 
 def imported(path):

@@ -6,27 +6,40 @@ rule labels:
         table=settings.labels.table,
         others=[
             path
-            for path in (
-                settings.labels.boundaries,
-                settings.labels.include,
-                settings.labels.names,
-            )
+            for path in (settings.labels.boundaries, settings.labels.include)
             if path
         ],
         code=sources("dataset/labels.py"),
     output:
         domains=result("domains.tsv"),
         rejected=result("rejected/labels.tsv"),
-        names=result("fold_names.tsv"),
     log:
         result("logs/labels.log"),
     conda:
         "../envs/cvae_protein.yaml"
     params:
+        settings=as_json(nameless(settings.labels)),
+    shell:
+        "cvae-protein labels --settings {params.settings:q}"
+        " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+
+
+rule names:
+    input:
+        domains=rules.labels.output.domains,
+        names=settings.labels.names or [],
+        code=sources("dataset/labels.py"),
+    output:
+        names=result("fold_names.tsv"),
+    log:
+        result("logs/names.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
         settings=as_json(settings.labels),
     shell:
-        "cvae-protein labels --settings {params.settings:q} --fold-names {output.names:q}"
-        " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
+        "cvae-protein names --domains {input.domains:q} --settings {params.settings:q}"
+        " --output {output.names:q} 2>&1 | tee {log:q} >&2"
 
 
 rule fetch:
@@ -64,7 +77,7 @@ rule featurize:
     params:
         batch=lambda wildcards: f"{wildcards.batch}/{len(BATCHES)}",
         settings=as_json(settings.featurize),
-        labels=as_json(settings.labels),
+        labels=as_json(nameless(settings.labels)),
     shell:
         "cvae-protein featurize --domains {input.domains:q} --entries {input.entries:q} --batch {params.batch}"
         " --settings {params.settings:q} --labels {params.labels:q}"
@@ -106,7 +119,7 @@ rule split:
         "../envs/cvae_protein.yaml"
     params:
         settings=as_json(settings.split),
-        labels=as_json(settings.labels),
+        labels=as_json(nameless(settings.labels)),
     shell:
         "cvae-protein split --store {input.store:q} --settings {params.settings:q} --labels {params.labels:q}"
         " --output {output.splits:q} 2>&1 | tee {log:q} >&2"

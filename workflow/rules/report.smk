@@ -5,7 +5,7 @@ rule report:
     input:
         scores=rules.collect.output.scores,
         splits=rules.split.output.splits,
-        names=rules.labels.output.names,
+        names=rules.names.output.names,
         rejected=rules.merge.output.rejected,
         store=rules.merge.output.store,
         real=rules.score_real.output.structures,
