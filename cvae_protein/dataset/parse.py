@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import StructureError
 from ..structure import Backbone
+from .atoms import Atoms, atoms_of
+from .columns import read_columns
 from .pdb_text import read_pdb
 from .ranges import Segment, parse_range
 from .residues import Structure, residues_of
@@ -52,7 +54,17 @@ def _format(data: bytes, name: str) -> str:
     raise StructureError("not_a_structure", f"{name}: neither PDB nor mmCIF; it begins with {first.strip()[:40]!r}")
 
 
-def _read_cif(data: bytes, name: str) -> gemmi.Structure:
+def _read_cif(data: bytes, name: str) -> Atoms:
+    return read_columns(data) or _atoms_of(_read_whole_cif(data, name), name)
+
+
+def _atoms_of(structure: gemmi.Structure, name: str) -> Atoms:
+    if not len(structure) or not structure[0].count_atom_sites():
+        raise StructureError("not_a_structure", f"{name}: no atoms in it")
+    return atoms_of(structure)
+
+
+def _read_whole_cif(data: bytes, name: str) -> gemmi.Structure:
     try:
         document = gemmi.cif.read_string(data)
     except ValueError as error:
@@ -64,6 +76,10 @@ def _read_cif(data: bytes, name: str) -> gemmi.Structure:
     raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
 
 
+def _read_pdb(data: bytes, name: str) -> Atoms:
+    return _atoms_of(read_pdb(data, name), name)
+
+
 def read_structure(path: str | Path) -> Structure:
     """The protein part of a `.pdb`, `.ent`, `.cif` or `.mmcif` file, gzip-compressed or not, told by its content.
 
@@ -71,12 +87,9 @@ def read_structure(path: str | Path) -> Structure:
     """
     path = Path(path)
     data = _read_text(path)
-    read = _read_cif if _format(data, path.name) == "cif" else read_pdb
+    read = _read_cif if _format(data, path.name) == "cif" else _read_pdb
     try:
-        structure = read(data, path.name)
-        if not len(structure) or not structure[0].count_atom_sites():
-            raise StructureError("not_a_structure", f"{path.name}: no atoms in it")
-        return residues_of(structure, path.name)
+        return residues_of(read(data, path.name), path.name)
     except StructureError:
         raise
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gemmi
 import numpy as np
 
 from ..errors import StructureError
-from ..structure import ATOMS, LONGEST_PEPTIDE_BOND, C, N
+from ..structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, C, N
+from .atoms import POLYMER, UNTOLD, Atoms, codes
+from .cells import changes
 
 AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
-METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
-UNTOLD, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)
-HETATM = ord("H")
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Backbone and CB atoms of every amino-acid residue of a file's polymers, conformers resolved; R residues in all.
+
+    A residue without any of these atoms is not there.
 
     `model` `number` are int (R,), `chain` `subchain` (author and label chain id) S8 (R,), `insertion` `letter` U1 (R,),
     `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown), `other_chains` the
@@ -49,61 +49,63 @@ class Structure:
         return list(dict.fromkeys(self.model.tolist()))
 
 
-def _names(array: np.ndarray) -> np.ndarray:
-    """Zero-padded int8 names (A, 8) as byte strings (A,)."""
-    return np.ascontiguousarray(array).view("S8")[:, 0]
+def _letters(atoms: Atoms, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """One-letter code of each atom's residue type, U1 (A,), empty where it is no amino acid.
 
-
-def _letters(names: np.ndarray, atoms: np.ndarray) -> dict[bytes, str]:
-    """One-letter code of each amino-acid residue name; an untabulated one counts if it has N, CA and C."""
-    letters = {}
-    for name in np.unique(names):
+    `names` are the `codes` of the types; one that gemmi does not tabulate counts where atoms `rows` are N, CA and C.
+    """
+    new = changes(names)
+    kinds, first, kind = np.unique(names[new], return_index=True, return_inverse=True)  # of residues, which are fewer
+    first, kind = np.flatnonzero(new)[first], kind[np.cumsum(new) - 1]
+    letters = np.zeros(len(kinds), "U1")
+    for index, name in enumerate(atoms.residue[rows[first]].tolist()):
         info = gemmi.find_tabulated_residue(name.decode("latin-1"))
         letter = info.one_letter_code.upper() if info.is_amino_acid() else "X"
-        if info.is_amino_acid() or {b"N", b"CA", b"C"} <= set(atoms[names == name].tolist()):
-            letters[name] = letter if letter in AMINO_ACIDS else "X"
-    return letters
+        if info.is_amino_acid() or {N, CA, C} <= set(atoms.atom[rows[kind == index]].tolist()):
+            letters[index] = letter if letter in AMINO_ACIDS else "X"
+    return letters[kind]
 
 
-def residues_of(structure: gemmi.Structure, name: str) -> Structure:
+def residues_of(atoms: Atoms, name: str) -> Structure:
     """Group the atoms of polymer amino acids into residues, one conformer each; `name` is the file's, for messages.
 
     Raises `StructureError("no_protein")` where there is no such residue.
     """
-    flat: Any = gemmi.FlatStructure(structure)
-    # What follows TER in the PDB format may be a ligand or the chain behind a gap, so that gemmi's verdict is not used.
-    told = flat.entity_type if structure.input_format != gemmi.CoorFormat.Pdb else np.zeros_like(flat.entity_type)
-    polymer = np.flatnonzero((told == POLYMER) | (told == UNTOLD))
-    names, atoms = _names(flat.residue_names[polymer]), _names(flat.atom_names[polymer])
-    letters = _letters(names, atoms)
-    protein = np.isin(names, list(letters))
+    polymer = np.flatnonzero((atoms.entity == POLYMER) | (atoms.entity == UNTOLD))
+    names = codes(atoms.residue)[polymer]
+    letters = _letters(atoms, names, polymer)
+    protein = letters != ""
     if not protein.any():
-        raise StructureError("no_protein", f"{name}: no amino-acid residue in its {len(structure[0])} chains")
-    chosen, names, atoms = polymer[protein], names[protein], atoms[protein]
-    columns = (flat.model_num, _names(flat.chain_ids), _names(flat.subchains), flat.resnums, flat.icodes)
-    keys = [column[chosen] for column in columns]
-    new = np.append(True, np.any([key[1:] != key[:-1] for key in keys], axis=0))
+        raise StructureError("no_protein", f"{name}: no amino-acid residue in its {len(atoms.chains)} chains")
+    chosen, names, letters = polymer[protein], names[protein], letters[protein]
+    keys = (atoms.model, codes(atoms.chain), codes(atoms.subchain), atoms.number, atoms.insertion)
+    new = changes(*(key[chosen] for key in keys))
     start, residue = np.flatnonzero(new), np.cumsum(new) - 1
-    kept = _one_conformer(np.append(start, len(chosen)), names, flat.altlocs[chosen], flat.occ[chosen])
-    coords = _coords(flat.pos[chosen[kept]], atoms[kept], residue[kept], len(start))
-    type_of = names[np.flatnonzero(kept)[np.unique(residue[kept], return_index=True)[1]]]
-    foreign = (told[chosen[start]] == UNTOLD) & (flat.het_flags[chosen[start]] == HETATM)
-    rows = np.flatnonzero(~foreign | _within_chain(foreign, keys[0][start], keys[1][start], coords))
+    kept = _one_conformer(start, names, atoms.altloc[chosen], atoms.occupancy[chosen])
+    coords = _coords(atoms.position[chosen[kept]], atoms.atom[chosen[kept]], residue[kept], len(start))
+    first = np.flatnonzero(kept)[np.searchsorted(residue[kept], np.arange(len(start)))]
+    heads = chosen[start]
+    foreign = (atoms.entity[heads] == UNTOLD) & atoms.hetero[heads]
+    rows = np.arange(len(heads))
+    if foreign.any():
+        rows = np.flatnonzero(~foreign | _within_chain(foreign, atoms.model[heads], keys[1][heads], coords))
     if not len(rows):
         raise StructureError("no_protein", f"{name}: {len(start)} amino acids as ligands, none in a chain")
-    model, chain, subchain, number, insertion = (key[start[rows]] for key in keys)
+    heads = heads[rows]
+    chain = atoms.chain[heads]
+    present = set(chain.tolist())
     return Structure(
         name=name,
-        resolution=structure.resolution or float("nan"),
-        method=_method(structure),
-        model=model,
+        resolution=atoms.resolution,
+        method=atoms.method,
+        model=atoms.model[heads],
         chain=chain,
-        subchain=subchain,
-        number=number,
-        insertion=np.array([chr(code).strip() for code in insertion], "U1"),
-        letter=np.array([letters[key] for key in type_of[rows].tolist()], "U1"),
+        subchain=atoms.subchain[heads],
+        number=atoms.number[heads],
+        insertion=atoms.insertion[heads].view("S1").astype("U1"),
+        letter=letters[first[rows]],
         coords=coords[rows],
-        other_chains=tuple(part.name for part in structure[0] if part.name.encode() not in set(chain.tolist())),
+        other_chains=tuple(other for other in dict.fromkeys(atoms.chains) if other.encode() not in present),
     )
 
 
@@ -125,27 +127,22 @@ def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coor
 def _coords(positions: np.ndarray, atoms: np.ndarray, residue: np.ndarray, length: int) -> np.ndarray:
     """Scatter atom positions (A, 3) into (length, 5, 3), NaN where the atom is missing; the first of equals stays."""
     coords = np.full((length, len(ATOMS), 3), np.nan)
-    for index, atom in enumerate(ATOMS):
-        found = np.flatnonzero(atoms == atom.encode())[::-1]
-        coords[residue[found], index] = positions[found]
+    coords[residue[::-1], atoms[::-1]] = positions[::-1]  # of equal indices the last is written last
     return coords
 
 
-def _method(structure: gemmi.Structure) -> str:
-    text = dict(structure.info).get("_exptl.method", "").strip()
-    return METHODS.get(text.upper(), text)
-
-
-def _one_conformer(bounds: np.ndarray, names: np.ndarray, altlocs: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
-    """Which atoms belong to the chosen conformer of their residue (A,); residue r has the atoms bounds[r]:bounds[r+1].
+def _one_conformer(start: np.ndarray, names: np.ndarray, altlocs: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
+    """Which atoms belong to the chosen conformer of their residue (A,); a residue begins at each atom of `start`.
 
     Of several residue types the one with the highest mean occupancy, then of several alternative locations the one with
-    the highest summed occupancy; ties go to the first in the file and the first letter. Atoms without a letter belong
-    to every conformer.
+    the highest summed occupancy, both over the backbone and CB; ties go to the first in the file and the first letter.
+    Atoms without a letter belong to every conformer.
     """
     kept = np.ones(len(names), bool)
     varied = altlocs != 0
-    varied[1:] |= (names[1:] != names[:-1]) & ~np.isin(np.arange(1, len(names)), bounds)
+    varied[1:] |= names[1:] != names[:-1]
+    varied[start] = altlocs[start] != 0  # another type than the residue before is no variation
+    bounds = np.append(start, len(names))
     for residue in np.unique(np.searchsorted(bounds, np.flatnonzero(varied), side="right") - 1):
         part = slice(bounds[residue], bounds[residue + 1])
         types = dict.fromkeys(names[part].tolist())
