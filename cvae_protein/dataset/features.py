@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import mdtraj
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -17,43 +17,19 @@ from ..geometry import torsions
 from ..progress import Progress, say
 from ..settings import FeaturizeSettings, LabelSettings
 from ..structure import Backbone
+from .dssp import secondary_structure
 from .entries import key_of, read_entries
 from .labels import COLUMNS, REQUIRED, domain_row, rejection, write_rejected
 from .parse import Structure, extract_domain, read_structure
 from .store import MISSING, RESOLUTION, Entry, write_store
 
-Result = TypeVar("Result")
-ANGSTROM_IN_NM = 0.1  # mdtraj counts in nanometres
+Made = TypeVar("Made")
+Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv
+MOST_WAITING = 1000  # domains whose file was read before their turn, which bounds the memory
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
 STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif)(?:\.gz)?", re.IGNORECASE)
-SCRATCH_NAMES = {"P": "PRO", "G": "GLY"}  # the residue types that DSSP tells apart
-
-
-def secondary_structure(backbone: Backbone) -> tuple[str, ...]:
-    """DSSP letters `H B E G I T S -` of every model, a string of length L each; `?` where a backbone atom is missing.
-
-    Assigned by mdtraj (Kabsch & Sander (1983) Biopolymers 22, 2577); no hydrogen bond pattern runs across a break.
-    """
-    complete = np.flatnonzero(backbone.complete)
-    letters = np.full((backbone.models, len(backbone)), "?")
-    if not len(complete):
-        return tuple("".join(row) for row in letters)
-    topology = mdtraj.Topology()
-    broken = np.flatnonzero(backbone.breaks)
-    piece = np.searchsorted(broken, complete)
-    chain = None
-    for index, residue in enumerate(complete):
-        if chain is None or piece[index] != piece[index - 1] or residue != complete[index - 1] + 1:
-            chain = topology.add_chain()
-        placed = topology.add_residue(SCRATCH_NAMES.get(backbone.sequence[residue], "ALA"), chain)
-        for name in ("N", "CA", "C", "O"):
-            topology.add_atom(name, mdtraj.element.carbon, placed)  # DSSP looks at names, not at elements
-    positions = backbone.coords[:, complete, :4].reshape(backbone.models, -1, 3)
-    assigned = mdtraj.compute_dssp(mdtraj.Trajectory(positions * ANGSTROM_IN_NM, topology), simplified=False)
-    letters[:, complete] = np.where(assigned == " ", "-", assigned)
-    return tuple("".join(row) for row in letters)
 
 
 def check_geometry(backbone: Backbone) -> None:
@@ -125,7 +101,7 @@ def make_entry(
     return Entry(backbone, torsions(backbone.coords, backbone.breaks), secondary_structure(backbone), facts)
 
 
-def _guarded(function: Callable[..., Result], *arguments: Any) -> Result:
+def _guarded(function: Callable[..., Made], *arguments: Any) -> Made:
     """`function(*arguments)`; what a library raises on one structure becomes a `StructureError` with its text."""
     try:
         return function(*arguments)
@@ -141,7 +117,7 @@ def _featurize_file(
     file: Mapping[str, str],
     settings: FeaturizeSettings,
     labels: LabelSettings,
-) -> Iterator[tuple[int, Entry | dict[str, str]]]:
+) -> Iterator[tuple[int, Result]]:
     """Position and entry, or row of `rejected.tsv`, of each domain of one file, which is read once."""
     failed: StructureError | None = None
     structure = None
@@ -164,23 +140,47 @@ def featurize_rows(
     settings: FeaturizeSettings,
     labels: LabelSettings,
     stage: str,
-) -> tuple[list[Entry], list[dict[str, str]]]:
-    """Entries and rejections, each in the order of `rows`; `files` is what `read_entries` returns.
+) -> Iterator[Result]:
+    """Entry, or row of `rejected.tsv`, of each of `rows` in their order; `files` is what `read_entries` returns.
 
-    Domains without a file were rejected when the file was looked for, and are passed over.
+    A file is read once for all its domains, unless more than `MOST_WAITING` results would wait for their turn. Domains
+    without a file were rejected when the file was looked for, and are passed over.
     """
-    of_file: dict[str, list[tuple[int, Mapping[str, str]]]] = {}
+    of_file: dict[str, deque[tuple[int, Mapping[str, str]]]] = {}
+    order = []
     for position, row in enumerate(rows):
         if key := key_of(row, files):
-            of_file.setdefault(key, []).append((position, row))
-    progress = Progress(stage, sum(map(len, of_file.values())), "domains")
-    results: dict[int, Entry | dict[str, str]] = {}
-    for key, members in of_file.items():
-        for position, result in _featurize_file(members, files[key], settings, labels):
-            results[position] = result
-            progress.advance()
-    ordered = [results[position] for position in sorted(results)]
-    return [r for r in ordered if isinstance(r, Entry)], [r for r in ordered if isinstance(r, dict)]
+            of_file.setdefault(key, deque()).append((position, row))
+            order.append((position, key))
+    progress = Progress(stage, len(order), "domains")
+    waiting: dict[int, Result] = {}
+    for position, key in order:
+        if position not in waiting:
+            members = of_file[key]
+            taken = [members.popleft() for _ in range(min(len(members), 1 + MOST_WAITING - len(waiting)))]
+            waiting.update(_featurize_file(taken, files[key], settings, labels))
+        yield waiting.pop(position)
+        progress.advance()
+
+
+def _write(
+    results: Iterable[Result], rejections: list[dict[str, str]], output: Path, rejected: Path, compression: str
+) -> int:
+    """Write entries to a store as they come, then `rejections` and those among `results`; the number of domains."""
+    count = 0
+
+    def entries() -> Iterator[Entry]:
+        nonlocal count
+        for result in results:
+            if isinstance(result, Entry):
+                count += 1
+                yield result
+            else:
+                rejections.append(result)
+
+    write_store(output, entries(), compression=compression)
+    write_rejected(rejected, rejections)
+    return count
 
 
 def featurize(
@@ -202,10 +202,8 @@ def featurize(
         raise ValueError(f"batch: expected an index from 0 to {count - 1} of {count}, got {index}")
     rows = read_table(domains, COLUMNS)[index::count]
     files = read_entries(entries)
-    stored, dropped = featurize_rows(rows, files, settings, labels, f"featurize {index + 1}/{count}")
-    write_store(output, stored, compression=settings.compression)
-    write_rejected(rejected, dropped)
-    return len(stored)
+    results = featurize_rows(rows, files, settings, labels, f"featurize {index + 1}/{count}")
+    return _write(results, [], output, rejected, settings.compression)
 
 
 def _structure_files(source: Path) -> dict[str, dict[str, str]]:
@@ -291,7 +289,5 @@ def featurize_folder(
         rows, dropped = _table_rows(domains, files, labels)
     used = {row["pdb_id"] for row in rows}
     hashed = {name: {**file, "sha256": sha256(file["path"])} for name, file in files.items() if name in used}
-    stored, failed = featurize_rows(rows, hashed, settings, labels, "featurize")
-    write_store(output, stored, compression=settings.compression)
-    write_rejected(rejected, [*dropped, *failed])
-    return len(stored)
+    results = featurize_rows(rows, hashed, settings, labels, "featurize")
+    return _write(results, dropped, output, rejected, settings.compression)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..dataset.features import secondary_structure
+from ..dataset.dssp import secondary_structure
 from ..geometry import torsions
 from ..structure import CA, Backbone
 

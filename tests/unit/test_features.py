@@ -67,6 +67,26 @@ def test_secondary_structure_is_that_of_mdtraj_from_the_file(tmp_path, name):
     assert {"H", "E", "T"} <= set(found)
 
 
+@pytest.mark.parametrize("name", ["le/2lep", "d3/1d3z", "kp/3kpr"])
+def test_secondary_structure_is_that_of_the_public_function(name):
+    structure = read_structure(DATA.parents[1] / f"data/embedded/{name}.cif.gz")
+    backbone = extract_domain(structure, structure.chains[0], "", "x")
+    coords = backbone.coords.copy()
+    coords[:, len(backbone) // 3, 1] = np.nan  # leaves a residue out, and breaks the chain
+    topology = mdtraj.Topology()
+    complete = [index for index in range(len(backbone)) if index != len(backbone) // 3 and backbone.complete[index]]
+    for index in complete:
+        if index in (complete[0], len(backbone) // 3 + 1) or backbone.breaks[index - 1]:
+            chain = topology.add_chain()
+        residue = topology.add_residue("PRO" if backbone.sequence[index] == "P" else "ALA", chain)
+        for atom in ("N", "CA", "C", "O"):
+            topology.add_atom(atom, mdtraj.element.carbon, residue)
+    positions = coords[:, complete, :4].reshape(backbone.models, -1, 3) / 10
+    expected = mdtraj.compute_dssp(mdtraj.Trajectory(positions, topology), simplified=False)
+    found = secondary_structure(Backbone("x", backbone.sequence, coords, backbone.residue_ids))
+    assert ["".join(np.array(list(row))[complete]).replace("-", " ") for row in found] == ["".join(r) for r in expected]
+
+
 def test_secondary_structure_of_an_ideal_helix():
     backbone = Backbone("x", "A" * 20, helix(20)[None], tuple(map(str, range(20))))
     assert secondary_structure(backbone)[0][2:-2] == "H" * 16
@@ -139,6 +159,25 @@ def test_each_file_is_read_once_and_order_is_kept(tmp_path, monkeypatch):
     assert read == ["0.pdb", "1.pdb"]
     with Store(output) as store:
         assert store.ids == ["1abcA00", "2abcA00", "1abcA01", "2abcA01"]
+
+
+def test_few_results_wait_for_their_turn(tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{n}.pdb", chain_lines(helix(30 + n))) for n in range(2)]
+    prepare(tmp_path, {"1abc": paths[0], "2abc": paths[1]})
+    rows = read_table(tmp_path / "domains.tsv")
+    many = [
+        {**row, "domain_id": f"{row['pdb_id']}A{turn}", "residue_range": f"1-{25 + turn}"}
+        for turn in range(5)
+        for row in rows
+    ]
+    write_table(tmp_path / "domains.tsv", COLUMNS, many)
+    whole, _ = run(tmp_path, name="whole")
+    monkeypatch.setattr(features, "MOST_WAITING", 2)
+    read = []
+    monkeypatch.setattr(features, "read_structure", lambda path: read.append(path.name) or read_structure(path))
+    few, _ = run(tmp_path, name="few")
+    assert few.read_bytes() == whole.read_bytes()
+    assert 2 < len(read) <= 6
 
 
 def test_ensemble_has_a_row_a_model(tmp_path):
