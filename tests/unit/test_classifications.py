@@ -245,6 +245,7 @@ def test_scope(tmp_path):
     }
     assert rows["d1kwma2"].scope == "d.58.3.1"
     assert dropped == {"d1a0h.1": "several_chains"}
+    assert read(tmp_path, CLA + "d1xyza1\t1xyz\tA:,A:5-90\ta.1.1.1\t2\tcl=1\n")[1]["d1xyza1"] == "bad_range"
     rows, _ = read(tmp_path, ASTRAL)
     assert ranges(rows) == {"d1ux8a_": ("A", ""), "d1a0hd1": ("D", "164-270")}
     assert rows["d1a0hd1"].pdb_id == "1a0h"

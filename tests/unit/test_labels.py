@@ -205,6 +205,13 @@ def test_alternatives_go_and_stay_with_their_unique_domain(tmp_path):
         assert len(set(dropped.values())) == 1
 
 
+def test_an_alternative_stays_while_any_unique_domain_of_its_group_does(tmp_path):
+    rows = [member("a", group="g", s35="c", resolution="1.0"), member("b", group="g", s35="c")]
+    kept, dropped = select(tmp_path, [*rows, member("x", group="g", role="alternative")], redundancy="s35")
+    assert [r["domain_id"] for r in kept] == ["a", "x"]
+    assert dropped == {"b": "redundant"}
+
+
 def test_classes_are_counted_after_the_caps(tmp_path):
     rows = [member("a"), member("b"), member("c", cath="2.10.8.10"), member("d", cath="2.20.8.10")]
     _, dropped = select(tmp_path, rows, max_per_superfamily=1, min_members=2)

@@ -100,6 +100,7 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
     write_table(root / "splits.tsv", ("domain_id", "split", "label", "reason"), splits)
     rejected = [{"domain_id": f"{prefix}x", "source": prefix, "reason": "too_short", "detail": f"{prefix} 3 residues"}]
     write_table(root / "rejected.tsv", ("domain_id", "source", "reason", "detail"), rejected)
+    write_table(root / "fold_names.tsv", ("code", "name"), [{"code": "1", "name": f"{prefix}some fold"}])
     rows = [score("real", "", "nearest_tm", 0.5, "high")]
     for variant in ("pca", "concat"):
         for seed in seeds:
@@ -186,6 +187,10 @@ def test_the_page_loads_nothing(plain: tuple[Path, str]) -> None:
     assert not {"link", "iframe", "object", "embed", "img"} & set(page.tags)
     assert "connect-src 'none'" in plain[1]
     assert not re.search(r"url\((?!#)|@import", "".join(re.findall(r"<style>.*?</style>", plain[1], re.DOTALL)))
+
+
+def test_classes_are_shown_with_their_names(plain: tuple[Path, str]) -> None:
+    assert "<td>1 some fold</td>" in plain[1]
 
 
 def test_markup_in_names_stays_text(hostile_page: str) -> None:
