@@ -1,3 +1,11 @@
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from synthetic import helix
@@ -10,11 +18,19 @@ from cvae_protein.structure import Backbone
 def entry(name="1abcA00", length=12, models=1, shift=0.0, **facts):
     coords = np.stack([helix(length) + shift + model for model in range(models)])
     coords[:, 3, 4] = np.nan
-    made = Backbone(name, "ACDEFGHIKLMN"[:length], coords, tuple(f"{i}A" for i in range(length)))
+    made = Backbone(name, ("ACDEFGHIKLMN" * length)[:length], coords, tuple(f"{i}A" for i in range(length)))
     torsion = np.random.default_rng(0).uniform(-3, 3, (models, length, 3))
     return Entry(
         made, torsion, ("H" * length,) * models, {"label": "1.10.8.10", "resolution": 1.8, "breaks": 0, **facts}
     )
+
+
+def many(count, length=12, models=1):
+    """Entries of one shape, each moved and named its own way, made when they are asked for."""
+    made = entry("d", length, models)
+    for number in range(count):
+        own = Backbone(f"d{number}", made.backbone.sequence, made.backbone.coords + number, made.backbone.residue_ids)
+        yield Entry(own, made.torsion, made.ss, made.facts)
 
 
 def same(a, b):
@@ -101,3 +117,136 @@ def test_unknown_domain_and_compression(tmp_path):
     write_store(tmp_path / "s.h5", [entry()])
     with Store(tmp_path / "s.h5") as store, pytest.raises(UserError, match="no domain 'z'"):
         store.backbone("z")
+
+
+def test_writing_and_merging_take_no_memory_by_the_residue(tmp_path):
+    def peak(work, *arguments):
+        tracemalloc.start()
+        work(*arguments)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    residues = 2400 * 120
+    assert peak(write_store, tmp_path / "s.h5", many(2400, 120)) < residues * 15  # the arrays alone take 52 bytes each
+    assert peak(merge_stores, [tmp_path / "s.h5"], tmp_path / "m.h5") < residues * 15
+    with Store(tmp_path / "m.h5") as store:
+        assert (len(store), store.offset[-1]) == (2400, residues)
+
+
+def test_how_the_entries_are_shared_out_changes_no_byte(tmp_path):
+    write_store(tmp_path / "all.h5", many(2100, 12, 2))
+    entries = list(many(2100, 12, 2))
+    for name, part in (("1", entries[:1]), ("2", entries[1:1999]), ("3", entries[1999:])):
+        write_store(tmp_path / f"{name}.h5", part)
+    merge_stores([tmp_path / f"{name}.h5" for name in "123"], tmp_path / "merged.h5")
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "all.h5").read_bytes()
+
+
+def test_rows_in_any_order_from_file_and_from_memory(tmp_path):
+    write_store(tmp_path / "s.h5", [entry("a"), entry("b", 10, models=3), entry("c", 5)])
+    with Store(tmp_path / "s.h5") as store:
+        expected = [store.coords(row) for row in range(5)]
+        from_file = store.read_rows([4, 0, 0, 2])
+        assert store.load() == (12 + 30 + 5) * 30
+        from_memory = store.read_rows(np.array([4, 0, 0, 2]))
+        assert len(store.read_rows([])) == 0
+        with pytest.raises(IndexError):
+            store.read_rows([5])
+    for batch in (from_file, from_memory):
+        assert batch.offset.tolist() == [0, 5, 17, 29, 39]
+        for found, row in zip(batch, [4, 0, 0, 2], strict=True):
+            np.testing.assert_array_equal(found, expected[row])
+        assert np.isnan(batch[1][3, 4]).all()
+        np.testing.assert_array_equal(batch[-1], expected[2])
+
+
+def test_rows_read_ahead_are_the_same_as_those_read_alone(tmp_path):
+    write_store(tmp_path / "s.h5", many(900, 100))
+    with Store(tmp_path / "s.h5") as store:
+        in_order = list(store.entries())
+    for number in (0, 1, 655, 656, 899):
+        with Store(tmp_path / "s.h5") as store:
+            same(in_order[number], store.entry(f"d{number}"))
+
+
+def test_merging_refuses_a_domain_twice_and_joins_old_stores(tmp_path):
+    write_store(tmp_path / "1.h5", [entry("a"), entry("b")])
+    write_store(tmp_path / "2.h5", [entry("b")])
+    with pytest.raises(UserError, match=r"2\.h5: the domain b is in .*1\.h5 as well"):
+        merge_stores([tmp_path / "1.h5", tmp_path / "2.h5"], tmp_path / "merged.h5")
+    old_store(tmp_path / "1.h5", tmp_path / "old.h5")
+    write_store(tmp_path / "3.h5", [entry("a"), entry("b"), entry("c")])
+    write_store(tmp_path / "4.h5", [entry("c")])
+    assert merge_stores([tmp_path / "old.h5", tmp_path / "4.h5"], tmp_path / "merged.h5") == 3
+    with Store(tmp_path / "merged.h5") as merged, Store(tmp_path / "3.h5") as whole:
+        for a, b in zip(merged.entries(), whole.entries(), strict=True):
+            same(a, b)
+
+
+def old_store(source, target):
+    """A copy of a store in the schema of version 1: no checksums, text of any length, numbers of 32 bits."""
+    with h5py.File(source) as new, h5py.File(target, "w", track_order=True) as old:
+        old.attrs.update({**new.attrs, "schema_version": 1})
+        for name in ("coords", "torsion", "ss", "sequence", "residue_id", "center", "offset"):
+            old[name] = new[name][:]
+        table = old.create_group("table", track_order=True)
+        for name, data in new["table"].items():
+            text = h5py.check_string_dtype(data.dtype)
+            table.create_dataset(
+                name, data=data.asstr()[:] if text else data[:].astype("f4" if data.dtype.kind == "f" else "i4")
+            )
+
+
+def test_an_old_store_is_read_and_a_newer_one_is_not(tmp_path):
+    write_store(tmp_path / "new.h5", [entry("a"), entry("b", 7, models=2)])
+    old_store(tmp_path / "new.h5", tmp_path / "old.h5")
+    with Store(tmp_path / "old.h5") as old, Store(tmp_path / "new.h5") as new:
+        assert list(old.columns) == list(new.columns)
+        for a, b in zip(old.entries(), new.entries(), strict=True):
+            same(a, b)
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        file.attrs["schema_version"] = 9
+    with pytest.raises(UserError, match="schema version 9, this program reads 2; featurize again"):
+        Store(tmp_path / "old.h5")
+
+
+READER = """
+import sys
+from cvae_protein.dataset.store import Store
+with Store(sys.argv[1]) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(sum(len(entry.backbone) for entry in store.entries()))
+"""
+
+
+def test_four_processes_read_one_store_in_a_read_only_folder(tmp_path):
+    folder = tmp_path / "locked"
+    write_store(folder / "s.h5", many(50))
+    (folder / "s.h5").chmod(0o444)
+    folder.chmod(0o555)
+    command = [sys.executable, "-c", READER, str(folder / "s.h5")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    readers = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(4)]
+    try:
+        assert [reader.stdout.readline() for reader in readers] == ["ready\n"] * 4  # all four hold it open
+        assert [reader.communicate("go\n", timeout=60) for reader in readers] == [("600\n", "")] * 4
+    finally:
+        folder.chmod(0o755)
+        for reader in readers:
+            reader.kill()
+
+
+def test_the_readme_tells_a_stranger_how_to_read_a_store(tmp_path, monkeypatch, root):
+    snippets = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
+    snippet = next(text for text in snippets if "h5py" in text)
+    assert "cvae_protein" not in snippet
+    assert len([line for line in snippet.splitlines() if line and not line.startswith("import")]) <= 5
+    entries = [entry("first", 9), entry("1ubiA00", 12, shift=33.0), entry("last", 5)]
+    write_store(tmp_path / "results/domains.h5", entries)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)
+    np.testing.assert_allclose(names["ca"], entries[1].backbone.ca[0], atol=0.0051)

@@ -1,0 +1,128 @@
+"""How a store lies in its file: names, types, blocks and checksums, for its reader, its writer and its verifier."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+
+from ..errors import UserError
+from ..structure import Backbone
+
+hdf5plugin: ModuleType | None
+try:
+    import hdf5plugin
+except ImportError:  # a bare GPU node reads gzip stores without it
+    hdf5plugin = None
+
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # 1 has no checksums
+RESOLUTION = 0.01  # Å a step of int16
+MISSING = np.iinfo(np.int16).min
+BLOCK = 1024  # residues, or conformations, of a chunk of the file and of a checksum
+TEXT = h5py.string_dtype("utf-8")
+PER_RESIDUE: dict[str, np.dtype] = {
+    "coords": np.dtype(("<i2", (5, 3))),
+    "torsion": np.dtype(("<f4", (3,))),
+    "ss": np.dtype("S1"),
+    "sequence": np.dtype("S1"),
+    "residue_id": np.dtype("S8"),
+}
+CENTER, OFFSET = np.dtype(("<f4", (3,))), np.dtype("<i8")
+CHECKSUM = "checksum"
+CACHE_BYTES, CACHE_SLOTS = 32 << 20, 10_007  # unpacked blocks of a dataset that an opened store keeps, at most
+# What h5py raises on a damaged file, depending on where the damage lies.
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a store holds of one domain or sample: the structure, what was computed of it, and facts about it.
+
+    `torsion` is (model, L, 3) in radians, `ss` one string of DSSP letters a model, `facts` one value a column.
+    """
+
+    backbone: Backbone
+    torsion: np.ndarray
+    ss: tuple[str, ...]
+    facts: Mapping[str, str | float | int] = field(default_factory=dict)
+
+
+def filters(compression: str) -> dict:
+    """Options of `create_dataset` for a compression; `UserError` where it is unknown or its package is absent."""
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    if compression == "blosc-lz4":
+        if hdf5plugin is None:
+            raise UserError("compression blosc-lz4 needs the package hdf5plugin; install it or set compression: gzip")
+        return dict(hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE))
+    raise UserError(f"compression: expected blosc-lz4 or gzip, got {compression!r}")
+
+
+def text_dtype(width: int) -> np.dtype:
+    """Fixed-length UTF-8 of `width` bytes: unlike HDF5's strings of any length it lies in the dataset itself."""
+    return h5py.string_dtype("utf-8", max(width, 1))
+
+
+def is_text(dataset: h5py.Dataset) -> bool:
+    """Whether a table column holds text."""
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
+def checksums(values: np.ndarray) -> np.ndarray:
+    """CRC-32 of each block of `values`, as little-endian bytes in C order: uint32 (ceil(len / 1024),)."""
+    values = np.ascontiguousarray(values).view(np.ndarray)
+    blocks = (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
+    return np.array([zlib.crc32(block.tobytes()) for block in blocks], "<u4")
+
+
+def attributes_checksum(attributes: Mapping) -> int:
+    """CRC-32 of the attributes of a file, as sorted JSON."""
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
+    return zlib.crc32(json.dumps(plain, sort_keys=True, default=str).encode())
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever h5py raises on a damaged or foreign file into a `UserError` of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: not a readable store of structures ({why}); `cvae-protein verify {path}` says what is damaged"
+        ) from error
+
+
+def open_store(path: Path) -> h5py.File:
+    """Open a store for reading, without a lock, so that any number of processes and read-only folders will do.
+
+    Raises `UserError` where there is none, where it is damaged or of another schema, or where its filter is absent.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: expected an HDF5 store, found no file there")
+    with reading(path):
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=CACHE_BYTES, rdcc_nslots=CACHE_SLOTS)
+        try:
+            version, compression = (file.attrs.get(name) for name in ("schema_version", "compression"))
+            if version is None:
+                raise ValueError("no attribute schema_version")
+            if version not in READABLE:
+                raise UserError(
+                    f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; featurize again"
+                )
+            if compression in ("blosc-lz4", b"blosc-lz4") and hdf5plugin is None:
+                raise UserError(f"{path}: it is compressed by blosc-lz4; install the package hdf5plugin to read it")
+        except BaseException:
+            file.close()
+            raise
+    return file

@@ -1,0 +1,111 @@
+"""Checks a store against its checksums, and names the domains that damage hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..progress import Progress
+from .store_layout import (
+    BLOCK,
+    CHECKSUM,
+    PER_RESIDUE,
+    UNREADABLE,
+    attributes_checksum,
+    checksums,
+    open_store,
+    reading,
+)
+
+AT_ONCE = 64  # blocks that are read together
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: a line of `damages` for each damaged piece; `has_checksums` is false for an old store."""
+
+    conformations: int
+    blocks: int
+    damages: tuple[str, ...]
+    has_checksums: bool = True
+
+
+def verify_store(path: str | Path) -> Verdict:
+    """Read a whole store and compare every block with its checksum.
+
+    Raises `UserError` where the file cannot be opened as a store at all, as when its end is missing.
+    """
+    path = Path(path)
+    with open_store(path) as file, reading(path):
+        rows = len(file["offset"]) - 1
+        names = ["offset", "center", *PER_RESIDUE, *(f"table/{name}" for name in file["table"])]
+        lengths = {name: len(file[name]) for name in names}
+        blocks = sum(-(-length // BLOCK) for length in lengths.values())
+        progress = Progress("verify", blocks, "blocks")
+        old = file.attrs["schema_version"] < 2
+        damages = [] if old else _wrong_attributes(file)
+        residues = lengths["coords"]
+        for name, length in lengths.items():
+            if length != rows + (name == "offset") and (name not in PER_RESIDUE or length != residues):
+                damages.append(f"{name}: {length} values do not fit {rows} conformations of {residues} residues")
+            hit = _damaged_blocks(file, name, None if old else f"{CHECKSUM}/{name}", progress)
+            damages += [_described(file, name, block * BLOCK, min((block + 1) * BLOCK, length)) for block in hit]
+    return Verdict(rows, blocks, tuple(damages), not old)
+
+
+def _wrong_attributes(file: h5py.File) -> list[str]:
+    try:
+        right = int(file[CHECKSUM].attrs["attributes"]) == attributes_checksum(file.attrs)
+    except UNREADABLE:
+        right = False
+    return [] if right else ["attributes: the units, the resolution or another attribute of the file are damaged"]
+
+
+def _damaged_blocks(file: h5py.File, name: str, sums: str | None, progress: Progress) -> Iterator[int]:
+    """Numbers of the blocks of a dataset that cannot be read or differ from their checksum."""
+    count = -(-len(file[name]) // BLOCK)
+    expected = _expected(file, sums, count) if sums else None
+    for first in range(0, count, AT_ONCE):
+        some = range(first, min(first + AT_ONCE, count))
+        found = _sums(file[name], some)
+        if found is None:  # a piece of it cannot be read: which?
+            found = [None if one is None else one[0] for one in (_sums(file[name], [block]) for block in some)]
+        for block, value in zip(some, found, strict=True):
+            if value is None or (expected is not None and value != expected[block]):
+                yield block
+        progress.advance(len(some))
+
+
+def _expected(file: h5py.File, name: str, count: int) -> list[int | None]:
+    """Recorded checksums of a dataset; where they cannot be read, every block counts as damaged."""
+    try:
+        values = file[name][:].tolist()
+    except UNREADABLE:
+        values = []
+    return values if len(values) == count else [None] * count
+
+
+def _sums(dataset: h5py.Dataset, blocks: range | list[int]) -> list | None:
+    """Checksums of consecutive blocks, None where they cannot be read."""
+    try:
+        values = dataset[blocks[0] * BLOCK : (blocks[-1] + 1) * BLOCK]
+    except UNREADABLE:
+        return None
+    return [0] * len(blocks) if values.dtype == object else checksums(values).tolist()
+
+
+def _described(file: h5py.File, name: str, start: int, stop: int) -> str:
+    """A sentence on damage in `start:stop` of a dataset, with the domains that it hits where their names are whole."""
+    unit, first, last = "conformations", start, stop
+    try:
+        if name in PER_RESIDUE:
+            unit, offset = "residues", file["offset"][:]
+            first, last = np.searchsorted(offset, [start, stop - 1], "right") - [1, 0]
+        hit = list(dict.fromkeys(file["table/id"].asstr()[max(int(first), 0) : int(last)]))
+    except UNREADABLE:
+        hit = []
+    return f"{name}, {unit} {start} to {stop - 1}: {', '.join(hit) or 'their domains cannot be read'}"

@@ -1,0 +1,297 @@
+"""Writes stores, from structures or by joining stores, in memory that does not grow with the residues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import UserError
+from ..files import atomic_path
+from ..progress import track
+from .store_layout import (
+    BLOCK,
+    CENTER,
+    CHECKSUM,
+    MISSING,
+    OFFSET,
+    PER_RESIDUE,
+    RESOLUTION,
+    SCHEMA_VERSION,
+    Entry,
+    attributes_checksum,
+    checksums,
+    filters,
+    is_text,
+    open_store,
+    reading,
+    text_dtype,
+)
+
+WRITTEN = 16 * BLOCK  # residues, or conformations, that are written at once
+FEWEST_SAID = 20  # stores; joining fewer says nothing of its progress
+RESIDUE_ID_BYTES = PER_RESIDUE["residue_id"].itemsize
+
+
+class Columns:
+    """Datasets of one length that grow together; written in blocks of one size, whatever the size of what comes.
+
+    So the same values give the same bytes, whether they came domain by domain or store by store.
+    """
+
+    def __init__(self, file: h5py.File, types: Mapping[str, np.dtype], compression: str) -> None:
+        self.file, self.types = file, dict(types)
+        self.waiting: dict[str, list[np.ndarray]] = {name: [] for name in types}
+        self.sums: dict[str, list[np.ndarray]] = {name: [] for name in types}
+        self.count = self.written = 0
+        for name, dtype in self.types.items():
+            file.create_dataset(
+                name,
+                (0, *dtype.shape),
+                dtype.base,
+                chunks=(BLOCK, *dtype.shape),
+                maxshape=(None, *dtype.shape),
+                fletcher32=True,  # every reader checks it: damage stops a stage instead of entering a result
+                **filters(compression),
+            )
+
+    def append(self, values: Mapping[str, np.ndarray]) -> None:
+        """Add the same number of values to every dataset."""
+        for name, dtype in self.types.items():
+            self.waiting[name].append(np.asarray(values[name], dtype.base))
+        self.count += len(next(iter(values.values())))
+        while self.count - self.written >= WRITTEN:
+            self._write(WRITTEN)
+
+    def _write(self, count: int) -> None:
+        for name, dtype in self.types.items():
+            whole = np.concatenate(self.waiting[name]).astype(dtype.base)  # concatenating forgets the text encoding
+            block, self.waiting[name] = whole[:count], [whole[count:]]
+            dataset = self.file[name]
+            dataset.resize(self.written + count, axis=0)
+            dataset[self.written :] = block
+            self.sums[name].append(checksums(block))
+        self.written += count
+
+    def finish(self) -> None:
+        """Write what waits, and the checksums."""
+        if self.count > self.written:
+            self._write(self.count - self.written)
+        for name, sums in self.sums.items():
+            self.file.create_dataset(f"{CHECKSUM}/{name}", data=np.concatenate([np.zeros(0, "<u4"), *sums]))
+
+
+@contextmanager
+def _new_store(path: Path, compression: str, kind: str) -> Iterator[h5py.File]:
+    """A store to be filled, with its attributes; it is at `path` when the block ends well.
+
+    The file format of HDF5 1.10 has checksums of its own over all that is no data, save for strings of any length, and
+    HDF5 may read a damaged one of these for ever: so all text is of fixed length, that of attributes as well.
+    """
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=True, libver=("v110", "v110")) as file:
+        file.attrs.update(
+            schema_version=SCHEMA_VERSION,
+            length_unit=np.bytes_("angstrom"),
+            angle_unit=np.bytes_("radian"),
+            resolution=RESOLUTION,
+            compression=np.bytes_(compression),
+            kind=np.bytes_(kind),
+        )
+        yield file
+        file.require_group(CHECKSUM).attrs["attributes"] = attributes_checksum(file.attrs)
+
+
+def _encode(coords: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """int16 steps from the centre, and the centre, of one conformation (L, 5, 3) in Å.
+
+    The centre lies on the grid of the steps, so that what was read from a store is written with the same bytes again.
+    """
+    grid = np.rint(np.asarray(coords, np.float64) / RESOLUTION)
+    missing = ~np.isfinite(grid)
+    present = ~missing.any(axis=-1)
+    center = np.rint(grid[present].mean(axis=0)) if present.any() else np.zeros(3)
+    steps = grid - center
+    if np.abs(steps[~missing]).max(initial=0) >= -MISSING:
+        raise ValueError(f"{name}: an atom lies more than {-MISSING * RESOLUTION:.0f} Å from the centre")
+    return np.where(missing, MISSING, steps).astype(np.int16), (center * RESOLUTION).astype(np.float32)
+
+
+def _residues(entry: Entry) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Per-residue arrays of an entry, one conformation after the other, and the centre of each conformation."""
+    backbone = entry.backbone
+    encoded = [_encode(coords, backbone.id) for coords in backbone.coords]
+    residue_id = np.array(backbone.residue_ids, "S")
+    if residue_id.dtype.itemsize > RESIDUE_ID_BYTES:
+        raise ValueError(f"{backbone.id}: a residue id is longer than {RESIDUE_ID_BYTES} letters")
+    torsion = np.asarray(entry.torsion, np.float32)
+    if torsion.shape != (*backbone.coords.shape[:2], 3) or [len(ss) for ss in entry.ss] != [len(backbone)] * len(
+        encoded
+    ):
+        raise ValueError(f"{backbone.id}: torsions or secondary structure are not of {backbone.coords.shape[:2]}")
+    return {
+        "coords": np.concatenate([steps for steps, _ in encoded]),
+        "torsion": torsion.reshape(-1, 3),
+        "ss": np.frombuffer("".join(entry.ss).encode("ascii"), "S1"),
+        "sequence": np.tile(np.frombuffer(backbone.sequence.encode("ascii"), "S1"), len(encoded)),
+        "residue_id": np.tile(residue_id, len(encoded)),
+    }, [center for _, center in encoded]
+
+
+def _column(values: Sequence) -> np.ndarray:
+    """A table column as integers where all values are, else as numbers where all are, else as UTF-8."""
+    if all(isinstance(value, int | np.integer) for value in values):
+        return np.array(values, "<i8")
+    if all(isinstance(value, int | float | np.number) for value in values):
+        return np.array(values, "<f8")
+    encoded = [str(value).encode("utf-8", "replace") for value in values]
+    return np.array(encoded, text_dtype(max(map(len, encoded))))
+
+
+def _row_types(types: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
+    return {"center": CENTER, **{f"table/{name}": dtype for name, dtype in types.items()}}
+
+
+def write_store(
+    path: str | Path, entries: Iterable[Entry], *, compression: str = "blosc-lz4", kind: str = "domains"
+) -> int:
+    """Write `entries` to a new store and return the number of conformations; an empty store is valid.
+
+    `entries` may be an iterator: some thousand residues and the facts are all that is held of it. All entries must have
+    the same fact names; `ValueError` where they differ or a structure does not fit.
+    """
+    offset, centers, facts = [0], list[np.ndarray](), dict[str, list]()
+    with _new_store(Path(path), compression, kind) as file:
+        residues = Columns(file, PER_RESIDUE, compression)
+        for entry in entries:
+            names = ["id", "model", *entry.facts]
+            if centers and names != list(facts):
+                raise ValueError(f"{entry.backbone.id}: expected the facts {list(facts)[2:]}, got {names[2:]}")
+            values, new_centers = _residues(entry)
+            residues.append(values)
+            for model, center in enumerate(new_centers):
+                centers.append(center)
+                offset.append(offset[-1] + len(entry.backbone))
+                for name, value in {"id": entry.backbone.id, "model": model, **entry.facts}.items():
+                    facts.setdefault(name, []).append(value)
+        residues.finish()
+        table = {name: _column(values) for name, values in facts.items()}
+        _write_rows(
+            file,
+            compression,
+            {name: values.dtype for name, values in table.items()},
+            [{"center": np.array(centers).reshape(-1, 3), **{f"table/{name}": v for name, v in table.items()}}],
+            [np.array(offset[1:], np.int64)],
+        )
+    return len(centers)
+
+
+def _write_rows(
+    file: h5py.File,
+    compression: str,
+    types: Mapping[str, np.dtype],
+    rows: Iterable[Mapping[str, np.ndarray]],
+    ends: Iterable[np.ndarray],
+) -> None:
+    """Write what a conformation has one of: the end of its residues, its centre and its row of the table."""
+    offset = Columns(file, {"offset": OFFSET}, compression)
+    offset.append({"offset": np.zeros(1, np.int64)})
+    for end in ends:
+        offset.append({"offset": end})
+    offset.finish()
+    file.create_group("table", track_order=True)
+    columns = Columns(file, _row_types(types), compression)
+    for values in rows:
+        columns.append(values)
+    columns.finish()
+
+
+def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression: str = "blosc-lz4") -> int:
+    """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
+
+    Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes a domain id.
+    Raises `UserError` where nothing is left, columns differ, or an id is in two stores.
+    """
+    parts = Parts([Path(path) for path in paths])
+    if not parts.paths:
+        raise UserError("no structure is left: every domain was rejected; see rejected.tsv for the reasons")
+    with _new_store(Path(output), compression, "domains") as file:
+        residues = Columns(file, PER_RESIDUE, compression)
+        for values in parts.blocks(PER_RESIDUE, "merge"):
+            residues.append(values)
+        residues.finish()
+        names = _row_types(parts.types)
+        _write_rows(file, compression, parts.types, parts.blocks(names), parts.ends())
+    return parts.rows
+
+
+class Parts:
+    """The non-empty stores that are to be joined, and the types of their joint table."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths: list[Path] = []
+        self.types: dict[str, np.dtype] = {}
+        self.rows = 0
+        owner: dict[bytes, int] = {}
+        for path in paths:
+            with open_store(path) as file, reading(path):
+                if not len(file["center"]):
+                    continue
+                self._add_types(file, path)
+                for name in set(_column_block(file["table/id"], 0, len(file["center"])).tolist()):
+                    if owner.setdefault(name, len(self.paths)) != len(self.paths):
+                        raise UserError(f"{path}: the domain {name.decode()} is in {self.paths[owner[name]]} as well")
+                self.rows += len(file["center"])
+                self.paths.append(path)
+
+    def _add_types(self, file: h5py.File, path: Path) -> None:
+        names = list(file["table"])
+        if self.types and names != list(self.types):
+            raise UserError(f"{path}: expected the table columns {list(self.types)}, found {names}")
+        for name in names:
+            dtype = _column_dtype(file["table"][name])
+            known = self.types.get(name, dtype)
+            if (known.kind == "S") != (dtype.kind == "S"):
+                raise UserError(
+                    f"{path}: column {name} holds text in one store and numbers in another; featurize again"
+                )
+            if dtype.kind == "S":
+                self.types[name] = text_dtype(max(known.itemsize, dtype.itemsize))
+            else:
+                self.types[name] = np.dtype("<i8" if {known.kind, dtype.kind} == {"i"} else "<f8")
+
+    def blocks(self, names: Iterable[str], stage: str = "") -> Iterator[dict[str, np.ndarray]]:
+        """The datasets `names` of all stores, block by block."""
+        said = stage and len(self.paths) >= FEWEST_SAID
+        for path in track(self.paths, stage, len(self.paths), "stores") if said else self.paths:
+            with open_store(path) as file, reading(path):
+                data = {name: file[name] for name in names}
+                length = len(next(iter(data.values())))
+                for start in range(0, length, WRITTEN):
+                    yield {name: _column_block(d, start, min(start + WRITTEN, length)) for name, d in data.items()}
+
+    def ends(self) -> Iterator[np.ndarray]:
+        """Where each conformation's residues end in the joint store, block by block."""
+        before = 0
+        for path in self.paths:
+            with open_store(path) as file, reading(path):
+                data = file["offset"]
+                for start in range(1, len(data), WRITTEN):
+                    yield data[start : start + WRITTEN] + before
+                before += int(data[-1])
+
+
+def _column_block(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
+    """Rows of a dataset; text, of whatever kind, as fixed-length bytes."""
+    values = dataset[start:stop]
+    return np.array(values.tolist(), "S") if values.dtype == object else values
+
+
+def _column_dtype(dataset: h5py.Dataset) -> np.dtype:
+    """Type of a table column, text of any length as the fixed length that it needs."""
+    if not is_text(dataset) or dataset.dtype != object:
+        return dataset.dtype
+    starts = range(0, len(dataset), WRITTEN)
+    return np.dtype(f"S{max(_column_block(dataset, start, start + WRITTEN).dtype.itemsize for start in starts)}")
