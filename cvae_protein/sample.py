@@ -16,7 +16,8 @@ from .dataset.store import TEXT, Entry, write_store
 from .errors import UserError
 from .files import atomic_path
 from .model.batch import Domains, as_backbone, read_split
-from .model.sampler import Sampler, complete, draw_codes, load_sampler
+from .model.cvae import CVAE
+from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 from .model.spec import Spec
 from .settings import SampleSettings
 
@@ -95,10 +96,9 @@ def draw(
     ids = torch.tensor([spec.label_ids(label) for label in labels])
     residues = torch.tensor(sizes)
     codes = draw_codes(sampler, ids, residues, settings, generator)
-    with torch.no_grad():
-        coefficients = sampler.model.decode(codes, ids, residues)
+    traces = decode_all(sampler.model, codes, ids, residues)
     stage = f"sample {spec.variant} seed {spec.seed}"
-    raw, relaxed = complete(coefficients, residues, sampler.refiner, settings, generator, stage)
+    raw, relaxed = complete(traces, sampler.refiner, settings, generator, stage)
     return Drawn(names, labels, raw, relaxed)
 
 
@@ -146,21 +146,19 @@ def _write(path: Path, coords: list[np.ndarray], drawn: Drawn, spec: Spec) -> No
 @torch.no_grad()
 def _write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains]) -> None:
     """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain."""
-    model = sampler.model
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
     for split, side in sides.items():
-        batch = side.batch(sampler.spec)
-        posterior = model.posterior(model.describe(batch), batch.labels, batch.lengths)
-        prior = model.prior(model.condition(batch.labels, batch.lengths))
-        values = (posterior.mean, posterior.logvar.expand_as(posterior.mean), posterior.kl(prior))
+        posterior = sampler.infer(side)
+        prior = sampler.prior(side.label_ids(sampler.spec), torch.from_numpy(side.lengths))
+        values = (posterior.mean, posterior.logvar, posterior.kl(prior))
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value.numpy())
         text["id"] += side.ids
         text["label"] += side.labels
         text["split"] += [split] * len(side)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["blocks"] = json.dumps(model.blocks)
+        file.attrs["blocks"] = json.dumps(sampler.model.blocks)
         for name, arrays in parts.items():
             file[name] = np.concatenate(arrays)
         for name, words in text.items():
@@ -172,22 +170,22 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     """Held-out domains from their posterior means, with the rate and with what another code or label would give."""
     model, spec = sampler.model, sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    batch = side.batch(spec)
-    target, lengths = model.describe(batch), batch.lengths
-    posterior = model.posterior(target, batch.labels, lengths)
-    prior = model.prior(model.condition(batch.labels, lengths))
-    own = model.decode(posterior.mean, batch.labels, lengths)
-    permuted = model.decode(posterior.mean[_permute(batch.labels, rng)], batch.labels, lengths)
-    swapped = model.decode(posterior.mean, _swap(batch.labels, spec, rng), lengths)
+    posterior = sampler.infer(side)
+    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
+    prior = sampler.prior(labels, lengths)
+    own = sampler.decode(posterior.mean, labels, lengths)
+    permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
+    swapped = sampler.decode(posterior.mean, _swap(labels, spec, rng), lengths)
+    truth = [_target(model, side, row) for row in range(len(side))]
     facts = {
         "rate": posterior.kl(prior).sum(-1),
-        "trace_rmsd": _rmsd(target, own),
-        "permuted_rmsd": _rmsd(target, permuted),
-        "swapped_rmsd": _rmsd(target, swapped),
+        "trace_rmsd": _rmsd(truth, own),
+        "permuted_rmsd": _rmsd(truth, permuted),
+        "swapped_rmsd": _rmsd(truth, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
-    _, relaxed = complete(own, lengths, sampler.refiner, without_noise, generator, stage)
+    _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage)
     entries = [
         _entry(
             name,
@@ -200,9 +198,14 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     write_store(path, entries, compression="gzip", kind="reconstructions")
 
 
-def _rmsd(a: Tensor, b: Tensor) -> Tensor:
-    """RMSD of smooth traces in Å, in the chain frame, from their coefficients (B, K, 3) (Parseval): (B,)."""
-    return (a - b).square().sum((1, 2)).sqrt()
+def _target(model: CVAE, side: Domains, row: int) -> Tensor:
+    """CA positions (L, 3) in Å of a domain in its chain frame."""
+    return model.describe(side.batch(model.spec, [row]))[1][0]
+
+
+def _rmsd(wanted: Sequence[Tensor], made: Sequence[Tensor]) -> Tensor:
+    """RMSD of CA traces in Å, in the chain frame of the first (B,)."""
+    return torch.stack([(a - b).square().sum(-1).mean().sqrt() for a, b in zip(wanted, made, strict=True)])
 
 
 def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:

@@ -134,8 +134,11 @@ class ModelSettings:
 
     latent: int = setting(64, "numbers a structure", ge=1, le=4096)
     coefficients: int = setting(48, "cosine coefficients of the CA trace that the model sees", ge=4, le=256)
-    width: int = setting(256, "hidden units a layer", ge=8, le=8192)
-    depth: int = setting(2, "hidden layers of the encoder and of the decoder", ge=1, le=64)
+    width: int = setting(256, "hidden units a layer of the encoder", ge=8, le=8192)
+    depth: int = setting(2, "hidden layers of the encoder", ge=1, le=64)
+    decoder_width: int = setting(96, "channels of the decoder's convolutions along the chain", ge=8, le=8192)
+    decoder_depth: int = setting(4, "convolutions of the decoder", ge=1, le=64)
+    inference_steps: int = setting(20, "descent steps that better a code after the encoder's guess", ge=0, le=10_000)
     dropout: float = setting(0.1, "share of hidden units dropped in training", ge=0, lt=1)
     fold_block: float = setting(0.25, "share of the latent that `branched` gives to the fold", gt=0, lt=1)
 
@@ -182,6 +185,9 @@ class SampleSettings:
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
         "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
+    )
+    guidance: float = setting(
+        1.0, "how far the flow follows the label: 0 = not at all, above 1 = beyond it", ge=0, le=10
     )
     refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
     refine_steps: int = setting(25, "integration steps of the refiner", ge=1, le=1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ def train(
     """
     with owned(output):
         sides = read_split(store, splits)
+        if variant in variants.names() and not variants.is_trained(variant):
+            model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": asdict(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
@@ -96,7 +98,7 @@ def _train_variant(
     augmented = training_batch(domains, spec, repeated, settings.crop, 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(domains.weights[repeated]).float())
     model.to(device)
-    trained = getattr(module, "TRAINED", True)
+    trained = variants.is_trained(spec.variant)
     if trained:
         terms = evidence_terms(settings)
         if hasattr(module, "extra_terms"):
@@ -149,12 +151,11 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     """Weights of the aggregate posterior of whole training domains: a Gaussian a class and, if asked for, a flow."""
     spec = model.spec
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    batch = domains.batch(spec)
-    with torch.no_grad():
-        posterior = model.posterior(model.describe(batch), batch.labels, batch.lengths)
+    posterior = model.infer_all(domains, spec.model.inference_steps if with_flow else 0)
+    labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
-    aggregate.fit(posterior.mean[first], posterior.logvar[first], batch.labels[first, 0], batch.lengths[first])
+    aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
     if not with_flow:
         return tensors
@@ -165,8 +166,8 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     def losses(step: int) -> Losses:
         rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
         z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
-        labels = hide_labels(batch.labels[rows], settings.label_dropout, rng)
-        return {"flow": (flow.loss(z, labels, batch.lengths[rows], generator), 1.0)}
+        told = hide_labels(labels[rows], settings.label_dropout, rng)
+        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}
 
     optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
@@ -218,10 +219,10 @@ def observe(model: CVAE, sides: dict[str, Batch]) -> dict[str, float]:
         if split not in sides:
             continue
         batch = sides[split]
-        target = model.describe(batch)
-        posterior = model.posterior(target, batch.labels, batch.lengths)
+        coefficients, target = model.describe(batch)
+        posterior = model.posterior(coefficients, batch.labels, batch.lengths)
         prior = model.prior(model.condition(batch.labels, batch.lengths))
-        decoded = model.decode(posterior.mean, batch.labels, batch.lengths)
+        decoded = model.decode(posterior.mean, batch.labels, batch.mask)
         output = Output(posterior, prior, posterior.mean, target, decoded, model.log_sigma, model.blocks)
         name = prefix or "evaluated_"
         seen[f"{name}reconstruction"] = reconstruction(batch, output).item()

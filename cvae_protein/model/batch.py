@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ..structure import CA, Backbone, C, O
 from .spec import Spec
 
 SHORTEST_CROP = 40  # residues
+RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it
 
 
 def pick_device() -> torch.device:
@@ -89,10 +90,31 @@ class Domains:
             np.ones(len(keep)),
         )
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Residues of each conformation (D,)."""
+        return np.array([len(c) for c in self.coords])
+
+    def label_ids(self, spec: Spec) -> Tensor:
+        """Label ids of each conformation (D, levels)."""
+        return torch.tensor([spec.label_ids(label) for label in self.labels]).reshape(len(self), -1)
+
     def batch(self, spec: Spec, rows: Sequence[int] | np.ndarray | None = None) -> Batch:
         """The structures `rows` (default: all), whole and unchanged."""
         rows = range(len(self)) if rows is None else rows
         return pad([self.coords[i] for i in rows], [spec.label_ids(self.labels[i]) for i in rows])
+
+
+def by_length(lengths: Sequence[int] | np.ndarray, residues: int = RESIDUES_AT_ONCE) -> Iterator[np.ndarray]:
+    """Rows of like length, in batches of at most `residues` padded residues (at least one row), shortest first."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= residues:
+            stop += 1
+        yield order[start:stop]
+        start = stop
 
 
 def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch
+from .batch import Batch, Domains, by_length
 from .latent import Gaussian
-from .nets import Condition, ConditionedMLP
+from .nets import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
 from .spec import Spec
-from .trace import encode_trace
+from .trace import center, decode_trace, encode_trace
 
 CONDITION = 32  # numbers that carry label and length
 SMALLEST_VARIANCE = 1e-6
+CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
+WAVES = 8  # half waves along the chain that tell a residue's place
+DESCENT_RATE = 0.05  # of the codes, whose prior has spread 1; its first step
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Output:
 
     posterior, prior : over codes (B, Z)
     z : the code used (B, Z)
-    target, reconstruction : coefficients (B, K, 3) in Å over the root of the length
+    target, reconstruction : CA positions (B, L, 3) in Å, in the target's chain frame, zeros in the padding
     log_sigma : log of the decoder's standard deviation in Å
     blocks : name of each part of z -> its columns
     """
@@ -54,8 +57,8 @@ class LinearMap(nn.Module):
         self.decode = nn.Linear(latent, inputs, bias=False)
 
     @torch.no_grad()
-    def fit(self, flat: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Set the maps from coefficients (D, inputs); return the variances kept (Z,) and the mean variance left out."""
+    def fit(self, flat: Tensor, weights: Tensor) -> Tensor:
+        """Set the maps from coefficients (D, inputs); return the variances kept (Z,)."""
         weights = weights / weights.sum()
         self.center.copy_((weights[:, None] * flat).sum(0))
         centred = (flat - self.center).double()
@@ -69,8 +72,7 @@ class LinearMap(nn.Module):
         basis[:, : min(latent, len(variance))] = axes[:, :latent]
         self.encode.weight.copy_((basis / kept.sqrt()).T)
         self.decode.weight.copy_(basis * kept.sqrt())
-        left_out = variance[latent:].mean() if len(variance) > latent else torch.tensor(SMALLEST_VARIANCE)
-        return kept.float(), left_out.float()
+        return kept.float()
 
 
 class VariationalEncoder(nn.Module):
@@ -98,17 +100,37 @@ class Encoder(VariationalEncoder):
 
 
 class Decoder(nn.Module):
-    """p(x | z, y): the principal components' linear map plus a correction; z and y enter every layer."""
+    """p(x | z, y): the smooth trace of the principal components' linear map, plus a correction along the chain.
+
+    The correction sees the smooth trace and adds what goes with it, such as the run of a helix or a strand; z and y
+    enter every layer.
+    """
 
     def __init__(self, spec: Spec, linear: LinearMap, latent: int, condition: int) -> None:
         super().__init__()
         self.linear = linear
         m = spec.model
-        self.correct = ConditionedMLP(latent, condition + latent, linear.center.numel(), m.width, m.depth, m.dropout)
+        self.told = nn.Sequential(nn.Linear(condition + latent, m.decoder_width), nn.SiLU())
+        inputs = 3 + 3 * len(NEIGHBOURS) + 2 * WAVES
+        self.correct = ChainNetwork(inputs, m.decoder_width, 3, m.decoder_width, m.decoder_depth, m.dropout)
 
-    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """`z` (B, Z) -> flat coefficients (B, 3K)."""
-        return self.linear.center + self.linear.decode(z) + self.correct(z, torch.cat([condition, z], dim=-1))
+    def smooth(self, z: Tensor, mask: Tensor) -> Tensor:
+        """The linear map alone: `z` (B, Z), `mask` (B, L) -> smooth CA trace (B, L, 3) in Å."""
+        coefficients = (self.linear.center + self.linear.decode(z)).view(len(z), -1, 3)
+        return decode_trace(coefficients, mask.sum(1), mask.shape[1])
+
+    def forward(self, z: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
+        """`z` (B, Z), `condition` (B, C), `mask` (B, L) -> CA trace (B, L, 3) in Å, in the chain frame."""
+        trace, lengths = self.smooth(z, mask), mask.sum(1)
+        features = torch.cat([trace / 10, chain_steps(trace, mask), _waves(lengths, mask)], dim=-1)
+        return trace + CORRECTION * self.correct(features, mask, self.told(torch.cat([condition, z], dim=-1)))
+
+
+def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
+    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
+    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
+    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
 
 
 class CVAE(nn.Module):
@@ -136,26 +158,58 @@ class CVAE(nn.Module):
         self.decoder = Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
-    def describe(self, batch: Batch) -> Tensor:
-        """The batch's coefficients (B, K, 3)."""
-        return encode_trace(batch.ca, batch.mask, self.spec.model.coefficients)[0]
+    def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's coefficients (B, K, 3), and its CA positions in the chain frame (B, L, 3) in Å."""
+        coefficients, frame = encode_trace(batch.ca, batch.mask, self.spec.model.coefficients)
+        return coefficients, center(batch.ca, batch.mask) @ frame
 
-    def posterior(self, target: Tensor, labels: Tensor, lengths: Tensor) -> Gaussian:
-        """q(z | x, y) of coefficients (B, K, 3)."""
-        return self.encoder(target.flatten(1), self.condition(labels, lengths))
+    def posterior(self, coefficients: Tensor, labels: Tensor, lengths: Tensor) -> Gaussian:
+        """q(z | x, y) of coefficients (B, K, 3), as the encoder guesses it."""
+        return self.encoder(coefficients.flatten(1), self.condition(labels, lengths))
 
-    def decode(self, z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Coefficients (B, K, 3) of codes (B, Z)."""
-        return self.decoder(z, self.condition(labels, lengths)).view(len(z), -1, 3)
+    def decode(self, z: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        """CA traces (B, L, 3) in Å of codes (B, Z), zeros in the padding."""
+        return self.decoder(z, self.condition(labels, mask.sum(1)), mask)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
         """Encode, draw a code, decode."""
-        target, lengths = self.describe(batch), batch.lengths
-        posterior = self.posterior(target, batch.labels, lengths)
+        (coefficients, target), lengths = self.describe(batch), batch.lengths
+        posterior = self.posterior(coefficients, batch.labels, lengths)
         z = posterior.sample(generator)
-        reconstruction = self.decode(z, batch.labels, lengths)
+        reconstruction = self.decode(z, batch.labels, batch.mask)
         prior = self.prior(self.condition(batch.labels, lengths))
         return Output(posterior, prior, z, target, reconstruction, self.log_sigma, self.blocks)
+
+    def infer(self, batch: Batch, steps: int) -> Gaussian:
+        """q(z | x, y), its mean moved from the encoder's guess by `steps` of descent on the negative evidence bound.
+
+        Semi-amortised inference (Kim et al. 2018): structures do not influence each other.
+        """
+        (coefficients, target), lengths, labels = self.describe(batch), batch.lengths, batch.labels
+        with torch.no_grad():
+            guess = self.posterior(coefficients, labels, lengths)
+            condition = self.condition(labels, lengths)
+            prior, precision = self.prior(condition), torch.exp(-2 * self.log_sigma)
+        mean = guess.mean.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([mean])
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = DESCENT_RATE * (1 - step / steps)
+            with torch.enable_grad():
+                error = (self.decoder(mean, condition, batch.mask) - target).square().sum()
+                bound = 0.5 * precision * error + Gaussian(mean, guess.logvar).kl(prior).sum()
+            (mean.grad,) = torch.autograd.grad(bound, mean)
+            optimizer.step()
+        return Gaussian(mean.detach(), guess.logvar)
+
+    def infer_all(self, domains: Domains, steps: int) -> Gaussian:
+        """`infer` of all domains (D, Z), in batches of like length, on the model's device; the result on the CPU."""
+        device = self.log_sigma.device
+        mean = torch.zeros(len(domains), self.spec.model.latent)
+        logvar = torch.zeros_like(mean)
+        for rows in by_length(domains.lengths):
+            found = self.infer(domains.batch(self.spec, rows).to(device), steps)
+            mean[rows], logvar[rows] = found.mean.cpu(), found.logvar.expand_as(found.mean).cpu()
+        return Gaussian(mean, logvar)
 
     @torch.no_grad()
     def fit_linear(self, batch: Batch, weights: Tensor) -> None:
@@ -163,11 +217,13 @@ class CVAE(nn.Module):
 
         The scores are not shrunk towards the prior, so that the reconstruction is the best linear one.
         """
-        flat = self.describe(batch).flatten(1)
-        variance, left_out = self.linear.fit(flat, weights)
-        length = batch.lengths.float().mean()
-        self.log_sigma.fill_(0.5 * math.log(float(left_out * length)))
-        self.encoder.logvar.data.copy_(-torch.log1p(variance / left_out))
+        coefficients, target = self.describe(batch)
+        variance = self.linear.fit(coefficients.flatten(1), weights)
+        scores = self.linear.encode(coefficients.flatten(1) - self.linear.center)
+        error = (self.decoder.smooth(scores, batch.mask) - target).square().sum((1, 2))
+        sigma_squared = (weights * error).sum() / (weights * 3 * batch.lengths).sum()
+        self.log_sigma.fill_(0.5 * float(sigma_squared.log()))
+        self.encoder.logvar.data.copy_(-torch.log1p(variance * batch.lengths.float().mean() / sigma_squared))
 
 
 def make_condition(spec: Spec) -> Condition:

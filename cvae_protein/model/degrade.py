@@ -9,7 +9,7 @@ from torch import Tensor
 from .batch import Batch, Domains
 from .cvae import LinearMap
 from .spec import Spec
-from .trace import decode_trace, encode_trace
+from .trace import center, decode_trace, encode_trace
 
 FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
@@ -31,19 +31,24 @@ def degrade(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """CA and carbonyl directions in the chain frame, and a trace of each as a model would give it (B, L, 3).
 
-    The trace keeps a random number of principal components and its scores are jittered.
+    The trace keeps a random number of principal components, its scores are jittered, and a random share of what the
+    components leave out is added: a decoder may have guessed some of it.
     """
     coefficients, frame = encode_trace(batch.ca, batch.mask, count)
     scores = linear.encode(coefficients.flatten(1) - linear.center)
+    ca = center(batch.ca, batch.mask) @ frame
     kept = torch.from_numpy(np.exp(rng.uniform(np.log(FEWEST_COMPONENTS), np.log(scores.shape[1]), len(scores))))
-    amount = torch.from_numpy(rng.uniform(0, LARGEST_JITTER, len(scores))).float()
-    scores = scores + amount[:, None] * torch.randn(scores.shape, generator=generator)
     scores = scores * (torch.arange(scores.shape[1]) < kept[:, None])
-    coarse = (linear.center + linear.decode(scores)).view_as(coefficients)
-    trace = decode_trace(coarse, batch.lengths, batch.mask.shape[1]) * batch.mask[..., None]
-    weight = batch.mask[..., None].float()
-    mean = (batch.ca * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    return (batch.ca - mean) @ frame * weight, batch.carbonyl @ frame, trace
+    amount = torch.from_numpy(rng.uniform(0, LARGEST_JITTER, len(scores))).float()
+    jittered = scores + amount[:, None] * torch.randn(scores.shape, generator=generator) * (scores != 0)
+
+    def smooth(scores: Tensor) -> Tensor:
+        coarse = (linear.center + linear.decode(scores)).view_as(coefficients)
+        return decode_trace(coarse, batch.lengths, batch.mask.shape[1])
+
+    guessed = torch.from_numpy(np.clip(rng.uniform(-1, 1, len(scores)), 0, None)).float()
+    trace = smooth(jittered) + guessed[:, None, None] * (ca - smooth(scores))
+    return ca, batch.carbonyl @ frame, trace
 
 
 def crop_windows(

@@ -98,6 +98,59 @@ class ChainBlock(nn.Module):
         return h + (1 + gate2) * self.perceptron(x)
 
 
+NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)  # residues along the chain that a step feature looks at
+
+
+def chain_steps(x: Tensor, mask: Tensor) -> Tensor:
+    """Vectors from each residue to its chain neighbours, a quarter of their length in Å: (B, L, 3) -> (B, L, 24).
+
+    Zero where there is no neighbour.
+    """
+    inside = mask[..., None]
+    parts = []
+    for offset in NEIGHBOURS:
+        there = torch.roll(inside, -offset, 1).clone()
+        if offset > 0:
+            there[:, -offset:] = False
+        else:
+            there[:, :-offset] = False
+        parts.append(torch.where(there & inside, (torch.roll(x, -offset, 1) - x) / 4, 0.0))
+    return torch.cat(parts, dim=-1)
+
+
+class ChainNetwork(nn.Module):
+    """Residual convolutions along the chain, each layer told the condition; its output starts at zero.
+
+    (B, L, inputs), (B, L), (B, condition) -> (B, L, outputs). Padding changes nothing.
+    """
+
+    def __init__(self, inputs: int, condition: int, outputs: int, width: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.into = nn.Linear(inputs, width)
+        self.modulate = nn.ModuleList(nn.Linear(condition, 3 * width) for _ in range(depth))
+        self.along = nn.ModuleList(nn.Conv1d(width, width, 7, padding=3) for _ in range(depth))
+        self.wide = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(depth))
+        self.back = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(depth))
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(width, outputs)
+        for layer in (*self.modulate, self.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        """`x` (B, L, inputs), `mask` (B, L), `condition` (B, condition) -> (B, L, outputs)."""
+        inside = mask[..., None]
+        with mixed_precision(x.device):
+            h = self.into(x)
+            shape = h.shape[-1:]
+            for modulate, along, wide, back in zip(self.modulate, self.along, self.wide, self.back, strict=True):
+                shift, gate, scale = modulate(condition)[:, None].chunk(3, dim=-1)
+                local = (F.layer_norm(h, shape) + shift) * inside
+                h = h + (1 + gate) * F.gelu(along(local.transpose(1, 2)).transpose(1, 2))
+                h = h + back(self.dropout(F.gelu(wide(F.layer_norm(h, shape) * (1 + scale)))))
+            return self.out(F.layer_norm(h, shape)).float() * inside
+
+
 def chain_positions(length: int, width: int, device: torch.device) -> Tensor:
     """Sines and cosines of the residue's place in the chain (L, width)."""
     place = torch.arange(length, device=device)[:, None]

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..settings import RefineSettings
-from .nets import ChainBlock, chain_positions, mixed_precision, time_features
+from .nets import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
-NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)
 FARTHEST = 32  # residues apart at which separations are told from each other
 RADII = (4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, centres of the distance features
 
@@ -95,19 +94,9 @@ def _nearness(trace: Tensor, ca: Tensor) -> Tensor:
 
 
 def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:
-    """Positions, carbonyl direction and steps to chain neighbours (B, L, F); zero where there is no neighbour."""
-    inside = mask[..., None]
-    parts = [trace / 10, ca / 10, carbonyl]
-    for x in (trace, ca):
-        for offset in NEIGHBOURS:
-            step = torch.roll(x, -offset, 1) - x
-            there = torch.roll(inside, -offset, 1).clone()
-            if offset > 0:
-                there[:, -offset:] = False
-            else:
-                there[:, :-offset] = False
-            parts.append(torch.where(there, step / 4, 0.0))
-    return torch.cat(parts, dim=-1) * inside
+    """Positions, carbonyl direction and steps to chain neighbours (B, L, F)."""
+    here = torch.cat([trace / 10, ca / 10, carbonyl], dim=-1) * mask[..., None]
+    return torch.cat([here, chain_steps(trace, mask), chain_steps(ca, mask)], dim=-1)
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UserError
 from ..progress import Progress
 from ..settings import SampleSettings
 from . import variants
 from .backbone import build_backbone
-from .batch import pick_device
+from .batch import Domains, by_length, pick_device
 from .checkpoint import load_tensors
 from .cvae import CVAE
 from .flow import CodeFlow
@@ -22,8 +24,8 @@ from .latent import AggregatePosterior, Gaussian
 from .refiner import Refiner
 from .relax import relax
 from .spec import Spec
-from .trace import decode_trace
 
+PUSHED = 4  # draws that tell how wide a posterior is behind the flow
 RESIDUES_AT_ONCE = 2048  # padded residues of a batch; memory grows with it times the length
 
 
@@ -40,6 +42,32 @@ class Sampler:
     def spec(self) -> Spec:
         """The model's spec."""
         return self.model.spec
+
+    @property
+    def own_flow(self) -> CodeFlow | None:
+        """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
+        return self.flow if variants.has_own_flow(self.spec.variant) else None
+
+    def infer(self, domains: Domains) -> Gaussian:
+        """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise."""
+        posterior = self.model.infer_all(domains, self.spec.model.inference_steps)
+        if (flow := self.own_flow) is None:
+            return posterior
+        labels, lengths = domains.label_ids(self.spec), torch.from_numpy(domains.lengths)
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.stack([flow.to_noise(posterior.sample(generator), labels, lengths) for _ in range(PUSHED)])
+        return Gaussian(flow.to_noise(posterior.mean, labels, lengths), draws.var(0).log())
+
+    def prior(self, labels: Tensor, lengths: Tensor) -> Gaussian:
+        """p(z | y) for label ids (B, levels) and lengths (B,)."""
+        prior = self.model.prior(self.model.condition(labels, lengths))
+        return prior if self.own_flow is None else Gaussian(torch.zeros_like(prior.mean), torch.zeros_like(prior.mean))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
+        """CA traces (L, 3) in Å of codes (B, Z) as `infer` gives them."""
+        flow = self.own_flow
+        return decode_all(self.model, codes if flow is None else flow.to_codes(codes, labels, lengths), labels, lengths)
 
 
 def load_sampler(folder: Path, refiner: Path) -> Sampler:
@@ -66,12 +94,24 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
 
 
 @torch.no_grad()
+def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
+    """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of like length."""
+    traces: list[Tensor] = [torch.empty(0)] * len(codes)
+    for rows in by_length(lengths.numpy()):
+        mask = torch.arange(int(lengths[rows].max())) < lengths[rows][:, None]
+        made = model.decode(codes[rows], labels[rows], mask)
+        for place, row in enumerate(rows):
+            traces[row] = made[place, : lengths[row]]
+    return traces
+
+
+@torch.no_grad()
 def draw_codes(
     sampler: Sampler, labels: Tensor, lengths: Tensor, settings: SampleSettings, generator: torch.Generator
 ) -> Tensor:
     """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names."""
     if settings.prior == "flow" and sampler.flow is not None:  # the baseline has none and draws from a Gaussian
-        return sampler.flow.sample(labels, lengths, settings.temperature, generator)
+        return sampler.flow.sample(labels, lengths, settings.temperature, settings.guidance, generator)
     if settings.prior != "model":
         return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)
     prior = sampler.model.prior(sampler.model.condition(labels, lengths))
@@ -81,35 +121,26 @@ def draw_codes(
 
 @torch.no_grad()
 def complete(
-    coefficients: Tensor,
-    lengths: Tensor,
+    traces: Sequence[Tensor],
     refiner: Refiner,
     settings: SampleSettings,
     generator: torch.Generator,
     stage: str,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of smooth traces (B, K, 3): as refined, and relaxed."""
+    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed."""
     device = next(refiner.parameters()).device
-    order = torch.argsort(lengths, stable=True)
-    raw: list[np.ndarray] = [np.empty(0)] * len(order)
-    relaxed: list[np.ndarray] = [np.empty(0)] * len(order)
-    progress = Progress(stage, len(order), "structures")
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) <= RESIDUES_AT_ONCE:
-            stop += 1
-        rows = order[start:stop]
-        count = lengths[rows].to(device)
-        size = int(count.max())
-        mask = torch.arange(size, device=device) < count[:, None]
-        trace = decode_trace(coefficients[rows].to(device), count, size) * mask[..., None]
+    raw: list[np.ndarray] = [np.empty(0)] * len(traces)
+    relaxed: list[np.ndarray] = [np.empty(0)] * len(traces)
+    progress = Progress(stage, len(traces), "structures")
+    for rows in by_length([len(trace) for trace in traces], RESIDUES_AT_ONCE):
+        trace = pad_sequence([traces[row] for row in rows], batch_first=True).to(device)
+        count = torch.tensor([len(traces[row]) for row in rows], device=device)
+        mask = torch.arange(trace.shape[1], device=device) < count[:, None]
         ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
         first = build_backbone(ca, carbonyl, count).cpu()
         closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), count).cpu()
-        for place, row in enumerate(rows.tolist()):
-            raw[row] = first[place, : lengths[row]].numpy()
-            relaxed[row] = closed[place, : lengths[row]].numpy()
-        progress.advance(stop - start)
-        start = stop
+        for place, row in enumerate(rows):
+            raw[row] = first[place, : count[place]].numpy()
+            relaxed[row] = closed[place, : count[place]].numpy()
+        progress.advance(len(rows))
     return raw, relaxed

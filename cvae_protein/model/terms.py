@@ -28,19 +28,17 @@ class WeightedTerm:
 
 
 def squared_error(batch: Batch, output: Output) -> Tensor:
-    """Squared error of the smooth trace, summed over residues, Å² (B,); Parseval: the error of its coefficients."""
-    return (output.target - output.reconstruction).square().sum((1, 2)) * batch.lengths
+    """Squared error of the CA trace, summed over residues, Å² (B,)."""
+    return (output.target - output.reconstruction).square().sum((1, 2))
 
 
 def reconstruction(batch: Batch, output: Output) -> Tensor:
-    """Negative log density of the coefficients in Å under the decoder's Gaussian, whose one sigma is learnt.
+    """Negative log density of the CA positions in Å under the decoder's Gaussian, whose one sigma is learnt.
 
-    A chain of L residues has min(K, L - 1) coefficients. Rybkin et al. 2021, "Simple and Effective VAE Training with
-    Calibrated Decoders".
+    Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders".
     """
-    count = 3 * torch.clamp(batch.lengths - 1, max=output.target.shape[1])
     scaled = 0.5 * squared_error(batch, output) * torch.exp(-2 * output.log_sigma)
-    return (scaled + count * (output.log_sigma + 0.5 * math.log(2 * math.pi))).mean()
+    return (scaled + 3 * batch.lengths * (output.log_sigma + 0.5 * math.log(2 * math.pi))).mean()
 
 
 def kl(batch: Batch, output: Output) -> Tensor:

@@ -28,13 +28,21 @@ def test_codes_of_each_class_are_drawn_where_that_class_lies() -> None:
         optimizer.zero_grad()
         flow.loss(z, labels, lengths, generator).backward()
         optimizer.step()
-    drawn = flow.eval().sample(labels, lengths, 1.0, generator)
+    drawn = flow.eval().sample(labels, lengths, 1.0, 1.0, generator)
     for label in (1, 2):
         here = labels[:, 0] == label
         torch.testing.assert_close(drawn[here].mean(0), z[here].mean(0), atol=0.5, rtol=0)
         torch.testing.assert_close(drawn[here].std(0), z[here].std(0), atol=0.4, rtol=0.3)
-    cold = flow.sample(labels, lengths, 0.0, generator)[labels[:, 0] == 1]
+    cold = flow.sample(labels, lengths, 0.0, 1.0, generator)[labels[:, 0] == 1]
     assert cold.std(0).max() < 1e-3
+    noise = flow.to_noise(z, labels, lengths)
+    torch.testing.assert_close(flow.to_codes(noise, labels, lengths), z, atol=2e-2, rtol=0)  # there and back
+    first, second = (noise[labels[:, 0] == label].mean(0) for label in (1, 2))
+    assert (first - second).norm() < 0.5 < (z[labels[:, 0] == 1].mean(0) - z[labels[:, 0] == 2].mean(0)).norm()
+    swapped = flow.to_codes(noise, 3 - labels, lengths)
+    assert (swapped[labels[:, 0] == 1].mean(0) - center[labels[:, 0] == 2][0]).norm() < 1  # the label decides
+    unguided = flow.to_codes(noise, labels, lengths, guidance=0.0)
+    torch.testing.assert_close(unguided, flow.to_codes(noise, torch.zeros_like(labels), lengths), atol=1e-4, rtol=1e-4)
 
 
 def test_bfloat16_networks_stay_near_float32(monkeypatch: pytest.MonkeyPatch) -> None:

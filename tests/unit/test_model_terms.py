@@ -53,17 +53,16 @@ def test_log_density_is_that_of_torch_distributions() -> None:
     torch.testing.assert_close(posterior.log_density(z), expected)
 
 
-def test_reconstruction_is_the_gaussian_log_density_of_the_coefficients_in_angstrom() -> None:
-    batch, output = a_batch(), an_output()
-    root = math.sqrt(50)
-    density = Normal(output.reconstruction * root, torch.exp(output.log_sigma)).log_prob(output.target * root)
+def test_reconstruction_is_the_gaussian_log_density_of_the_positions_in_angstrom() -> None:
+    batch, output = a_batch(), an_output(count=50)
+    density = Normal(output.reconstruction, torch.exp(output.log_sigma)).log_prob(output.target)
     torch.testing.assert_close(terms.reconstruction(batch, output), -density.sum((1, 2)).mean())
 
 
 def test_sigma_is_best_at_the_root_mean_square_error() -> None:
-    batch, output = a_batch(), an_output()
+    batch, output = a_batch(), an_output(count=50)
     log_sigma = torch.zeros((), requires_grad=True)
-    best = 0.5 * torch.log((output.target - output.reconstruction).square().mean() * 50)
+    best = 0.5 * torch.log((output.target - output.reconstruction).square().mean())
     for value, sign in ((best - 0.3, -1), (best, 0), (best + 0.3, 1)):
         log_sigma.data.copy_(value)
         moved = Output(output.posterior, output.prior, output.z, output.target, output.reconstruction, log_sigma, {})

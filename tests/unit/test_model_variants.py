@@ -20,12 +20,15 @@ from cvae_protein.model.degrade import crop_windows
 from cvae_protein.model.sampler import load_sampler
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
+from cvae_protein.model.trace import decode_trace
 from cvae_protein.sample import choose_lengths, folds_to_draw, sample_folds, sample_heldout
 from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.structure import Backbone
 from cvae_protein.train import make_spec, train
 
-MODEL = ModelSettings(latent=5, coefficients=12, width=24, depth=1)
+MODEL = ModelSettings(
+    latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=3
+)
 REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=4, batch_size=4)
 TRAIN = TrainSettings(
     steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4)
@@ -87,7 +90,7 @@ class TestEveryVariant:
         rows = len(batch.mask)
         for code in (output.posterior.mean, output.posterior.logvar, output.prior.mean, output.prior.logvar, output.z):
             assert code.shape == (rows, 5)
-        assert output.target.shape == output.reconstruction.shape == (rows, 12, 3)
+        assert output.target.shape == output.reconstruction.shape == (rows, batch.mask.shape[1], 3)
         columns = sorted(c for start, stop in output.blocks.values() for c in range(start, stop))
         assert columns == list(range(5))
 
@@ -101,28 +104,47 @@ class TestEveryVariant:
         )
         plain, padded = (model(b, torch.Generator().manual_seed(0)) for b in (batch, wide))
         torch.testing.assert_close(padded.posterior.mean, plain.posterior.mean, atol=1e-3, rtol=1e-3)
-        torch.testing.assert_close(padded.reconstruction, plain.reconstruction, atol=1e-3, rtol=1e-3)
+        length = plain.reconstruction.shape[1]
+        torch.testing.assert_close(padded.reconstruction[:, :length], plain.reconstruction, atol=1e-3, rtol=1e-3)
+        assert (padded.reconstruction[:, length:] == 0).all()
 
     def test_the_decoder_uses_label_and_code(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
         model = nudged(variants.variant(name).build(a_spec(data, name)))
         z = torch.randn(len(batch.mask), 5, generator=torch.Generator().manual_seed(0))
-        own = model.decode(z, batch.labels, batch.lengths)
-        assert (model.decode(z, torch.zeros_like(batch.labels), batch.lengths) - own).abs().max() > 1e-4
-        assert (model.decode(z.flip(0), batch.labels, batch.lengths) - own).abs().max() > 1e-3
+        own = model.decode(z, batch.labels, batch.mask)
+        assert (model.decode(z, torch.zeros_like(batch.labels), batch.mask) - own).abs().max() > 1e-4
+        assert (model.decode(z.flip(0), batch.labels, batch.mask) - own).abs().max() > 1e-3
 
     def test_starts_as_principal_components(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
         model = variants.variant(name).build(a_spec(data, name)).eval()
         model.fit_linear(batch, torch.ones(len(batch.mask)))
-        target = model.describe(batch)
-        flat = target.flatten(1).detach().numpy()
+        coefficients, _ = model.describe(batch)
+        flat = coefficients.flatten(1).detach().numpy()
         centred = flat - flat.mean(0)
         axes = np.linalg.svd(centred, full_matrices=False)[2][:5]
         expected = flat.mean(0) + centred @ axes.T @ axes
-        mean = model.posterior(target, batch.labels, batch.lengths).mean
-        made = model.decode(mean, batch.labels, batch.lengths).flatten(1).detach().numpy()
-        np.testing.assert_allclose(made, expected, atol=2e-3)
+        mean = model.posterior(coefficients, batch.labels, batch.lengths).mean
+        made = model.decode(mean, batch.labels, batch.mask)
+        smooth = torch.from_numpy(expected).view(coefficients.shape)
+        torch.testing.assert_close(made, decode_trace(smooth, batch.lengths, made.shape[1]), atol=2e-2, rtol=1e-3)
+
+    def test_descent_betters_the_code_and_structures_do_not_influence_each_other(
+        self, name: str, data: tuple[Path, Path]
+    ) -> None:
+        domains = read_split(*data)["train"]
+        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        batch = domains.batch(a_spec(data, name))
+        target = model.describe(batch)[1]
+
+        def error(steps: int) -> torch.Tensor:
+            found = model.infer(batch, steps)
+            return (model.decode(found.mean, batch.labels, batch.mask) - target).square().sum((1, 2))
+
+        assert (error(30) < error(0)).float().mean() > 0.9
+        apart = model.infer_all(domains, 5)
+        torch.testing.assert_close(apart.mean, model.infer(batch, 5).mean, atol=2e-3, rtol=1e-3)
 
     def test_all_terms_are_finite_scalars_with_gradients(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))

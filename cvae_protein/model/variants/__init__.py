@@ -19,3 +19,13 @@ def variant(name: str) -> ModuleType:
     if name not in names():
         raise UserError(f"variant: expected one of {', '.join(names())}, got {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def is_trained(name: str) -> bool:
+    """Whether a variant is trained, or is only fitted as the baseline is."""
+    return bool(getattr(variant(name), "TRAINED", True))
+
+
+def has_own_flow(name: str) -> bool:
+    """Whether the flow that is fitted to the codes is part of the model, so that its noise is the code."""
+    return bool(getattr(variant(name), "OWN_FLOW", False))
