@@ -107,6 +107,24 @@ rule merge:
         " --output {output.store:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
+rule cluster:
+    input:
+        store=rules.merge.output.store,
+        code=sources("dataset/cluster.py", "score/fold_clusters.py"),
+    output:
+        clusters=result("clusters.tsv"),
+    log:
+        result("logs/cluster.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.cluster),
+        scheme=settings.labels.scheme,
+    shell:
+        "cvae-protein cluster --store {input.store:q} --settings {params.settings:q} --scheme {params.scheme}"
+        " --output {output.clusters:q} 2>&1 | tee {log:q} >&2"
+
+
 rule split:
     input:
         store=rules.merge.output.store,
