@@ -29,7 +29,7 @@ MOST_WAITING = 1000  # domains whose file was read before their turn, which boun
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
-STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif)(?:\.gz)?", re.IGNORECASE)
+STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)
 
 
 def check_geometry(backbone: Backbone) -> None:
@@ -218,7 +218,7 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
             name = _unused(match[1] if match else path.name, files)
             files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
     if not files:
-        raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif or .mmcif, with or without .gz")
+        raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
     if others := len(paths) - len(files):
         say("featurize", f"{others} files in {source} do not end like a structure file, passed over")
     return files
