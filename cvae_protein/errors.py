@@ -12,6 +12,7 @@ REASONS: dict[str, str] = {
     "bad_redirect": "the server sends to an address that is not allowed",
     "too_large": "the file is larger than the configured maximum",
     "bad_download": "what the server sent is not the whole file that was asked for",
+    "unreadable": "the file is there and cannot be opened or read",
     "empty_file": "the file has no bytes",
     "truncated": "the file ends before its content does",
     "not_a_structure": "the file holds no readable PDB or mmCIF structure",
