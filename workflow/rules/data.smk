@@ -128,6 +128,7 @@ rule cluster:
 rule split:
     input:
         store=rules.merge.output.store,
+        clusters=rules.cluster.output.clusters,
         code=sources("dataset/split.py"),
     output:
         splits=result("splits.tsv"),
@@ -139,5 +140,6 @@ rule split:
         settings=as_json(settings.split),
         labels=as_json(nameless(settings.labels)),
     shell:
-        "cvae-protein split --store {input.store:q} --settings {params.settings:q} --labels {params.labels:q}"
+        "cvae-protein split --store {input.store:q} --clusters {input.clusters:q}"
+        " --settings {params.settings:q} --labels {params.labels:q}"
         " --output {output.splits:q} 2>&1 | tee {log:q} >&2"
