@@ -47,6 +47,9 @@ bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESU
 bench-store: $(STAMP) ## the store against other ways to keep domains, about two minutes
 	@$(BIN)/python benchmarks/store.py
 
+bench-featurize: $(STAMP) ## speed of reading structures beside other tools, a few minutes
+	@$(BIN)/python benchmarks/featurize.py
+
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py
 
