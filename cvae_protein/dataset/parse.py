@@ -65,6 +65,8 @@ def _format(data: bytes, name: str) -> str:
     head = data[:65536]
     if b"\0" in head:
         raise StructureError("not_a_structure", f"{name}: binary data, expected PDB, mmCIF or BinaryCIF")
+    if head[:5].lower() == b"data_":
+        return "cif"
     lines = head.decode("latin-1").removeprefix("ï»¿").splitlines()
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     if first[:5].lower() == "data_":
