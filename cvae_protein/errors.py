@@ -16,7 +16,7 @@ REASONS: dict[str, str] = {
     "empty_file": "the file has no bytes",
     "truncated": "the file ends before its content does",
     "not_a_structure": "the file holds no readable PDB or mmCIF structure",
-    "no_protein": "the structure has no amino-acid residue",
+    "no_protein": "the structure has no amino acid with a backbone atom",
     "chain_not_found": "the chain is not in the structure",
     "range_not_found": "a residue of the range is not in the chain",
     "bad_range": "the residue range cannot be read",

@@ -79,6 +79,18 @@ def test_line_numbers_of_old_files_are_no_charges(tmp_path):
     assert found.complete.all()
 
 
+def test_displacements_of_atoms_that_are_not_there(tmp_path):
+    """As where somebody took the ligand out and left its ANISOU lines."""
+    rows = [*chain_lines(helix(30)), "ANISOU    1 FE   HEM A 142     1610   2162   1592   -304     14    114      FE"]
+    assert len(extract_domain(read_structure(write(tmp_path / "x.pdb", rows)), "A", "", "x")) == 30
+
+
+def test_coarse_grained_protein_is_told_by_its_atoms(tmp_path):
+    rows = [line("BB", "ALA", "A", number, (3.8 * number, 0, 0)) for number in range(1, 31)]
+    error = refusal(read_structure, write(tmp_path / "x.pdb", rows))
+    assert (error.code, "no amino acid with a backbone atom" in error.detail) == ("no_protein", True)
+
+
 # --- chains and ranges
 
 
