@@ -24,6 +24,7 @@ from .store import Store
 COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster", "method")
 PROGRAM = "mmseqs"
 SENSITIVITY = 7.5  # of its search for pairs to be aligned; the highest of its usual range
+SHORTEST = 14  # known residues; where no sequence has as many it fails, and shorter ones are like nothing by chance
 TRIED = 24  # representatives with the most word hits that a sequence is aligned with, in our own clustering
 
 
@@ -80,7 +81,10 @@ def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[
     """As `_by_words`, by MMseqs2 (Steinegger & Söding (2017), doi:10.1038/nbt.3988)."""
     with tempfile.TemporaryDirectory(prefix="cvae-protein-cluster-") as folder:
         fasta = Path(folder, "sequences.fasta")
-        fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)))
+        long = [n for n, sequence in enumerate(sequences) if len(sequence) - sequence.count("X") >= SHORTEST]
+        if not long:
+            return list(range(len(sequences)))
+        fasta.write_text("".join(f">{number}\n{sequences[number]}\n" for number in long))
         command = [program, "easy-cluster", str(fasta), str(Path(folder, "found")), str(Path(folder, "scratch"))]
         command += ["--min-seq-id", str(identity), "-c", str(COVERAGE), "--cov-mode", "1", "-e", str(E_VALUE)]
         command += ["--alignment-mode", "3", "--cluster-mode", "2", "--single-step-clustering", "1"]
