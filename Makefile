@@ -12,10 +12,10 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-gpu format schema clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-gpu format schema clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 install: $(STAMP) ## the environment in .venv, once a change of requirements.txt
 
