@@ -12,10 +12,10 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-gpu format schema clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-gpu format schema clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 install: $(STAMP) ## the environment in .venv, once a change of requirements.txt
 
@@ -43,6 +43,12 @@ bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESU
 	@$(BIN)/python benchmarks/speed.py
 	@$(BIN)/python benchmarks/backbone.py $(RESULTS)/domains.h5
 	@$(BIN)/python benchmarks/leaderboard.py $(RESULTS)
+
+bench-store: $(STAMP) ## the store against other ways to keep domains, about two minutes
+	@$(BIN)/python benchmarks/store.py
+
+bench-featurize: $(STAMP) ## speed of reading structures beside other tools, a few minutes
+	@$(BIN)/python benchmarks/featurize.py
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py

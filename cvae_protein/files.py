@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
 import os
@@ -73,15 +72,15 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
     if not path.is_file():
         raise UserError(f"{path}: expected a tab-separated table, found no file there")
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as handle:
-        reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = next(reader, None)
+        lines = (line.rstrip("\r\n").split("\t") for line in handle)
+        header = next(lines, None)
         if header is None:
             raise UserError(f"{path}: expected a header line, the file is empty")
         if missing := [name for name in required if name not in header]:
             raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
         rows = []
-        for number, cells in enumerate(reader, 2):
-            if not cells:
+        for number, cells in enumerate(lines, 2):
+            if cells == [""]:
                 continue
             if len(cells) != len(header):
                 raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")

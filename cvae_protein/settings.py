@@ -98,6 +98,16 @@ class FeaturizeSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """Which domains count as alike."""
+
+    method: Literal["auto", "mmseqs", "kmer"] = setting(
+        "auto", "of the sequence clusters: MMseqs2, our own search by words, or the former where it is installed"
+    )
+    identity: float = setting(0.35, "least share of equal residues within a sequence cluster", ge=0.2, le=1)
+
+
+@dataclass(frozen=True)
 class SplitSettings:
     """Which domains are held out."""
 
@@ -222,6 +232,7 @@ class Settings:
     labels: LabelSettings = setting(LabelSettings, "domain table and labels")
     fetch: FetchSettings = setting(FetchSettings, "entry files")
     featurize: FeaturizeSettings = setting(FeaturizeSettings, "parsing and storing")
+    cluster: ClusterSettings = setting(ClusterSettings, "domains that are alike")
     split: SplitSettings = setting(SplitSettings, "held-out domains")
     model: ModelSettings = setting(ModelSettings, "size of the models")
     train: TrainSettings = setting(TrainSettings, "training of the variants")

@@ -21,6 +21,9 @@ def score(
     samples: Annotated[Path | None, typer.Option(help="Folder that `sample` wrote.")] = None,
     variant: Annotated[str, typer.Option(help="Variant that drew the samples.")] = "",
     seed: Seed = 0,
+    audit: Annotated[
+        Path | None, typer.Option(help="Table that `audit` wrote: reconstructions also by nearness to training.")
+    ] = None,
     real: Annotated[bool, typer.Option("--real", help="Score the held-out real domains instead.")] = False,
     settings: Given = "",
 ) -> None:
@@ -42,7 +45,7 @@ def score(
     elif samples is None or not variant:
         raise UserError("score: expected --samples and --variant, or --real")
     else:
-        score_samples(store, splits, samples, variant, seed, own, output)
+        score_samples(store, splits, samples, variant, seed, own, output, audit)
 
 
 @app.command()

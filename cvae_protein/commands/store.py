@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UserError
-from .options import app
+from .options import Given, Output, Stored, app, settings_of
 
 
 @app.command()
@@ -41,3 +41,34 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of dom
             typer.echo(f"{path}: whole, {verdict.conformations} conformations in {verdict.blocks} blocks")
     if wrong:
         raise UserError(f"verify: {len(wrong)} of {len(files)} stores are not known to be whole")
+
+
+@app.command()
+def cluster(
+    store: Stored,
+    output: Output,
+    scheme: Annotated[
+        str, typer.Option(help="What labels the domains: cath, scope, or cluster, which finds fold classes.")
+    ] = "cath",
+    settings: Given = "",
+) -> None:
+    """Group the domains with like sequences, and where nothing labels them, those with like structures.
+
+    \b
+    Example:
+      cvae-protein cluster --store domains.h5 --settings '{"identity": 0.35}' -o clusters.tsv
+      cvae-protein cluster --store domains.h5 --scheme cluster -o clusters.tsv
+
+    Structures are alike from a TM-score of 0.5, normalised by the longer one.
+    """
+    from ..dataset.cluster import read_sequences, sequence_clusters, write_clusters
+    from ..score.fold_clusters import find_folds
+
+    if scheme not in ("cath", "scope", "cluster"):
+        raise UserError(f"--scheme: expected cath, scope or cluster, got {scheme!r}")
+    sequence, method = sequence_clusters(read_sequences(store), settings_of("cluster", settings))
+    structure: dict[str, str] = {}
+    if scheme == "cluster":
+        structure, folds = find_folds(store, sequence)
+        method = f"{method}; {folds}"
+    write_clusters(output, sequence, structure, method)

@@ -16,7 +16,9 @@ from .atoms import UNTOLD, Atoms, atom_index, entry_facts, name_code
 from .cells import CELL, Rows, UnusualError, changes, read_integers, read_numbers, require
 
 HEAD = re.compile(rb"\nloop_ *\n((?:_atom_site\.[\w\[\]]+ *\n)+)")
-CLOSERS = (b"#", b"_", b"loop_", b"data_")  # what a line behind the rows begins with
+CLOSED = re.compile(
+    rb"(?:[ \n]*#[^\n]*\n)*[ \n]*(?:_|loop_|data_|\Z)"
+)  # what may stand behind the rows: no more values
 KEYS = {  # tell one residue from the next; of several tags the first that is there, as in gemmi
     "model": ("pdbx_PDB_model_num",),
     "chain": ("auth_asym_id", "label_asym_id"),
@@ -57,7 +59,7 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
             read_integers(charge[told])  # gemmi refuses the file where one is no integer
     index = atom_index(rows.cells(tags["atom"], LONGEST_NAME))
     found = np.flatnonzero(index >= 0)
-    altloc = rows.cells("label_alt_id", 1, found)
+    altloc = rows.cells("label_alt_id", 1)[found]
     occupancy = rows.cells("occupancy", CELL, found)
     level = changes(occupancy)  # mostly of one value
     places = [rows.cells(tag, CELL, found) for tag in PLACES]
@@ -147,7 +149,7 @@ def _rest(data: bytes) -> tuple[list[str], int, int, gemmi.Structure]:
     require(len(set(tags)) == len(tags) and set(tags) >= NEEDED)
     found = [place for sign in (b"#", b"_") if (place := data.find(sign, begin)) >= 0]
     end = data.rfind(b"\n", begin - 1, min(found)) + 1 if found else len(data)
-    require(begin < end and (not found or data.startswith(CLOSERS, end)))
+    require(begin < end and CLOSED.match(data, end))
     rest = data[: head.start() + 1] + data[end:]
     while data[end - 2 : end] == b"\n\n":  # empty lines
         end -= 1

@@ -8,62 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from scipy.spatial import cKDTree
-
 from ..errors import StructureError, UserError
 from ..files import read_table, sha256
 from ..geometry import torsions
 from ..progress import Progress, say
 from ..settings import FeaturizeSettings, LabelSettings
-from ..structure import Backbone
 from .dssp import secondary_structure
 from .entries import key_of, read_entries
 from .labels import COLUMNS, REQUIRED, domain_row, rejection, write_rejected
 from .parse import Structure, extract_domain, read_structure
-from .store import MISSING, RESOLUTION, Entry, write_store
+from .quality import check_quality
+from .store import Entry, write_store
 
 Made = TypeVar("Made")
 Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv
 MOST_WAITING = 1000  # domains whose file was read before their turn, which bounds the memory
-CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
-LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
-LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
-STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif)(?:\.gz)?", re.IGNORECASE)
-
-
-def check_geometry(backbone: Backbone) -> None:
-    """Raise `StructureError("bad_geometry")` where coordinates are infinite, absurd, too far apart or coincide."""
-    for number, model in enumerate(backbone.coords.reshape(backbone.models, -1, 3), 1):
-        where = f"{backbone.id}, model {number}"
-        if np.isinf(model).any() or np.abs(model[np.isfinite(model)]).max(initial=0) > LARGEST_COORDINATE:
-            raise StructureError("bad_geometry", f"{where}: a coordinate is not within ±{LARGEST_COORDINATE:.0f} Å")
-        atoms = model[np.isfinite(model).all(-1)].astype(np.float64)
-        radius = np.abs(atoms - atoms.mean(axis=0)).max(initial=0) if len(atoms) else 0.0
-        if radius > LARGEST_RADIUS:
-            raise StructureError("bad_geometry", f"{where}: an atom is {radius:.0f} Å from the centre")
-        if close := len(cKDTree(atoms).query_pairs(CLOSEST_ATOMS)) if len(atoms) else 0:
-            raise StructureError("bad_geometry", f"{where}: {close} pairs of atoms closer than {CLOSEST_ATOMS} Å")
-
-
-def check_quality(backbone: Backbone, settings: FeaturizeSettings, labels: LabelSettings) -> None:
-    """Raise `StructureError` where the structure is too short, too long, too incomplete or geometrically impossible.
-
-    The minimum counts residues with N, CA, C and O in every model, the maximum counts all residues.
-    """
-    complete, length = int(backbone.complete.sum()), len(backbone)
-    if not complete:
-        raise StructureError("no_complete_residue", f"{backbone.id}: none of {length} residues has N, CA, C and O")
-    if complete < labels.min_length:
-        raise StructureError("too_short", f"{complete} complete residues, the minimum is {labels.min_length}")
-    if length > labels.max_length:
-        raise StructureError("too_long", f"{length} residues, the maximum is {labels.max_length}")
-    if length - complete > settings.max_missing * length:
-        raise StructureError(
-            "incomplete",
-            f"{length - complete} of {length} residues lack N, CA, C or O; at most {settings.max_missing:.0%}",
-        )
-    check_geometry(backbone)
+STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)
 
 
 def _resolution(text: str, structure: Structure) -> float:
@@ -107,6 +67,8 @@ def _guarded(function: Callable[..., Made], *arguments: Any) -> Made:
         return function(*arguments)
     except (StructureError, MemoryError):
         raise
+    except OSError as error:
+        raise StructureError("unreadable", str(error)) from error
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise StructureError("not_a_structure", f"{function.__name__} failed with {text}") from error
@@ -218,7 +180,7 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
             name = _unused(match[1] if match else path.name, files)
             files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
     if not files:
-        raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif or .mmcif, with or without .gz")
+        raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
     if others := len(paths) - len(files):
         say("featurize", f"{others} files in {source} do not end like a structure file, passed over")
     return files
@@ -267,6 +229,14 @@ def _table_rows(
     return list(kept.values()), dropped
 
 
+def _hash(path: str) -> str:
+    """SHA-256 of a file, empty where it cannot be read, for which its domains will be rejected."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
+
+
 def featurize_folder(
     source: Path,
     settings: FeaturizeSettings,
@@ -288,6 +258,6 @@ def featurize_folder(
     else:
         rows, dropped = _table_rows(domains, files, labels)
     used = {row["pdb_id"] for row in rows}
-    hashed = {name: {**file, "sha256": sha256(file["path"])} for name, file in files.items() if name in used}
+    hashed = {name: {**file, "sha256": _hash(file["path"])} for name, file in files.items() if name in used}
     results = featurize_rows(rows, hashed, settings, labels, "featurize")
     return _write(results, dropped, output, rejected, settings.compression)

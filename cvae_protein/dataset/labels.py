@@ -34,6 +34,7 @@ METHODS = {
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
+LONGEST_TOLD = 500  # letters of an id or a sentence in `rejected.tsv`
 
 
 def is_safe_id(text: str) -> bool:
@@ -42,8 +43,9 @@ def is_safe_id(text: str) -> bool:
 
 
 def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
-    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark."""
-    return {"domain_id": _printable(domain_id), "source": str(source), "reason": error.code, "detail": error.detail}
+    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark, and long text is cut."""
+    name, detail = _printable(domain_id)[:LONGEST_TOLD], error.detail[:LONGEST_TOLD]
+    return {"domain_id": name, "source": str(source), "reason": error.code, "detail": detail}
 
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

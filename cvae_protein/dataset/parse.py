@@ -1,8 +1,7 @@
-"""From a PDB or mmCIF file to the backbone of one domain, or a reason code: whatever the file holds, one of the two."""
+"""From a PDB, mmCIF or BinaryCIF file to the backbone of a domain, or a reason code: one of the two, in any case."""
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import numpy as np
 from ..errors import StructureError
 from ..structure import Backbone
 from .atoms import Atoms, atoms_of
+from .binary import read_binary_cif
 from .columns import read_columns
+from .contents import MESSAGE_PACK_MAP
 from .pdb_text import read_pdb
 from .ranges import Segment, parse_range
 from .residues import Structure, residues_of
@@ -20,31 +21,52 @@ from .residues import Structure, residues_of
 __all__ = ["Structure", "extract_domain", "parse_range", "read_structure"]
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
+LARGEST_FILE = 2**28  # bytes, unpacked
+GZIP = 16 + zlib.MAX_WBITS
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
 
 
-def _read_text(path: Path) -> bytes:
-    """The file's text, unpacked where the content says gzip."""
+def _read_bytes(path: Path) -> bytes:
+    """The file's content, unpacked where it is gzip; no more than `LARGEST_FILE` is ever unpacked."""
     if not path.is_file():
         raise StructureError("not_found", f"{path}: no file there")
+    if path.stat().st_size > LARGEST_FILE:
+        raise StructureError("too_large", f"{path.name}: more than {LARGEST_FILE} bytes")
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
-        except EOFError as error:
-            raise StructureError("truncated", f"{path.name}: the compressed data end too early") from error
-        except (OSError, zlib.error) as error:
+            data = _unpacked(data, path.name)
+        except zlib.error as error:
             raise StructureError("not_a_structure", f"{path.name}: damaged gzip data ({error})") from error
     if not data.strip():
         raise StructureError("empty_file", f"{path.name}: nothing in it")
     return data
 
 
+def _unpacked(data: bytes, name: str) -> bytes:
+    """The content of a gzip file, of one part or several."""
+    parts, size = [], 0
+    while data[:2] == b"\x1f\x8b":  # what follows the last part is padding
+        reader = zlib.decompressobj(wbits=GZIP)
+        parts.append(reader.decompress(data, LARGEST_FILE + 1 - size))
+        size += len(parts[-1])
+        if size > LARGEST_FILE:
+            raise StructureError("too_large", f"{name}: more than {LARGEST_FILE} bytes once unpacked")
+        if not reader.eof:
+            raise StructureError("truncated", f"{name}: the compressed data end too early")
+        data = reader.unused_data.lstrip(b"\0")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def _format(data: bytes, name: str) -> str:
-    """`cif` or `pdb` by the content, whatever the suffix."""
+    """`bcif`, `cif` or `pdb` by the content, whatever the suffix."""
+    if data[0] in MESSAGE_PACK_MAP and b"dataBlocks" in data:
+        return "bcif"
     head = data[:65536]
     if b"\0" in head:
-        raise StructureError("not_a_structure", f"{name}: binary data, expected text in PDB or mmCIF format")
+        raise StructureError("not_a_structure", f"{name}: binary data, expected PDB, mmCIF or BinaryCIF")
+    if head[:5].lower() == b"data_":
+        return "cif"
     lines = head.decode("latin-1").removeprefix("ï»¿").splitlines()
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     if first[:5].lower() == "data_":
@@ -80,14 +102,21 @@ def _read_pdb(data: bytes, name: str) -> Atoms:
     return _atoms_of(read_pdb(data, name), name)
 
 
-def read_structure(path: str | Path) -> Structure:
-    """The protein part of a `.pdb`, `.ent`, `.cif` or `.mmcif` file, gzip-compressed or not, told by its content.
+def _read_binary(data: bytes, name: str) -> Atoms:
+    return _atoms_of(read_binary_cif(data, name), name)
 
-    Raises `StructureError` with the code not_found, empty_file, truncated, not_a_structure or no_protein.
+
+READERS = {"cif": _read_cif, "pdb": _read_pdb, "bcif": _read_binary}
+
+
+def read_structure(path: str | Path) -> Structure:
+    """The protein part of a PDB, mmCIF or BinaryCIF file, gzip-compressed or not, told by its content.
+
+    Raises `StructureError` with the code not_found, empty_file, too_large, truncated, not_a_structure or no_protein.
     """
     path = Path(path)
-    data = _read_text(path)
-    read = _read_cif if _format(data, path.name) == "cif" else _read_pdb
+    data = _read_bytes(path)
+    read = READERS[_format(data, path.name)]
     try:
         return residues_of(read(data, path.name), path.name)
     except StructureError:

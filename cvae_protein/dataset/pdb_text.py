@@ -18,7 +18,8 @@ KINDS = np.zeros(256, np.uint8)
 KINDS[list(b" +-")], KINDS[list(b"0123456789")], KINDS[ord(".")] = LEADING, LEADING | DIGIT, POINT
 USUAL = np.array([LEADING] * 4 + [POINT] + [DIGIT] * 3, np.uint8)  # F8.3
 NUMBER = re.compile(rb" *[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+|nan|inf) *", re.IGNORECASE)
-LAST_COLUMNS = re.compile(rb"^((?:ATOM|HETA).{68}).*", re.MULTILINE)
+# Before 1996 columns 73 to 80 held the entry and the number of the line; now element and charge.
+NOT_NEEDED = re.compile(rb"^((?:ATOM|HETA).{68}).*|^(?:ANISOU|SIGATM|SIGUIJ).*\n?", re.MULTILINE)
 
 
 def read_pdb(data: bytes, name: str) -> gemmi.Structure:
@@ -36,8 +37,8 @@ def read_pdb(data: bytes, name: str) -> gemmi.Structure:
     apart = len(parted) > len(data)
     try:
         return gemmi.read_pdb_string(parted, split_chain_on_ter=apart)
-    except (ValueError, RuntimeError):  # before 1996 the entry and the line's number stood where element and charge are
-        return gemmi.read_pdb_string(LAST_COLUMNS.sub(rb"\1", parted), split_chain_on_ter=apart)
+    except (ValueError, RuntimeError):  # for what is not needed: charges, displacements of atoms that are not there
+        return gemmi.read_pdb_string(NOT_NEEDED.sub(rb"\1", parted), split_chain_on_ter=apart)
 
 
 def _atom_lines(data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,7 @@ def residues_of(atoms: Atoms, name: str) -> Structure:
     letters = _letters(atoms, names, polymer)
     protein = letters != ""
     if not protein.any():
-        raise StructureError("no_protein", f"{name}: no amino-acid residue in its {len(atoms.chains)} chains")
+        raise StructureError("no_protein", f"{name}: no amino acid with a backbone atom in {len(atoms.chains)} chains")
     chosen, names, letters = polymer[protein], names[protein], letters[protein]
     keys = (atoms.model, codes(atoms.chain), codes(atoms.subchain), atoms.number, atoms.insertion)
     new = changes(*(key[chosen] for key in keys))

@@ -77,6 +77,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         rebuilt=sections.legend(results, colours, "samples", "reconstructions.h5"),
         fold_legend=sections.fold_legend(results),
         head=sections.header(results),
+        audit=sections.leak_audit(results),
         reasons=REASONS,
         specs=sections.specs(results),
         board=board,

@@ -11,10 +11,12 @@ from markupsafe import Markup
 
 from ..dataset.store import Entry
 from ..geometry import torsions
+from ..score.audit import BINS, summary
 from . import figures
 from .draw import QUIET, css
 from .read import Results, Row, belongs, number
 
+BIN_TITLES = ("at most 0.5", "0.5 to 0.8", "above 0.8")  # of the audit's bins
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
 HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
 HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
@@ -41,6 +43,24 @@ def header(results: Results) -> dict:
         "excluded": Counter(
             r.get("reason", "") for r in results.splits.values() if r.get("split") == "excluded"
         ).most_common(),
+    }
+
+
+def leak_audit(results: Results) -> dict:
+    """How near the held-out domains are to training, and what reconstructions of the near and the far are worth."""
+    rows = results.table("leak_audit.tsv")
+    names = [name for _, name in BINS]
+    scores = [r for r in results.table("scores.tsv") if r["metric"] == "backbone_rmsd" and r["fold"] in names]
+    held = Counter(row["bin"] for row in rows if row["split"] == "test")
+    errors = {
+        variant: [_mean(np.array([number(r["value"]) for r in scores if (r["variant"], r["fold"]) == (variant, name)]))
+                  for name in names]
+        for variant in results.variants
+    }  # fmt: skip
+    return {
+        "summary": summary(rows),
+        "bins": [(title, held[name]) for title, name in zip(BIN_TITLES, names, strict=True)],
+        "errors": {variant: values for variant, values in errors.items() if any(map(math.isfinite, values))},
     }
 
 

@@ -13,7 +13,7 @@ SHORTEST, LONGEST = 0.5, 1.4  # whole structures of so many times the query's le
 GROWTH = 1.25  # from one length of windows to the next
 FIRST = 32  # residues of the shortest windows
 STEP = 0.25  # of a window's length, from one window to the next
-SCREENED = 128  # structures that the filter leaves to the approximate alignment
+SCREENED = 192  # structures that the filter leaves to the approximate alignment
 
 
 class ContainingLibrary(Library):
@@ -43,7 +43,7 @@ class ContainingLibrary(Library):
         return np.array(owners, int), np.concatenate(found)
 
     def like(self, query: Judged, allowed: Callable[[Judged], bool] | None = None) -> list[int]:
-        """Indices of at most 128 structures, those of which the whole or a window has the likest distance map."""
+        """Indices of at most 192 structures, those of which the whole or a window has the likest distance map."""
         length, own = len(query.ca), descriptor(query.ca)
         difference = np.full(len(self), np.inf)
         whole = np.flatnonzero((self.lengths >= SHORTEST * length) & (self.lengths <= LONGEST * length))

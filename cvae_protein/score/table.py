@@ -12,12 +12,14 @@ from ..files import atomic_path, read_table, write_table
 from ..progress import Progress
 from ..settings import ScoreSettings
 from . import composition, neighbours, physics, reconstruction
+from .audit import BINS, read_bins
 from .inputs import Domains, read_domains, read_pairs, read_structures
 from .intervals import generator
 from .latent_rows import latent_rows
 from .latents import read_codes
 from .metric import Judged, first_level, levels_match
 from .neighbours import Library, Placed, Search, tm_align_score
+from .reconstruction import Pair
 from .rows import SCORE_COLUMNS, Row, evaluate, set_rows, structure_rows
 from .sets import ClassSet
 
@@ -144,13 +146,33 @@ def _fold_of(label: str, asked: Sequence[str]) -> str:
     return max(holding, key=len) if holding else first_level(label)
 
 
+def _bin_rows(
+    pairs: Sequence[Pair], rebuilt: Mapping[str, np.ndarray], audit: Path, settings: ScoreSettings
+) -> list[Row]:
+    """Metrics of the reconstructions by how near the domain is to training; `UserError` where one was not audited."""
+    bins = read_bins(audit)
+    if missing := [pair.reference.id for pair in pairs if pair.reference.id not in bins]:
+        raise UserError(f"{audit}: expected a row for each held-out domain, none for {missing[0]}; audit again")
+    folds = np.array([bins[pair.reference.id] for pair in pairs], object)
+    rows = structure_rows(reconstruction.METRICS, rebuilt, folds, settings)
+    return [row for row in rows if row.fold in {name for _, name in BINS}]
+
+
 def score_samples(
-    store: Path, splits: Path, samples: Path, variant: str, seed: int, settings: ScoreSettings, output: Path
+    store: Path,
+    splits: Path,
+    samples: Path,
+    variant: str,
+    seed: int,
+    settings: ScoreSettings,
+    output: Path,
+    audit: Path | None = None,
 ) -> None:
     """Judge the samples, reconstructions and codes of one trained model against the held-out domains.
 
     `samples` is the folder with `samples.h5 raw.h5 reconstructions.h5 latents.h5`; writes `scores.tsv` and
-    `structures.tsv` into the folder `output`, whole or not at all.
+    `structures.tsv` into the folder `output`, whole or not at all. With the table `audit`, the reconstructions are also
+    judged by how near a held-out domain is to training: rows whose fold is a bin of the audit.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -165,6 +187,7 @@ def score_samples(
     asked = sorted(set(folds.tolist()))
     pair_folds = np.array([_fold_of(pair.label, asked) for pair in pairs], object)
     rows += structure_rows(reconstruction.METRICS, rebuilt, pair_folds, settings)
+    rows += _bin_rows(pairs, rebuilt, audit, settings) if audit else []
     rows += latent_rows(read_codes(samples / "latents.h5"), domains.superfamily, settings)
     values |= {name + RAW: column for name, column in before.items()}
     structures = [*_rows_of(drawn, "sample", values, placed)]

@@ -85,6 +85,18 @@ def test_padded_columns(path):
     assert_same(found, whole(data))
 
 
+@pytest.mark.parametrize(
+    "behind", ["#\n. 7\n", "#\n# more\n\nATOM\n", "# a\nloop_x\n", "#", "#\n_a.b 7\n", "loop_\n_a.b\n7\n"]
+)
+def test_values_behind_a_comment_belong_to_the_rows(behind):
+    data = gzip.decompress(SMALL[0].read_bytes()) + behind.encode()
+    found = fast(data)
+    if found is not None:
+        assert_same(found, whole(data))
+    if "_a.b" in behind:
+        assert found is not None
+
+
 TEXTS = [gzip.decompress(path.read_bytes())[:12000].rsplit(b"\n", 1)[0] + b"\n" for path in SMALL]
 TEXTS += [padded(text) for text in TEXTS]
 

@@ -75,7 +75,7 @@ def test_structures_below_half_the_length_and_forbidden_ones_do_not_count():
     assert [library.structures[index].id for index in library.like(query)] == ["same"]
     assert library.like(query, lambda target: target.id != "same") == []
     assert ContainingLibrary([]).like(query) == []
-    assert len(ContainingLibrary([judged(ubiquitin(), name=f"u{n}") for n in range(150)]).like(query)) == SCREENED
+    assert len(ContainingLibrary([judged(ubiquitin(), name=f"u{n}") for n in range(200)]).like(query)) == SCREENED
 
 
 def store_of(folder, structures, splits):

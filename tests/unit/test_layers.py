@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "cvae_protein"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 SHARED = {"errors", "files", "progress", "structure", "geometry", "settings", "dataset.store"}
-SCIENCE_PARTY = {"numpy", "scipy", "gemmi", "mdtraj", "Bio", "tmtools", "sklearn", "h5py", "hdf5plugin"}
+SCIENCE_PARTY = {"numpy", "scipy", "gemmi", "mdtraj", "Bio", "biotite", "tmtools", "sklearn", "h5py", "hdf5plugin"}
 LEARNING_PARTY = {"torch", "numpy", "h5py", "safetensors"}
 
 # Files by the beginning of their path, the first that fits: own modules, and third parties, that they may import.

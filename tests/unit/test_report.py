@@ -14,13 +14,14 @@ import pytest
 
 from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
-from cvae_protein.files import write_table
+from cvae_protein.files import read_table, write_table
 from cvae_protein.report.draw import variant_colours
 from cvae_protein.report.leaderboard import as_tsv, leaderboard, show, tiles
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.read import Results, belongs, natural
 from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
+from cvae_protein.score.audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.settings import ReportSettings
 from cvae_protein.structure import Backbone
 
@@ -225,6 +226,25 @@ def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
     text = page_of(tmp_path, ["pca"])
     assert text.count('<p class="missing">') >= 6
     assert "3Dmol" not in "".join(Page(text).scripts)
+
+
+def test_the_audit_is_shown_with_errors_by_nearness(tmp_path: Path) -> None:
+    variants = write_results(tmp_path)
+    assert "How far held-out is held out" not in page_of(tmp_path, variants)
+    near = [("0.9", "0.95"), ("0.6", "0.2"), ("0.4", "0.1"), ("0.3", "")]
+    audited = [
+        dict.fromkeys(AUDIT_COLUMNS, "")
+        | {"domain_id": f"d{k}", "split": "test", "max_tm": tm, "max_identity": same, "bin": tm_bin(float(tm))}
+        for k, (tm, same) in enumerate(near)
+    ]
+    write_table(tmp_path / "leak_audit.tsv", AUDIT_COLUMNS, audited)
+    rows = read_table(tmp_path / "scores.tsv")
+    rows += [score("concat", "0", "backbone_rmsd", 7.77, "low") | {"fold": "tm_to_0.5"}]
+    write_table(tmp_path / "scores.tsv", SCORES, rows)
+    text = " ".join(page_of(tmp_path, variants).split("How far held-out is held out")[1].split("</section>")[0].split())
+    shares = re.findall(r"([0-9.]+) %</td>", text)
+    assert shares == ["50.0", "25.0", "25.0", "25.0"]
+    assert re.search(r'at most 0.5</td><td class="num">2</td><td class="num">7.77</td>', text)
 
 
 def test_an_unreadable_store_names_the_file(tmp_path: Path) -> None:

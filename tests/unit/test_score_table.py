@@ -10,6 +10,8 @@ from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
 from cvae_protein.geometry import torsions
+from cvae_protein.score.audit import AUDIT_COLUMNS, BINS
+from cvae_protein.score.reconstruction import METRICS
 from cvae_protein.score.rows import SCORE_COLUMNS
 from cvae_protein.score.table import collect, score_real, score_samples
 from cvae_protein.settings import ScoreSettings
@@ -64,11 +66,19 @@ def _samples(folder, splits, asked):
 
 @pytest.fixture
 def run(tmp_path):
-    """A function that scores a made set: labels of the domains, classes asked for -> rows of both tables."""
+    """A function that scores a made set: labels of the domains, classes asked for -> rows of both tables.
 
-    def score(labels, asked):
+    `bins` are those that an audit has put the held-out domains into.
+    """
+
+    def score(labels, asked, bins=None):
         splits = _domains(tmp_path, labels)
         _samples(tmp_path, splits, asked)
+        audit = None if bins is None else tmp_path / "audit.tsv"
+        if bins is not None:
+            names = [row["domain_id"] for row in splits if row["split"] == "test"]
+            rows = [dict.fromkeys(AUDIT_COLUMNS, "") | {"domain_id": n, "bin": b} for n, b in zip(names, bins)]  # noqa: B905
+            write_table(audit, AUDIT_COLUMNS, rows)
         score_samples(
             tmp_path / "domains.h5",
             tmp_path / "splits.tsv",
@@ -77,6 +87,7 @@ def run(tmp_path):
             0,
             SETTINGS,
             tmp_path / "out",
+            audit,
         )
         return read_table(tmp_path / "out" / "scores.tsv"), read_table(tmp_path / "out" / "structures.tsv")
 
@@ -104,6 +115,24 @@ def test_samples_are_scored_by_class_and_over_all(run):
     assert sample["nearest_label"] in LABELS
     assert sample["backbone_rmsd"] == ""
     assert sample["helix"] != "nan"
+
+
+def test_reconstructions_are_scored_by_nearness_to_training(run):
+    scores, _ = run(LABELS, ["1", "2"], [BINS[0][1], BINS[2][1], BINS[2][1], BINS[2][1]])
+    rows = {(row["metric"], row["fold"]): row for row in scores}
+    assert (rows["tm", "tm_to_0.5"]["n"], rows["tm", "tm_above_0.8"]["n"], rows["tm", "all"]["n"]) == ("1", "3", "4")
+    assert ("tm", "tm_0.5_to_0.8") not in rows
+    mean = (float(rows["tm", "tm_to_0.5"]["value"]) + 3 * float(rows["tm", "tm_above_0.8"]["value"])) / 4
+    assert mean == pytest.approx(float(rows["tm", "all"]["value"]), abs=1e-4)
+    assert [(row["metric"], row["fold"]) for row in scores].count(("tm", "all")) == 1
+    assert {row["metric"] for row in scores if row["fold"].startswith("tm_")} == {m.name for m in METRICS}
+
+
+def test_an_audit_of_another_split_is_refused(run):
+    with pytest.raises(
+        UserError, match=r"audit.tsv: expected a row for each held-out domain, none for d9; audit again"
+    ):
+        run(LABELS, ["1", "2"], [BINS[0][1]] * 3)
 
 
 def test_scores_are_the_same_again(run, tmp_path):

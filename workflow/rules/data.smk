@@ -107,9 +107,28 @@ rule merge:
         " --output {output.store:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
+rule cluster:
+    input:
+        store=rules.merge.output.store,
+        code=sources("dataset/cluster.py", "score/fold_clusters.py"),
+    output:
+        clusters=result("clusters.tsv"),
+    log:
+        result("logs/cluster.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.cluster),
+        scheme=settings.labels.scheme,
+    shell:
+        "cvae-protein cluster --store {input.store:q} --settings {params.settings:q} --scheme {params.scheme}"
+        " --output {output.clusters:q} 2>&1 | tee {log:q} >&2"
+
+
 rule split:
     input:
         store=rules.merge.output.store,
+        clusters=rules.cluster.output.clusters,
         code=sources("dataset/split.py"),
     output:
         splits=result("splits.tsv"),
@@ -121,5 +140,6 @@ rule split:
         settings=as_json(settings.split),
         labels=as_json(nameless(settings.labels)),
     shell:
-        "cvae-protein split --store {input.store:q} --settings {params.settings:q} --labels {params.labels:q}"
+        "cvae-protein split --store {input.store:q} --clusters {input.clusters:q}"
+        " --settings {params.settings:q} --labels {params.labels:q}"
         " --output {output.splits:q} 2>&1 | tee {log:q} >&2"

@@ -5,6 +5,7 @@ rule report:
     input:
         scores=rules.collect.output.scores,
         splits=rules.split.output.splits,
+        audit=rules.audit.output.table,
         names=rules.names.output.names,
         rejected=rules.merge.output.rejected,
         store=rules.merge.output.store,

@@ -1,10 +1,28 @@
 # Samples, reconstructions and held-out real domains judged by the same metrics.
 
 
+rule audit:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=sources("score/audit.py"),
+    output:
+        table=result("leak_audit.tsv"),
+    log:
+        result("logs/audit.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 2
+    shell:
+        "OMP_NUM_THREADS=1 cvae-protein audit --store {input.store:q} --splits {input.splits:q} --jobs {threads}"
+        " --output {output.table:q} 2>&1 | tee {log:q} >&2"
+
+
 rule score:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
+        audit=rules.audit.output.table,
         samples=rules.sample.output.samples,
         raw=rules.sample.output.raw,
         reconstructions=rules.sample.output.reconstructions,
@@ -23,6 +41,7 @@ rule score:
         settings=as_json(settings.score),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein score --store {input.store:q} --splits {input.splits:q}"
+        " --audit {input.audit:q}"
         " --samples {params.samples:q} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
