@@ -1,4 +1,4 @@
-"""Print held-out RMSD of the smooth trace against the size of the latent, variants beside `pca`, and rate in nats.
+"""Print held-out CA RMSD of the decoded trace against the size of the latent, variants beside `pca`, and rate in nats.
 
     python benchmarks/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
@@ -20,7 +20,9 @@ from cvae_protein.files import read_table, write_table
 from cvae_protein.model import variants
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.checkpoint import load_tensors
+from cvae_protein.model.sampler import decode_all
 from cvae_protein.model.spec import Spec
+from cvae_protein.sample import heldout_rmsd
 from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.train import train
 
@@ -43,14 +45,12 @@ def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]
     tensors, _ = load_tensors(folder / "weights.safetensors")
     model.load_state_dict({k.removeprefix("cvae."): v for k, v in tensors.items() if k.startswith("cvae.")})
     model.eval()
-    batch = read_split(store, splits)["test"].first_conformations().batch(spec)
-    with torch.no_grad():
-        target = model.describe(batch)
-        posterior = model.posterior(target, batch.labels, batch.lengths)
-        prior = model.prior(model.condition(batch.labels, batch.lengths))
-        made = model.decode(posterior.mean, batch.labels, batch.lengths)
-    error = (target - made).square().sum((1, 2)).sqrt().numpy()
-    return error, posterior.kl(prior).sum(-1).mean().item()
+    side = read_split(store, splits)["test"].first_conformations()
+    posterior = model.infer_all(side, spec.model.inference_steps)
+    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
+    prior = model.prior(model.condition(labels, lengths))
+    error = heldout_rmsd(model, side, decode_all(model, posterior.mean, labels, lengths))
+    return error.numpy(), posterior.kl(prior).sum(-1).mean().item()
 
 
 def main() -> None:

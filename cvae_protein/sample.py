@@ -176,12 +176,11 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     own = sampler.decode(posterior.mean, labels, lengths)
     permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
     swapped = sampler.decode(posterior.mean, _swap(labels, spec, rng), lengths)
-    truth = [_target(model, side, row) for row in range(len(side))]
     facts = {
         "rate": posterior.kl(prior).sum(-1),
-        "trace_rmsd": _rmsd(truth, own),
-        "permuted_rmsd": _rmsd(truth, permuted),
-        "swapped_rmsd": _rmsd(truth, swapped),
+        "trace_rmsd": heldout_rmsd(model, side, own),
+        "permuted_rmsd": heldout_rmsd(model, side, permuted),
+        "swapped_rmsd": heldout_rmsd(model, side, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
@@ -198,14 +197,13 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     write_store(path, entries, compression="gzip", kind="reconstructions")
 
 
-def _target(model: CVAE, side: Domains, row: int) -> Tensor:
-    """CA positions (L, 3) in Å of a domain in its chain frame."""
-    return model.describe(side.batch(model.spec, [row]))[1][0]
-
-
-def _rmsd(wanted: Sequence[Tensor], made: Sequence[Tensor]) -> Tensor:
-    """RMSD of CA traces in Å, in the chain frame of the first (B,)."""
-    return torch.stack([(a - b).square().sum(-1).mean().sqrt() for a, b in zip(wanted, made, strict=True)])
+def heldout_rmsd(model: CVAE, side: Domains, made: Sequence[Tensor]) -> Tensor:
+    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,)."""
+    errors = []
+    for row, trace in enumerate(made):
+        wanted = model.describe(side.batch(model.spec, [row]))[1][0]
+        errors.append((wanted - trace).square().sum(-1).mean().sqrt())
+    return torch.stack(errors)
 
 
 def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:

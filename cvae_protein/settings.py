@@ -157,8 +157,8 @@ class ModelSettings:
 class TrainSettings:
     """How a variant is trained."""
 
-    steps: int = setting(1200, "optimiser steps", ge=1)
-    batch_size: int = setting(128, "structures a step", ge=1)
+    steps: int = setting(600, "optimiser steps", ge=1)
+    batch_size: int = setting(32, "structures a step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
     ema: float = setting(0.999, "decay of the averaged weights that are kept", ge=0, lt=1)

@@ -143,9 +143,7 @@ def test_ranges_are_read_as_written(parts):
 @given(st.one_of(st.text(max_size=20), st.text("0123456789-,AB ", max_size=20)))
 def test_any_text_is_a_range_that_rises_or_a_bad_one(text):
     try:
-        rising = all(
-            start.number <= end.number or start.insertion or end.insertion for start, end in parse_range(text)
-        )
+        rising = all(start.number <= end.number or start.insertion or end.insertion for start, end in parse_range(text))
     except StructureError as error:
         rising = error.code == "bad_range"
     assert rising

@@ -18,7 +18,20 @@ from cvae_protein.errors import StructureError
 from cvae_protein.files import read_table, write_table
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
-STAGES = ["labels", "fetch", "featurize", "merge", "split", "audit", "train", "sample", "score", "collect", "report", "export"]
+STAGES = [
+    "labels",
+    "fetch",
+    "featurize",
+    "merge",
+    "split",
+    "audit",
+    "train",
+    "sample",
+    "score",
+    "collect",
+    "report",
+    "export",
+]
 COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
