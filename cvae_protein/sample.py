@@ -15,7 +15,7 @@ from torch import Tensor
 from .dataset.store import TEXT, Entry, write_store
 from .errors import UserError
 from .files import atomic_path
-from .model.batch import Domains, as_backbone, read_split
+from .model.batch import Domains, as_backbone, read_domain, read_split
 from .model.cvae import CVAE
 from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 from .model.spec import Spec
@@ -60,6 +60,36 @@ def sample_folds(
     """
     sampler = load_sampler(model, refiner)
     drawn = draw(sampler, folds, lengths, number, settings, seed)
+    _write(output, drawn.relaxed, drawn, sampler.spec)
+
+
+def sample_around(
+    model: Path,
+    refiner: Path,
+    store: Path,
+    splits: Path | None,
+    domain: str,
+    settings: SampleSettings,
+    seed: int,
+    output: Path,
+) -> None:
+    """Write a store of `settings.per_class` relaxed conformations of one domain, drawn from its posterior.
+
+    `settings.temperature` scales the posterior's spread; 0 gives its mean, refined with different noise. The label is
+    that of the table of splits or, without one, of the store.
+    """
+    sampler = load_sampler(model, refiner)
+    side = read_domain(store, splits, domain)
+    posterior = sampler.infer(side)
+    count, length = settings.per_class, len(side.coords[0])
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, posterior.mean.shape[1], generator=generator)
+    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * noise
+    labels = side.label_ids(sampler.spec).expand(count, -1)
+    traces = sampler.decode(codes, labels, torch.full((count,), length))
+    raw, relaxed = complete(traces, sampler.refiner, settings, generator, f"sample around {domain}")
+    names = [f"{domain}-{sampler.spec.variant}-{index:04d}" for index in range(count)]
+    drawn = Drawn(names, [side.labels[0]] * count, raw, relaxed)
     _write(output, drawn.relaxed, drawn, sampler.spec)
 
 

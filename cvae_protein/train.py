@@ -110,7 +110,7 @@ def _train_variant(
         say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | _fit_codes(model, domains, settings, with_flow=trained), rows
+    return tensors | _fit_codes(model, domains, settings, with_flow=variants.has_flow(spec.variant)), rows
 
 
 def _whole(sides: dict[str, Domains], spec: Spec, device: torch.device) -> dict[str, Batch]:
@@ -151,7 +151,7 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     """Weights of the aggregate posterior of whole training domains: a Gaussian a class and, if asked for, a flow."""
     spec = model.spec
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    posterior = model.infer_all(domains, spec.model.inference_steps if with_flow else 0)
+    posterior = model.infer_all(domains, spec.model.inference_steps)
     labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,44 +56,53 @@ def sample(
     length: Annotated[list[int] | None, typer.Option(min=1, help="Residues of a sample; repeatable.")] = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples a fold class.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
+    around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How far the draw follows the label; 1 = as learnt.")] = None,
     settings: Given = "",
 ) -> None:
-    """Draw backbones from a trained model: of chosen fold classes, or as a run's step with reconstructions and codes.
+    """Draw backbones: of chosen fold classes, around a domain, or as a run's step with reconstructions and codes.
 
     \b
     Example:
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
+      cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
 
     Lengths are in residues, coordinates in Å.
     """
-    given = {"per_class": number, "temperature": temperature}
+    given = {"per_class": number, "temperature": temperature, "guidance": guidance}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
     own = settings_of("sample", json.dumps(merged))
     refiner = refiner or model.parent.parent / "refiner" / model.name
+    if fold and around:
+        raise UserError("sample: expected --fold or --around, got both")
     if fold:
-        _sample_folds(model, refiner, fold, length, own, seed, output)
+        from ..sample import sample_folds
+
+        _write(output, lambda path: sample_folds(model, refiner, fold, length, own.per_class, own, seed, path))
+    elif around:
+        from ..sample import sample_around
+
+        if store is None:
+            raise UserError(f"sample --around {around}: expected --store, the store that holds the domain")
+        _write(output, lambda path: sample_around(model, refiner, store, splits, around, own, seed, path))
     elif store is None or splits is None:
-        raise UserError("sample: expected --fold, or --store and --splits")
+        raise UserError("sample: expected --fold, --around with --store, or --store and --splits")
     else:
         _sample_heldout(model, refiner, store, splits, own, seed, output)
 
 
-def _sample_folds(
-    model: Path, refiner: Path, folds: list[str], lengths: list[int] | None, own: Any, seed: int, output: Path
-) -> None:
-    """Samples of chosen classes as a store or as structure files."""
-    from ..sample import sample_folds
-
+def _write(output: Path, draw: Callable[[Path], None]) -> None:
+    """What `draw` writes to a store, as that store or as structure files."""
     if output.suffix == ".h5":
-        sample_folds(model, refiner, folds, lengths, own.per_class, own, seed, output)
+        draw(output)
         return
     from ..export import check_format, export, read_backbones
 
     check_format(output)
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "samples.h5"
-        sample_folds(model, refiner, folds, lengths, own.per_class, own, seed, drawn)
+        draw(drawn)
         export(read_backbones(drawn), output)
 
 

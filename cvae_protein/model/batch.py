@@ -151,6 +151,21 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
     }
 
 
+def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domains:
+    """One domain of a store in its first conformation; residues without CA are left out.
+
+    Its label is that of the table of splits or, without one, of the store.
+    """
+    with Store(store_path) as store:
+        coords = store.coords(store.rows(name)[0])
+        label = str(store.fact(name, "label"))
+    if splits_path is not None:
+        labels = {row["domain_id"]: row["label"] for row in read_table(splits_path, ("domain_id", "label"))}
+        label = labels.get(name, label)
+    coords = coords[np.isfinite(coords[:, CA]).all(-1)]
+    return Domains((coords,), (name,), (label,), np.ones(1))
+
+
 def training_batch(
     domains: Domains, spec: Spec, rows: Sequence[int] | np.ndarray, crop: float, jitter: float, rng: np.random.Generator
 ) -> Batch:

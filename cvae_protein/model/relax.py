@@ -24,14 +24,18 @@ CONCENTRATION = 6.0  # of a basin's von Mises density
 Pairs = tuple[Tensor, ...]  # structure, residue i, residue j: one number each a pair
 STRONGEST_BOND = -2.5  # kcal/mol; a stronger hydrogen bond gains nothing
 NEAR, SEARCH_EVERY = 8.0, 20  # Å and steps: pairs whose CA are nearer interact, and are looked for again
+FREE, HELD = 0.01, 0.3  # weight of the squared way of a CA: for a sample, and for a reconstruction
 SECOND_HALF = 0.6  # share of the steps after which overlaps weigh more and hydrogen bonds less
 
 
-def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """CA positions in Å and carbonyl directions, (B, L, 3) each, after `steps` of descent; 0 steps change nothing."""
+def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int, hold: float = FREE) -> tuple[Tensor, Tensor]:
+    """CA positions in Å and carbonyl directions, (B, L, 3) each, after `steps` of descent; 0 steps change nothing.
+
+    `hold` is the weight of the squared distance in Å² by which a CA has moved.
+    """
     if not steps:
         return ca, carbonyl
-    start = Start.of(ca, carbonyl, mask)
+    start = Start.of(ca, carbonyl, mask, hold)
     x = ca.detach().clone().requires_grad_(True)
     u = carbonyl.detach().clone().requires_grad_(True)
     optimizer = torch.optim.Adam([x, u])
@@ -55,12 +59,13 @@ class Start:
     carbonyl: Tensor
     mask: Tensor
     kept: dict[int, Tensor]
+    hold: float
 
     @staticmethod
-    def of(ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Start:
-        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3) and mask (B, L)."""
+    def of(ca: Tensor, carbonyl: Tensor, mask: Tensor, hold: float) -> Start:
+        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3), mask (B, L) and the weight that holds CA in place."""
         ca, carbonyl = ca.detach(), carbonyl.detach()
-        return Start(ca, carbonyl, mask, {k: apart(ca, k).clamp(*reach) for k, reach in REACH.items()})
+        return Start(ca, carbonyl, mask, {k: apart(ca, k).clamp(*reach) for k, reach in REACH.items()}, hold)
 
 
 def energy(x: Tensor, u: Tensor, start: Start, pairs: Pairs, done: float) -> Tensor:
@@ -77,7 +82,7 @@ def energy(x: Tensor, u: Tensor, start: Start, pairs: Pairs, done: float) -> Ten
         40 * closure
         + 30 * angle
         + local
-        + 0.01 * moved
+        + start.hold * moved
         + 0.5 * turned
         + (10.0 if late else 2.5) * overlap(atoms, pairs)
         + (0.3 if late else 1.0) * hydrogen_bonds(atoms, pairs)

@@ -21,9 +21,9 @@ from cvae_protein.model.sampler import load_sampler
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.model.trace import decode_trace
-from cvae_protein.sample import choose_lengths, folds_to_draw, sample_folds, sample_heldout
+from cvae_protein.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
 from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
-from cvae_protein.structure import Backbone
+from cvae_protein.structure import CA, Backbone
 from cvae_protein.train import make_spec, train
 
 MODEL = ModelSettings(
@@ -325,3 +325,23 @@ def test_damaged_and_foreign_folders_are_named(trained: Path, tmp_path: Path) ->
         load_sampler(tmp_path, trained / "refiner/seed0")
     with pytest.raises(UserError, match="expected one of adversarial"):
         variants.variant("nonesuch")
+
+
+def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
+    trained: Path, data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def spread(temperature: float) -> float:
+        output = tmp_path / f"{temperature}.h5"
+        settings = replace(SAMPLE, per_class=6, temperature=temperature, refine_noise=0.0, relax_steps=0)
+        sample_around(trained / "concat/seed0", trained / "refiner/seed0", *data, "d20", settings, 0, output)
+        with Store(output) as made, Store(data[0]) as store:
+            assert len(made.ids) == 6
+            assert set(made.columns["label"]) == {"3.10.20.1"}
+            assert set(made.lengths) == {store.lengths[store.rows("d20")[0]]}
+            return float(np.stack([made.coords(row)[:, CA] for row in range(6)]).std(0).mean())
+
+    assert spread(0.0) < 1e-2 < spread(1.0) < spread(4.0)
+    with pytest.raises(UserError, match="no domain 'nobody'"):
+        sample_around(
+            trained / "concat/seed0", trained / "refiner/seed0", data[0], None, "nobody", SAMPLE, 0, tmp_path / "x"
+        )

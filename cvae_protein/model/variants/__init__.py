@@ -29,3 +29,8 @@ def is_trained(name: str) -> bool:
 def has_own_flow(name: str) -> bool:
     """Whether the flow that is fitted to the codes is part of the model, so that its noise is the code."""
     return bool(getattr(variant(name), "OWN_FLOW", False))
+
+
+def has_flow(name: str) -> bool:
+    """Whether a flow is fitted to the variant's codes after its training; `pca` draws from a Gaussian a class."""
+    return is_trained(name) or bool(getattr(variant(name), "FLOW", False))
