@@ -71,6 +71,7 @@ LENGTHS = LabelSettings(min_length=10, max_length=4096)  # the widest that the s
 LARGEST_FILE = 300 * 2**20  # bytes
 MEMORY = 8 * 2**30  # bytes of address space a file
 ROW_COLUMNS = ("package", "version", "file", "domain_id", "outcome", "detail", "seconds")
+OF_A_FILE = ("empty_file", "no_protein", "not_a_structure", "too_large", "truncated", "unreadable")  # not of a chain
 FAILURES = ("CRASH", "HANG", "LOST")
 
 
@@ -167,7 +168,7 @@ def featurize_one(path: Path, told: int) -> list[tuple[str, str, str]]:
         dropped = [(row["domain_id"], row["reason"], row["detail"]) for row in read_table(rejected)]
         with Store(output) as store:
             kept = [(name, "stored", f"{len(store.rows(name))} models") for name in store.ids]
-    whole = len(dropped) == 1 and not kept  # one row speaks for a file that can't be read at all
+    whole = any(reason in OF_A_FILE for _, reason, _ in dropped)  # one row speaks for all chains
     if len(kept) + len(dropped) < (1 if whole else max(told, 1)):
         dropped.append(("", "LOST", f"{told} chains told, {len(kept)} stored, {len(dropped)} rejected"))
     return kept + dropped
