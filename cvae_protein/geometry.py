@@ -7,6 +7,12 @@ import numpy as np
 from .structure import CA, C, N
 
 
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross products of vectors (..., 3), as np.cross but without its overhead for few vectors."""
+    (ax, ay, az), (bx, by, bz) = ((v[..., 0], v[..., 1], v[..., 2]) for v in (a, b))
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
 def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Signed dihedral angles of the points a-b-c-d, in radians in (-pi, pi], IUPAC sign; points (..., 3) -> (...).
 
@@ -14,7 +20,7 @@ def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.n
     """
     a, b, c, d = (np.asarray(point, np.float64) for point in (a, b, c, d))
     first, axis, last = b - a, c - b, d - c
-    normal_first, normal_last = np.cross(first, axis), np.cross(axis, last)
+    normal_first, normal_last = _cross(first, axis), _cross(axis, last)
     sine = np.linalg.norm(axis, axis=-1) * (first * normal_last).sum(-1)
     return np.arctan2(sine, (normal_first * normal_last).sum(-1))
 

@@ -24,6 +24,7 @@ from .store import Store
 COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster", "method")
 PROGRAM = "mmseqs"
 SENSITIVITY = 7.5  # of its search for pairs to be aligned; the highest of its usual range
+HITS = 10_000  # of a sequence that it aligns; its default for clustering, 20, cuts large families into many clusters
 SHORTEST = 14  # known residues; where no sequence has as many it fails, and shorter ones are like nothing by chance
 TRIED = 24  # representatives with the most word hits that a sequence is aligned with, in our own clustering
 
@@ -88,7 +89,7 @@ def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[
         command = [program, "easy-cluster", str(fasta), str(Path(folder, "found")), str(Path(folder, "scratch"))]
         command += ["--min-seq-id", str(identity), "-c", str(COVERAGE), "--cov-mode", "1", "-e", str(E_VALUE)]
         command += ["--alignment-mode", "3", "--cluster-mode", "2", "--single-step-clustering", "1"]
-        command += ["-s", str(SENSITIVITY), "--threads", "1"]
+        command += ["-s", str(SENSITIVITY), "--max-seqs", str(HITS), "--threads", "1"]
         _run(command)
         owner = list(range(len(sequences)))
         for line in Path(folder, "found_cluster.tsv").read_text().splitlines():

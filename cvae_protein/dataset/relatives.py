@@ -18,7 +18,8 @@ ALTERNATIVE = "alternative"
 class Domain:
     """What the split looks at: facts of the store, its clusters, and `reason` where the domain cannot be used.
 
-    `resolution` is in Å, infinite where there is none.
+    `copies` names the set of near-identical sequences that it is one of; `resolution` is in Å, infinite where there is
+    none.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Domain:
     role: str
     group: str
     sequence_cluster: str = ""
+    copies: str = ""
     resolution: float = float("inf")
     reason: str = ""
 
@@ -107,9 +109,9 @@ def _seen_family(domain: Domain) -> str:
 class Scheme:
     """One way to hold domains out.
 
-    `ties` names what puts domains on one side, beside groups and sequence clusters; `kept` what of a held-out domain
-    training still has a member of: always where `strict`, else where it can be had. `condition` is the label that a
-    held-out domain is known by, and `units` says in words what is held out.
+    `ties` names what puts domains on one side, beside groups, sequence clusters and copies; `kept` what of a held-out
+    domain training still has a member of: always where `strict`, else where it can be had. `condition` is the label
+    that a held-out domain is known by, and `units` says in words what is held out.
     """
 
     units: str
@@ -147,7 +149,7 @@ class Component:
 
 
 def components(domains: Iterable[Domain], scheme: Scheme) -> list[Component]:
-    """Connected components of domains with a common tie, group or sequence cluster (union-find), by smallest id."""
+    """Connected components of domains with a common tie, group, cluster or sequence (union-find), by smallest id."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -158,7 +160,7 @@ def components(domains: Iterable[Domain], scheme: Scheme) -> list[Component]:
     domains = sorted(domains, key=lambda domain: domain.id)
     ties = scheme.ties(domains)
     for domain in domains:
-        own = [("group", domain.group), ("sequence cluster", domain.sequence_cluster)]
+        own = [("group", domain.group), ("sequence cluster", domain.sequence_cluster), ("copies of", domain.copies)]
         for relation in (*ties(domain), *(f"{kind} {name}" for kind, name in own if name)):
             parent[root(relation)] = root(f"domain {domain.id}")
     found: dict[str, Component] = {}

@@ -142,6 +142,8 @@ def _one_conformer(start: np.ndarray, names: np.ndarray, altlocs: np.ndarray, oc
     varied = altlocs != 0
     varied[1:] |= names[1:] != names[:-1]
     varied[start] = altlocs[start] != 0  # another type than the residue before is no variation
+    if not varied.any():
+        return kept
     bounds = np.append(start, len(names))
     for residue in np.unique(np.searchsorted(bounds, np.flatnonzero(varied), side="right") - 1):
         part = slice(bounds[residue], bounds[residue + 1])

@@ -12,6 +12,7 @@ from ..files import read_table, write_table
 from ..progress import say
 from ..settings import LabelSettings, SplitSettings
 from .holdout import assign
+from .near_identical import near_identical
 from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of, topology
 from .store import Store
 
@@ -55,7 +56,8 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
     with Store(store) as opened:
         rows = read_clusters(clusters, opened.ids) if clusters else {}
         found = []
-        for name in opened.ids:
+        copies = near_identical(["".join(opened.text(opened.rows(name)[0], "sequence")) for name in opened.ids])
+        for name, copy in zip(opened.ids, copies, strict=True):
             facts = {key: str(opened.fact(name, key)) for key in ("label", "cath", "scope", "role", "group")}
             if labels.scheme == FOUND:
                 facts["label"] = rows[name]["structure_cluster"]
@@ -65,7 +67,11 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
                 reason = f"{breaks} chain breaks, at most {settings.max_breaks}"
             cluster = rows[name]["sequence_cluster"] if rows else ""
             resolution = _number(opened.fact(name, "resolution") if "resolution" in opened.columns else "")
-            found.append(Domain(id=name, **facts, sequence_cluster=cluster, resolution=resolution, reason=reason))
+            found.append(
+                Domain(
+                    id=name, **facts, sequence_cluster=cluster, copies=str(copy), resolution=resolution, reason=reason
+                )
+            )
     found = _without_followers(found)
     found = _without_redundant(found, settings)
     return _without_rare(found, labels.min_members) if labels.scheme == FOUND else found
@@ -154,9 +160,9 @@ def split_domains(
 ) -> dict[str, int]:
     """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
 
-    What is held out is the scheme's (`relatives.SCHEMES`); domains of one group or one sequence cluster of the table
-    `clusters` lie on one side under each. Raises `UserError` where no domain is usable, a class is too small to be held
-    out, the settings contradict each other, or clusters are needed and not given.
+    What is held out is the scheme's (`relatives.SCHEMES`); near-identical domains, and those of one group or one
+    sequence cluster of the table `clusters`, lie on one side under each. Raises `UserError` where no domain is usable,
+    a class is too small to be held out, the settings contradict each other, or clusters are needed and not given.
     """
     labels = labels or LabelSettings()
     _check(settings, labels, clusters)

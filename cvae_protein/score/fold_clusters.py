@@ -1,8 +1,10 @@
 """Fold classes found without labels: clusters of like structures.
 
-Longest first, each structure joins the representative to which it is likest by TM-score normalised by the longer of
-the two, or founds a class where none reaches 0.5, above which two structures mostly share a fold (Xu & Zhang (2010)
-Bioinformatics 26, 889). Members of a sequence cluster follow its representative, so that no class divides one.
+Longest first, each structure joins the class of the longer structure that it is likest to, by TM-score normalised by
+the longer of the two, or founds a class where none reaches 0.5, above which two structures mostly share a fold (Xu & Zhang
+(2010) Bioinformatics 26, 889). Compared with founders alone, this follows a fold through its variation; compared with
+all pairs above 0.5 in one class, no single structure joins two classes (`benchmarks/clusters.py` measures it).
+Members of a sequence cluster follow its representative, so that no class divides one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .neighbours import MARGIN, Library, tm_align_score
 from .screen import screen
 
 SAME_FOLD = 0.5  # TM-score
-ALIGNED = 8  # representatives that a structure is aligned with, at most
+ALIGNED = 8  # structures that each is aligned with, at most
 METHOD = f"TM-align {SAME_FOLD} of the longer"
 
 
@@ -31,7 +33,7 @@ def find_folds(store: Path, sequence_cluster: Mapping[str, str]) -> tuple[dict[s
     A class is named by its rank in domains; of equal ones the one with the longest representative comes first.
     """
     structures = _representatives(store, set(sequence_cluster.values()))
-    founder = greedy_classes(structures)
+    founder = fold_classes(structures)
     sizes = Counter(founder[sequence_cluster[name]] for name in sequence_cluster)
     founders = dict.fromkeys(founder.values())  # in the order of founding, longest first
     ranked = sorted(founders, key=lambda name: -sizes[name])
@@ -51,24 +53,24 @@ def _representatives(store: Path, names: set[str]) -> list[Judged]:
     return found
 
 
-def greedy_classes(structures: list[Judged]) -> dict[str, str]:
+def fold_classes(structures: list[Judged]) -> dict[str, str]:
     """Id of the founder of each structure's class, by id; the order of `structures` has no say."""
     ordered = sorted(structures, key=lambda structure: (-np.isfinite(structure.coords[:, CA, 0]).sum(), structure.id))
     library = Library(ordered)
-    founders: set[str] = set()
+    seen: set[str] = set()
     found: dict[str, str] = {}
     progress = Progress("cluster", len(ordered), "structures")
     for structure in ordered:
-        found[structure.id] = _likest(structure, library, founders) or structure.id
-        if found[structure.id] == structure.id:
-            founders.add(structure.id)
+        likest = _likest(structure, library, seen)
+        found[structure.id] = found[likest] if likest else structure.id
+        seen.add(structure.id)
         progress.advance()
     return found
 
 
-def _likest(query: Judged, library: Library, founders: set[str]) -> str:
-    """The founder with the highest TM-score of at least 0.5; empty where there is none. Founders are longer."""
-    near = library.like(query, lambda structure: structure.id in founders)
+def _likest(query: Judged, library: Library, seen: set[str]) -> str:
+    """The structure of `seen`, all longer, with the highest TM-score of at least 0.5; empty where there is none."""
+    near = library.like(query, lambda structure: structure.id in seen)
     targets = [library.structures[index] for index in near]
     # Normalised by the longer, a score is lower by about the ratio of the lengths.
     estimates = screen(query.ca, [target.ca for target in targets])

@@ -273,6 +273,12 @@ def test_bad_row_has_its_reason_and_good_ones_come_through(tmp_path, mirror, row
         assert all(detail and detail.isprintable() for _, _, detail in dropped)
 
 
+def test_unlabelled_domains_are_kept_where_all_classes_are(tmp_path, mirror):
+    row = ("x", "1abc", "A", "2-29", "")
+    stored, dropped = through_the_path(tmp_path, mirror, text_of([COLUMNS, *GOOD, row]), replace(SETTINGS, classes=()))
+    assert (sorted(stored), dropped) == (["good1", "good2", "x"], [])
+
+
 @pytest.mark.parametrize("place", range(5))
 def test_row_in_two_lines_stops_the_run_before_it_begins(tmp_path, mirror, place):
     row = [*GOOD[1]]

@@ -15,7 +15,8 @@ from cvae_protein.dataset.sequence import LETTERS, Aligner, Words, blosum62, nei
 from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table
-from cvae_protein.score.fold_clusters import greedy_classes
+from cvae_protein.score import fold_clusters
+from cvae_protein.score.fold_clusters import fold_classes
 from cvae_protein.score.metric import Judged
 from cvae_protein.settings import ClusterSettings
 from cvae_protein.structure import Backbone
@@ -203,10 +204,23 @@ def test_structures_of_one_fold_go_together_and_others_do_not():
         for copy in range(4):
             coords = hairpins(90 - copy, turn) + rng.normal(0, 0.5, (90 - copy, 5, 3))
             structures.append(judged(f"{fold}{copy}", coords))
-    found = greedy_classes(structures)
+    found = fold_classes(structures)
     assert {name: founder[:-1] for name, founder in found.items()} == {name: name[:-1] for name in found}
     assert all(found[f"{fold}0"] == f"{fold}0" for fold in ("long", "pair", "bundle"))
-    assert greedy_classes(structures[::-1]) == found
+    assert fold_classes(structures[::-1]) == found
+
+
+def test_a_class_follows_its_fold_through_small_changes(monkeypatch):
+    scores = {("b", "a"): 0.6, ("c", "b"): 0.7, ("d", "a"): 0.55, ("d", "c"): 0.5, ("e", "c"): 0.49}
+    names = dict(zip(range(60, 50, -1), "abcde", strict=False))
+    monkeypatch.setattr(fold_clusters, "screen", lambda query, traces: np.ones(len(traces)))
+    monkeypatch.setattr(
+        fold_clusters,
+        "tm_align_score",
+        lambda query, target: (0.9, scores.get((names[len(query)], names[len(target)]), 0.2)),
+    )
+    structures = [judged(name, helix(length)) for length, name in names.items()]
+    assert fold_classes(structures) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e"}
 
 
 def stored(path):
