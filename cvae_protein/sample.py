@@ -17,6 +17,7 @@ from .errors import UserError
 from .files import atomic_path
 from .model.batch import Domains, as_backbone, read_domain, read_split
 from .model.cvae import CVAE
+from .model.relax import HELD
 from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 from .model.spec import Spec
 from .settings import SampleSettings
@@ -214,7 +215,7 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
-    _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage)
+    _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage, HELD)
     entries = [
         _entry(
             name,

@@ -22,7 +22,7 @@ from .cvae import CVAE
 from .flow import CodeFlow
 from .latent import AggregatePosterior, Gaussian
 from .refiner import Refiner
-from .relax import relax
+from .relax import FREE, relax
 from .spec import Spec
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
@@ -126,8 +126,9 @@ def complete(
     settings: SampleSettings,
     generator: torch.Generator,
     stage: str,
+    hold: float = FREE,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed."""
+    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`)."""
     device = next(refiner.parameters()).device
     raw: list[np.ndarray] = [np.empty(0)] * len(traces)
     relaxed: list[np.ndarray] = [np.empty(0)] * len(traces)
@@ -138,7 +139,7 @@ def complete(
         mask = torch.arange(trace.shape[1], device=device) < count[:, None]
         ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
         first = build_backbone(ca, carbonyl, count).cpu()
-        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps), count).cpu()
+        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps, hold), count).cpu()
         for place, row in enumerate(rows):
             raw[row] = first[place, : count[place]].numpy()
             relaxed[row] = closed[place, : count[place]].numpy()
