@@ -1,10 +1,10 @@
 """Fold classes found without labels: clusters of like structures.
 
 Longest first, each structure joins the class of the longer structure that it is likest to, by TM-score normalised by
-the longer of the two, or founds a class where none reaches 0.5, above which two structures mostly share a fold (Xu & Zhang
-(2010) Bioinformatics 26, 889). Compared with founders alone, this follows a fold through its variation; compared with
-all pairs above 0.5 in one class, no single structure joins two classes (`benchmarks/clusters.py` measures it).
-Members of a sequence cluster follow its representative, so that no class divides one.
+the longer of the two, or founds a class where none reaches 0.5, above which two structures mostly share a fold (Xu &
+Zhang (2010) Bioinformatics 26, 889). Compared with founders alone, this follows a fold through its variation;
+compared with all pairs above 0.5 in one class, no single structure joins two classes (`benchmarks/clusters.py`
+measures it). Members of a sequence cluster follow its representative, so that no class divides one.
 """
 
 from __future__ import annotations
