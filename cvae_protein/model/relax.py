@@ -24,7 +24,7 @@ CONCENTRATION = 6.0  # of a basin's von Mises density
 Pairs = tuple[Tensor, ...]  # structure, residue i, residue j: one number each a pair
 STRONGEST_BOND = -2.5  # kcal/mol; a stronger hydrogen bond gains nothing
 NEAR, SEARCH_EVERY = 8.0, 20  # Å and steps: pairs whose CA are nearer interact, and are looked for again
-FREE, HELD = 0.01, 0.3  # weight of the squared way of a CA: for a sample, and for a reconstruction
+FREE, HELD = 0.01, 2.0  # weight of the squared way of a CA: for a sample, and for a reconstruction
 SECOND_HALF = 0.6  # share of the steps after which overlaps weigh more and hydrogen bonds less
 
 
