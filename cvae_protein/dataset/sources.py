@@ -94,7 +94,10 @@ class Folder:
                 status = path.stat()
                 if status.st_size:
                     changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
-                    return EntryFile(pdb_id, self.name, path, sha256(path), status.st_size, changed)
+                    try:
+                        return EntryFile(pdb_id, self.name, path, sha256(path), status.st_size, changed)
+                    except OSError as error:
+                        raise StructureError("unreadable", f"{path}: {error.strerror or error}") from error
                 empty = path
         if empty is not None:
             raise StructureError("empty_file", f"{empty}: the file has no bytes")

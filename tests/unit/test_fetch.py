@@ -412,3 +412,19 @@ def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_pat
     assert read_table(tmp_path / "r2.tsv") == []
     with Store(tmp_path / "s.h5") as store:
         assert store.ids == ["old", "own"]
+
+
+def test_a_file_that_cannot_be_read_is_rejected_and_the_rest_found(tmp_path, monkeypatch):
+    for pdb_id in ("1abc", "2abc"):
+        (tmp_path / f"{pdb_id}.cif").write_text("data_")
+    exact = sources_module.sha256
+
+    def refused(path):
+        if path.name.startswith("1abc"):
+            raise PermissionError(13, "Permission denied")
+        return exact(path)
+
+    monkeypatch.setattr(sources_module, "sha256", refused)
+    entries, rejected = fetch(tmp_path, ["1abc", "2abc"], [tmp_path])
+    assert [row["pdb_id"] for row in entries] == ["2abc"]
+    assert [(row["reason"], "Permission denied" in row["detail"]) for row in rejected] == [("unreadable", True)]
