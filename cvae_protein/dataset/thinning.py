@@ -65,8 +65,8 @@ def drop_redundant(rows: list[Row], settings: LabelSettings) -> Thinned:
     clusters = _ranked(rows, lambda row: str(getattr(row, level)))
     if not clusters and rows:
         raise UserError(
-            f"labels.redundancy: {settings.table} has no {level} clusters, which a cath-domain-list or a column {level} "
-            "tells; else leave it at none and cluster the sequences themselves (split.redundancy)"
+            f"labels.redundancy: {settings.table} has no {level} clusters, as a cath-domain-list or a column {level} "
+            "has; else leave it at none and cluster the sequences themselves (split.redundancy)"
         )
     lost = {
         row.domain_id: Problem(row.domain_id, "redundant", f"{members[0].domain_id} is of the same {level} cluster")
