@@ -17,7 +17,7 @@ import yaml
 from pydantic_core import PydanticCustomError
 
 from .errors import UserError
-from .settings import LabelSettings, RefineSettings, Settings, SplitSettings
+from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TermSettings, TrainSettings
 
 ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
@@ -243,6 +243,17 @@ def _split_mistakes(split: SplitSettings) -> Iterator[str]:
         yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
 
 
+def _term_mistakes(terms: TermSettings) -> Iterator[str]:
+    if terms.schedule.kind == "target_rate":
+        yield "schedule.kind: expected constant, ramp, cosine or cycle; target_rate steers the divergence alone (kl)"
+
+
+def _train_mistakes(train: TrainSettings) -> Iterator[str]:
+    weighed = [field.name for field in fields(TermSettings) if field.name != "schedule"]
+    if train.batch_size < 2 and any(getattr(train.terms, name) for name in weighed):
+        yield "batch_size: expected 2 or more where train.terms compares structures, got 1"
+
+
 def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
     if refine.width % refine.heads:
         yield f"heads: expected a divisor of width, got {refine.heads} heads for {refine.width} channels"
@@ -275,6 +286,8 @@ CHECKS: Mapping[type, Callable[[Any], Iterator[str]]] = types.MappingProxyType(
         LabelSettings: _label_mistakes,
         SplitSettings: _split_mistakes,
         RefineSettings: _refine_mistakes,
+        TrainSettings: _train_mistakes,
+        TermSettings: _term_mistakes,
         Settings: _run_mistakes,
     }
 )

@@ -131,11 +131,30 @@ class SplitSettings:
 class Schedule:
     """The weight of a term as a function of the step."""
 
-    kind: Literal["constant", "ramp", "cycle", "target_rate"] = setting("ramp", "shape of the schedule")
+    kind: Literal["constant", "ramp", "cosine", "cycle", "target_rate"] = setting("ramp", "shape of the schedule")
     weight: float = setting(1.0, "weight once reached (start value of target_rate)", ge=0, le=1e6)
-    steps: int = setting(500, "optimiser steps of the ramp, or of one cycle", ge=1)
+    steps: int = setting(500, "optimiser steps of the rise, or of one cycle", ge=1)
     ratio: float = setting(0.5, "share of a cycle that rises", gt=0, le=1)
     rate: float = setting(60.0, "nats a structure that target_rate steers to", gt=0)
+
+
+@dataclass(frozen=True)
+class TermSettings:
+    """Weights of terms beyond the evidence bound; 0 leaves a term out. Usual weights: benchmarks/terms.py."""
+
+    schedule: Schedule = setting(Schedule, "factor of all weights of this section; target_rate does not apply")
+    variance_floor: float = setting(0.0, "against collapse: codes that spread less than 0.5 in a dimension", ge=0)
+    mmd: float = setting(0.0, "against holes of the prior: discrepancy of codes and prior", ge=0)
+    total_correlation: float = setting(0.0, "against dependence of the code's dimensions on each other", ge=0)
+    class_mmd: float = setting(0.0, "against the label in the code: discrepancy of the classes' codes", ge=0)
+    hsic: float = setting(0.0, "against the label in the code: dependence by kernels, all levels", ge=0)
+    label_adversary: float = setting(0.0, "against the label in the code: a critic that tells it", ge=0)
+    club: float = setting(0.0, "against the label in the code: upper bound on their mutual information", ge=0)
+    classifier: float = setting(0.0, "against an ignored label: class of traces decoded under another label", ge=0)
+    label_seeking: float = setting(0.0, "against an ignored label: traces alike under two labels", ge=0)
+    mode_seeking: float = setting(0.0, "against an ignored code: traces alike for two codes", ge=0)
+    fape: float = setting(0.0, "error of the decoded trace seen from each residue's frame", ge=0)
+    step_length: float = setting(0.0, "decoded steps from CA to CA that are not 3.8 Å", ge=0)
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,7 @@ class TrainSettings:
     kl: Schedule = setting(Schedule, "weight of the Kullback-Leibler term")
     free_bits: float = setting(0.0, "nats a dimension below which the Kullback-Leibler term does not press", ge=0)
     flow_steps: int = setting(1000, "optimiser steps of the flow that is fitted to the codes afterwards", ge=1)
+    terms: TermSettings = setting(TermSettings, "weights of further terms, for every variant")
     adversary: float = setting(1.0, "weight of the critic's `fool` term in `adversarial`", ge=0)
     report_every: int = setting(100, "steps between rows of history.tsv", ge=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints for resuming", gt=0)

@@ -20,6 +20,7 @@ from .model.degrade import crop_windows, degrade, fit_degrader
 from .model.flow import CodeFlow
 from .model.latent import AggregatePosterior, Gaussian
 from .model.loop import Losses, Task, minimise
+from .model.objective import further_terms
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
 from .model.terms import TargetRate, WeightedTerm, evidence_terms, kl, reconstruction, squared_error
@@ -100,7 +101,7 @@ def _train_variant(
     model.to(device)
     trained = variants.is_trained(spec.variant)
     if trained:
-        terms = evidence_terms(settings)
+        terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)
         rows = _descend_terms(model, terms, sides, settings, generator, rng, checkpoint)
@@ -109,6 +110,7 @@ def _train_variant(
         seen = rows[0].get("validation_rmsd", math.nan)
         say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
+    model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
     return tensors | _fit_codes(model, domains, settings, with_flow=variants.has_flow(spec.variant)), rows
 

@@ -1,11 +1,13 @@
-"""A discriminator of codes, whose two terms train it and the encoder in one backward pass.
+"""Networks trained beside the model in one backward pass, each with two terms: `fit` trains it, `use` what it judges.
 
-`fit` sees the codes detached, so it moves the critic alone; `fool` sees the critic's parameters detached, so it moves
-the encoder alone. Their sum `fit + w * fool` has the gradients of a gradient-reversal layer of strength w (Ganin et al.
-2016). At the equilibrium q(z|y) = p(z|y) for every label y (adversarial autoencoder: Makhzani et al. 2016).
+`fit` sees codes or traces detached, so it moves the critic alone; `use` sees the critic's parameters detached, so it
+moves the model alone. Their sum `fit + w * use` has the gradients of a gradient-reversal layer of strength w (Ganin et
+al. 2016). The critic of `adversarial` calls its second term `fool`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +16,37 @@ from torch.nn import functional as F
 
 from .batch import Batch
 from .cvae import CONDITION, Output, make_condition
+from .latent import Gaussian
+from .regularizers import known_rows
 from .spec import Spec
 from .terms import Term
 
 
+def judged(critic: nn.Module, *inputs: Tensor) -> Any:
+    """The critic's output, with gradients to the inputs and none to its parameters."""
+    return functional_call(critic, {name: value.detach() for name, value in critic.named_parameters()}, inputs)
+
+
+def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.LeakyReLU(0.2),
+        nn.Linear(width, width),
+        nn.LeakyReLU(0.2),
+        nn.Linear(width, outputs),
+    )
+
+
 class Critic(nn.Module):
-    """Logit that a code comes from the prior and not from the encoder, given label and length: (B, Z) -> (B,)."""
+    """Logit that a code comes from the prior and not from the encoder, given label and length: (B, Z) -> (B,).
+
+    At the equilibrium q(z|y) = p(z|y) for every label y (adversarial autoencoder: Makhzani et al. 2016).
+    """
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        width = spec.model.width
         self.condition = make_condition(spec)
-        self.layers = nn.Sequential(
-            nn.Linear(spec.model.latent + CONDITION, width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(width, width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(width, 1),
-        )
+        self.layers = _layers(spec.model.latent + CONDITION, spec.model.width, 1)
 
     def forward(self, z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
         """`z` (B, Z), `labels` (B, levels), `lengths` (B,) -> logits (B,)."""
@@ -54,8 +69,102 @@ def fool(critic: Critic) -> Term:
     """What the encoder pays for codes that the critic tells from the prior's, in nats a structure."""
 
     def term(batch: Batch, output: Output) -> Tensor:
-        frozen = {name: value.detach() for name, value in critic.named_parameters()}
-        logit = functional_call(critic, frozen, (output.z, batch.labels, batch.lengths))
-        return F.softplus(-logit).mean()
+        return F.softplus(-judged(critic, output.z, batch.labels, batch.lengths)).mean()
+
+    return term
+
+
+class LabelCritic(nn.Module):
+    """Log probabilities of the label at each level: (B, inputs) -> (B, labels of that level) a level."""
+
+    def __init__(self, inputs: int, spec: Spec) -> None:
+        super().__init__()
+        self.sizes = [len(names) for names in spec.vocabulary]
+        self.layers = _layers(inputs, spec.model.width, sum(self.sizes))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """`x` (B, inputs) -> log probabilities, a level each."""
+        return [logits.log_softmax(-1) for logits in self.layers(x).split(self.sizes, dim=-1)]
+
+
+def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy of log probabilities and labels (B, levels), mean over known labels, summed over levels, nats."""
+    losses = [
+        F.nll_loss(p, labels[:, level] - 1, ignore_index=-1, reduction="sum")
+        / (labels[:, level] > 0).sum().clamp(min=1)
+        for level, p in enumerate(told)
+    ]
+    return torch.stack(losses).sum()
+
+
+def tell_label(critic: LabelCritic) -> Term:
+    """The critic learns to tell the label from the code, in nats a structure."""
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        z, labels = known_rows(batch, output)
+        return label_loss(critic(z.detach()), labels)
+
+    return term
+
+
+def hide_label(critic: LabelCritic) -> Term:
+    """Divergence of what the critic tells of a code from the labels' shares in the batch, summed over levels, nats.
+
+    The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 where every code
+    leaves the critic with the shares. A reversed cross-entropy has the same equilibrium and no least value.
+    """
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        z, labels = known_rows(batch, output)
+        losses = [0.0 * output.z.sum()]
+        for level, told in enumerate(judged(critic, z)):
+            known = labels[:, level] > 0
+            if known.any():
+                shares = F.one_hot(labels[known, level] - 1, told.shape[1]).to(z.dtype).mean(0)
+                losses.append((torch.xlogy(shares, shares) - shares * told[known]).sum(-1).mean())
+        return torch.stack(losses).sum()
+
+    return term
+
+
+class LabelGaussian(nn.Module):
+    """q(z | y), a Gaussian whose mean and log variance are sums over the label's levels: (B, levels) -> (B, Z)."""
+
+    def __init__(self, latent: int, spec: Spec) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Embedding(len(names) + 1, 2 * latent) for names in spec.vocabulary)
+        for embed in self.levels:
+            nn.init.zeros_(embed.weight)  # type: ignore[arg-type]
+
+    def forward(self, labels: Tensor) -> Gaussian:
+        """`labels` (B, levels) -> Gaussian over codes of each row."""
+        told = torch.stack([embed(labels[:, level]) for level, embed in enumerate(self.levels)]).sum(0)
+        mean, logvar = told.chunk(2, dim=-1)
+        return Gaussian(mean, logvar.clamp(-6, 2))
+
+
+def describe_codes(critic: LabelGaussian) -> Term:
+    """Negative log density of the codes under q(z|y), in nats a structure."""
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        z, labels = known_rows(batch, output)
+        return -critic(labels).log_density(z.detach()).mean() if len(z) else 0.0 * output.z.sum()
+
+    return term
+
+
+def club(critic: LabelGaussian) -> Term:
+    """Upper bound on the mutual information of code and label in nats: E log q(z|y) - E E log q(z|y').
+
+    Cheng et al. 2020, "CLUB", equation 12, with every label of the batch for y'; a bound as far as q(z|y) fits.
+    """
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        z, labels = known_rows(batch, output)
+        if not len(z):
+            return 0.0 * output.z.sum()
+        told: Gaussian = judged(critic, labels)
+        density = Gaussian(told.mean[:, None], told.logvar[:, None]).log_density(z[None])  # of z_j under q(.|y_i)
+        return density.diagonal().mean() - density.mean()
 
     return term

@@ -137,7 +137,8 @@ class CVAE(nn.Module):
     """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a smooth trace x given label y and length.
 
     `encoder` and `prior` are modules called with (flat, condition) and (condition); `blocks` names parts of z;
-    `critic`, if any, is trained with the model (see `critics`).
+    `critic`, if any, is trained with the model (see `critics`); so are
+    `critics`, which the training adds and takes away.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class CVAE(nn.Module):
         self.linear = linear
         self.condition = make_condition(spec)
         self.encoder, self.prior, self.critic = encoder, prior, critic
+        self.critics = nn.ModuleDict()
         self.decoder = Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))
 

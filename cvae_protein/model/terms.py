@@ -65,6 +65,11 @@ def ramp(weight: float, steps: int) -> Weight:
     return lambda step: weight * min(1.0, (step + 1) / steps)
 
 
+def cosine(weight: float, steps: int) -> Weight:
+    """From 0 to `weight` over `steps` along half a cosine wave, slow at both ends, then constant."""
+    return lambda step: weight * 0.5 * (1 - math.cos(math.pi * min(1.0, (step + 1) / steps)))
+
+
 def cycle(weight: float, steps: int, ratio: float) -> Weight:
     """Every `steps` again: linear from 0 to `weight` over the first `ratio` of them, then constant. Fu et al. 2019."""
     return lambda step: weight * min(1.0, (step % steps + 1) / (steps * ratio))
@@ -92,6 +97,8 @@ def schedule(settings: Schedule) -> Weight:
         return constant(settings.weight)
     if settings.kind == "ramp":
         return ramp(settings.weight, settings.steps)
+    if settings.kind == "cosine":
+        return cosine(settings.weight, settings.steps)
     if settings.kind == "cycle":
         return cycle(settings.weight, settings.steps, settings.ratio)
     return TargetRate(settings.weight, settings.rate, settings.steps)

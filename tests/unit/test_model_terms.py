@@ -84,6 +84,9 @@ def test_schedules() -> None:
     assert [terms.constant(0.3)(s) for s in (0, 99)] == [0.3, 0.3]
     ramp = terms.ramp(2.0, 10)
     assert [ramp(s) for s in (0, 4, 9, 50)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    cosine = terms.cosine(2.0, 10)
+    assert [cosine(s) for s in (4, 9, 50)] == pytest.approx([1.0, 2.0, 2.0])
+    assert 0 < cosine(0) < ramp(0)
     cycle = terms.cycle(1.0, 10, 0.5)
     assert [cycle(s) for s in (0, 4, 9, 10, 14)] == pytest.approx([0.2, 1.0, 1.0, 0.2, 1.0])
 
@@ -141,7 +144,7 @@ def test_aggregate_posterior_gives_back_the_moments_of_each_class() -> None:
 
 
 def test_every_schedule_kind_is_built() -> None:
-    for kind in ("constant", "ramp", "cycle", "target_rate"):
+    for kind in ("constant", "ramp", "cosine", "cycle", "target_rate"):
         built = terms.evidence_terms(TrainSettings(kl=Schedule(kind=kind)))
         assert [t.name for t in built] == ["reconstruction", "kl"]
         assert (built[1].observe is not None) == (kind == "target_rate")
