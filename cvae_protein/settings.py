@@ -189,6 +189,13 @@ class TrainSettings:
     flow_steps: int = setting(1000, "optimiser steps of the flow that is fitted to the codes afterwards", ge=1)
     terms: TermSettings = setting(TermSettings, "weights of further terms, for every variant")
     adversary: float = setting(1.0, "weight of the critic's `fool` term in `adversarial`", ge=0)
+    bucket: int = setting(
+        8,
+        "batches drawn at once and sorted by length, to pad less; 1 = no sorting, as terms of a whole batch have it",
+        ge=1,
+    )
+    processes: int = setting(1, "processes of the workflow's training jobs, by torchrun; one GPU each", ge=1, le=1024)
+    patience: int = setting(0, "rows of history.tsv without a gain on validation that end the training; 0 = none", ge=0)
     report_every: int = setting(100, "steps between rows of history.tsv", ge=1)
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints for resuming", gt=0)
 

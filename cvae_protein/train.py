@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,23 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import UserError
 from .files import atomic_path, owned, sha256, write_table
 from .model import variants
 from .model.batch import Batch, Domains, pick_device, read_split, training_batch
+from .model.buckets import Buckets, cut
 from .model.checkpoint import Training, save_tensors
-from .model.cvae import CVAE, Output
+from .model.cvae import CVAE
 from .model.degrade import crop_windows, degrade, fit_degrader
 from .model.flow import CodeFlow
 from .model.latent import AggregatePosterior, Gaussian
 from .model.loop import Losses, Task, minimise
 from .model.objective import further_terms
+from .model.parallel import ALONE, Ranks, SharedNoise, together
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
-from .model.terms import TargetRate, WeightedTerm, evidence_terms, kl, reconstruction, squared_error
+from .model.terms import TargetRate, WeightedTerm, evidence_terms
+from .model.watch import look_at, observe, score_of
 from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
 CODES_A_STEP = 128
+WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -47,15 +53,19 @@ def train(
 
     `checkpoint` is a file for resuming; it is removed at the end.
     """
-    with owned(output):
+    with together() as ranks, owned(output) if ranks.first else nullcontext():
+        if max(train.batch_size, refine.batch_size) < ranks.count:
+            raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
         sides = read_split(store, splits)
         if variant in variants.names() and not variants.is_trained(variant):
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
-        origin = {"store": sha256(store), "splits": sha256(splits), "train": asdict(train), "torch": torch.__version__}
+        origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
         run = _train_refiner if variant == "refiner" else _train_variant
-        tensors, rows = run(spec, sides, train, checkpoint)
+        tensors, rows = run(spec, sides, train, ranks, checkpoint)
+        if not ranks.first:
+            return
         with atomic_path(output) as folder:
             folder.mkdir()
             (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -63,6 +73,13 @@ def train(
             write_table(folder / "history.tsv", list(rows[0]), rows)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+
+
+def _facts(settings: TrainSettings) -> dict:
+    """The settings that the outcome depends on."""
+    told = asdict(settings)
+    del told["processes"], told["checkpoint_seconds"]
+    return told
 
 
 def make_spec(
@@ -87,7 +104,7 @@ def make_spec(
 
 
 def _train_variant(
-    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, checkpoint: Path | None
+    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a trained variant, its aggregate posterior beside it, and its history."""
     device = pick_device()
@@ -96,7 +113,8 @@ def _train_variant(
     domains = sides["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     repeated = np.tile(np.arange(len(domains)), LINEAR_ROUNDS)
-    augmented = training_batch(domains, spec, repeated, settings.crop, 0.0, rng)
+    stretches = np.stack([repeated, *cut(domains.lengths[repeated], settings.crop, rng)], axis=1)
+    augmented = training_batch(domains, spec, stretches, 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(domains.weights[repeated]).float())
     model.to(device)
     trained = variants.is_trained(spec.variant)
@@ -104,20 +122,15 @@ def _train_variant(
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)
-        rows = _descend_terms(model, terms, sides, settings, generator, rng, checkpoint)
+        rows = _descend_terms(model, terms, sides, settings, generator, rng, ranks, checkpoint)
     else:
-        rows = [{"step": 0, "seconds": 0.0} | observe(model.eval(), _whole(sides, spec, device))]
+        rows = [{"step": 0, "seconds": 0.0} | observe(model.eval(), look_at(sides, spec, device))]
         seen = rows[0].get("validation_rmsd", math.nan)
         say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
     return tensors | _fit_codes(model, domains, settings, with_flow=variants.has_flow(spec.variant)), rows
-
-
-def _whole(sides: dict[str, Domains], spec: Spec, device: torch.device) -> dict[str, Batch]:
-    """The domains of each split, whole and in their first conformation."""
-    return {name: side.first_conformations().batch(spec).to(device) for name, side in sides.items()}
 
 
 def _descend_terms(
@@ -127,26 +140,43 @@ def _descend_terms(
     settings: TrainSettings,
     generator: torch.Generator,
     rng: np.random.Generator,
+    ranks: Ranks,
     checkpoint: Path | None,
 ) -> list[dict[str, float]]:
     """Train a variant on its terms and return its history."""
-    spec, device = model.spec, next(model.parameters()).device
-    sight = _whole(sides, spec, device)
+    spec, device, domains = model.spec, next(model.parameters()).device, sides["train"]
+    sight = look_at(sides, spec, device)
     optimizer = torch.optim.AdamW(
-        model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+        model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True
     )
     controllers = [term.weight for term in terms if isinstance(term.weight, TargetRate)]
+    # Terms of a batch as a whole want it to be a sample of all lengths.
+    of_batch = settings.free_bits or any(value for value in vars(settings.terms).values() if isinstance(value, float))
+    pool = 1 if of_batch else settings.bucket
+    chance = domains.weights / domains.weights.sum()
+    buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng)
+
+    def told(found: dict[str, float]) -> None:
+        for t in terms:
+            if t.observe is not None:
+                t.observe(found[t.name])
+
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",
         module=model,
-        losses=_variant_losses(model, terms, sides["train"], settings, generator, rng, device),
+        losses=_variant_losses(model, terms, domains, settings, generator, buckets, ranks),
+        observe=told,
         watch=lambda: observe(model, sight),
+        score=score_of(settings, sight),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         identity={"spec": spec.to_json()},
+        seed=spec.seed,
         checkpoint=checkpoint,
+        ranks=ranks,
     )
-    return minimise(task, Training(model.named_parameters(), optimizer, generator, rng, controllers), settings)
+    state = Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
+    return minimise(task, state, settings)
 
 
 def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow: bool) -> dict[str, Tensor]:
@@ -165,15 +195,15 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     flow.whiten(posterior)
     chance = domains.weights / domains.weights.sum()
 
-    def losses(step: int) -> Losses:
+    def losses(step: int) -> tuple[Losses, float]:
         rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
         z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
         told = hide_labels(labels[rows], settings.label_dropout, rng)
-        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}
+        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}, 1.0
 
     optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
-    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {})
+    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {}, spec.seed)
     minimise(task, Training(flow.named_parameters(), optimizer, generator, rng), settings)
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
 
@@ -184,22 +214,19 @@ def _variant_losses(
     domains: Domains,
     settings: TrainSettings,
     generator: torch.Generator,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> Callable[[int], Losses]:
-    chance = domains.weights / domains.weights.sum()
+    buckets: Buckets,
+    ranks: Ranks,
+) -> Callable[[int], tuple[Losses, float]]:
+    device = next(model.parameters()).device
 
-    def losses(step: int) -> Losses:
-        rows = rng.choice(len(domains), settings.batch_size, p=chance)
-        batch = training_batch(domains, model.spec, rows, settings.crop, settings.jitter, rng)
-        labels = hide_labels(batch.labels, settings.label_dropout, rng)
-        batch = Batch(batch.coords, batch.mask, labels).to(device)
-        output = model(batch, generator)
-        found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
-        for t in terms:
-            if t.observe is not None:
-                t.observe(found[t.name][0].item())
-        return found
+    def losses(step: int) -> tuple[Losses, float]:
+        whole = training_batch(domains, model.spec, buckets.draw(), settings.jitter, buckets.rng)
+        labels = hide_labels(whole.labels, settings.label_dropout, buckets.rng)
+        batch = Batch(whole.coords, whole.mask, labels).part(ranks.rows).to(device)
+        with SharedNoise(ranks, generator, len(whole.mask)):
+            output = model(batch, generator)
+            found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
+        return found, len(batch.mask) / len(whole.mask)
 
     return losses
 
@@ -210,33 +237,8 @@ def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tenso
     return labels.masked_fill(torch.from_numpy(hidden), 0)
 
 
-@torch.no_grad()
-def observe(model: CVAE, sides: dict[str, Batch]) -> dict[str, float]:
-    """Reconstruction and divergence in nats and RMSD of the smooth trace in Å by posterior means; active units.
-
-    Columns of training domains have no prefix, those of the validation split the prefix `validation_`.
-    """
-    seen: dict[str, float] = {}
-    for split, prefix in (("train", ""), ("validation", "validation_")):
-        if split not in sides:
-            continue
-        batch = sides[split]
-        coefficients, target = model.describe(batch)
-        posterior = model.posterior(coefficients, batch.labels, batch.lengths)
-        prior = model.prior(model.condition(batch.labels, batch.lengths))
-        decoded = model.decode(posterior.mean, batch.labels, batch.mask)
-        output = Output(posterior, prior, posterior.mean, target, decoded, model.log_sigma, model.blocks)
-        name = prefix or "evaluated_"
-        seen[f"{name}reconstruction"] = reconstruction(batch, output).item()
-        seen[f"{name}kl"] = kl(batch, output).item()
-        seen[f"{prefix}rmsd"] = (squared_error(batch, output) / batch.lengths).sqrt().mean().item()
-        if not prefix and len(target) > 1:
-            seen["active_units"] = (posterior.mean.var(0) > 0.01).sum().item()
-    return seen
-
-
 def _train_refiner(
-    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, checkpoint: Path | None
+    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history."""
     device = pick_device()
@@ -244,30 +246,49 @@ def _train_refiner(
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
     linear = fit_degrader(domains, spec)
-    chance = domains.weights * np.array([len(c) for c in domains.coords])
+    held_out = sides.get("validation", domains)
+    chance = domains.weights * domains.lengths
     chance /= chance.sum()
 
-    def loss_of(side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    def loss_of(
+        side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
+    ) -> tuple[Tensor, float]:
+        """The loss of this process's windows, and their share of all residues."""
         batch = side.batch(spec, rows)
         ca, carbonyl, trace = degrade(batch, linear, spec.model.coefficients, rng, generator)
         turn = random_rotations(len(ca), generator)
         parts = (ca @ turn, carbonyl @ turn, trace @ turn)
-        ca, carbonyl, trace, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
-        return net.loss(ca.to(device), carbonyl.to(device), trace.to(device), mask.to(device), generator)
+        *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
+        own, turned = mask[ranks.rows], [window[ranks.rows].to(device) for window in windows]
+        with SharedNoise(ranks, generator, len(mask)):
+            loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
+        return loss, float(own.sum() / mask.sum())
 
-    def losses(step: int) -> Losses:
-        rows = rng.choice(len(domains), refine.batch_size, p=chance)
-        return {"flow": (loss_of(domains, rows, rng, generator), 1.0)}
+    def losses(step: int) -> tuple[Losses, float]:
+        loss, share = loss_of(domains, rng.choice(len(domains), refine.batch_size, p=chance), rng, generator, ranks)
+        return {"flow": (loss, 1.0)}, share
 
     def watch() -> dict[str, float]:
-        side = sides.get("validation", domains)
         fixed = np.random.default_rng(0)
-        rows = np.arange(len(side))[:64]
-        return {"validation_flow": loss_of(side, rows, fixed, torch.Generator().manual_seed(0)).item()}
+        rows = fixed.permutation(len(held_out))[:WINDOWS_WATCHED]
+        loss, _ = loss_of(held_out, rows, fixed, torch.Generator().manual_seed(0), ALONE)
+        return {"validation_flow": loss.item()}
 
-    optimizer = torch.optim.AdamW(net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
-    identity = {"spec": spec.to_json()}
-    stage = f"train refiner seed {spec.seed}"
-    task = Task(stage, net, losses, watch, refine.steps, refine.learning_rate, identity, checkpoint)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
+    )
+    task = Task(
+        stage=f"train refiner seed {spec.seed}",
+        module=net,
+        losses=losses,
+        watch=watch,
+        score=lambda row: row["validation_flow"] if "validation" in sides else -row["step"],
+        steps=refine.steps,
+        learning_rate=refine.learning_rate,
+        identity={"spec": spec.to_json()},
+        seed=spec.seed,
+        checkpoint=checkpoint,
+        ranks=ranks,
+    )
     rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
     return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -16,7 +16,6 @@ from ..files import read_table
 from ..structure import CA, Backbone, C, O
 from .spec import Spec
 
-SHORTEST_CROP = 40  # residues
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it
 
 
@@ -49,6 +48,10 @@ class Batch:
         bond = self.coords[:, :, O] - self.coords[:, :, C]
         length = bond.norm(dim=-1, keepdim=True)
         return torch.where((length > 0.5) & (length < 2.0), bond / length.clamp(min=1e-3), 0.0)
+
+    def part(self, rows: slice) -> Batch:
+        """Some of the structures."""
+        return Batch(self.coords[rows], self.mask[rows], self.labels[rows])
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -167,21 +170,17 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
 
 
 def training_batch(
-    domains: Domains, spec: Spec, rows: Sequence[int] | np.ndarray, crop: float, jitter: float, rng: np.random.Generator
+    domains: Domains, spec: Spec, stretches: np.ndarray, jitter: float, rng: np.random.Generator
 ) -> Batch:
-    """Structures `rows` for training: a share `crop` cut to a random stretch, all jittered by `jitter` Å.
+    """Structures for training, of `stretches` (B, 3): row, start and stop; all jittered by `jitter` Å.
 
     A stretch is no member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
     """
     coords, labels = [], []
-    for row in rows:
-        c, ids = domains.coords[row], spec.label_ids(domains.labels[row])
-        if len(c) > SHORTEST_CROP and rng.random() < crop:
-            length = rng.integers(SHORTEST_CROP, len(c))
-            start = rng.integers(0, len(c) - length + 1)
-            c, ids = c[start : start + length], [0] * len(ids)
-        coords.append(c + rng.normal(0, jitter, c.shape).astype(np.float32) if jitter else c)
-        labels.append(ids)
+    for row, start, stop in stretches.tolist():
+        c, ids = domains.coords[row][start:stop], spec.label_ids(domains.labels[row])
+        coords.append(c + jitter * rng.standard_normal(c.shape, np.float32) if jitter else c)
+        labels.append(ids if stop - start == len(domains.coords[row]) else [0] * len(ids))
     return pad(coords, labels)
 
 

@@ -34,14 +34,29 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and train again") from error
 
 
+OPTIMIZER_KEYS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
+
+
 class Controller(Protocol):
     """A weight that moves with what it observes (`terms.TargetRate`)."""
 
     log_weight: float
 
 
+class Sampler(Protocol):
+    """Batches that are drawn and wait (`buckets.Buckets`)."""
+
+    waiting: np.ndarray
+
+
+Packed = tuple[dict[str, Tensor], dict[str, Any]]
+
+
 class Training:
-    """Everything that changes in a training: what is saved and restored as a whole."""
+    """Everything that changes in a training: what is saved, restored, and gone back to as a whole.
+
+    Noise and dropout of a step are drawn anew from the seed and the step (`loop`), so that they need no place here.
+    """
 
     def __init__(
         self,
@@ -50,31 +65,67 @@ class Training:
         generator: torch.Generator,
         rng: np.random.Generator,
         controllers: Sequence[Controller] = (),
+        sampler: Sampler | None = None,
     ) -> None:
         self.parameters = dict(parameters)
         self.averaged = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.best = {name: p.clone() for name, p in self.averaged.items()}
         self.optimizer, self.generator, self.rng = optimizer, generator, rng
+        self.controllers, self.sampler = controllers, sampler
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        self.controllers = controllers
+        self.setbacks = 0
 
-    def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the state; `identity` says what is being trained on what, and must be met again to resume."""
-        tensors: dict[str, Tensor] = {"generator": self.generator.get_state(), "dropout": torch.get_rng_state()}
+    def pack(self) -> Packed:
+        """Tensors, which are not copied, and the other facts."""
+        tensors: dict[str, Tensor] = {}
         for name, p in self.parameters.items():
             tensors[f"parameter.{name}"], tensors[f"averaged.{name}"] = p, self.averaged[name]
+            tensors[f"best.{name}"] = self.best[name]
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
+        if self.sampler is not None:
+            tensors["waiting"] = torch.from_numpy(self.sampler.waiting)
         facts = {
-            "identity": identity,
             "step": self.step,
-            "rows": self.rows,
+            "rows": [dict(row) for row in self.rows],
             "seconds": self.seconds,
+            "setbacks": self.setbacks,
             "controllers": [controller.log_weight for controller in self.controllers],
             "rng": self.rng.bit_generator.state,
         }
-        save_tensors(path, tensors, facts)
+        return tensors, facts
+
+    def unpack(self, packed: Packed) -> None:
+        """Take up a state; its tensors are copied."""
+        tensors, facts = packed
+        for name, p in self.parameters.items():
+            p.data.copy_(tensors[f"parameter.{name}"])
+            self.averaged[name].copy_(tensors[f"averaged.{name}"])
+            self.best[name].copy_(tensors[f"best.{name}"])
+            keys = [key for key in OPTIMIZER_KEYS if f"optimizer.{key}.{name}" in tensors]
+            self.optimizer.state.pop(p, None)
+            if keys:
+                state = {key: tensors[f"optimizer.{key}.{name}"].to(p.device, copy=True) for key in keys}
+                self.optimizer.state[p] = state
+        if self.sampler is not None:
+            self.sampler.waiting = tensors["waiting"].numpy().copy()
+        self.rng.bit_generator.state = facts["rng"]
+        self.step, self.seconds, self.setbacks = facts["step"], facts["seconds"], facts["setbacks"]
+        self.rows = [dict(row) for row in facts["rows"]]
+        for controller, value in zip(self.controllers, facts["controllers"], strict=True):
+            controller.log_weight = value
+
+    def snapshot(self) -> Packed:
+        """A copy of the state in memory, on the device."""
+        tensors, facts = self.pack()
+        return {name: value.detach().clone() for name, value in tensors.items()}, facts
+
+    def save(self, path: Path, identity: dict[str, Any]) -> None:
+        """Write the state; `identity` says what is being trained on what, and must be met again to resume."""
+        tensors, facts = self.pack()
+        save_tensors(path, tensors, facts | {"identity": identity})
 
     def restore(self, path: Path, identity: dict[str, Any]) -> bool:
         """Take up the state of a file; false where there is none or it belongs to another training."""
@@ -83,21 +134,5 @@ class Training:
         tensors, facts = load_tensors(path)
         if facts["identity"] != json.loads(json.dumps(identity)):
             return False
-        for name, p in self.parameters.items():
-            p.data.copy_(tensors[f"parameter.{name}"])
-            self.averaged[name].copy_(tensors[f"averaged.{name}"])
-            prefix, suffix = "optimizer.", f".{name}"
-            state = {
-                key[len(prefix) : -len(suffix)]: value
-                for key, value in tensors.items()
-                if key.startswith(prefix) and key.endswith(suffix) and "." not in key[len(prefix) : -len(suffix)]
-            }
-            if state:
-                self.optimizer.state[p] = state
-        self.generator.set_state(tensors["generator"])
-        torch.set_rng_state(tensors["dropout"])
-        self.rng.bit_generator.state = facts["rng"]
-        self.step, self.rows, self.seconds = facts["step"], facts["rows"], facts["seconds"]
-        for controller, value in zip(self.controllers, facts["controllers"], strict=True):
-            controller.log_weight = value
+        self.unpack((tensors, facts))
         return True

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..progress import Progress, say
 from ..settings import TrainSettings
-from .checkpoint import Training
+from .checkpoint import Packed, Training
+from .events import Events, events
+from .parallel import ALONE, Ranks
+from .signals import Signals, leave
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
+MOST_SETBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
+Row = dict[str, float]
 Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, weight
 
 
@@ -25,70 +33,185 @@ Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, w
 class Task:
     """What is trained: `losses(step)` is descended, `watch()` recorded; `identity` says of what, on what.
 
-    `checkpoint`, if given, is the file that an interrupted training goes on from.
+    stage, seed : named in messages; of the noise and the dropout
+    losses : the terms of a step, of this process's share of the batch, and how large a share that is
+    observe : told the terms' values after every step
+    watch : columns of the history, seen with the averaged weights
+    score : of a row; the weights of the row with the least one are kept, by default those of the last row
+    checkpoint : if given, the file that an interrupted training goes on from
     """
 
     stage: str
     module: nn.Module
-    losses: Callable[[int], Losses]
-    watch: Callable[[], dict[str, float]]
+    losses: Callable[[int], tuple[Losses, float]]
+    watch: Callable[[], Row]
     steps: int
     learning_rate: float
     identity: dict
+    seed: int = 0
+    observe: Callable[[Row], None] = lambda values: None
+    score: Callable[[Row], float] = lambda row: -row["step"]
     checkpoint: Path | None = None
+    ranks: Ranks = ALONE
 
 
-def minimise(task: Task, state: Training, settings: TrainSettings) -> list[dict[str, float]]:
-    """The training loop. Leaves the averaged weights in the module and returns the rows of the history."""
+@dataclass(frozen=True)
+class _Step:
+    """What came of a step: the terms' values, their weighted sum, what went wrong, and the signal that asks to stop."""
+
+    values: Row
+    loss: float
+    fault: str
+    asked: int
+
+
+def minimise(task: Task, state: Training, settings: TrainSettings) -> list[Row]:
+    """The training loop. Leaves the averaged weights of the best row in the module and returns the history.
+
+    A step whose loss or gradient is not finite takes the training back to its state at the last row, with half the
+    learning rate; `UserError` where that does not help. After a resumption that state is the resumed one.
+    """
     if task.checkpoint is not None and state.restore(task.checkpoint, task.identity):
         say(task.stage, f"resumed at step {state.step} of {task.steps} from {task.checkpoint}")
     if next(task.module.parameters()).is_cuda:
         task.module.compile(dynamic=True)
-    progress = Progress(task.stage, task.steps, "steps", done=state.step)
-    started, before = time.monotonic(), state.seconds
-    saved = started
-    while state.step < task.steps:
-        found, loss = _descend(task, state, settings)
-        state.seconds = before + time.monotonic() - started
-        if state.step % settings.report_every == 0 or state.step == task.steps:
-            row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": loss}
-            row |= {name: value.item() for name, (value, _) in found.items()}
-            state.rows.append(row | _with_averaged(task.module, state, task.watch))
-        progress.advance(note=_note(state.rows))
-        due = time.monotonic() - saved > settings.checkpoint_seconds and state.step < task.steps
-        if task.checkpoint is not None and due:
-            state.save(task.checkpoint, task.identity)
-            saved = time.monotonic()
+    with events(task.checkpoint if task.ranks.first else None, state.step) as curves, Signals() as signals:
+        _run(task, state, settings, curves, signals)
+    if task.checkpoint is not None and task.ranks.first:
+        state.save(task.checkpoint, task.identity)  # for an interruption of what comes after the training
     with torch.no_grad():
         for name, p in state.parameters.items():
-            p.copy_(state.averaged[name])
+            p.copy_(state.best[name])
     task.module.eval()
     return state.rows
 
 
-def _descend(task: Task, state: Training, settings: TrainSettings) -> tuple[Losses, float]:
-    """One step of the optimiser and of the averaged weights; the terms and their weighted sum before it."""
-    warm = min(1.0, (state.step + 1) / WARM_UP)
+def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, signals: Signals) -> None:
+    """All steps, with rows, checkpoints and setbacks."""
+    progress = Progress(task.stage, task.steps, "steps", done=state.step)
+    saved = started = time.monotonic()
+    before, good = state.seconds, state.snapshot()
+    while state.step < task.steps and not _out_of_patience(task, state, settings):
+        seen = _descend(task, state, settings, signals.asked)
+        state.seconds = before + time.monotonic() - started
+        if seen.fault:
+            _step_back(task, state, good, seen.fault)
+            progress.done = state.step
+        elif state.step % settings.report_every == 0 or state.step == task.steps:
+            _report(task, state, seen)
+            curves.add(state.rows[-1])
+            good = state.snapshot()
+        if seen.asked:
+            _stop(task, state, seen.asked)
+        if not seen.fault:
+            progress.advance(note=_note(state.rows))
+        due = time.monotonic() - saved > settings.checkpoint_seconds and state.step < task.steps
+        if task.checkpoint is not None and task.ranks.first and due:
+            state.save(task.checkpoint, task.identity)
+            saved = time.monotonic()
+
+
+def _descend(task: Task, state: Training, settings: TrainSettings, asked: int) -> _Step:
+    """One step of the optimiser and of the averaged weights, unless the loss or its gradient is not finite."""
+    rate = task.learning_rate * min(1.0, (state.step + 1) / WARM_UP) * 0.5**state.setbacks
     for group in state.optimizer.param_groups:
-        group["lr"] = task.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / task.steps)))
+        group["lr"] = rate * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / task.steps)))
+    _seed(task, state)
     task.module.train()
-    found = task.losses(state.step)
-    loss = torch.stack([value * weight for value, weight in found.values()]).sum()
-    if not torch.isfinite(loss):
-        raise UserError(f"{task.stage}: the loss is {loss.item()} at step {state.step}; lower train.learning_rate")
+    losses, share = task.losses(state.step)
+    values = torch.stack([value for value, _ in losses.values()]) * share
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
-    state.optimizer.step()
-    decay = min(settings.ema, (state.step + 1) / (state.step + 10))
-    with torch.no_grad():
-        for name, p in state.parameters.items():
-            state.averaged[name].lerp_(p, 1 - decay)
-    state.step += 1
-    return found, loss.item()
+    (values * values.new_tensor([weight for _, weight in losses.values()])).sum().backward()
+    told = task.ranks.add(torch.cat([values.detach(), values.new_tensor([float(asked)])]))
+    task.ranks.add_gradients(task.module.parameters())
+    norm = nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
+    *numbers, asked_of_all, size = torch.cat([told, norm[None]]).tolist()  # the one wait for the device
+    loss = sum(number * weight for number, (_, weight) in zip(numbers, losses.values(), strict=True))
+    found = dict(zip(losses, numbers, strict=True))
+    fault = f"the loss is {loss}" if not math.isfinite(loss) else ""
+    if not fault and not math.isfinite(size):
+        fault = f"the gradient of the loss is {size}"
+    if not fault:
+        state.optimizer.step()
+        decay = min(settings.ema, (state.step + 1) / (state.step + 10))
+        with torch.no_grad():
+            for name, p in state.parameters.items():
+                state.averaged[name].lerp_(p, 1 - decay)
+        state.step += 1
+        task.observe(found)
+    return _Step(found, loss, fault, asked or (signal.SIGTERM if asked_of_all else 0))
 
 
-def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], dict[str, float]]) -> dict[str, float]:
+def _seed(task: Task, state: Training) -> None:
+    """Noise and dropout that depend on the seed and the step alone: the same after a resumption, on every device.
+
+    Noise is common to all processes, dropout is not.
+    """
+    origin = [task.seed, state.step, state.setbacks]
+    state.generator.manual_seed(int(np.random.SeedSequence(origin).generate_state(1, np.uint64)[0]))
+    own = np.random.SeedSequence([*origin, task.ranks.rank + 1]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(own))
+
+
+def _step_back(task: Task, state: Training, good: Packed, fault: str) -> None:
+    """Return to a good state with half the learning rate, and go on with other structures than led here."""
+    setbacks, step = state.setbacks + 1, state.step
+    since = setbacks - int(state.rows[-1]["setbacks"] if state.rows else 0)
+    if since > MOST_SETBACKS:
+        raise UserError(
+            f"{task.stage}: {fault} at step {step}, and was not finite {since} times in a row although each time the "
+            "learning rate was halved; lower train.learning_rate and the weights of added terms, and look for "
+            "structures with absurd coordinates"
+        )
+    drawn, waiting = state.rng.bit_generator.state, state.sampler.waiting if state.sampler else None
+    state.unpack(good)
+    state.setbacks, state.rng.bit_generator.state = setbacks, drawn
+    if state.sampler and waiting is not None:
+        state.sampler.waiting = waiting
+    say(task.stage, f"{fault} at step {step}; back to step {state.step} with half the learning rate")
+
+
+def _report(task: Task, state: Training, seen: _Step) -> None:
+    """Append a row to the history, and keep the averaged weights if it is the best one."""
+    row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": seen.loss} | seen.values
+    row |= _with_averaged(task.module, state, task.watch)
+    row |= {"setbacks": state.setbacks, "best": 0}
+    row = task.ranks.agree(row, next(iter(state.parameters.values())).device)
+    best = _best_row(state)
+    state.rows.append(row)
+    if best is None or task.score(row) < task.score(state.rows[best]):
+        row["best"] = 1
+        if best is not None:
+            state.rows[best]["best"] = 0
+        for name, value in state.averaged.items():
+            state.best[name].copy_(value)
+
+
+def _best_row(state: Training) -> int | None:
+    return next((index for index, row in enumerate(state.rows) if row["best"]), None)
+
+
+def _out_of_patience(task: Task, state: Training, settings: TrainSettings) -> bool:
+    """Whether the last `patience` rows brought no gain."""
+    best = _best_row(state)
+    if not settings.patience or best is None or len(state.rows) - 1 - best < settings.patience:
+        return False
+    say(task.stage, f"{settings.patience} rows without a gain; stopped at step {state.step}")
+    return True
+
+
+def _stop(task: Task, state: Training, asked: int) -> None:
+    """Leave as a signal asks; the checkpoint comes first, since the reader of the messages may be gone."""
+    saved = task.checkpoint is not None
+    if task.checkpoint is not None and task.ranks.first:
+        state.save(task.checkpoint, task.identity)
+    where = f"saved in {task.checkpoint}; run the same command again to go on" if saved else "nothing is kept"
+    with contextlib.suppress(OSError):
+        say(task.stage, f"stopped by {signal.Signals(asked).name} at step {state.step} of {task.steps}; {where}")
+    leave(asked)
+
+
+def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], Row]) -> Row:
     """What `watch` sees of the module with its averaged weights, in evaluation mode."""
     current = {name: p.detach().clone() for name, p in state.parameters.items()}
     with torch.no_grad():
@@ -101,7 +224,7 @@ def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], dict[
     return seen
 
 
-def _note(rows: list[dict[str, float]]) -> str:
+def _note(rows: list[Row]) -> str:
     if not rows:
         return ""
     shown = ("loss", "rmsd", "validation_rmsd", "kl", "active_units")

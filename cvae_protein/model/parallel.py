@@ -1,0 +1,103 @@
+"""One training by several processes (`torchrun --nproc-per-node N`), each with its share of every batch.
+
+Every process draws the whole batch and all its noise from generators of equal state and takes its own rows; gradients
+are added up, each weighted by its share. So a step is that of one process with the whole batch, up to rounding, as long
+as every term is a mean over structures; a term of the batch as a whole (free bits) is taken of each share apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.overrides import TorchFunctionMode
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a training: how many, and which of them this is; the first alone writes and speaks."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    @property
+    def rows(self) -> slice:
+        """This process's rows of a batch."""
+        return slice(self.rank, None, self.count)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The sum of all processes' tensors, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """The sum of all processes' gradients, in one message."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.count > 1 and gradients:
+            whole = self.add(torch.cat([g.flatten() for g in gradients]))
+            for gradient, part in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def agree(self, row: dict[str, float], device: torch.device) -> dict[str, float]:
+        """The first process's values of a row, so that all decide alike."""
+        if self.count == 1:
+            return row
+        values = torch.tensor(list(row.values()), dtype=torch.double, device=device)
+        dist.broadcast(values, 0)
+        return dict(zip(row, values.tolist(), strict=True))
+
+
+ALONE = Ranks()
+
+
+class SharedNoise(TorchFunctionMode):
+    """Within it, `torch.randn` and `torch.rand` of `generator` draw for the whole batch and give this process's rows.
+
+    A draw is for structures if its first dimension is their number in this process's share; others stay as they are.
+    """
+
+    def __init__(self, ranks: Ranks, generator: torch.Generator, structures: int) -> None:
+        super().__init__()
+        self.ranks, self.generator, self.structures = ranks, generator, structures
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.ranks.count == 1 or func not in (torch.randn, torch.rand):
+            return func(*args, **kwargs)
+        shape = tuple(args[0]) if len(args) == 1 and not isinstance(args[0], int) else args
+        own = len(range(self.structures)[self.ranks.rows])
+        if kwargs.get("generator") is not self.generator or not shape or shape[0] != own:
+            return func(*args, **kwargs)
+        return func((self.structures, *shape[1:]), **kwargs)[self.ranks.rows]
+
+
+@contextmanager
+def together() -> Iterator[Ranks]:
+    """The processes that `torchrun` started, or this one alone; all but the first keep silent on standard error."""
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield ALONE
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    with ExitStack() as stack:
+        stack.callback(dist.destroy_process_group)
+        if not ranks.first:
+            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
+        yield ranks
