@@ -90,9 +90,9 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, s
     """All steps, with rows, checkpoints and setbacks."""
     progress = Progress(task.stage, task.steps, "steps", done=state.step)
     saved = started = time.monotonic()
-    before, good = state.seconds, state.snapshot()
+    before, good = state.seconds, [state.snapshot()]
     while state.step < task.steps and not _out_of_patience(task, state, settings):
-        seen = _descend(task, state, settings, signals.asked)
+        seen = _descend(task, state, settings, signals)
         state.seconds = before + time.monotonic() - started
         if seen.fault:
             _step_back(task, state, good, seen.fault)
@@ -100,7 +100,7 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, s
         elif state.step % settings.report_every == 0 or state.step == task.steps:
             _report(task, state, seen)
             curves.add(state.rows[-1])
-            good = state.snapshot()
+            good = [good[-1], state.snapshot()]
         if seen.asked:
             _stop(task, state, seen.asked)
         if not seen.fault:
@@ -111,7 +111,7 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, s
             saved = time.monotonic()
 
 
-def _descend(task: Task, state: Training, settings: TrainSettings, asked: int) -> _Step:
+def _descend(task: Task, state: Training, settings: TrainSettings, signals: Signals) -> _Step:
     """One step of the optimiser and of the averaged weights, unless the loss or its gradient is not finite."""
     rate = task.learning_rate * min(1.0, (state.step + 1) / WARM_UP) * 0.5**state.setbacks
     for group in state.optimizer.param_groups:
@@ -122,7 +122,7 @@ def _descend(task: Task, state: Training, settings: TrainSettings, asked: int) -
     values = torch.stack([value for value, _ in losses.values()]) * share
     state.optimizer.zero_grad(set_to_none=True)
     (values * values.new_tensor([weight for _, weight in losses.values()])).sum().backward()
-    told = task.ranks.add(torch.cat([values.detach(), values.new_tensor([float(asked)])]))
+    told = task.ranks.add(torch.cat([values.detach(), values.new_tensor([float(signals.asked > 0)])]))
     task.ranks.add_gradients(task.module.parameters())
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
     *numbers, asked_of_all, size = torch.cat([told, norm[None]]).tolist()  # the one wait for the device
@@ -139,6 +139,7 @@ def _descend(task: Task, state: Training, settings: TrainSettings, asked: int) -
                 state.averaged[name].lerp_(p, 1 - decay)
         state.step += 1
         task.observe(found)
+    asked = signals.asked if task.ranks.count == 1 or asked_of_all else 0  # all leave at the same step
     return _Step(found, loss, fault, asked or (signal.SIGTERM if asked_of_all else 0))
 
 
@@ -153,8 +154,11 @@ def _seed(task: Task, state: Training) -> None:
     torch.manual_seed(int(own))
 
 
-def _step_back(task: Task, state: Training, good: Packed, fault: str) -> None:
-    """Return to a good state with half the learning rate, and go on with other structures than led here."""
+def _step_back(task: Task, state: Training, good: list[Packed], fault: str) -> None:
+    """Return to a good state with half the learning rate, and go on with other structures than led here.
+
+    Where the newest of them fails at once, the one before it takes its place.
+    """
     setbacks, step = state.setbacks + 1, state.step
     since = setbacks - int(state.rows[-1]["setbacks"] if state.rows else 0)
     if since > MOST_SETBACKS:
@@ -164,7 +168,9 @@ def _step_back(task: Task, state: Training, good: Packed, fault: str) -> None:
             "structures with absurd coordinates"
         )
     drawn, waiting = state.rng.bit_generator.state, state.sampler.waiting if state.sampler else None
-    state.unpack(good)
+    if len(good) > 1 and step == good[-1][1]["step"]:
+        good.pop()
+    state.unpack(good[-1])
     state.setbacks, state.rng.bit_generator.state = setbacks, drawn
     if state.sampler and waiting is not None:
         state.sampler.waiting = waiting

@@ -1,0 +1,399 @@
+"""The training loop: what it keeps, when it stops, what it survives, and that several processes are one training."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model import loop
+from cvae_protein.model.batch import Domains, training_batch
+from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
+from cvae_protein.model.checkpoint import Training, load_tensors
+from cvae_protein.model.loop import MOST_SETBACKS, Task, minimise
+from cvae_protein.model.parallel import Ranks, SharedNoise
+from cvae_protein.model.spec import Spec
+from cvae_protein.model.watch import score_of
+from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
+from cvae_protein.structure import Backbone
+from cvae_protein.train import train
+
+MODEL = ModelSettings(
+    latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=2, dropout=0.1
+)
+REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=6, batch_size=5)
+TRAIN = TrainSettings(
+    steps=12, flow_steps=2, batch_size=6, bucket=3, report_every=2, checkpoint_seconds=1e9, kl=Schedule(steps=4)
+)
+
+
+def write_data(folder: Path, with_validation: bool = True) -> tuple[Path, Path]:
+    """A store of 16 chains, one of them with two conformations, and its split."""
+    rng = np.random.default_rng(0)
+    entries, rows = [], []
+    for index in range(16):
+        length, models = int(rng.integers(42, 90)), 2 if index == 3 else 1
+        ca = np.cumsum(rng.normal(0, 2.2, (models, length, 1, 3)), axis=1)
+        coords = (ca + rng.normal(0, 1.2, (models, 1, 5, 3))).astype(np.float32)
+        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
+        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "1"}))
+        split = "validation" if index > 12 and with_validation else "train"
+        rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 3 + 1}.10"})
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
+    return folder / "domains.h5", folder / "splits.tsv"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+class Toy:
+    """A parameter that is drawn to 3, and what a test wants to happen on the way."""
+
+    def __init__(self, steps: int, scores: list[float] | None = None, faults: tuple[int, ...] = ()) -> None:
+        self.module = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.module.weight)
+        self.scores, self.faults, self.calls = scores, faults, 0
+        self.seen: list[float] = []
+        optimizer = torch.optim.AdamW(self.module.parameters(), 0.1, fused=True)
+        self.generator = torch.Generator()
+        self.state = Training(self.module.named_parameters(), optimizer, self.generator, np.random.default_rng(0))
+        score = (lambda row: row["watched"]) if scores else (lambda row: -row["step"])
+        self.task = Task("toy", self.module, self.losses, self.watch, steps, 0.1, {}, score=score)
+
+    def losses(self, step: int) -> tuple[loop.Losses, float]:
+        self.calls += 1
+        value = (self.module.weight - 3).square().sum() + 0.01 * torch.randn((), generator=self.generator)
+        return {"square": (value * (np.nan if self.calls in self.faults else 1.0), 1.0)}, 1.0
+
+    def watch(self) -> dict[str, float]:
+        self.seen.append(self.module.weight.item())
+        return {"watched": self.scores[len(self.seen) - 1] if self.scores else 0.0}
+
+
+def settings(**given: object) -> TrainSettings:
+    return replace(TrainSettings(report_every=1), **given)
+
+
+def test_the_weights_of_the_best_row_are_kept() -> None:
+    toy = Toy(5, scores=[5.0, 3.0, 2.0, 2.0, 4.0])
+    rows = minimise(toy.task, toy.state, settings())
+    assert [row["best"] for row in rows] == [0, 0, 1, 0, 0]
+    assert toy.module.weight.item() == toy.seen[2] != toy.seen[4]
+
+
+def test_without_a_score_the_last_weights_are_kept() -> None:
+    toy = Toy(5)
+    rows = minimise(toy.task, toy.state, settings(patience=1))
+    assert [row["best"] for row in rows] == [0, 0, 0, 0, 1]
+    assert toy.module.weight.item() == toy.seen[4]
+
+
+@pytest.mark.parametrize(
+    ("patience", "scores", "rows"),
+    [
+        (1, [9.0, 5.0, 4.0, 4.5, 3.0], 4),
+        (2, [9.0, 5.0, 4.0, 4.5, 3.0, 3.0, 3.5], 7),
+        (2, [9.0, 5.0, 5.0, 5.0, 1.0], 4),
+        (0, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 9),
+    ],
+)
+def test_training_stops_after_rows_without_a_gain(patience: int, scores: list[float], rows: int) -> None:
+    toy = Toy(9, scores)
+    assert len(minimise(toy.task, toy.state, settings(patience=patience))) == rows
+
+
+def test_a_row_whose_score_is_no_number_is_never_the_best(data: tuple[Path, Path]) -> None:
+    score = score_of(TRAIN, {"train": [], "validation": []})
+    assert score({"step": 4, "validation_bound": np.nan, "validation_kl": 1.0}) == np.inf
+    early, late = ({"step": s, "validation_bound": 1e5 - s, "validation_kl": 1.0} for s in (2, 4))
+    assert score(early) > 1e9 > score(late)
+    double = score_of(replace(TRAIN, kl=Schedule(kind="constant", weight=2.0)), {"train": [], "validation": []})
+    assert double({"step": 1, "validation_bound": 10.0, "validation_kl": 4.0}) == 14.0
+    steered = score_of(replace(TRAIN, kl=Schedule(kind="target_rate")), {"train": [], "validation": []})
+    assert steered({"step": 5}) < steered({"step": 4})
+
+
+def test_one_loss_that_is_no_number_takes_the_training_back(capsys: pytest.CaptureFixture[str]) -> None:
+    toy = Toy(6, faults=(4,))
+    rows = minimise(toy.task, toy.state, settings(report_every=2))
+    assert [(row["step"], row["setbacks"]) for row in rows] == [(2, 0), (4, 1), (6, 1)]
+    assert toy.calls == 6 + 2  # the step that failed and the one before it, which was lost
+    assert np.isfinite(toy.module.weight.item())
+    assert "the loss is nan at step 3; back to step 2 with half the learning rate" in capsys.readouterr().err
+    assert toy.state.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * lr_of(5, 6))
+
+
+def lr_of(step: int, steps: int) -> float:
+    """Warm-up over 100 steps and a cosine to 2 %, at a peak of 0.1."""
+    return 0.1 * (step + 1) / 100 * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+
+
+def test_a_gradient_that_is_not_finite_is_no_step(capsys: pytest.CaptureFixture[str]) -> None:
+    toy = Toy(3)
+    toy.module.weight.register_hook(lambda gradient: gradient * (np.inf if toy.calls == 2 else 1.0))
+    minimise(toy.task, toy.state, settings())
+    assert toy.state.setbacks == 1
+    assert "the gradient of the loss is" in capsys.readouterr().err
+
+
+def test_losses_that_are_never_numbers_end_with_advice() -> None:
+    toy = Toy(20, faults=tuple(range(3, 100)))
+    with pytest.raises(
+        UserError, match=r"toy: the loss is nan at step 1, .*5 times in a row.*lower train\.learning_rate"
+    ):
+        minimise(toy.task, toy.state, settings())
+    assert toy.calls == 2 + MOST_SETBACKS + 1
+
+
+def test_a_state_that_fails_at_once_is_not_gone_back_to_twice() -> None:
+    toy = Toy(6, faults=(5, 6))
+    rows = minimise(toy.task, toy.state, settings(report_every=2))
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert [row["setbacks"] for row in rows] == [0, 2, 2]  # the row of step 4 was made again
+    assert toy.calls == 6 + 4
+
+
+def test_gradients_are_clipped_and_weights_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy, sizes = Toy(4), []
+    clip = loop.nn.utils.clip_grad_norm_
+
+    def spy(parameters: object, most: float) -> torch.Tensor:
+        found = clip(toy.module.parameters(), most)
+        sizes.append(toy.module.weight.grad.abs().item())
+        return found
+
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", spy)
+    weights = []
+    toy.task = replace(toy.task, observe=lambda values: weights.append(toy.module.weight.item()))
+    minimise(toy.task, toy.state, settings(ema=0.5))
+    assert sizes == pytest.approx([loop.GRADIENT_NORM] * 4, abs=1e-5)  # of gradients of about 6
+    expected = 0.0
+    for step, weight in enumerate(weights):
+        decay = min(0.5, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * weight
+    assert toy.module.weight.item() == pytest.approx(expected)
+    assert toy.state.optimizer.param_groups[0]["lr"] == pytest.approx(lr_of(3, 4))
+
+
+class TestBuckets:
+    LENGTHS = np.random.default_rng(1).integers(30, 300, 50)
+
+    def buckets(self, pool: int = 8, crop: float = 0.5, chance: np.ndarray | None = None) -> Buckets:
+        chance = np.full(50, 1 / 50) if chance is None else chance
+        return Buckets(self.LENGTHS, chance, 16, crop, pool, np.random.default_rng(2))
+
+    def test_stretches_lie_within_their_chains(self) -> None:
+        start, stop = cut(np.tile(self.LENGTHS, 40), 0.5, np.random.default_rng(0))
+        whole = np.tile(self.LENGTHS, 40)
+        assert (start >= 0).all()
+        assert (stop <= whole).all()
+        is_cut = stop - start < whole
+        assert (stop - start)[is_cut].min() == SHORTEST_CROP
+        assert not is_cut[whole <= SHORTEST_CROP].any()
+        assert is_cut[whole > SHORTEST_CROP].mean() == pytest.approx(0.5, abs=0.05)
+
+    def test_less_is_padding(self) -> None:
+        def efficiency(pool: int) -> float:
+            buckets, found = self.buckets(pool), []
+            for _ in range(64):
+                size = np.diff(buckets.draw()[:, 1:])[:, 0]
+                found.append((size.sum(), size.max() * len(size)))
+            return float(np.divide(*np.sum(found, axis=0)))
+
+        assert efficiency(1) < 0.6
+        assert efficiency(8) > 0.85
+
+    def test_every_domain_is_drawn_as_its_chance_says(self) -> None:
+        chance = np.where(np.arange(50) % 2, 1.0, 0.5)  # two conformations count half
+        chance /= chance.sum()
+        for pool in (1, 8):
+            buckets = self.buckets(pool, chance=chance)
+            rows = np.concatenate([buckets.draw()[:, 0] for _ in range(2000)])
+            counts = np.bincount(rows, minlength=50)
+            expected = chance * len(rows)
+            assert (((counts - expected) ** 2 / expected).sum() - 49) / np.sqrt(2 * 49) < 4  # chi-square, 4 sigma
+
+    def test_the_order_goes_on_from_what_waits(self) -> None:
+        straight, other = self.buckets(), self.buckets()
+        for _ in range(3):
+            straight.draw()
+            other.draw()
+        waiting, state = other.waiting.copy(), other.rng.bit_generator.state
+        resumed = self.buckets()
+        resumed.waiting, resumed.rng.bit_generator.state = waiting, state
+        for _ in range(12):
+            assert np.array_equal(straight.draw(), resumed.draw())
+
+    def test_lengths_of_successive_batches_are_in_no_order(self) -> None:
+        buckets = self.buckets(crop=0.0)
+        size = np.array([np.diff(buckets.draw()[:, 1:]).mean() for _ in range(400)])
+        assert abs(np.corrcoef(size[:-1], size[1:])[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_processes_take_their_rows_of_one_noise(rank: int) -> None:
+    whole = torch.randn(11, 3, generator=torch.Generator().manual_seed(7))
+    ranks, generator = Ranks(rank, 3), torch.Generator().manual_seed(7)
+    own = len(range(11)[ranks.rows])
+    with SharedNoise(ranks, generator, 11):
+        drawn = torch.randn((own, 3), generator=generator)
+        assert torch.randn(own + 1, 2, generator=generator).shape == (own + 1, 2)
+        assert torch.rand(own, generator=generator).shape == (own,)
+    assert torch.equal(drawn, whole[ranks.rows])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "weights.safetensors")[0]
+
+
+def test_history_names_the_row_that_is_kept(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "WARM_UP", 1)
+    train(*data, "concat", 0, tmp_path / "a", MODEL, replace(TRAIN, learning_rate=0.2, ema=0.0), REFINE, 1)
+    rows = read_table(tmp_path / "a/history.tsv", ["setbacks", "best", "validation_bound"])
+    assert [row["step"] for row in rows] == ["2", "4", "6", "8", "10", "12"]
+    after_ramp = [float(row["validation_bound"]) for row in rows[1:]]
+    assert [row["best"] for row in rows].index("1") == 1 + int(np.argmin(after_ramp))
+    assert after_ramp[-1] != min(after_ramp)  # so large a rate spoils a model that starts as principal components
+
+
+def test_without_validation_the_last_row_is_kept(tmp_path: Path) -> None:
+    train(*write_data(tmp_path, False), "concat", 0, tmp_path / "a", MODEL, replace(TRAIN, patience=1), REFINE, 1)
+    assert [row["best"] for row in read_table(tmp_path / "a/history.tsv")] == ["0"] * 5 + ["1"]
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+import test_training_loop as t
+from pathlib import Path
+from cvae_protein import cli
+from cvae_protein.model import loop
+loop.WARM_UP = {warm_up}
+clip, calls = loop.nn.utils.clip_grad_norm_, []
+def interrupt(*given):
+    calls.append(1)
+    if len(calls) == {step}:
+        os.kill(os.getpid(), {number})
+    return clip(*given)
+loop.nn.utils.clip_grad_norm_ = interrupt
+sys.argv = ["cvae-protein", *{arguments!r}]
+cli.main()
+"""
+
+
+def command(data: tuple[Path, Path], folder: Path, name: str, checkpoint: Path, own: TrainSettings) -> list[str]:
+    return [
+        *("train", "--variant", name, "--store", str(data[0]), "--splits", str(data[1]), "--output", str(folder)),
+        *("--checkpoint", str(checkpoint), "--settings", json.dumps(asdict(own))),
+        *("--model", json.dumps(asdict(MODEL)), "--refine", json.dumps(asdict(REFINE))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name", "patience"),
+    [(signal.SIGTERM, 143, "adversarial", 0), (signal.SIGINT, 130, "concat", 2), (signal.SIGTERM, 143, "refiner", 0)],
+)
+def test_a_signal_saves_a_checkpoint_and_the_rest_is_the_same(
+    number: signal.Signals,
+    code: int,
+    name: str,
+    patience: int,
+    data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "WARM_UP", 1)
+    own = replace(TRAIN, patience=patience, learning_rate=0.1, ema=0.0) if patience else TRAIN
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    arguments = command(data, tmp_path / "out", name, checkpoint, own)
+    step = 5
+    here = str(Path(__file__).parent)
+    program = PROGRAM.format(here=here, step=step, number=int(number), arguments=arguments, warm_up=1)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert run.returncode == code, run.stderr
+    assert f"stopped by {number.name} at step {step} of" in run.stderr
+    assert "run the same command again to go on" in run.stderr
+    assert load_tensors(checkpoint)[1]["step"] == step
+    assert not (tmp_path / "out").exists()
+    train(*data, name, 0, tmp_path / "out", MODEL, own, REFINE, 1, checkpoint)
+    train(*data, name, 0, tmp_path / "straight", MODEL, own, REFINE, 1)
+    resumed, straight = weights_of(tmp_path / "out"), weights_of(tmp_path / "straight")
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+    rows = [read_table(tmp_path / f"{folder}/history.tsv") for folder in ("out", "straight")]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    if patience:
+        assert len(rows[0]) < own.steps // own.report_every
+
+
+def test_event_files_hold_the_history(data: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(*data, "concat", 0, tmp_path / "a", MODEL, TRAIN, REFINE, 1, tmp_path / "checkpoint.safetensors")
+    found = EventAccumulator(str(tmp_path / "checkpoint.events")).Reload()
+    rows = read_table(tmp_path / "a/history.tsv")
+    curve = {event.step: event.value for event in found.Scalars("validation_bound")}
+    assert curve == pytest.approx({int(row["step"]): float(row["validation_bound"]) for row in rows}, rel=1e-5)
+
+
+def test_training_needs_no_tensorboard(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorboard" else find(name))
+    train(*data, "concat", 0, tmp_path / "a", MODEL, TRAIN, REFINE, 1, tmp_path / "checkpoint.safetensors")
+    assert not (tmp_path / "checkpoint.events").exists()
+
+
+@pytest.mark.parametrize("name", ["adversarial", "refiner"])
+def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp_path: Path) -> None:
+    model = replace(MODEL, dropout=0.0)
+    arguments = command(data, tmp_path / "two", name, tmp_path / "checkpoint.safetensors", TRAIN)
+    arguments[arguments.index("--model") + 1] = json.dumps(asdict(model))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*launch, "-m", "cvae_protein.cli", *arguments], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("done in") <= 2  # one process speaks, of the training and of the fit of codes
+    train(*data, name, 0, tmp_path / "one", model, TRAIN, REFINE, 1)
+    one, two = (read_table(tmp_path / f"{folder}/history.tsv") for folder in ("one", "two"))
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        for column in a.keys() - {"seconds"}:
+            assert float(b[column]) == pytest.approx(float(a[column]), abs=2e-3, rel=1e-4), column
+    single, double = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    for key, value in single.items():
+        if not key.startswith(("flow.", "aggregate.")):
+            torch.testing.assert_close(double[key], value, atol=1e-4, rtol=1e-3)
+
+
+def test_jitter_and_hidden_labels_of_training_batches() -> None:
+    coords = tuple(np.zeros((50, 5, 3), np.float32) for _ in range(4))
+    domains = Domains(coords, tuple("abcd"), ("1",) * 4, np.ones(4))
+    spec = Spec("concat", 0, MODEL, REFINE, (("1",),), {"1": (50,)}, {})
+    stretches = np.array([[0, 0, 50], [1, 5, 45], [2, 0, 50], [3, 0, 49]])
+    batch = training_batch(domains, spec, stretches, 0.3, np.random.default_rng(0))
+    assert batch.labels[:, 0].tolist() == [1, 0, 1, 0]
+    assert batch.lengths.tolist() == [50, 40, 50, 49]
+    assert batch.coords[batch.mask].std().item() == pytest.approx(0.3, rel=0.05)
