@@ -1,0 +1,91 @@
+"""Print how often samples asked for at each label level have that label, beside real domains judged alike.
+
+    python benchmarks/levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 1.0] [--temperature 0.7]
+
+RESULTS is a finished run, MODEL a model trained on it with `--depth 3`, REFINER a refiner of it. Every label with at
+least `members` training domains, of which some are held out, is drawn `number` times; a sample counts where the nearest
+held-out domain by TM-score has the label asked for. Ceiling: as many training domains of the label, nearest held-out
+domain likewise (no superfamily is on both sides). Macro means over labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cvae_protein.model.batch import as_backbone
+from cvae_protein.model.sampler import load_sampler
+from cvae_protein.sample import draw
+from cvae_protein.score.inputs import Domains, read_domains
+from cvae_protein.score.metric import Judged, levels_match
+from cvae_protein.score.neighbours import Library, Search
+from cvae_protein.score.physics import physical_yield
+from cvae_protein.settings import SampleSettings, ScoreSettings
+
+LEVELS = ("class", "architecture", "topology")
+
+
+def folds_of(domains: Domains, level: int, members: int) -> list[str]:
+    """Labels of a level (1 = class) with enough training domains and some held out."""
+    names = [".".join(d.label.split(".")[:level]) for d in domains.training if d.label.count(".") + 1 >= level]
+    held_out = {".".join(d.label.split(".")[:level]) for d in domains.held_out}
+    return [name for name in sorted(set(names)) if names.count(name) >= members and name in held_out]
+
+
+def judge(structures: list[Judged], wanted: list[str], library: Library, stage: str) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the nearest held-out domain has the label wanted, and its TM-score, of each structure."""
+    hits = Search(ScoreSettings().neighbours).all(structures, library, stage)
+    kept = [levels_match(label, hit.label) for label, hit in zip(wanted, hits, strict=True)]
+    return np.array(kept, float), np.array([hit.tm for hit in hits])
+
+
+def macro(values: np.ndarray, wanted: list[str], folds: list[str]) -> float:
+    """Mean over labels of the mean over a label's structures."""
+    return float(np.mean([values[np.array(wanted) == fold].mean() for fold in folds]))
+
+
+def main() -> None:
+    """Draw, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("refiner", type=Path)
+    parser.add_argument("--number", type=int, default=8, help="samples a label")
+    parser.add_argument("--members", type=int, default=20, help="fewest training domains of a label")
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    given = parser.parse_args()
+    sampler = load_sampler(given.model, given.refiner)
+    domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
+    library, rng = Library(domains.held_out), np.random.default_rng(0)
+    settings = replace(SampleSettings(), temperature=given.temperature, guidance=given.guidance)
+    print("level\tlabels\tn\tkept\treal kept\tratio\tnearest TM\treal nearest TM\tyield")
+    for level, name in enumerate(LEVELS, 1):
+        folds = folds_of(domains, level, given.members)
+        drawn = draw(sampler, folds, None, given.number, settings, 0)
+        samples = [
+            Judged.of(as_backbone(key, torch.from_numpy(coords)), label)
+            for key, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
+        ]
+        real, asked = [], []
+        for fold in folds:
+            own = [d for d in domains.training if levels_match(fold, d.label)]
+            real += [own[i] for i in rng.choice(len(own), min(given.number, len(own)), replace=False)]
+            asked += [fold] * min(given.number, len(own))
+        kept, tm = judge(samples, drawn.labels, library, f"samples by {name}")
+        ceiling, real_tm = judge(real, asked, library, f"real by {name}")
+        ours, best = macro(kept, drawn.labels, folds), macro(ceiling, asked, folds)
+        whole = np.mean([physical_yield(sample) for sample in samples])
+        print(
+            f"{name}\t{len(folds)}\t{len(samples)}\t{ours:.2f}\t{best:.2f}\t{ours / best:.2f}\t{tm.mean():.3f}"
+            f"\t{real_tm.mean():.3f}\t{whole:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
