@@ -152,7 +152,7 @@ def measure(model: CVAE, sides: Mapping[str, Domains], groups: Mapping[str, str]
     families = np.array([groups[name] or name for side in parts for name in side.ids])
     skill = max(guesses(every, truth, families, name, 0).skill for name in PROBES)
     active = int((posterior.mean.var(0) > 0.01).sum())
-    values = (error.mean(), low, high, rate, active, skill, ratio, kept, len(error))
+    values = (float(error.mean()), low, high, rate, active, skill, ratio, kept, len(error))
     return dict(zip(COLUMNS[1:-1], values, strict=True))
 
 

@@ -333,7 +333,8 @@ class TestObjective:
         with pytest.raises(UserError, match=r"train\.terms\.schedule\.kind: expected constant, ramp"):
             config.load({"train": {"terms": {"schedule": {"kind": "target_rate"}}}})
         with pytest.raises(UserError, match=r"train\.batch_size: expected 2 or more"):
-            config.load({"train": {"batch_size": 1, "terms": {"mmd": 1}}})
+            config.load({"train": {"batch_size": 7, "processes": 4, "terms": {"mmd": 1}}})
+        config.load({"train": {"batch_size": 1}})
         with pytest.raises(UserError, match=r"train\.terms\.mdm: unknown key; did you mean mmd"):
             config.load({"train": {"terms": {"mdm": 1}}})
 
