@@ -58,18 +58,18 @@ def points(settings: Settings) -> dict[str, Settings]:
     """
     if not settings.sweep:
         return {}
-    for key, values in settings.sweep.items():
-        _check_key("sweep", key, values, SWEPT)
+    grid = {key: _values("sweep", key, values, SWEPT) for key, values in settings.sweep.items()}
+    for key, values in grid.items():
         if key == REFINED:
             raise UserError(
                 f"sweep.{key}: the refiner, which all points share, depends on it; give such runs `results`"
             )
         if wrong := [value for value in values if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value))]:
             raise UserError(f"sweep.{key}: expected numbers and words, got {wrong[0]!r}")
-    combinations = list(itertools.product(*settings.sweep.values()))
+    combinations = list(itertools.product(*grid.values()))
     if len(combinations) > MOST_POINTS:
         raise UserError(f"sweep: expected at most {MOST_POINTS} points, got {len(combinations)}; list fewer values")
-    every = (dict(zip(settings.sweep, values, strict=True)) for values in combinations)
+    every = (dict(zip(grid, values, strict=True)) for values in combinations)
     return {point_name(changes): changed(settings, changes) for changes in every}
 
 
@@ -89,8 +89,8 @@ def point_values(name: str) -> dict[str, str]:
 def space(settings: Settings) -> dict[str, Choices | Range]:
     """What each key of `tune.space` may be; `UserError` where a key or value is wrong."""
     found: dict[str, Choices | Range] = {}
-    for key, values in settings.tune.space.items():
-        _check_key("tune.space", key, values, SEARCHED)
+    for key, given in settings.tune.space.items():
+        values = _values("tune.space", key, given, SEARCHED)
         if key in UNSEEN:
             raise UserError(f"tune.space.{key}: the objective does not depend on it; give it a value instead")
         for value in values:
@@ -104,10 +104,23 @@ def space(settings: Settings) -> dict[str, Choices | Range]:
     return found
 
 
-def _check_key(where: str, key: str, values: Any, sections: tuple[str, ...]) -> None:
+def _values(where: str, key: str, given: Any, sections: tuple[str, ...]) -> list[Any]:
+    """The values listed for a key; numbers also where they came as text, as from the command line and `1e-3` of YAML."""
     if key.split(".")[0] not in sections or "." not in key:
         raise UserError(f"{where}.{key}: expected a key of {', '.join(sections)}, such as train.kl.weight")
-    if not isinstance(values, list | tuple) or not values:
-        raise UserError(f"{where}.{key}: expected a list of values, got {values!r}")
+    if not isinstance(given, list | tuple) or not given:
+        raise UserError(f"{where}.{key}: expected a list of values, got {given!r}")
+    values = [_number(value) if isinstance(value, str) else value for value in given]
     if len({str(value) for value in values}) < len(values):
-        raise UserError(f"{where}.{key}: expected each value once, got {values!r}")
+        raise UserError(f"{where}.{key}: expected each value once, got {given!r}")
+    return values
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text says, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -27,6 +27,15 @@ def test_points_are_all_combinations_with_nothing_else_changed() -> None:
     assert grid.points(Settings()) == {}
 
 
+def test_numbers_that_came_as_text_are_numbers() -> None:
+    """Snakemake's --config brings text alone; YAML reads 1e-3 as text."""
+    settings = config.load(
+        {"sweep": {"model.latent": ["8", "16"]}, "tune": {"space": {"train.kl.weight": ["1e-2", "10"]}}}
+    )
+    assert list(grid.points(settings)) == ["model.latent=8", "model.latent=16"]
+    assert grid.space(settings) == {"train.kl.weight": Range(0.01, 10, log=True)}
+
+
 def test_a_name_says_its_values_and_is_one_folder() -> None:
     values = {"train.kl.kind": "cosine", "train.learning_rate": 1e-5}
     name = grid.point_name(values)
@@ -42,7 +51,7 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
         ({"train.kl.wieght": [1]}, "train.kl.wieght: unknown key; did you mean weight"),
         ({"train.kl.weight": [-1]}, "train.kl.weight: expected a number"),
         ({"train.kl.weight": 1}, r"sweep\.train\.kl\.weight: expected a list"),
-        ({"train.kl.weight": [1, 1]}, "each value once"),
+        ({"train.kl.weight": [1, "1"]}, "each value once"),
         ({"train.kl.weight": []}, "expected a list"),
         ({"split.seed": [1]}, "expected a key of model, train, sample"),
         ({"model": [1]}, "expected a key of model"),
