@@ -105,7 +105,7 @@ def space(settings: Settings) -> dict[str, Choices | Range]:
 
 
 def _values(where: str, key: str, given: Any, sections: tuple[str, ...]) -> list[Any]:
-    """The values listed for a key; numbers also where they came as text, as from the command line and `1e-3` of YAML."""
+    """The values listed for a key, in which text that says a number is one: `--config` and YAML's 1e-3 bring text."""
     if key.split(".")[0] not in sections or "." not in key:
         raise UserError(f"{where}.{key}: expected a key of {', '.join(sections)}, such as train.kl.weight")
     if not isinstance(given, list | tuple) or not given:
