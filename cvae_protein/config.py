@@ -275,6 +275,11 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
         yield f"seeds: expected each seed once, got {doubled} more than once"
     if min(settings.seeds) < 0:
         yield f"seeds: expected whole numbers ≥ 0, got {min(settings.seeds)}"
+    if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
+        yield (
+            "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "
+            f"got {settings.split.scheme}"
+        )
 
 
 def _doubled(values: tuple) -> str:

@@ -176,7 +176,7 @@ class ModelSettings:
 class TrainSettings:
     """How a variant is trained."""
 
-    steps: int = setting(600, "optimiser steps", ge=1)
+    steps: int = setting(400, "optimiser steps", ge=1)
     batch_size: int = setting(32, "structures a step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
@@ -227,7 +227,9 @@ class SampleSettings:
         1.0, "how far the flow follows the label: 0 = not at all, above 1 = beyond it", ge=0, le=10
     )
     refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
-    refine_steps: int = setting(4, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000)
+    refine_steps: int = setting(
+        4, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
+    )
     relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
 
 
