@@ -17,11 +17,8 @@ import numpy as np
 import torch
 
 from cvae_protein.files import read_table, write_table
-from cvae_protein.model import variants
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.checkpoint import load_tensors
-from cvae_protein.model.sampler import decode_all
-from cvae_protein.model.spec import Spec
+from cvae_protein.model.sampler import decode_all, load_model
 from cvae_protein.sample import heldout_rmsd
 from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.train import train
@@ -40,11 +37,8 @@ def split_by_code(splits: Path, seed: int, output: Path) -> None:
 
 def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]:
     """RMSD in Å of each held-out trace, and the mean rate in nats, of a trained model."""
-    spec = Spec.read(folder / "spec.json")
-    model = variants.variant(spec.variant).build(spec)
-    tensors, _ = load_tensors(folder / "weights.safetensors")
-    model.load_state_dict({k.removeprefix("cvae."): v for k, v in tensors.items() if k.startswith("cvae.")})
-    model.eval()
+    model = load_model(folder)
+    spec = model.spec
     side = read_split(store, splits)["test"].first_conformations()
     posterior = model.infer_all(side, spec.model.inference_steps)
     labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)

@@ -17,7 +17,7 @@ import yaml
 from pydantic_core import PydanticCustomError
 
 from .errors import UserError
-from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TermSettings, TrainSettings
+from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
 
 ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
@@ -109,6 +109,8 @@ def _annotation(hint: Any) -> Any:
     if get_origin(hint) is tuple:
         items = types.GenericAlias(tuple, (_annotation(get_args(hint)[0]), ...))
         return Annotated[items, pydantic.BeforeValidator(_list_input)]
+    if get_origin(hint) is dict:
+        return Annotated[dict[str, Any], pydantic.BeforeValidator(_section_input)]
     if hint in (int, float, str):
         return Annotated[hint, pydantic.BeforeValidator(_text_input if hint is str else _number_input)]
     return hint
@@ -184,6 +186,8 @@ def expected(hint: Any, bounds: Mapping[str, Any]) -> str:
     """In words, what a setting of the type `hint` with `bounds` may be."""
     if is_dataclass(hint):
         return "a section of keys"
+    if get_origin(hint) is dict:
+        return "a section of dotted keys, each with a list"
     if _is_literal(hint):
         return "one of " + ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
@@ -243,15 +247,12 @@ def _split_mistakes(split: SplitSettings) -> Iterator[str]:
         yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
 
 
-def _term_mistakes(terms: TermSettings) -> Iterator[str]:
-    if terms.schedule.kind == "target_rate":
-        yield "schedule.kind: expected constant, ramp, cosine or cycle; target_rate steers the divergence alone (kl)"
-
-
 def _train_mistakes(train: TrainSettings) -> Iterator[str]:
-    weighed = [field.name for field in fields(TermSettings) if field.name != "schedule"]
-    if train.batch_size < 2 and any(getattr(train.terms, name) for name in weighed):
-        yield "batch_size: expected 2 or more where train.terms compares structures, got 1"
+    if train.terms.schedule.kind == "target_rate":
+        yield "terms.schedule.kind: expected constant, ramp, cosine or cycle; target_rate steers the divergence alone"
+    weighed = any(isinstance(value, float) and value for value in vars(train.terms).values())
+    if weighed and train.batch_size < 2 * train.processes:
+        yield f"batch_size: expected 2 or more a process where terms compare structures, got {train.batch_size}"
 
 
 def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
@@ -274,6 +275,11 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
         yield f"seeds: expected each seed once, got {doubled} more than once"
     if min(settings.seeds) < 0:
         yield f"seeds: expected whole numbers ≥ 0, got {min(settings.seeds)}"
+    if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
+        yield (
+            "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "
+            f"got {settings.split.scheme}"
+        )
 
 
 def _doubled(values: tuple) -> str:
@@ -287,7 +293,6 @@ CHECKS: Mapping[type, Callable[[Any], Iterator[str]]] = types.MappingProxyType(
         SplitSettings: _split_mistakes,
         RefineSettings: _refine_mistakes,
         TrainSettings: _train_mistakes,
-        TermSettings: _term_mistakes,
         Settings: _run_mistakes,
     }
 )

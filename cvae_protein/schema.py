@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import MISSING, is_dataclass
 from typing import Any
 
 import yaml
@@ -51,7 +51,8 @@ def _rows(kind: type, prefix: str) -> Iterator[tuple[str, str, str, str]]:
             yield f"**`{name}`**", field.metadata["help"], "", ""
             yield from _rows(hint, f"{name}.")  # type: ignore[arg-type]
         else:
-            default = ", ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+            value = field.default if field.default_factory is MISSING else field.default_factory()
+            default = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             yield f"`{name}`", field.metadata["help"], expected(hint, field.metadata["bounds"]), f"`{default}`"
 
 

@@ -176,7 +176,7 @@ class ModelSettings:
 class TrainSettings:
     """How a variant is trained."""
 
-    steps: int = setting(600, "optimiser steps", ge=1)
+    steps: int = setting(400, "optimiser steps", ge=1)
     batch_size: int = setting(32, "structures a step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
@@ -227,8 +227,10 @@ class SampleSettings:
         1.0, "how far the flow follows the label: 0 = not at all, above 1 = beyond it", ge=0, le=10
     )
     refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
-    refine_steps: int = setting(25, "integration steps of the refiner", ge=1, le=1000)
-    relax_steps: int = setting(300, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
+    refine_steps: int = setting(
+        4, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
+    )
+    relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,23 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class TuneSettings:
+    """The search of `snakemake tune`."""
+
+    variant: str = setting("concat", "model that is trained in each trial", min_length=1)
+    space: dict[str, Any] = setting(
+        dict,
+        "keys of `model` and `train`, such as train.kl.weight, each with the list of its choices; two numbers are the "
+        "ends of a range, searched by its logarithm where it spans a factor of ten",
+    )
+    objective: Literal["validation_bound", "validation_rmsd"] = setting(
+        "validation_bound", "column of history.tsv that is to be least: negative evidence bound in nats, or RMSD in Å"
+    )
+    trials: int = setting(20, "trainings; more of them go on from those that were made", ge=1)
+    seed: int = setting(0, "of the search and of each training", ge=0)
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole run."""
 
@@ -267,3 +286,7 @@ class Settings:
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
     report: ReportSettings = setting(ReportSettings, "the page")
+    sweep: dict[str, Any] = setting(
+        dict, "grid of `snakemake sweep`: keys of `model`, `train` and `sample`, each with the list of its values"
+    )
+    tune: TuneSettings = setting(TuneSettings, "search of `snakemake tune`")

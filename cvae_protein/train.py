@@ -24,7 +24,7 @@ from .model.flow import CodeFlow
 from .model.latent import AggregatePosterior, Gaussian
 from .model.loop import Losses, Task, minimise
 from .model.objective import further_terms
-from .model.parallel import ALONE, Ranks, SharedNoise, together
+from .model.parallel import ALONE, Ranks, shared_noise, together
 from .model.refiner import Refiner, random_rotations
 from .model.spec import Spec
 from .model.terms import TargetRate, WeightedTerm, evidence_terms
@@ -122,7 +122,7 @@ def _train_variant(
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)
-        rows = _descend_terms(model, terms, sides, settings, generator, rng, ranks, checkpoint)
+        rows = minimise(*variant_task(model, terms, sides, settings, generator, rng, ranks, checkpoint), settings)
     else:
         rows = [{"step": 0, "seconds": 0.0} | observe(model.eval(), look_at(sides, spec, device))]
         seen = rows[0].get("validation_rmsd", math.nan)
@@ -133,7 +133,7 @@ def _train_variant(
     return tensors | _fit_codes(model, domains, settings, with_flow=variants.has_flow(spec.variant)), rows
 
 
-def _descend_terms(
+def variant_task(
     model: CVAE,
     terms: list[WeightedTerm],
     sides: dict[str, Domains],
@@ -142,8 +142,8 @@ def _descend_terms(
     rng: np.random.Generator,
     ranks: Ranks,
     checkpoint: Path | None,
-) -> list[dict[str, float]]:
-    """Train a variant on its terms and return its history."""
+) -> tuple[Task, Training]:
+    """What it takes to train a variant on its terms, and the state in which that begins."""
     spec, device, domains = model.spec, next(model.parameters()).device, sides["train"]
     sight = look_at(sides, spec, device)
     optimizer = torch.optim.AdamW(
@@ -175,8 +175,7 @@ def _descend_terms(
         checkpoint=checkpoint,
         ranks=ranks,
     )
-    state = Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
-    return minimise(task, state, settings)
+    return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
 
 
 def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow: bool) -> dict[str, Tensor]:
@@ -223,7 +222,7 @@ def _variant_losses(
         whole = training_batch(domains, model.spec, buckets.draw(), settings.jitter, buckets.rng)
         labels = hide_labels(whole.labels, settings.label_dropout, buckets.rng)
         batch = Batch(whole.coords, whole.mask, labels).part(ranks.rows).to(device)
-        with SharedNoise(ranks, generator, len(whole.mask)):
+        with shared_noise(ranks, generator, len(whole.mask)):
             output = model(batch, generator)
             found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
         return found, len(batch.mask) / len(whole.mask)
@@ -260,7 +259,7 @@ def _train_refiner(
         parts = (ca @ turn, carbonyl @ turn, trace @ turn)
         *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
         own, turned = mask[ranks.rows], [window[ranks.rows].to(device) for window in windows]
-        with SharedNoise(ranks, generator, len(mask)):
+        with shared_noise(ranks, generator, len(mask)):
             loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
         return loss, float(own.sum() / mask.sum())
 

@@ -14,6 +14,34 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
+class Dropout(nn.Module):
+    """Dropout; on a CPU a number takes a byte of random bits, so that its share is rounded to 1/256."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape, some of its numbers 0 in training, the others scaled up."""
+        if x.device.type != "cpu" or not self.training or not self.share:
+            return F.dropout(x, self.share, self.training)
+        dropped = min(round(256 * self.share), 255)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * (kept.to(x.dtype) * (256 / (256 - dropped)))
+
+
+def convolve_chain(convolution: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution along the chain: (B, L, C) -> (B, L, C').
+
+    A CPU does it a fifth faster as one in two dimensions, which takes the channels where they lie.
+    """
+    if x.device.type != "cpu":
+        return convolution(x.transpose(1, 2)).transpose(1, 2)
+    weight, padding = convolution.weight[:, :, None], (0, convolution.kernel_size[0] // 2)
+    return F.conv2d(x.transpose(1, 2)[:, :, None], weight, convolution.bias, padding=padding)[:, :, 0].transpose(1, 2)
+
+
 class Condition(nn.Module):
     """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, size).
 
@@ -46,7 +74,7 @@ class ConditionedMLP(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
         self.wide = nn.ModuleList(nn.Linear(width + condition, 2 * width) for _ in range(depth))
         self.back = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(width, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -88,8 +116,7 @@ class ChainBlock(nn.Module):
         """`h` (B, L, width), `bias` (B, heads, L, L) with -inf at padded keys, `mask` (B, L), `time` (B, width)."""
         batch, length, width = h.shape
         gate0, scale1, shift1, gate1, scale2, shift2, gate2 = self.modulate(time)[:, None].chunk(7, dim=-1)
-        local = (h * mask[..., None]).transpose(1, 2)
-        h = h + (1 + gate0) * F.gelu(self.convolution(local).transpose(1, 2))
+        h = h + (1 + gate0) * F.gelu(convolve_chain(self.convolution, h * mask[..., None]))
         x = F.layer_norm(h, (width,)) * (1 + scale1) + shift1
         q, k, v = self.query_key_value(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -131,7 +158,7 @@ class ChainNetwork(nn.Module):
         self.along = nn.ModuleList(nn.Conv1d(width, width, 7, padding=3) for _ in range(depth))
         self.wide = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(depth))
         self.back = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(depth))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(width, outputs)
         for layer in (*self.modulate, self.out):
             nn.init.zeros_(layer.weight)
@@ -146,7 +173,7 @@ class ChainNetwork(nn.Module):
             for modulate, along, wide, back in zip(self.modulate, self.along, self.wide, self.back, strict=True):
                 shift, gate, scale = modulate(condition)[:, None].chunk(3, dim=-1)
                 local = (F.layer_norm(h, shape) + shift) * inside
-                h = h + (1 + gate) * F.gelu(along(local.transpose(1, 2)).transpose(1, 2))
+                h = h + (1 + gate) * F.gelu(convolve_chain(along, local))  # type: ignore[arg-type]
                 h = h + back(self.dropout(F.gelu(wide(F.layer_norm(h, shape) * (1 + scale)))))
             return self.out(F.layer_norm(h, shape)).float() * inside
 

@@ -38,8 +38,8 @@ def _club(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Ter
 
 
 def _classifier(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelCritic(3 * model.spec.model.coefficients, model.spec)
-    return critic, decoder_terms.tell_trace(model, critic), decoder_terms.obey_label(model, critic, generator)
+    critic = critics.LabelCritic(2 * len(decoder_terms.SPANS), model.spec)
+    return critic, decoder_terms.tell_trace(critic), decoder_terms.obey_label(model, critic, generator)
 
 
 JUDGED = {"label_adversary": _label_adversary, "club": _club, "classifier": _classifier}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,13 +76,18 @@ class SharedNoise(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.ranks.count == 1 or func not in (torch.randn, torch.rand):
+        if func not in (torch.randn, torch.rand):
             return func(*args, **kwargs)
         shape = tuple(args[0]) if len(args) == 1 and not isinstance(args[0], int) else args
         own = len(range(self.structures)[self.ranks.rows])
         if kwargs.get("generator") is not self.generator or not shape or shape[0] != own:
             return func(*args, **kwargs)
         return func((self.structures, *shape[1:]), **kwargs)[self.ranks.rows]
+
+
+def shared_noise(ranks: Ranks, generator: torch.Generator, structures: int) -> AbstractContextManager[object]:
+    """`SharedNoise` where there are several processes; alone, nothing stands between a model and its compilation."""
+    return nullcontext() if ranks.count == 1 else SharedNoise(ranks, generator, structures)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import UserError
@@ -72,25 +72,33 @@ class Sampler:
 
 def load_sampler(folder: Path, refiner: Path) -> Sampler:
     """Rebuild a model and a refiner from their folders; `UserError` where a file is absent or does not fit."""
-    spec, spec_of_refiner = Spec.read(folder / "spec.json"), Spec.read(refiner / "spec.json")
-    model = variants.variant(spec.variant).build(spec)
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    net = Refiner(spec_of_refiner.refine)
+    model, net = load_model(folder), Refiner(Spec.read(refiner / "spec.json").refine)
+    aggregate = AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0]))
     tensors, _ = load_tensors(folder / "weights.safetensors")
-    flow = CodeFlow(spec) if any(name.startswith("flow.") for name in tensors) else None
-    for module, prefix, source, found in (
-        (model, "cvae.", folder, tensors),
-        (aggregate, "aggregate.", folder, tensors),
-        (net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0]),
-        *([(flow, "flow.", folder, tensors)] if flow else []),
-    ):
-        state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-        try:
-            module.load_state_dict(state)
-        except RuntimeError as error:
-            raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
-        module.eval()
+    flow = CodeFlow(model.spec) if any(name.startswith("flow.") for name in tensors) else None
+    _fill(aggregate, "aggregate.", folder, tensors)
+    _fill(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
+    if flow is not None:
+        _fill(flow, "flow.", folder, tensors)
     return Sampler(model, aggregate, flow, net.to(pick_device()))
+
+
+def load_model(folder: Path) -> CVAE:
+    """Rebuild a model alone, without flow and refiner; `UserError` where a file is absent or does not fit."""
+    spec = Spec.read(folder / "spec.json")
+    model: CVAE = variants.variant(spec.variant).build(spec)
+    _fill(model, "cvae.", folder, load_tensors(folder / "weights.safetensors")[0])
+    return model
+
+
+def _fill(module: nn.Module, prefix: str, source: Path, tensors: dict[str, Tensor]) -> None:
+    """Give a module its weights, which are named by a prefix, and set it to evaluation."""
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
+    module.eval()
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def training(results: Results, colours: dict[str, str]) -> list[Markup]:
             _curve(colour, rows, name) for colour, rows in histories if {name, f"evaluated_{name}"} & rows[0].keys()
         ]
         curves = [curve for curve in curves if np.isfinite(curve[2]).any()]
-        if name not in ("step", "seconds") and curves:
+        if name not in ("step", "seconds", "setbacks", "best") and curves:
             panels.append(
                 figures.training(HISTORY_TITLES.get(name, name.replace("_", " ")), HISTORY_UNITS.get(name, ""), curves)
             )

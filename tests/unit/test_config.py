@@ -170,3 +170,9 @@ def test_schema_describes_every_key():
     for node in (described, *described["$defs"].values()):
         keys(node)
     json.dumps(described)
+
+
+def test_classes_found_by_clustering_are_not_held_out_whole() -> None:
+    with pytest.raises(UserError, match=r"split\.scheme: expected sequence with labels\.scheme cluster"):
+        config.load({"labels": {"scheme": "cluster"}})
+    assert config.load({"labels": {"scheme": "cluster"}, "split": {"scheme": "sequence"}}).split.scheme == "sequence"

@@ -286,14 +286,19 @@ class TestTraces:
         ideal = straight * 3.8 / 3.3
         assert decoder_terms.step_length(*of_traces(ideal, ideal)).item() == pytest.approx(0.0, abs=1e-6)
 
-    def test_coefficients_are_those_of_the_trace_in_its_frame(self) -> None:
-        model = a_model()
-        trace = torch.cumsum(torch.randn(2, 30, 3, generator=seeded()), 1)
-        coords = trace[:, :, None].expand(-1, -1, 5, -1)
-        batch = Batch(coords, torch.ones(2, 30, dtype=torch.bool), torch.ones(2, 2, dtype=torch.long))
-        expected, target = model.describe(batch)
-        found = decoder_terms.coefficients(target, batch.mask, 10)
-        torch.testing.assert_close(found, expected.flatten(1), atol=1e-4, rtol=1e-4)
+    def test_profile_of_a_helix_is_its_geometry_in_every_frame(self) -> None:
+        helix = a_helix(1, 30)
+        turn = torch.linalg.qr(torch.randn(3, 3, generator=seeded(1)))[0]
+        mask = torch.ones(1, 30, dtype=torch.bool)
+        found = decoder_terms.profile(helix @ turn.T + 9, mask)
+        spans = torch.tensor(decoder_terms.SPANS)
+        chord = 2 * 2.3 * torch.sin(torch.deg2rad(spans * 50.0)).abs()
+        expected = (chord.square() + (1.5 * spans).square()).sqrt() / 10
+        torch.testing.assert_close(found[0, ::2], expected, atol=1e-4, rtol=1e-4)
+        assert found[0, 1::2].max() < 0.002  # all distances of a span are the same
+        padded = torch.nn.functional.pad(helix, (0, 0, 0, 7), value=3.0)
+        mask = torch.arange(37)[None] < 30
+        torch.testing.assert_close(decoder_terms.profile(padded, mask), decoder_terms.profile(helix, mask[:, :30]))
 
     @pytest.mark.parametrize("name", ["mode_seeking", "label_seeking"])
     def test_seeking_terms_are_at_their_most_where_the_decoder_does_not_heed(self, name: str) -> None:
@@ -328,7 +333,8 @@ class TestObjective:
         with pytest.raises(UserError, match=r"train\.terms\.schedule\.kind: expected constant, ramp"):
             config.load({"train": {"terms": {"schedule": {"kind": "target_rate"}}}})
         with pytest.raises(UserError, match=r"train\.batch_size: expected 2 or more"):
-            config.load({"train": {"batch_size": 1, "terms": {"mmd": 1}}})
+            config.load({"train": {"batch_size": 7, "processes": 4, "terms": {"mmd": 1}}})
+        config.load({"train": {"batch_size": 1}})
         with pytest.raises(UserError, match=r"train\.terms\.mdm: unknown key; did you mean mmd"):
             config.load({"train": {"terms": {"mdm": 1}}})
 

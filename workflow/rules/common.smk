@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     import cvae_protein
-    from cvae_protein import config as configuration
+    from cvae_protein import config as configuration, grid
     from cvae_protein.errors import UserError
     from cvae_protein.dataset.classifications import count_rows
 except ImportError as error:
@@ -33,10 +33,10 @@ PLUMBING = {
 }
 
 
-def checked(mapping):
-    """The settings of the run; a mistake in them stops everything before any job, in one line each."""
+def checked_by(check, given):
+    """What `check` makes of the settings; a mistake in them stops everything before any job, in one line each."""
     try:
-        return configuration.load(mapping)
+        return check(given)
     except UserError as error:
         raise WorkflowError(str(error))
 
@@ -53,6 +53,16 @@ def count_batches():
 def result(*parts):
     """A path below the results folder."""
     return str(Path(settings.results, *parts))
+
+
+def point_result(*parts):
+    """A path below the folder of a sweep's point."""
+    return result("sweep", "{point}", *parts)
+
+
+def of_point(name):
+    """A section of a point's settings as the command line takes it, for params."""
+    return lambda wildcards: as_json(getattr(POINTS[wildcards.point], name))
 
 
 def as_json(section):
@@ -144,6 +154,8 @@ def say_failed():
     )
 
 
-settings = checked(config)
+settings = checked_by(configuration.load, config)
 BATCHES = range(count_batches())
+POINTS = checked_by(grid.points, settings)
+checked_by(grid.space, settings)
 MODELS = [*settings.variants, "pca"]

@@ -1,4 +1,13 @@
 # Training and sampling. Checkpoints lie outside the declared outputs, so that an interrupted training goes on.
+# With `train.processes` above 1 a training runs as so many processes, which share every batch. Their number stands among
+# the resources, since the outcome does not depend on it: another number reruns nothing.
+
+PROCESSES = settings.train.processes
+LAUNCHER = (
+    f"torchrun --standalone --nproc-per-node {PROCESSES} --no-python "
+    if PROCESSES > 1
+    else ""
+)
 
 
 rule train_refiner:
@@ -15,14 +24,18 @@ rule train_refiner:
     priority: 10  # the longest training; the others run beside it
     conda:
         "../envs/cvae_protein.yaml"
-    threads: 1
+    threads: PROCESSES
+    resources:
+        processes=PROCESSES,
+        launcher=LAUNCHER,
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=result("checkpoints/refiner/seed{seed}.safetensors"),
         model=json.dumps({"coefficients": settings.model.coefficients}),
         refine=as_json(settings.refine),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein train --variant refiner --seed {wildcards.seed}"
+        "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
+        " {resources.launcher}cvae-protein train --variant refiner --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --model {params.model:q} --refine {params.refine:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
@@ -44,15 +57,19 @@ rule train:
         variant=r"(?!refiner)[a-z][a-z0-9_]*",
     conda:
         "../envs/cvae_protein.yaml"
-    threads: 1
+    threads: PROCESSES
+    resources:
+        processes=PROCESSES,
+        launcher=LAUNCHER,
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=result("checkpoints/{variant}/seed{seed}.safetensors"),
         depth=settings.labels.depth,
-        train=as_json(settings.train),
+        train=as_json(replace(settings.train, processes=1)),
         model=as_json(settings.model),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
+        "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
+        " {resources.launcher}cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
         " --settings {params.train:q} --model {params.model:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,201 @@
+"""Print what each term of the objective does to `concat`: one term on at a usual weight, beside the plain bound.
+
+    python benchmarks/terms.py results/benchmark [--steps 600] [--terms mmd hsic] [--output FILE]
+
+Trains on the store and split of a finished run, a minute or two a term, and writes benchmarks/results/terms.tsv unless
+told otherwise. All is of domains held out of training: CA RMSD of the decoded trace (with its 95 % interval), rate and
+active units of the split `test`; skill of the best of three fresh probes for the class, trained on codes of `test` and
+`validation`, no superfamily on both sides; and, of test codes decoded under each other class, the RMSD over that under
+the own class, and how often a linear probe trained on real training traces gives the class that was asked for (in the
+row `real`: its accuracy on real test domains). The probe sees what the critic of the term `classifier` sees, distances
+along the trace, and is trained apart from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cvae_protein import config
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model.batch import Domains, read_split
+from cvae_protein.model.cvae import CVAE
+from cvae_protein.model.decoder_terms import profile
+from cvae_protein.model.sampler import decode_all, load_model
+from cvae_protein.model.trace import decode_trace, encode_trace
+from cvae_protein.sample import heldout_rmsd
+from cvae_protein.score.probes import PROBES, guesses
+from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
+from cvae_protein.train import train
+
+ROWS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "kl constant": {"kl": {"kind": "constant"}},
+    "kl cosine": {"kl": {"kind": "cosine"}},
+    "kl cycle": {"kl": {"kind": "cycle"}},
+    "kl target_rate 60": {"kl": {"kind": "target_rate", "rate": 60.0}},
+    "free_bits 0.5": {"free_bits": 0.5},
+    **{
+        f"{name} {weight:g}": {"terms": {name: weight}}
+        for name, weight in {
+            "variance_floor": 10.0,
+            "mmd": 1000.0,
+            "total_correlation": 4.0,
+            "class_mmd": 1000.0,
+            "hsic": 1000.0,
+            "label_adversary": 30.0,
+            "club": 1.0,
+            "classifier": 10.0,
+            "label_seeking": 30.0,
+            "mode_seeking": 100.0,
+            "fape": 300.0,
+            "step_length": 1.0,
+        }.items()
+    },
+}
+COLUMNS = (
+    "term",
+    "rmsd",
+    "low",
+    "high",
+    "rate",
+    "active_units",
+    "leak_skill",
+    "swap_ratio",
+    "swap_class",
+    "n",
+    "seconds",
+)
+MODEL = ModelSettings(inference_steps=0)  # no descent for the flow's codes, which are not looked at here
+PROBED = 48  # cosine coefficients to which traces are smoothed before a probe sees them
+
+
+def settings_of(changes: Mapping[str, Any], steps: int) -> TrainSettings:
+    """Settings of a training of so many steps, in which all weights have risen after half of them."""
+    rise = {"steps": max(1, steps // (4 if changes.get("kl", {}).get("kind") == "cycle" else 2))}
+    terms = changes.get("terms", {}) | {"schedule": {"steps": max(1, steps // 2)}}
+    given = {**changes, "kl": changes.get("kl", {}) | rise, "terms": terms, "steps": steps, "flow_steps": 1}
+    return config.load({"train": given}).train
+
+
+def classes_of(domains: Domains) -> np.ndarray:
+    """First level of each label (D,)."""
+    return np.array([label.split(".")[0] for label in domains.labels])
+
+
+def real_probe(domains: Domains, model: CVAE) -> Pipeline:
+    """A linear probe that tells the class of a real trace by distances along it."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+    return probe.fit(seen_by_probe(real_traces(domains, model)), classes_of(domains))
+
+
+def real_traces(domains: Domains, model: CVAE) -> list[torch.Tensor]:
+    """CA traces (L, 3) in Å of domains, in their chain frames."""
+    return [model.describe(domains.batch(model.spec, [row]))[1][0] for row in range(len(domains))]
+
+
+def seen_by_probe(traces: list[torch.Tensor]) -> np.ndarray:
+    """Distances along the smooth traces (D, columns), so that real and decoded ones differ in their fold alone."""
+    rows = []
+    for trace in traces:
+        mask = torch.ones(1, len(trace), dtype=torch.bool)
+        smooth = decode_trace(encode_trace(trace[None], mask, PROBED)[0], mask.sum(1), len(trace))
+        rows.append(profile(smooth, mask)[0])
+    return torch.stack(rows).numpy()
+
+
+def swapped(model: CVAE, mean: torch.Tensor, side: Domains, probe: Pipeline) -> tuple[float, float]:
+    """RMSD under every other class over that under the own one, and the share in which the probe tells that class."""
+    labels, lengths = side.label_ids(model.spec), torch.from_numpy(side.lengths)
+    own = heldout_rmsd(model, side, decode_all(model, mean, labels, lengths)).mean()
+    errors, kept = [], []
+    for index, name in enumerate(model.spec.vocabulary[0], 1):
+        rows = torch.nonzero(labels[:, 0] != index)[:, 0]
+        asked = torch.zeros_like(labels)
+        asked[:, 0] = index
+        made = decode_all(model, mean[rows], asked[rows], lengths[rows])
+        others = Domains(
+            *(tuple(part[i] for i in rows) for part in (side.coords, side.ids, side.labels)), side.weights[rows]
+        )
+        errors.append(heldout_rmsd(model, others, made).mean())
+        kept.append(np.mean(probe.predict(seen_by_probe(made)) == name))
+    return (torch.stack(errors).mean() / own).item(), float(np.mean(kept))
+
+
+def measure(model: CVAE, sides: Mapping[str, Domains], groups: Mapping[str, str], probe: Pipeline) -> dict[str, Any]:
+    """One row of the table."""
+    test, watched = sides["test"], sides.get("validation")
+    codes = {name: model.infer_all(side, ModelSettings().inference_steps) for name, side in sides.items()}
+    posterior, labels = codes["test"], test.label_ids(model.spec)
+    lengths = torch.from_numpy(test.lengths)
+    with torch.no_grad():
+        error = heldout_rmsd(model, test, decode_all(model, posterior.mean, labels, lengths)).numpy()
+        prior = model.prior(model.condition(labels, lengths))
+        rate = posterior.kl(prior).sum(-1).mean().item()
+        ratio, kept = swapped(model, posterior.mean, test, probe)
+    means = error[np.random.default_rng(0).integers(0, len(error), (1000, len(error)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    parts = [test, watched] if watched else [test]
+    every = torch.cat([each.mean for each in codes.values()]).numpy()
+    truth = np.concatenate([classes_of(side) for side in parts])
+    families = np.array([groups[name] or name for side in parts for name in side.ids])
+    skill = max(guesses(every, truth, families, name, 0).skill for name in PROBES)
+    active = int((posterior.mean.var(0) > 0.01).sum())
+    values = (float(error.mean()), low, high, rate, active, skill, ratio, kept, len(error))
+    return dict(zip(COLUMNS[1:-1], values, strict=True))
+
+
+def rows(results: Path, names: list[str], steps: int) -> Iterator[dict[str, Any]]:
+    """The table's rows, as each is known."""
+    store, splits = results / "domains.h5", results / "splits.tsv"
+    groups = {row["domain_id"]: row["superfamily"] for row in read_table(splits, ["domain_id", "superfamily"])}
+    sides = {name: side.first_conformations() for name, side in read_split(store, splits).items()}
+    known = sides.pop("train")
+    held_out = {name: sides[name] for name in ("test", "validation") if name in sides}
+    probe = None
+    for name in names:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            train(store, splits, "concat", 0, folder, MODEL, settings_of(ROWS[name], steps), RefineSettings(), 1)
+            model = load_model(folder)
+        seconds = time.monotonic() - started
+        if probe is None:
+            probe = real_probe(known, model)
+            told = probe.predict(seen_by_probe(real_traces(sides["test"], model)))
+            skill = balanced_accuracy_score(classes_of(sides["test"]), told)
+            yield {**dict.fromkeys(COLUMNS, ""), "term": "real", "swap_class": skill, "n": len(told)}
+        yield {"term": name, **measure(model, held_out, groups, probe), "seconds": seconds}
+
+
+def main() -> None:
+    """Train, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--terms", nargs="+", choices=[name.split()[0] for name in ROWS], help="default: all")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/terms.tsv")
+    given = parser.parse_args()
+    names = [name for name in ROWS if name == "plain" or not given.terms or name.split()[0] in given.terms]
+    print("\t".join(COLUMNS))
+    table = []
+    for row in rows(given.results, names, given.steps):
+        shown = {key: f"{value:.3f}" if isinstance(value, float) else str(value) for key, value in row.items()}
+        print("\t".join(shown[column] for column in COLUMNS), flush=True)
+        table.append(shown)
+    write_table(given.output, COLUMNS, table)
+
+
+if __name__ == "__main__":
+    main()

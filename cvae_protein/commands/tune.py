@@ -1,0 +1,60 @@
+"""Commands that compare settings: a grid that the workflow ran, and a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Given, Splits, Stored, app, settings_of
+
+
+@app.command()
+def sweep(
+    tables: Annotated[list[Path], typer.Argument(help="Tables POINT/scores/VARIANT/SEED/scores.tsv of all points.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")],
+) -> None:
+    """Join the scores of a grid of settings into one table; each row is led by its point's settings.
+
+    \b
+    Example:
+      cvae-protein sweep results/sweep/*/scores/*/seed*/scores.tsv -o results/sweep.tsv
+
+    `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
+    """
+    from ..grid import point_values
+    from ..score.sweep import collect_points
+
+    collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
+
+
+@app.command()
+def tune(
+    store: Stored,
+    splits: Splits,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; one that is there goes on.")],
+    depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
+    settings: Given = "",
+    model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
+    train_settings: Annotated[str, typer.Option("--train", help="Section `train`: JSON or YAML file.")] = "",
+) -> None:
+    """Search for settings whose training does best on the split `validation`; the test split is not looked at.
+
+    \b
+    Example:
+      cvae-protein tune --store domains.h5 --splits splits.tsv -o tune \\
+          --settings '{"trials": 30, "space": {"train.kl.weight": [0.1, 10], "model.dropout": [0, 0.3]}}'
+
+    Writes tune.tsv, a row a trial, and best.yaml, which `snakemake --configfile` takes. Run it again to go on: after an
+    interruption, or with more trials. Needs optuna.
+    """
+    from dataclasses import replace
+
+    from ..settings import Settings
+    from ..tune import tune as run
+
+    own, model = settings_of("tune", settings), settings_of("model", model_settings, settings)
+    train = settings_of("train", train_settings, settings)
+    whole = replace(Settings(), tune=own, model=model, train=train)
+    run(store, splits, replace(whole, labels=replace(whole.labels, depth=depth)), output)

@@ -1,0 +1,126 @@
+"""Settings with some keys changed: the points of a sweep, and the space that a search looks through."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import config
+from .errors import UserError
+from .settings import Settings
+
+SWEPT = ("model", "train", "sample")  # what comes before them, and the refiner, is shared by all points
+SEARCHED = ("model", "train")
+REFINED = "model.coefficients"
+UNSEEN = ("model.inference_steps", "train.flow_steps", "train.processes")  # of no effect on a trial's objective
+MOST_POINTS = 200
+WIDE = 10.0  # factor between the ends of a range from which on its logarithm is searched
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two ends, whole if both are, and evenly by its logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with dotted keys such as `train.kl.weight` changed; `UserError` as of a file with these values."""
+    return config.load(merged(asdict(settings), changes))
+
+
+def merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping with the values of dotted keys put into it."""
+    whole = dict(data)
+    for key, value in changes.items():
+        first, _, rest = key.partition(".")
+        below = whole.get(first)
+        whole[first] = merged(below if isinstance(below, Mapping) else {}, {rest: value}) if rest else value
+    return whole
+
+
+def points(settings: Settings) -> dict[str, Settings]:
+    """The settings of each point of the grid `sweep`, by a name that says its values and serves as a folder.
+
+    Raises `UserError` where a key or value is wrong.
+    """
+    if not settings.sweep:
+        return {}
+    grid = {key: _values("sweep", key, values, SWEPT) for key, values in settings.sweep.items()}
+    for key, values in grid.items():
+        if key == REFINED:
+            raise UserError(
+                f"sweep.{key}: the refiner, which all points share, depends on it; give such runs `results`"
+            )
+        if wrong := [value for value in values if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value))]:
+            raise UserError(f"sweep.{key}: expected numbers and words, got {wrong[0]!r}")
+    combinations = list(itertools.product(*grid.values()))
+    if len(combinations) > MOST_POINTS:
+        raise UserError(f"sweep: expected at most {MOST_POINTS} points, got {len(combinations)}; list fewer values")
+    every = (dict(zip(grid, values, strict=True)) for values in combinations)
+    return {point_name(changes): changed(settings, changes) for changes in every}
+
+
+def point_name(changes: Mapping[str, Any]) -> str:
+    """Name of the point with these values, such as `train.kl.weight=0.3,model.latent=32`."""
+    return ",".join(f"{key}={value}" for key, value in changes.items())
+
+
+def point_values(name: str) -> dict[str, str]:
+    """The values that a point's name says, as text."""
+    pairs = [part.partition("=") for part in name.split(",")]
+    if not all(key and sign for key, sign, _ in pairs):
+        raise UserError(f"{name}: expected the name of a point of a sweep, such as model.latent=32")
+    return {key: value for key, _, value in pairs}
+
+
+def space(settings: Settings) -> dict[str, Choices | Range]:
+    """What each key of `tune.space` may be; `UserError` where a key or value is wrong."""
+    found: dict[str, Choices | Range] = {}
+    for key, given in settings.tune.space.items():
+        values = _values("tune.space", key, given, SEARCHED)
+        if key in UNSEEN:
+            raise UserError(f"tune.space.{key}: the objective does not depend on it; give it a value instead")
+        for value in values:
+            changed(settings, {key: value})
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) == len(values) == 2:
+            low, high = sorted(numbers)
+            found[key] = Range(low, high, log=low > 0 and high / low >= WIDE)
+        else:
+            found[key] = Choices(tuple(values))
+    return found
+
+
+def _values(where: str, key: str, given: Any, sections: tuple[str, ...]) -> list[Any]:
+    """The values listed for a key, in which text that says a number is one: `--config` and YAML's 1e-3 bring text."""
+    if key.split(".")[0] not in sections or "." not in key:
+        raise UserError(f"{where}.{key}: expected a key of {', '.join(sections)}, such as train.kl.weight")
+    if not isinstance(given, list | tuple) or not given:
+        raise UserError(f"{where}.{key}: expected a list of values, got {given!r}")
+    values = [_number(value) if isinstance(value, str) else value for value in given]
+    if len({str(value) for value in values}) < len(values):
+        raise UserError(f"{where}.{key}: expected each value once, got {given!r}")
+    return values
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text says, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,87 @@
+# A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and refiner are shared.
+
+
+wildcard_constraints:
+    point=r"[^/]+=[^/]+",
+
+
+use rule train as train_point with:
+    output:
+        spec=point_result("models/{variant}/seed{seed}/spec.json"),
+        weights=point_result("models/{variant}/seed{seed}/weights.safetensors"),
+        history=point_result("models/{variant}/seed{seed}/history.tsv"),
+    log:
+        point_result("logs/train/{variant}/seed{seed}.log"),
+    params:
+        folder=subpath(output.spec, parent=True),
+        checkpoint=point_result("checkpoints/{variant}/seed{seed}.safetensors"),
+        depth=settings.labels.depth,
+        train=lambda wildcards: as_json(
+            replace(POINTS[wildcards.point].train, processes=1)
+        ),
+        model=of_point("model"),
+
+
+use rule sample as sample_point with:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        model=rules.train_point.output.spec,
+        weights=rules.train_point.output.weights,
+        refiner=rules.train_refiner.output.spec,
+        refiner_weights=rules.train_refiner.output.weights,
+        code=lambda wildcards: sources(
+            "sample.py", "export.py", f"model/variants/{wildcards.variant}.py"
+        ),
+    output:
+        samples=point_result("samples/{variant}/seed{seed}/samples.h5"),
+        raw=point_result("samples/{variant}/seed{seed}/raw.h5"),
+        reconstructions=point_result("samples/{variant}/seed{seed}/reconstructions.h5"),
+        latents=point_result("samples/{variant}/seed{seed}/latents.h5"),
+    log:
+        point_result("logs/sample/{variant}/seed{seed}.log"),
+    params:
+        folder=subpath(output.samples, parent=True),
+        model=subpath(input.model, parent=True),
+        refiner=subpath(input.refiner, parent=True),
+        settings=of_point("sample"),
+
+
+use rule score as score_point with:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        audit=rules.audit.output.table,
+        samples=rules.sample_point.output.samples,
+        raw=rules.sample_point.output.raw,
+        reconstructions=rules.sample_point.output.reconstructions,
+        latents=rules.sample_point.output.latents,
+        code=sources("score/table.py"),
+    output:
+        scores=point_result("scores/{variant}/seed{seed}/scores.tsv"),
+        structures=point_result("scores/{variant}/seed{seed}/structures.tsv"),
+    log:
+        point_result("logs/score/{variant}/seed{seed}.log"),
+    params:
+        folder=subpath(output.scores, parent=True),
+        samples=subpath(input.samples, parent=True),
+        settings=as_json(settings.score),
+
+
+rule sweep:
+    input:
+        tables=expand(
+            rules.score_point.output.scores,
+            point=POINTS,
+            variant=MODELS,
+            seed=settings.seeds,
+        ),
+        code=sources("score/sweep.py"),
+    output:
+        table=result("sweep.tsv"),
+    log:
+        result("logs/sweep.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    shell:
+        "cvae-protein sweep {input.tables:q} --output {output.table:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,26 @@
+# A search for settings: `snakemake tune`. Its journal is no output, so that a search goes on where it stopped.
+
+
+rule tune:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=sources("tune.py", f"model/variants/{settings.tune.variant}.py"),
+    output:
+        table=result("tune/tune.tsv"),
+        best=result("tune/best.yaml"),
+    log:
+        result("logs/tune.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.table, parent=True),
+        depth=settings.labels.depth,
+        settings=as_json(settings.tune),
+        model=as_json(settings.model),
+        train=as_json(replace(settings.train, processes=1)),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein tune --store {input.store:q} --splits {input.splits:q}"
+        " --depth {params.depth} --settings {params.settings:q} --model {params.model:q} --train {params.train:q}"
+        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
