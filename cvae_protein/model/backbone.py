@@ -20,8 +20,8 @@ N_CA_C = math.radians(111.0)
 PHI, PSI = math.radians(-65.0), math.radians(140.0)  # of the two residues that lack a neighbour
 
 
-def _peptide_plane() -> tuple[float, Tensor, Tensor, Tensor]:
-    """CA-CA distance of a trans peptide, and C, O (from the first CA) and N (from the second) in its plane (2,).
+def _peptide_plane() -> tuple[float, list[float], list[float], list[float]]:
+    """CA-CA distance of a trans peptide, and C, O (from the first CA) and N (from the second) in its plane.
 
     The first axis runs from CA to CA, the second to the side of O.
     """
@@ -34,7 +34,7 @@ def _peptide_plane() -> tuple[float, Tensor, Tensor, Tensor]:
     o = c + C_O * torch.tensor([math.cos(bend), math.sin(bend)], dtype=torch.double)
     axis = ca / ca.norm()
     basis = torch.stack([axis, torch.stack([-axis[1], axis[0]])])
-    return float(ca.norm()), (basis @ c).float(), (basis @ o).float(), (basis @ (n - ca)).float()
+    return float(ca.norm()), (basis @ c).tolist(), (basis @ o).tolist(), (basis @ (n - ca)).tolist()
 
 
 CA_STEP, _C, _O, _N = _peptide_plane()
@@ -50,10 +50,27 @@ def place(a: Tensor, b: Tensor, c: Tensor, bond: float, angle: float, dihedral: 
     return c + bond * (along + across)
 
 
-def ideal_cb(n: Tensor, ca: Tensor, c: Tensor) -> Tensor:
-    """CB of an L-residue from N, CA, C (..., 3), by the mean tetrahedral geometry of alanine."""
+def length(v: Tensor, dim: int = -1) -> Tensor:
+    """Lengths in Å of vectors along `dim`, with a finite gradient at 0; on a CPU ten times as fast as `norm`."""
+    return (v.square().sum(dim) + 1e-9).sqrt()
+
+
+def ideal_cb(n: Tensor, ca: Tensor, c: Tensor, dim: int = -1) -> Tensor:
+    """CB of an L-residue from N, CA, C with x, y, z along `dim`, by the mean tetrahedral geometry of alanine."""
     first, second = ca - n, c - ca
-    return ca - 0.58273431 * torch.linalg.cross(first, second) + 0.56802827 * first - 0.54067466 * second
+    return ca - 0.58273431 * torch.linalg.cross(first, second, dim=dim) + 0.56802827 * first - 0.54067466 * second
+
+
+def peptides(step: Tensor, carbonyl: Tensor, dim: int = -1) -> tuple[Tensor, Tensor, Tensor]:
+    """C and O of ideal peptides as seen from the CA before, and N as seen from the CA behind, in Å.
+
+    `step` are the vectors from CA to CA, `carbonyl` the directions that turn each peptide, with x, y, z along `dim`.
+    """
+    axis = step / length(step, dim).unsqueeze(dim)
+    side = carbonyl - (carbonyl * axis).sum(dim, keepdim=True) * axis
+    side = side / length(side, dim).unsqueeze(dim)
+    c, o, n = (place[0] * axis + place[1] * side for place in (_C, _O, _N))
+    return c, o, n
 
 
 def build_backbone(ca: Tensor, carbonyl: Tensor, lengths: Tensor) -> Tensor:
@@ -61,12 +78,8 @@ def build_backbone(ca: Tensor, carbonyl: Tensor, lengths: Tensor) -> Tensor:
 
     The last carbonyl direction of a chain is not used; the ends without a neighbour get fixed torsions.
     """
-    step = ca[:, 1:] - ca[:, :-1]
-    axis = F.normalize(step, dim=-1)
-    side = F.normalize(carbonyl[:, :-1] - (carbonyl[:, :-1] * axis).sum(-1, keepdim=True) * axis, dim=-1)
-    c = ca[:, :-1] + _C[0] * axis + _C[1] * side
-    o = ca[:, :-1] + _O[0] * axis + _O[1] * side
-    n = ca[:, 1:] + _N[0] * axis + _N[1] * side
+    c, o, n = peptides(ca[:, 1:] - ca[:, :-1], carbonyl[:, :-1])
+    c, o, n = ca[:, :-1] + c, ca[:, :-1] + o, ca[:, 1:] + n
     first_n = place(n[:, 0], c[:, 0], ca[:, 0], N_CA, N_CA_C, PSI)[:, None]
     n = torch.cat([first_n, n], dim=1)
     c, o = F.pad(c, (0, 0, 0, 1)), F.pad(o, (0, 0, 0, 1))

@@ -26,7 +26,9 @@ from .relax import FREE, relax
 from .spec import Spec
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
-RESIDUES_AT_ONCE = 2048  # padded residues of a batch; memory grows with it times the length
+# Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
+REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
+RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,6 @@ def draw_codes(
     return Gaussian(prior.mean, prior.logvar + float(spread)).sample(generator)
 
 
-@torch.no_grad()
 def complete(
     traces: Sequence[Tensor],
     refiner: Refiner,
@@ -137,19 +138,46 @@ def complete(
     hold: float = FREE,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`)."""
+    refined = refine_all(traces, refiner, settings, generator, stage)
+    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage)
+
+
+@torch.no_grad()
+def refine_all(
+    traces: Sequence[Tensor], refiner: Refiner, settings: SampleSettings, generator: torch.Generator, stage: str
+) -> list[tuple[Tensor, Tensor]]:
+    """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
     device = next(refiner.parameters()).device
-    raw: list[np.ndarray] = [np.empty(0)] * len(traces)
-    relaxed: list[np.ndarray] = [np.empty(0)] * len(traces)
-    progress = Progress(stage, len(traces), "structures")
-    for rows in by_length([len(trace) for trace in traces], RESIDUES_AT_ONCE):
-        trace = pad_sequence([traces[row] for row in rows], batch_first=True).to(device)
-        count = torch.tensor([len(traces[row]) for row in rows], device=device)
-        mask = torch.arange(trace.shape[1], device=device) < count[:, None]
+    refined = [(trace, trace) for trace in traces]
+    progress = Progress(f"{stage}, refine", len(traces), "structures")
+    for rows in by_length([len(trace) for trace in traces], REFINED_AT_ONCE[device.type]):
+        trace, mask = _pad([traces[row].to(device) for row in rows])
         ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
-        first = build_backbone(ca, carbonyl, count).cpu()
-        closed = build_backbone(*relax(ca, carbonyl, mask, settings.relax_steps, hold), count).cpu()
         for place, row in enumerate(rows):
-            raw[row] = first[place, : count[place]].numpy()
-            relaxed[row] = closed[place, : count[place]].numpy()
+            refined[row] = ca[place, : len(traces[row])], carbonyl[place, : len(traces[row])]
         progress.advance(len(rows))
-    return raw, relaxed
+    return refined
+
+
+@torch.no_grad()
+def relax_all(refined: Sequence[tuple[Tensor, Tensor]], steps: int, hold: float, stage: str) -> list[np.ndarray]:
+    """Full backbones (L, 5, 3) in Å of CA positions and carbonyl directions, (L, 3) each, after `steps` of descent."""
+    made: list[np.ndarray] = [np.empty(0)] * len(refined)
+    lengths = [len(ca) for ca, _ in refined]
+    progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
+    for rows in by_length(lengths, RELAXED_AT_ONCE[refined[0][0].device.type] if refined else 1):
+        ca, mask = _pad([refined[row][0] for row in rows])
+        carbonyl, _ = _pad([refined[row][1] for row in rows])
+        atoms = build_backbone(*relax(ca, carbonyl, mask, steps, hold), mask.sum(1)).cpu().numpy()
+        for place, row in enumerate(rows):
+            made[row] = atoms[place, : lengths[row]]
+        if progress:
+            progress.advance(len(rows))
+    return made
+
+
+def _pad(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tensors (L_i, 3) as one batch (B, L, 3), and its mask (B, L)."""
+    count = torch.tensor([len(part) for part in parts], device=parts[0].device)
+    batch = pad_sequence(list(parts), batch_first=True)
+    return batch, torch.arange(batch.shape[1], device=batch.device) < count[:, None]

@@ -8,8 +8,22 @@ import pytest
 import torch
 
 from cvae_protein.model import backbone as bb
+from cvae_protein.model.energy import (
+    BOND_REACH,
+    MARGIN,
+    NEAR,
+    Chains,
+    Pairs,
+    dihedral,
+    energy,
+    hydrogen_bonds,
+    inner_atoms,
+    overlap,
+    points,
+    ramachandran,
+)
 from cvae_protein.model.refiner import Refiner, random_rotations
-from cvae_protein.model.relax import NEAR, dihedral, hydrogen_bonds, near_pairs, overlap, ramachandran, relax
+from cvae_protein.model.relax import relax
 from cvae_protein.settings import RefineSettings
 
 
@@ -130,48 +144,93 @@ def test_rotations_are_proper() -> None:
     torch.testing.assert_close(torch.linalg.det(turn), torch.ones(50), atol=1e-5, rtol=0)
 
 
+def flat(atoms: torch.Tensor, *more: torch.Tensor) -> tuple[Chains, Pairs]:
+    """Backbones (L, 5, 3) as the chains of an energy, and what is near in them."""
+    everything = (atoms, *more)
+    ca = torch.nn.utils.rnn.pad_sequence([chain[:, 1] for chain in everything], batch_first=True)
+    u = torch.nn.utils.rnn.pad_sequence([carbonyl(chain) for chain in everything], batch_first=True)
+    mask = torch.arange(ca.shape[1]) < torch.tensor([len(chain) for chain in everything])[:, None]
+    chains = Chains.of(ca, u, mask, 0.01)
+    return chains, Pairs.of(chains.ca, chains.carbonyl, chains)
+
+
 def test_hydrogen_bonds_of_a_helix_have_the_energy_of_kabsch_and_sander() -> None:
-    atoms = a_helix(20)[None]
-    mask = torch.ones(1, 20, dtype=torch.bool)
+    atoms = a_helix(20)
+    chains, pairs = flat(atoms)
+    built = bb.build_backbone(atoms[None, :, 1], carbonyl(atoms)[None], torch.tensor([20]))[0]
     expected = 0.0
-    for acceptor in range(20):
+    for acceptor in range(19):  # the carbonyl of the last residue is placed by no neighbour
         for donor in range(1, 20):
-            if abs(acceptor - donor) < 2 or (atoms[0, acceptor, 1] - atoms[0, donor, 1]).norm() >= NEAR:
+            if abs(acceptor - donor) < 2 or (built[acceptor, 1] - built[donor, 1]).norm() >= NEAR:
                 continue
-            c, o, n = atoms[0, acceptor, 2], atoms[0, acceptor, 3], atoms[0, donor, 0]
-            up = atoms[0, donor - 1, 2] - atoms[0, donor - 1, 3]
+            c, o, n = built[acceptor, 2], built[acceptor, 3], built[donor, 0]
+            up = built[donor - 1, 2] - built[donor - 1, 3]
             h = n + 1.01 * up / up.norm()
             r = [float((a - b).norm().clamp(min=1)) for a, b in ((o, n), (c, h), (o, h), (c, n))]
             bond = 0.42 * 0.2 * 332 * (1 / r[0] + 1 / r[1] - 1 / r[2] - 1 / r[3])
             expected += max(-2.5, min(0.0, bond)) / (1 + math.exp((r[0] - 5.2) / 0.4))
-    found = hydrogen_bonds(atoms, near_pairs(atoms[:, :, 1], mask)).item()
-    assert found == pytest.approx(expected, rel=2e-3)
+    found = hydrogen_bonds(chains.ca, *inner_atoms(chains.ca, chains.carbonyl), pairs).item()
+    assert found == pytest.approx(expected, rel=5e-3)
     assert found / 16 < -1.2  # a helix of 20 residues has 16 bonds of about 2 kcal/mol
 
 
-def test_pairs_are_near_apart_and_inside_the_mask() -> None:
-    ca = a_helix(30)[None, :, 1].repeat(2, 1, 1)
-    mask = torch.arange(30) < torch.tensor([[30], [12]])
-    structure, i, j = near_pairs(ca, mask)
-    assert ((j - i) >= 2).all()
-    assert j[structure == 1].max() == 11
-    assert (ca[structure, i] - ca[structure, j]).norm(dim=-1).max() < NEAR
-    assert len(i[structure == 0]) > len(i[structure == 1]) > 0
+def test_pairs_are_those_that_a_plain_search_finds_and_join_no_two_chains() -> None:
+    helix, other = a_helix(30), a_helix(12) + torch.tensor([3.0, 0.0, 0.0])  # they overlap, as chains of a batch may
+    chains, pairs = flat(helix, other)
+    count = chains.ca.shape[1]
+    assert count == 42
+    assert ((pairs.first % count < 30) == (pairs.second % count < 30)).all()
+    assert ((pairs.acceptor < 30) == (pairs.donor < 30)).all()
+    assert not set(pairs.donor.tolist()) & {0, 30}
+    assert not set(pairs.acceptor.tolist()) & {29, 41}
+    n, _, o = inner_atoms(chains.ca, chains.carbonyl)
+    reach = torch.cdist((chains.ca + o).T, (chains.ca + n).T)
+    wanted = {
+        (a, d)
+        for a in range(29)
+        for d in range(1, 30)
+        if abs(a - d) >= 2 and reach[a, d] < BOND_REACH + MARGIN and (chains.ca[:, a] - chains.ca[:, d]).norm() < NEAR
+    }
+    assert {(a, d) for a, d in zip(pairs.acceptor.tolist(), pairs.donor.tolist(), strict=True) if a < 30} == wanted
 
 
 def test_overlap_counts_penetration_alone() -> None:
-    atoms = torch.zeros(1, 6, 5, 3)
-    atoms[0, :, :, 0] = 20.0 * torch.arange(6)[:, None]
-    atoms[0, :, :, 1] = 5.0 * torch.arange(5)
-    atoms[0, 4, :, 0] = atoms[0, 0, :, 0]
-    atoms[0, 4, :, 2] = 2.0
-    pairs = near_pairs(atoms[:, :, 1], torch.ones(1, 6, dtype=torch.bool))
-    assert overlap(atoms, pairs).item() == pytest.approx(2.2**2 + 2 * 0.6**2, rel=1e-4)  # CA, then O and CB
+    chains, pairs = flat(a_helix(20))
+    spots = points(chains.ca, *inner_atoms(chains.ca, chains.carbonyl))
+    assert overlap(spots, pairs).item() < 0.02  # nothing of a helix touches
+    first, second = int(pairs.first[0]), int(pairs.second[0])
+    moved = 100.0 * torch.arange(spots.shape[1]) * torch.tensor([[1.0], [0.0], [0.0]])
+    moved[:, second] = moved[:, first] + torch.tensor([0.0, 2.0, 0.0])
+    assert overlap(moved, pairs).item() == pytest.approx((pairs.contact[0].item() - 2.0) ** 2, rel=1e-4)
+
+
+def test_slope_of_the_energy_is_that_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    bent = a_helix(9) + 0.4 * torch.randn(9, 5, 3, generator=generator)
+    chains, pairs = flat(bent, a_helix(7))
+    place = torch.cat([chains.ca, chains.carbonyl]).double()
+    place += 0.1 * torch.randn(place.shape, generator=generator, dtype=torch.double)
+    double = Chains(chains.ca.double(), chains.carbonyl.double(), chains.mask, chains.joined, chains.kept, chains.hold)
+
+    def value(flattened: torch.Tensor) -> torch.Tensor:
+        return energy(flattened[:3], flattened[3:], double, pairs, 0.2)
+
+    assert torch.autograd.gradcheck(value, place.requires_grad_(True), eps=1e-6, atol=1e-3, rtol=1e-3)
 
 
 def test_ramachandran_prefers_a_helix_to_its_mirror_image() -> None:
-    atoms, mask = a_helix(15)[None], torch.ones(1, 15, dtype=torch.bool)
-    mirrored = atoms * torch.tensor([-1.0, 1.0, 1.0])
-    assert ramachandran(atoms, mask) < ramachandran(mirrored, mask) - 13
-    phi = dihedral(atoms[0, :-1, 2], atoms[0, 1:, 0], atoms[0, 1:, 1], atoms[0, 1:, 2])
-    torch.testing.assert_close(torch.rad2deg(phi), torch.full((14,), -63.0), atol=0.1, rtol=0)
+    atoms = a_helix(15)
+    mirror = torch.tensor([-1.0, 1.0, 1.0])
+
+    def of(chain: torch.Tensor) -> float:
+        ca = chain[:, 1].T
+        return ramachandran(ca, chain[:, 0].T - ca, chain[:, 2].T - ca).sum().item()
+
+    assert of(atoms) < of(atoms * mirror) - 13
+
+
+def test_a_dihedral_is_that_of_its_bonds() -> None:
+    atoms = a_helix(15)
+    bonds = (atoms[1:, 0] - atoms[:-1, 2], atoms[1:, 1] - atoms[1:, 0], atoms[1:, 2] - atoms[1:, 1])
+    cosine, sine = dihedral(*(bond.T for bond in bonds))
+    torch.testing.assert_close(torch.atan2(sine, cosine).rad2deg(), torch.full((14,), -63.0), atol=0.1, rtol=0)
