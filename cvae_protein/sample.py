@@ -18,7 +18,7 @@ from .files import atomic_path
 from .model.batch import Domains, as_backbone, read_domain, read_split
 from .model.cvae import CVAE
 from .model.relax import HELD
-from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
+from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler, other_class
 from .model.spec import Spec
 from .settings import SampleSettings
 
@@ -206,7 +206,8 @@ def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings
     prior = sampler.prior(labels, lengths)
     own = sampler.decode(posterior.mean, labels, lengths)
     permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
-    swapped = sampler.decode(posterior.mean, _swap(labels, spec, rng), lengths)
+    others = other_class(labels, len(spec.vocabulary[0]), generator)
+    swapped = sampler.decode(posterior.mean, others, lengths)
     facts = {
         "rate": posterior.kl(prior).sum(-1),
         "trace_rmsd": heldout_rmsd(model, side, own),
@@ -245,13 +246,3 @@ def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:
         shuffled = rng.permutation(rows)
         chosen[shuffled] = torch.from_numpy(np.roll(shuffled, 1))
     return chosen
-
-
-def _swap(labels: Tensor, spec: Spec, rng: np.random.Generator) -> Tensor:
-    """Labels of another first-level class (B, levels), finer levels unknown."""
-    count = len(spec.vocabulary[0])
-    swapped = torch.zeros_like(labels)
-    if count > 1:
-        shift = torch.from_numpy(rng.integers(1, count, len(labels)))
-        swapped[:, 0] = (labels[:, 0] - 1 + shift) % count + 1
-    return swapped

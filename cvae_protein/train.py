@@ -23,6 +23,7 @@ from .model.degrade import crop_windows, degrade, fit_degrader
 from .model.flow import CodeFlow
 from .model.latent import AggregatePosterior, Gaussian
 from .model.loop import Losses, Task, minimise
+from .model.memory import CodeMemory
 from .model.objective import further_terms
 from .model.parallel import ALONE, Ranks, shared_noise, together
 from .model.refiner import Refiner, random_rotations
@@ -130,7 +131,7 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | _fit_codes(model, domains, settings, with_flow=variants.has_flow(spec.variant)), rows
+    return tensors | _fit_codes(model, domains, settings), rows
 
 
 def variant_task(
@@ -178,8 +179,8 @@ def variant_task(
     return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
 
 
-def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow: bool) -> dict[str, Tensor]:
-    """Weights of the aggregate posterior of whole training domains: a Gaussian a class and, if asked for, a flow."""
+def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
+    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow or the codes."""
     spec = model.spec
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     posterior = model.infer_all(domains, spec.model.inference_steps)
@@ -188,7 +189,10 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings, with_flow
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
-    if not with_flow:
+    if variants.codes(spec.variant) == "copies":
+        kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
+        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
+    if not variants.has_flow(spec.variant):
         return tensors
     flow = CodeFlow(spec)
     flow.whiten(posterior)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from .checkpoint import load_tensors
 from .cvae import CVAE
 from .flow import CodeFlow
 from .latent import AggregatePosterior, Gaussian
+from .memory import CodeMemory
 from .refiner import Refiner
 from .relax import FREE, relax
 from .spec import Spec
@@ -33,12 +34,21 @@ RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """A trained model, its aggregate posterior as Gaussians and as a flow, and the refiner that completes traces."""
+    """A trained model, its aggregate posterior as Gaussians and as a flow, and the refiner that completes traces.
+
+    Networks are on one device; what its methods take and give are tensors on the CPU. `memory` is of `copies` alone.
+    """
 
     model: CVAE
     aggregate: AggregatePosterior
     flow: CodeFlow | None
     refiner: Refiner
+    memory: CodeMemory | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.model.log_sigma.device
 
     @property
     def spec(self) -> Spec:
@@ -55,21 +65,28 @@ class Sampler:
         posterior = self.model.infer_all(domains, self.spec.model.inference_steps)
         if (flow := self.own_flow) is None:
             return posterior
-        labels, lengths = domains.label_ids(self.spec), torch.from_numpy(domains.lengths)
+        labels = domains.label_ids(self.spec).to(self.device)
+        lengths = torch.from_numpy(domains.lengths).to(self.device)
+
+        def to_noise(codes: Tensor) -> Tensor:
+            return flow.to_noise(codes.to(self.device), labels, lengths).cpu()
+
         generator = torch.Generator().manual_seed(0)
-        draws = torch.stack([flow.to_noise(posterior.sample(generator), labels, lengths) for _ in range(PUSHED)])
-        return Gaussian(flow.to_noise(posterior.mean, labels, lengths), draws.var(0).log())
+        draws = torch.stack([to_noise(posterior.sample(generator)) for _ in range(PUSHED)])
+        return Gaussian(to_noise(posterior.mean), draws.var(0).log())
 
     def prior(self, labels: Tensor, lengths: Tensor) -> Gaussian:
         """p(z | y) for label ids (B, levels) and lengths (B,)."""
-        prior = self.model.prior(self.model.condition(labels, lengths))
-        return prior if self.own_flow is None else Gaussian(torch.zeros_like(prior.mean), torch.zeros_like(prior.mean))
+        prior = self.model.prior(self.model.condition(labels.to(self.device), lengths.to(self.device)))
+        mean, logvar = prior.mean.cpu(), prior.logvar.cpu()
+        return Gaussian(mean, logvar) if self.own_flow is None else Gaussian(mean * 0, logvar * 0)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
         """CA traces (L, 3) in Å of codes (B, Z) as `infer` gives them."""
-        flow = self.own_flow
-        return decode_all(self.model, codes if flow is None else flow.to_codes(codes, labels, lengths), labels, lengths)
+        if (flow := self.own_flow) is not None:
+            codes = flow.to_codes(codes.to(self.device), labels.to(self.device), lengths.to(self.device)).cpu()
+        return decode_all(self.model, codes, labels, lengths)
 
 
 def load_sampler(folder: Path, refiner: Path) -> Sampler:
@@ -82,7 +99,18 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     _fill(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
     if flow is not None:
         _fill(flow, "flow.", folder, tensors)
-    return Sampler(model, aggregate, flow, net.to(pick_device()))
+    device = pick_device()
+    return Sampler(
+        model.to(device),
+        aggregate,
+        None if flow is None else flow.to(device),
+        net.to(device),
+        _memory(tensors) if variants.codes(model.spec.variant) == "copies" else None,
+    )
+
+
+def _memory(tensors: dict[str, Tensor]) -> CodeMemory:
+    return CodeMemory(*(tensors[f"memory.{field.name}"] for field in fields(CodeMemory)))
 
 
 def load_model(folder: Path) -> CVAE:
@@ -105,11 +133,15 @@ def _fill(module: nn.Module, prefix: str, source: Path, tensors: dict[str, Tenso
 
 @torch.no_grad()
 def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
-    """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of like length."""
+    """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of like length.
+
+    Codes, labels and lengths are on the CPU, and so are the traces, whatever the model's device.
+    """
+    device = model.log_sigma.device
     traces: list[Tensor] = [torch.empty(0)] * len(codes)
     for rows in by_length(lengths.numpy()):
         mask = torch.arange(int(lengths[rows].max())) < lengths[rows][:, None]
-        made = model.decode(codes[rows], labels[rows], mask)
+        made = model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device)).cpu()
         for place, row in enumerate(rows):
             traces[row] = made[place, : lengths[row]]
     return traces
@@ -119,14 +151,33 @@ def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> l
 def draw_codes(
     sampler: Sampler, labels: Tensor, lengths: Tensor, settings: SampleSettings, generator: torch.Generator
 ) -> Tensor:
-    """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names."""
-    if settings.prior == "flow" and sampler.flow is not None:  # the baseline has none and draws from a Gaussian
-        return sampler.flow.sample(labels, lengths, settings.temperature, settings.guidance, generator)
+    """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names.
+
+    The baselines `copies` and `shuffled` have ways of their own.
+    """
+    codes, device = variants.codes(sampler.spec.variant), sampler.device
+    if sampler.memory is not None:
+        return sampler.memory.sample(labels, lengths, settings.temperature, generator)
+    if codes == "shuffled":
+        labels = other_class(labels, len(sampler.spec.vocabulary[0]), generator)
+    if settings.prior == "flow" and sampler.flow is not None:  # `pca` has none and draws from a Gaussian
+        asked = labels.to(device), lengths.to(device)
+        return sampler.flow.sample(*asked, settings.temperature, settings.guidance, generator).cpu()
     if settings.prior != "model":
         return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)
-    prior = sampler.model.prior(sampler.model.condition(labels, lengths))
+    prior = sampler.model.prior(sampler.model.condition(labels.to(device), lengths.to(device)))
     spread = 2 * np.log(settings.temperature) if settings.temperature else -np.inf
-    return Gaussian(prior.mean, prior.logvar + float(spread)).sample(generator)
+    return Gaussian(prior.mean, prior.logvar + float(spread)).sample(generator).cpu()
+
+
+def other_class(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
+    """Label ids (B, levels) of another first-level class than `labels`, if any, finer levels unknown."""
+    other = torch.zeros_like(labels)
+    if classes < 2:
+        return other
+    shift = torch.randint(1, classes, (len(labels),), generator=generator)
+    other[:, 0] = (labels[:, 0] - 1 + shift) % classes + 1
+    return other
 
 
 def complete(

@@ -18,7 +18,8 @@ from cvae_protein.model.buckets import cut
 from cvae_protein.model.checkpoint import Training, load_tensors
 from cvae_protein.model.cvae import CVAE, LinearMap
 from cvae_protein.model.degrade import crop_windows
-from cvae_protein.model.sampler import load_sampler
+from cvae_protein.model.memory import CodeMemory
+from cvae_protein.model.sampler import Sampler, draw_codes, load_sampler, other_class
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.model.trace import decode_trace
@@ -351,3 +352,48 @@ def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
         sample_around(
             trained / "concat/seed0", trained / "refiner/seed0", data[0], None, "nobody", SAMPLE, 0, tmp_path / "x"
         )
+
+
+class TestBaselines:
+    def test_copies_are_training_domains_of_the_class_and_length(self, trained: Path, data: tuple[Path, Path]) -> None:
+        sampler = load_sampler(trained / "copies/seed0", trained / "refiner/seed0")
+        training = read_split(*data)["train"]
+        labels = torch.tensor([sampler.spec.label_ids(label) for label in ("1", "2", "3")] * 4)
+        lengths = torch.full((12,), 55)
+        cold = replace(SAMPLE, temperature=0.0)
+        drawn = draw_codes(sampler, labels, lengths, cold, torch.Generator().manual_seed(0))
+        known = sampler.infer(training)
+        nearest = torch.cdist(drawn, known.mean)
+        assert nearest.min(1).values.max() < 1e-4
+        origin = [training.labels[row][0] for row in nearest.argmin(1).tolist()]
+        assert origin == ["1", "2", "3"] * 4
+        assert len({tuple(code.tolist()) for code in drawn}) > 3  # and not one member a class alone
+        warm = draw_codes(sampler, labels, lengths, SAMPLE, torch.Generator().manual_seed(0))
+        assert (torch.cdist(warm, known.mean).min(1).values > 1e-3).all()
+
+    def test_a_label_without_members_gives_way_to_the_level_above(self) -> None:
+        mean = torch.arange(4.0)[:, None]
+        labels = torch.tensor([[1, 1], [1, 2], [2, 3], [2, 3]])
+        memory = CodeMemory(mean, torch.zeros(4, 1), labels, torch.tensor([50, 60, 70, 80]))
+        generator = torch.Generator().manual_seed(0)
+        asked = torch.tensor([[1, 2], [1, 0], [2, 1], [0, 0]]).repeat(20, 1)
+        drawn = memory.sample(asked, torch.full((80,), 60), 0.0, generator).view(20, 4)
+        assert [set(column.tolist()) for column in drawn.T] == [{1.0}, {0.0, 1.0}, {2.0, 3.0}, {0.0, 1.0, 2.0, 3.0}]
+
+    def test_shuffled_is_the_floor_asked_for_another_class(self, trained: Path, data: tuple[Path, Path]) -> None:
+        shuffled = load_sampler(trained / "shuffled/seed0", trained / "refiner/seed0")
+        floor = load_sampler(trained / "floor/seed0", trained / "refiner/seed0")
+        labels = torch.tensor([floor.spec.label_ids("1"), floor.spec.label_ids("3.1")])
+        lengths = torch.tensor([50, 60])
+
+        def codes(sampler: Sampler, asked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return draw_codes(sampler, asked, lengths, SAMPLE, generator)
+
+        generator = torch.Generator().manual_seed(0)
+        others = other_class(labels, 3, generator)
+        assert (others[:, 0] != labels[:, 0]).all()
+        assert set(others[:, 0].tolist()) <= {1, 2, 3}
+        assert (others[:, 1:] == 0).all()
+        expected = codes(floor, others, generator)
+        torch.testing.assert_close(codes(shuffled, labels, torch.Generator().manual_seed(0)), expected)
+        assert (other_class(torch.ones(3, 1, dtype=torch.long), 1, generator) == 0).all()

@@ -34,3 +34,8 @@ def has_own_flow(name: str) -> bool:
 def has_flow(name: str) -> bool:
     """Whether a flow is fitted to the variant's codes after its training; `pca` draws from a Gaussian a class."""
     return is_trained(name) or bool(getattr(variant(name), "FLOW", False))
+
+
+def codes(name: str) -> str:
+    """Where samples' codes come from: the `prior` of the settings, or a baseline's `copies` or `shuffled` labels."""
+    return str(getattr(variant(name), "CODES", "prior"))
