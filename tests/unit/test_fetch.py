@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,10 @@ def test_what_came_before_an_interrupt_is_not_downloaded_again(tmp_path, server,
     settings = {"sources": [template(server)], "cache": str(tmp_path / "cache"), "connections": 1, "obsolete": ""}
     outputs = ["-o", str(tmp_path / "e.tsv"), "--rejected", str(tmp_path / "r.tsv")]
     call = ["fetch", "--domains", str(domains_of(tmp_path, codes)), "--settings", json.dumps(settings), *outputs]
-    process = subprocess.Popen([sys.executable, "-m", "cvae_protein.cli", *call], stderr=subprocess.PIPE)
+    heeded = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvae_protein.cli", *call], stderr=subprocess.PIPE, preexec_fn=heeded
+    )
     deadline = time.monotonic() + 60
     while "/download/6ZU5.cif.gz" not in server.paths() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -122,7 +122,8 @@ class TestRun:
 
     def test_nothing_temporary_is_left(self, project):
         hidden = {path.name for path in (project / "results").rglob(".*")}
-        assert hidden <= {".snakemake_timestamp", ".seed0.lock"}  # the empty lock file of a training stays
+        locks = {".seed0.lock", ".leak_audit.tsv.lock"}  # the empty lock file of what can be resumed stays
+        assert hidden <= {".snakemake_timestamp"} | locks
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 
     def test_second_run_has_nothing_to_do(self, project):
@@ -189,6 +190,17 @@ class TestInterrupted:
         assert len([line for line in output.splitlines() if said in line]) == 1
         assert "Traceback" not in output
         assert not (folder / "results").exists()
+
+    def test_sweep_and_tune_are_targets_of_their_own(self, folder):
+        jobs = planned(folder, "--config", "sweep={model.latent: [4, 8], train.kl.weight: [1]}", "--", "sweep")
+        assert jobs["train_point"] == jobs["score_point"] == {"concat", "branched", "pca"}
+        assert not {"train", "report", "tune"} & set(jobs)
+        jobs = planned(folder, "--config", "tune={space: {train.kl.weight: [0.1, 10]}}", "--", "tune")
+        assert "tune" in jobs
+        assert not {"train", "train_refiner", "audit"} & set(jobs)
+        code, said = snakemake(folder, "--dry-run", "--config", "sweep={model.latnet: [4]}")
+        assert code != 0
+        assert "model.latnet: unknown key; did you mean latent?" in said
 
     def test_failed_job_shows_its_last_lines_and_how_to_go_on(self, folder):
         code, output = snakemake(folder, "--config", "results=failed", "labels={classes: [9]}")
