@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import reduce
 from typing import Any
 
 from . import config
@@ -58,14 +58,11 @@ def points(settings: Settings) -> dict[str, Settings]:
     """
     if not settings.sweep:
         return {}
-    grid = {key: _values("sweep", key, values, SWEPT) for key, values in settings.sweep.items()}
-    for key, values in grid.items():
-        if key == REFINED:
-            raise UserError(
-                f"sweep.{key}: the refiner, which all points share, depends on it; give such runs `results`"
-            )
-        if wrong := [value for value in values if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value))]:
-            raise UserError(f"sweep.{key}: expected numbers and words, got {wrong[0]!r}")
+    grid = {key: _values("sweep", key, values, settings, SWEPT) for key, values in settings.sweep.items()}
+    if REFINED in grid:
+        raise UserError(
+            f"sweep.{REFINED}: the refiner, which all points share, depends on it; give such runs `results`"
+        )
     combinations = list(itertools.product(*grid.values()))
     if len(combinations) > MOST_POINTS:
         raise UserError(f"sweep: expected at most {MOST_POINTS} points, got {len(combinations)}; list fewer values")
@@ -90,11 +87,9 @@ def space(settings: Settings) -> dict[str, Choices | Range]:
     """What each key of `tune.space` may be; `UserError` where a key or value is wrong."""
     found: dict[str, Choices | Range] = {}
     for key, given in settings.tune.space.items():
-        values = _values("tune.space", key, given, SEARCHED)
+        values = _values("tune.space", key, given, settings, SEARCHED)
         if key in UNSEEN:
             raise UserError(f"tune.space.{key}: the objective does not depend on it; give it a value instead")
-        for value in values:
-            changed(settings, {key: value})
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
         if len(numbers) == len(values) == 2:
             low, high = sorted(numbers)
@@ -104,23 +99,15 @@ def space(settings: Settings) -> dict[str, Choices | Range]:
     return found
 
 
-def _values(where: str, key: str, given: Any, sections: tuple[str, ...]) -> list[Any]:
-    """The values listed for a key, in which text that says a number is one: `--config` and YAML's 1e-3 bring text."""
+def _values(where: str, key: str, given: Any, settings: Settings, sections: tuple[str, ...]) -> list[Any]:
+    """The values listed for a key, each as the setting has it: `1` and the text `1e0` as 1.0 where that is a number."""
     if key.split(".")[0] not in sections or "." not in key:
         raise UserError(f"{where}.{key}: expected a key of {', '.join(sections)}, such as train.kl.weight")
     if not isinstance(given, list | tuple) or not given:
         raise UserError(f"{where}.{key}: expected a list of values, got {given!r}")
-    values = [_number(value) if isinstance(value, str) else value for value in given]
-    if len({str(value) for value in values}) < len(values):
+    values = [reduce(getattr, key.split("."), changed(settings, {key: value})) for value in given]
+    if any(is_dataclass(value) for value in values):
+        raise UserError(f"{where}.{key}: expected a key with a value, this is a section of keys")
+    if len(set(values)) < len(values):
         raise UserError(f"{where}.{key}: expected each value once, got {given!r}")
     return values
-
-
-def _number(text: str) -> int | float | str:
-    """The number that a text says, else the text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -27,13 +27,16 @@ def test_points_are_all_combinations_with_nothing_else_changed() -> None:
     assert grid.points(Settings()) == {}
 
 
-def test_numbers_that_came_as_text_are_numbers() -> None:
+def test_values_are_as_the_setting_has_them() -> None:
     """Snakemake's --config brings text alone; YAML reads 1e-3 as text."""
     settings = config.load(
         {"sweep": {"model.latent": ["8", "16"]}, "tune": {"space": {"train.kl.weight": ["1e-2", "10"]}}}
     )
     assert list(grid.points(settings)) == ["model.latent=8", "model.latent=16"]
-    assert grid.space(settings) == {"train.kl.weight": Range(0.01, 10, log=True)}
+    assert grid.space(settings) == {"train.kl.weight": Range(0.01, 10.0, log=True)}
+    ends = grid.space(settings)["train.kl.weight"]
+    assert isinstance(ends, Range)
+    assert isinstance(ends.high, float)  # whole numbers alone would be tried else
 
 
 def test_a_name_says_its_values_and_is_one_folder() -> None:
@@ -51,12 +54,13 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
         ({"train.kl.wieght": [1]}, "train.kl.wieght: unknown key; did you mean weight"),
         ({"train.kl.weight": [-1]}, "train.kl.weight: expected a number"),
         ({"train.kl.weight": 1}, r"sweep\.train\.kl\.weight: expected a list"),
-        ({"train.kl.weight": [1, "1"]}, "each value once"),
+        ({"train.kl.weight": [1, "1.0"]}, "each value once"),
+        ({"train.kl": [{"weight": 1}]}, "this is a section of keys"),
         ({"train.kl.weight": []}, "expected a list"),
         ({"split.seed": [1]}, "expected a key of model, train, sample"),
         ({"model": [1]}, "expected a key of model"),
         ({"model.coefficients": [16]}, "the refiner"),
-        ({"train.kl.kind": ["../up"]}, "expected numbers and words"),
+        ({"train.kl.kind": ["../up"]}, "train.kl.kind: expected one of constant"),
         ({"model.latent": list(range(1, 30)), "model.width": list(range(8, 30))}, "at most 200 points, got 638"),
     ],
 )
