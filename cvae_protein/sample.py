@@ -20,20 +20,39 @@ from .model.cvae import CVAE
 from .model.relax import HELD
 from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler, other_class
 from .model.spec import Spec
+from .progress import say
 from .settings import SampleSettings
 
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
-def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths (count,) drawn from those of the fold's training members, or of its nearest known parent."""
+def known_fold(spec: Spec, fold: str) -> str:
+    """`fold`, or the nearest level above it that training knew; `UserError` where it knew none."""
     parts = fold.split(".")
     for level in range(len(parts), 0, -1):
-        members = spec.lengths.get(".".join(parts[:level]))
-        if members:
-            return rng.choice(np.array(members), count)
+        if spec.lengths.get(name := ".".join(parts[:level])):
+            return name
     known = ", ".join(spec.lengths)
     raise UserError(f"fold: expected one of {known}, or a finer label of it, got {fold!r}")
+
+
+def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths (count,) drawn from those of the fold's training members, or of its nearest known parent."""
+    return rng.choice(np.array(spec.lengths[known_fold(spec, fold)]), count)
+
+
+def say_what_is_unknown(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None) -> None:
+    """Say which folds give way to a level above them, and which lengths lie outside those of a fold's members."""
+    for fold in folds:
+        known = known_fold(spec, fold)
+        members = spec.lengths[known]
+        if known != fold:
+            reason = "unknown to the model" if fold.count(".") < spec.depth else "finer than the model's labels"
+            say("sample", f"fold {fold} is {reason}: {known} is drawn instead ({len(members)} training domains)")
+        for length in sorted(set(lengths or ())):
+            if not min(members) <= length <= max(members):
+                have = f"the {len(members)} training domains of {known} have {min(members)} to {max(members)}"
+                say("sample", f"{length} residues lie beyond what the model has seen: {have}")
 
 
 def folds_to_draw(spec: Spec) -> list[str]:
@@ -60,6 +79,7 @@ def sample_folds(
     `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
     """
     sampler = load_sampler(model, refiner)
+    say_what_is_unknown(sampler.spec, folds, lengths)
     drawn = draw(sampler, folds, lengths, number, settings, seed)
     _write(output, drawn.relaxed, drawn, sampler.spec)
 

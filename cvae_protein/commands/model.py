@@ -46,8 +46,12 @@ def train(
 
 @app.command()
 def sample(
-    model: Annotated[Path, typer.Option(help="Folder of a trained model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")],
+    model: Annotated[
+        str, typer.Option(help="Folder of a trained model, or `reference`, which comes with the package.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", "--out", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")
+    ],
     seed: Seed = 0,
     refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
@@ -64,32 +68,35 @@ def sample(
 
     \b
     Example:
+      cvae-protein sample --model reference --fold 2.60.40 --length 110 -n 20 --out samples.pdb
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
 
     Lengths are in residues, coordinates in Å.
     """
+    from ..model.reference import resolve
+
     given = {"per_class": number, "temperature": temperature, "guidance": guidance}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
     own = settings_of("sample", json.dumps(merged))
-    refiner = refiner or model.parent.parent / "refiner" / model.name
+    folder, refiner = resolve(Path(model), refiner)
     if fold and around:
         raise UserError("sample: expected --fold or --around, got both")
     if fold:
         from ..sample import sample_folds
 
-        _write(output, lambda path: sample_folds(model, refiner, fold, length, own.per_class, own, seed, path))
+        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own.per_class, own, seed, path))
     elif around:
         from ..sample import sample_around
 
         if store is None:
             raise UserError(f"sample --around {around}: expected --store, the store that holds the domain")
-        _write(output, lambda path: sample_around(model, refiner, store, splits, around, own, seed, path))
+        _write(output, lambda path: sample_around(folder, refiner, store, splits, around, own, seed, path))
     elif store is None or splits is None:
         raise UserError("sample: expected --fold, --around with --store, or --store and --splits")
     else:
-        _sample_heldout(model, refiner, store, splits, own, seed, output)
+        _sample_heldout(folder, refiner, store, splits, own, seed, output)
 
 
 def _write(output: Path, draw: Callable[[Path], None]) -> None:

@@ -1,0 +1,155 @@
+"""Make a model of a finished run the package's reference model, with its model card.
+
+    python benchmarks/reference.py results --variant concat --seed 0 --about about.md [--output cvae_protein/reference]
+
+Copies model and refiner of that seed. Where both are above 15 MB, the networks' weights are stored as float16; the
+script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card
+has the text of `--about` (data, split, for what it is made) and the figures of scores.tsv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cvae_protein.errors import UserError
+from cvae_protein.files import atomic_path, read_table
+from cvae_protein.model.checkpoint import load_tensors, save_tensors
+from cvae_protein.model.reference import FOLDER
+from cvae_protein.model.sampler import complete, decode_all, draw_codes, load_sampler
+from cvae_protein.model.spec import Spec
+from cvae_protein.settings import SampleSettings
+
+LARGEST = 15_000_000  # bytes of both weights together
+EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
+FARTHEST = 0.1  # Å that rounding may move an atom
+METRICS = {
+    "trace_rmsd": "held-out domains rebuilt: smooth trace, Å",
+    "backbone_rmsd": "held-out domains rebuilt: backbone, Å",
+    "physical_yield": "samples that could exist",
+    "ramachandran_favoured": "samples: Ramachandran favoured",
+    "helix": "samples: helix share",
+    "strand": "samples: strand share",
+    "nearest_tm": "samples: TM-score to the nearest held-out domain",
+    "nearest_same_class": "samples: nearest held-out domain is of the class asked for",
+    "training_tm": "samples: TM-score to the nearest training domain",
+    "memorisation_ratio": "samples: memorisation ratio",
+}
+LIMITS = """\
+- Samples are poly-alanine backbones; peptides are trans, and chains have no breaks.
+- Lengths and labels that training did not have are drawn from what is nearest: `cvae-protein sample` says so.
+- A physical backbone need not be designable or fold; no sample was tested by a structure prediction or in a laboratory.
+- Figures hold for the split above. Domains of other splits may have been trained on.
+"""
+
+
+def copy_model(source: Path, target: Path, rounded: bool) -> None:
+    """Spec and weights of a model in a folder; `rounded` stores the networks' weights as float16."""
+    target.mkdir(parents=True)
+    shutil.copyfile(source / "spec.json", target / "spec.json")
+    if not rounded:
+        shutil.copyfile(source / "weights.safetensors", target / "weights.safetensors")
+        return
+    tensors, facts = load_tensors(source / "weights.safetensors")
+    kept = {n: v if n.startswith(EXACT) or not v.is_floating_point() else v.half() for n, v in tensors.items()}
+    save_tensors(target / "weights.safetensors", kept, facts)
+
+
+def drawn(model: Path, refiner: Path) -> np.ndarray:
+    """Atoms of two samples a class, before relaxation, as one array (N, 5, 3) in Å."""
+    sampler = load_sampler(model, refiner)
+    generator, spec = torch.Generator().manual_seed(0), sampler.spec
+    labels = torch.tensor([spec.label_ids(name) for name in spec.vocabulary[0] for _ in range(2)])
+    lengths = torch.tensor([int(np.median(spec.lengths[name])) for name in spec.vocabulary[0] for _ in range(2)])
+    settings = SampleSettings(relax_steps=0)
+    codes = draw_codes(sampler, labels, lengths, settings, generator)
+    traces = decode_all(sampler.model, codes, labels, lengths)
+    return np.concatenate(complete(traces, sampler.refiner, settings, generator, "compare")[0])
+
+
+def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:
+    """The model card as Markdown."""
+    counts = Counter(row["split"] for row in read_table(results / "splits.tsv", ["split"]))
+    rows = {}
+    for row in read_table(results / "scores.tsv", ["variant", "seed", "fold", "metric", "value", "low", "high", "n"]):
+        if row["fold"] == "all" and (row["variant"], row["seed"]) in ((variant, str(seed)), ("real", "")):
+            rows[row["variant"], row["metric"]] = row
+    if not any(name == variant for name, _ in rows):
+        raise UserError(f"{results / 'scores.tsv'}: expected rows of {variant}, seed {seed}; score the run first")
+    lengths = [n for name in spec.vocabulary[0] for n in spec.lengths[name]]
+    origin = spec.origin
+    return "\n".join(
+        [
+            "# Reference model\n",
+            f"`cvae-protein sample --model reference` draws from this model: variant `{variant}`, seed {seed}.\n",
+            "## Data and split\n",
+            *([about.strip() + "\n"] if about.strip() else []),
+            f"- Domains: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}",
+            f"- Trained on {len(lengths)} labelled domains of {min(lengths)} to {max(lengths)} residues",
+            f"- Label levels: {spec.depth}, with {', '.join(str(len(names)) for names in spec.vocabulary)} labels each",
+            f"- SHA-256 of the store: {origin.get('store', 'unknown')}",
+            f"- SHA-256 of the splits: {origin.get('splits', 'unknown')}",
+            f"- PyTorch {origin.get('torch', 'unknown')}\n",
+            "## Figures\n",
+            "Mean and 95 % interval; `real` are training domains judged as if they were samples.\n",
+            f"| | {variant} | real |",
+            "|---|---|---|",
+            *(
+                f"| {text} | {cell(rows, variant, name)} | {cell(rows, 'real', name)} |"
+                for name, text in METRICS.items()
+            ),
+            "\n## Limits\n",
+            LIMITS,
+        ]
+    )
+
+
+def cell(rows: dict[tuple[str, str], dict[str, str]], variant: str, metric: str) -> str:
+    """A figure with its interval and number of structures; empty where there is none."""
+    row = rows.get((variant, metric))
+    if row is None:
+        return ""
+    value, low, high = (float(row[key]) for key in ("value", "low", "high"))
+    return f"{value:.3g} ({low:.3g} to {high:.3g}, n = {row['n']})"
+
+
+def adopt(results: Path, variant: str, seed: int, about: str, output: Path, largest: int = LARGEST) -> None:
+    """Write the folder `output` with model, refiner and card; `UserError` where it gets too large or too inexact."""
+    model, refiner = (results / "models" / name / f"seed{seed}" for name in (variant, "refiner"))
+    text = card(results, Spec.read(model / "spec.json"), variant, seed, about)
+    size = sum((folder / "weights.safetensors").stat().st_size for folder in (model, refiner))
+    with atomic_path(output) as folder:
+        for source, name in ((model, "model"), (refiner, "refiner")):
+            copy_model(source, folder / name, rounded=size > largest)
+        (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+        if size > largest:
+            size = sum(path.stat().st_size for path in folder.rglob("weights.safetensors"))
+            if size > largest:
+                raise UserError(f"{model}: expected at most {largest} bytes of weights, got {size} as float16")
+            moved = np.abs(drawn(folder / "model", folder / "refiner") - drawn(model, refiner)).max()
+            print(f"stored as float16; atoms of samples move by at most {moved:.3f} Å")
+            if moved > FARTHEST:
+                raise UserError(f"{model}: rounding moves atoms by {moved:.3f} Å, more than {FARTHEST} Å")
+    print(f"{output}: {variant}, seed {seed}, {size / 1e6:.1f} MB of weights")
+
+
+def main() -> None:
+    """Fill the package's folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--about", type=Path, help="text on data, split and purpose, in Markdown")
+    parser.add_argument("--output", type=Path, default=FOLDER)
+    given = parser.parse_args()
+    about = given.about.read_text(encoding="utf-8") if given.about else ""
+    adopt(given.results, given.variant, given.seed, about, given.output)
+
+
+if __name__ == "__main__":
+    main()

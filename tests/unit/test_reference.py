@@ -1,0 +1,162 @@
+"""The package's reference model: how it is named, made and drawn from, with a tiny model in its place."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvae_protein import cli
+from cvae_protein.dataset.store import Store
+from cvae_protein.errors import UserError
+from cvae_protein.files import write_table
+from cvae_protein.model import reference, variants
+from cvae_protein.model.checkpoint import load_tensors, save_tensors
+from cvae_protein.model.latent import AggregatePosterior
+from cvae_protein.model.refiner import Refiner
+from cvae_protein.model.spec import Spec
+from cvae_protein.settings import ModelSettings, RefineSettings
+
+SPEC = Spec(
+    "pca",
+    3,
+    ModelSettings(latent=4, coefficients=8, width=16, depth=1, decoder_width=16, decoder_depth=1),
+    RefineSettings(width=16, depth=1, heads=1),
+    (("1", "2"), ("1.10", "2.60"), ("2.60.40",)),
+    {"1": (40, 60), "1.10": (40, 60), "2": (50, 70, 90), "2.60": (50, 70, 90), "2.60.40": (50, 70)},
+    {"store": "5" * 64, "splits": "6" * 64, "torch": "2"},
+)
+SCORES = ["variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better"]
+
+
+@pytest.fixture(scope="module")
+def script(request: pytest.FixtureRequest):
+    """benchmarks/reference.py as a module."""
+    path = Path(__file__).parents[2] / "benchmarks/reference.py"
+    spec = importlib.util.spec_from_file_location("fill_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run with one untrained model."""
+    torch.manual_seed(0)
+    results = tmp_path / "results"
+    model, refiner = results / "models/pca/seed3", results / "models/refiner/seed3"
+    for folder, spec in ((model, SPEC), (refiner, replace(SPEC, variant="refiner"))):
+        folder.mkdir(parents=True)
+        (folder / "spec.json").write_text(spec.to_json())
+    weights = {f"cvae.{name}": value for name, value in variants.variant("pca").build(SPEC).state_dict().items()}
+    weights |= {f"aggregate.{n}": v for n, v in AggregatePosterior(4, 2).state_dict().items()}
+    save_tensors(model / "weights.safetensors", weights)
+    net = Refiner(SPEC.refine)
+    for p in net.parameters():
+        p.data.add_(0.02 * torch.randn_like(p))
+    save_tensors(refiner / "weights.safetensors", {f"refiner.{n}": v for n, v in net.state_dict().items()})
+    write_table(results / "splits.tsv", ["split"], [{"split": s} for s in ("train", "train", "test")])
+    row = dict.fromkeys(SCORES, "") | {"variant": "pca", "seed": 3, "fold": "all", "metric": "physical_yield"}
+    other = row | {"seed": 4, "value": 0.1, "low": 0, "high": 1, "n": 8}
+    row |= {"value": 0.96123, "low": 0.9, "high": 1, "n": 48}
+    write_table(results / "scores.tsv", SCORES, [row, row | {"variant": "real", "seed": "", "value": 0.99}, other])
+    return results
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the package's."""
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "package")
+    return tmp_path / "package"
+
+
+def draw(*arguments: str | Path) -> int:
+    settings = ["--settings", '{"relax_steps": 3, "refine_steps": 1}']
+    return cli.run(["sample", "--model", "reference", *map(str, arguments), *settings])
+
+
+def test_samples_come_right_from_the_package(
+    script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    script.adopt(run, "pca", 3, "Domains of a test.", package)
+    pdb = tmp_path / "samples.pdb"
+    assert draw("--fold", "2.60.40", "--length", "55", "-n", "3", "--out", pdb) == 0
+    assert len(re.findall(r"^ATOM .{8} CA ", pdb.read_text(), re.M)) == 3 * 55
+    said = capsys.readouterr().err
+    assert "unknown" not in said
+    assert "beyond" not in said
+    assert (package / "model/weights.safetensors").read_bytes() == (
+        run / "models/pca/seed3/weights.safetensors"
+    ).read_bytes()
+
+
+def test_unknown_folds_and_lengths_are_told(
+    script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    script.adopt(run, "pca", 3, "", package)
+    output = tmp_path / "samples.h5"
+    assert draw("--fold", "2.60.99", "--fold", "2.60.40.10", "--length", "45", "-n", "1", "-o", output) == 0
+    said = capsys.readouterr().err
+    assert "fold 2.60.99 is unknown to the model: 2.60 is drawn instead (3 training domains)" in said
+    assert "fold 2.60.40.10 is finer than the model's labels: 2.60.40 is drawn instead" in said
+    assert "45 residues lie beyond what the model has seen: the 2 training domains of 2.60.40 have 50 to 70" in said
+    with Store(output) as store:
+        assert list(store.columns["label"]) == ["2.60.99", "2.60.40.10"]
+    assert draw("--fold", "7.1", "-n", "1", "-o", output) == 1
+    assert "expected one of 1, 1.10, 2" in capsys.readouterr().err
+
+
+def test_a_package_without_the_model_says_what_to_do(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert draw("--fold", "2", "-o", tmp_path / "x.pdb") == 1
+    assert "no reference model. Train one with `make run`" in capsys.readouterr().err
+    assert reference.resolve(Path("./models/concat/seed1"), None)[1] == Path("models/refiner/seed1")
+    assert reference.resolve(Path("a/b/seed1"), Path("r")) == (Path("a/b/seed1"), Path("r"))
+
+
+def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path) -> None:
+    script.adopt(run, "pca", 3, "Domains of a test.", package)
+    text = (package / "MODEL_CARD.md").read_text()
+    assert "| samples that could exist | 0.961 (0.9 to 1, n = 48) | 0.99 (0.9 to 1, n = 48) |" in text
+    assert "Domains of a test." in text
+    assert "1 test, 2 train" in text
+    assert "5 labelled domains of 40 to 90 residues" in text
+    assert "5" * 64 in text
+    with pytest.raises(UserError, match=r"expected rows of concat, seed 3"):
+        script.card(run, SPEC, "concat", 3, "")
+
+
+def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
+    script, run: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = run / "models/pca/seed3/weights.safetensors"
+    whole = sum(path.stat().st_size for path in (run / "models").rglob("weights.safetensors"))
+    script.adopt(run, "pca", 3, "", package, largest=whole - 1)
+    rounded, exact = load_tensors(package / "model/weights.safetensors")[0], load_tensors(source)[0]
+    assert rounded["cvae.decoder.correct.into.weight"].dtype == torch.float16
+    assert torch.equal(rounded["aggregate.joint_covariance"], exact["aggregate.joint_covariance"])
+    before = (package / "MODEL_CARD.md").read_text()
+    monkeypatch.setattr(script, "FARTHEST", 0.0)
+    with pytest.raises(UserError, match="rounding moves atoms"):
+        script.adopt(run, "pca", 3, "another", package, largest=whole - 1)
+    with pytest.raises(UserError, match="expected at most 10 bytes"):
+        script.adopt(run, "pca", 3, "another", package, largest=10)
+    assert (package / "MODEL_CARD.md").read_text() == before
+
+
+def test_what_the_package_holds_is_installed_with_it(root: Path) -> None:
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "cvae_protein"
+    ]
+    names = ("MODEL_CARD.md", "model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
+    for name in names:
+        assert any(fnmatch(f"reference/{name}", pattern) for pattern in patterns), name
+    held = [path for path in reference.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in held) <= 16_000_000
