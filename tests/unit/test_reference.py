@@ -87,7 +87,7 @@ def test_samples_come_right_from_the_package(
     script.adopt(run, "pca", 3, "Domains of a test.", package)
     pdb = tmp_path / "samples.pdb"
     assert draw("--fold", "2.60.40", "--length", "55", "-n", "3", "--out", pdb) == 0
-    assert len(re.findall(r"^ATOM .{8} CA ", pdb.read_text(), re.M)) == 3 * 55
+    assert len(re.findall(r"^ATOM.{8} CA ", pdb.read_text(), re.M)) == 3 * 55
     said = capsys.readouterr().err
     assert "unknown" not in said
     assert "beyond" not in said
