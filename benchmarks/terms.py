@@ -1,6 +1,6 @@
 """Print what each term of the objective does to `concat`: one term on at a usual weight, beside the plain bound.
 
-    python benchmarks/terms.py results/benchmark [--steps 600] [--terms mmd hsic] [--output FILE]
+    python benchmarks/terms.py results/benchmark [--steps 400] [--terms mmd hsic] [--output FILE]
 
 Trains on the store and split of a finished run, a minute or two a term, and writes benchmarks/results/terms.tsv unless
 told otherwise. All is of domains held out of training: CA RMSD of the decoded trace (with its 95 % interval), rate and
@@ -183,7 +183,7 @@ def main() -> None:
     """Train, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--terms", nargs="+", choices=[name.split()[0] for name in ROWS], help="default: all")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/terms.tsv")
     given = parser.parse_args()
