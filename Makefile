@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-gpu format schema clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-gpu format schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -53,8 +53,12 @@ bench-featurize: $(STAMP) ## speed of reading structures beside other tools, a f
 bench-train: $(STAMP) ## speed of training beside the plain way, about a minute
 	@$(BIN)/python benchmarks/train.py
 
+bench-sample: $(STAMP) ## speed of sampling, stage by stage, about a minute
+	@$(BIN)/python benchmarks/sample.py
+
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py
+	@PYTHONPATH=. $(PYTHON) benchmarks/sample.py
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40 --batch 256 --width 512 --depth 8 \
 		--output benchmarks/results/train_large.tsv

@@ -1,4 +1,4 @@
-"""Print how fast models train and sample on this machine: on the CPU, and on the first GPU where there is one.
+"""Print how fast models train on this machine: on the CPU, and on the first GPU where there is one.
 
     python benchmarks/speed.py [--length 128] [--batch 64]
 
@@ -16,13 +16,11 @@ from collections.abc import Callable
 import torch
 
 from cvae_protein.model import variants
-from cvae_protein.model.backbone import build_backbone
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.refiner import Refiner
-from cvae_protein.model.relax import relax
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import evidence_terms
-from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings, TrainSettings
+from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 
 ROUNDS = 5
 
@@ -43,7 +41,7 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
 def measure(device: torch.device, length: int, batch: int) -> None:
     """One line a part of the pipeline."""
     spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
-    generator, own = torch.Generator().manual_seed(0), SampleSettings()
+    generator = torch.Generator().manual_seed(0)
     model = variants.variant("concat").build(spec).to(device)
     refiner = Refiner(spec.refine).to(device)
     coords = torch.randn(batch, length, 5, 3, generator=generator).cumsum(1).to(device) * 2.2
@@ -58,12 +56,8 @@ def measure(device: torch.device, length: int, batch: int) -> None:
     def refiner_step() -> None:
         refiner.loss(whole.ca, whole.carbonyl, whole.ca, mask, generator).backward()
 
-    def draw() -> None:
-        ca, carbonyl = refiner.sample(whole.ca, mask, own.refine_noise, own.refine_steps, generator)
-        build_backbone(*relax(ca, carbonyl, mask, own.relax_steps), whole.lengths)
-
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    for what, work in (("training, variant", variant_step), ("training, refiner", refiner_step), ("sampling", draw)):
+    for what, work in (("training, variant", variant_step), ("training, refiner", refiner_step)):
         seconds = median_seconds(work, device)
         print(f"{what}\t{batch / seconds:.1f} structures/s\tlength {length}\tbatch {batch}\t{name}", flush=True)
 
