@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +31,9 @@ from .spec import Spec
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
 # Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
-RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
+RELAXED_AT_ONCE = {"cpu": 8192, "cuda": 262_144}
+MOST_THREADS = 8  # more would wait for the interpreter
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,38 +197,68 @@ def complete(
     return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage)
 
 
-@torch.no_grad()
 def refine_all(
     traces: Sequence[Tensor], refiner: Refiner, settings: SampleSettings, generator: torch.Generator, stage: str
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
     device = next(refiner.parameters()).device
     refined = [(trace, trace) for trace in traces]
-    progress = Progress(f"{stage}, refine", len(traces), "structures")
-    for rows in by_length([len(trace) for trace in traces], REFINED_AT_ONCE[device.type]):
+    batches = list(by_length([len(trace) for trace in traces], REFINED_AT_ONCE[device.type]))
+    seeds = torch.randint(2**62, (len(batches),), generator=generator).tolist()  # so that no batch waits for another
+
+    @torch.no_grad()
+    def refine(rows: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
         trace, mask = _pad([traces[row].to(device) for row in rows])
-        ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, generator)
+        noise = torch.Generator().manual_seed(seed)
+        return refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+
+    progress = Progress(f"{stage}, refine", len(traces), "structures")
+    for rows, (ca, carbonyl) in zip(batches, _at_once(refine, device, batches, seeds), strict=True):
         for place, row in enumerate(rows):
             refined[row] = ca[place, : len(traces[row])], carbonyl[place, : len(traces[row])]
         progress.advance(len(rows))
     return refined
 
 
-@torch.no_grad()
 def relax_all(refined: Sequence[tuple[Tensor, Tensor]], steps: int, hold: float, stage: str) -> list[np.ndarray]:
     """Full backbones (L, 5, 3) in Å of CA positions and carbonyl directions, (L, 3) each, after `steps` of descent."""
     made: list[np.ndarray] = [np.empty(0)] * len(refined)
-    lengths = [len(ca) for ca, _ in refined]
-    progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
-    for rows in by_length(lengths, RELAXED_AT_ONCE[refined[0][0].device.type] if refined else 1):
+    if not refined:
+        return made
+    device, lengths = refined[0][0].device, [len(ca) for ca, _ in refined]
+    batches = list(by_length(lengths, RELAXED_AT_ONCE[device.type]))
+
+    @torch.no_grad()
+    def descend(rows: np.ndarray) -> np.ndarray:
         ca, mask = _pad([refined[row][0] for row in rows])
         carbonyl, _ = _pad([refined[row][1] for row in rows])
-        atoms = build_backbone(*relax(ca, carbonyl, mask, steps, hold), mask.sum(1)).cpu().numpy()
+        return build_backbone(*relax(ca, carbonyl, mask, steps, hold), mask.sum(1)).cpu().numpy()
+
+    progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
+    for rows, atoms in zip(batches, _at_once(descend, device, batches), strict=True):
         for place, row in enumerate(rows):
             made[row] = atoms[place, : lengths[row]]
         if progress:
             progress.advance(len(rows))
     return made
+
+
+def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
+    """What `work` makes of each batch, in order; on a CPU, a batch a thread.
+
+    PyTorch's own threads within an operation gain nothing for operations as small as those of a relaxation. Batches do
+    not depend on the number of threads, so that results do not.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, MOST_THREADS, len(batches[0])) if device.type == "cpu" else 1
+    if workers < 2:
+        yield from map(work, *batches)
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(work, *batches)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _pad(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from cvae_protein.dataset.store import Entry, Store, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
+from cvae_protein.model import sampler as sampler_module
 from cvae_protein.model import variants
 from cvae_protein.model.batch import Batch, Domains, pad, read_split, training_batch
 from cvae_protein.model.buckets import cut
@@ -19,7 +20,7 @@ from cvae_protein.model.checkpoint import Training, load_tensors
 from cvae_protein.model.cvae import CVAE, LinearMap
 from cvae_protein.model.degrade import crop_windows
 from cvae_protein.model.memory import CodeMemory
-from cvae_protein.model.sampler import Sampler, draw_codes, load_sampler, other_class
+from cvae_protein.model.sampler import Sampler, complete, draw_codes, load_sampler, other_class
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.model.trace import decode_trace
@@ -194,6 +195,26 @@ def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple
             trained / "concat/seed0", trained / "refiner/seed0", ["1"], [50], 3, SAMPLE, 5, tmp_path / f"{number}.h5"
         )
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
+
+
+def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sampler_module.REFINED_AT_ONCE, "cpu", 120)
+    monkeypatch.setitem(sampler_module.RELAXED_AT_ONCE, "cpu", 120)
+    refiner = load_sampler(trained / "concat/seed0", trained / "refiner/seed0").refiner
+    traces = [torch.from_numpy(a_chain(40 + 3 * i, np.random.default_rng(i))[:, 1]).float() for i in range(6)]
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made.append(complete(traces, refiner, SAMPLE, torch.Generator().manual_seed(0), "test"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for alone, beside in zip(*made, strict=True):
+        assert [len(atoms) for atoms in alone] == [len(trace) for trace in traces]
+        for one, other in zip(alone, beside, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["refiner", "adversarial", "branched"])
