@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cvae_protein import config, schema
+from cvae_protein.config_checks import variants
 from cvae_protein.errors import UserError
 from cvae_protein.settings import ScoreSettings, Settings
 
@@ -140,8 +141,8 @@ def test_absent_file_is_a_users_mistake(tmp_path):
 
 def test_variants_are_the_files_of_the_folder():
     folder = ROOT / "cvae_protein/model/variants"
-    assert set(config.variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca"}
-    assert set(Settings().variants) <= set(config.variants())
+    assert set(variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca"}
+    assert set(Settings().variants) <= set(variants())
 
 
 def test_schema_on_disk_is_in_step():

@@ -18,7 +18,7 @@ LEARNING_PARTY = {"torch", "numpy", "h5py", "safetensors"}
 LAYERS = [
     ("errors.py", set(), set()),
     ("progress.py", set(), set()),
-    ("settings.py", set(), set()),
+    ("settings/", {"settings"}, set()),
     ("files.py", {"errors"}, set()),
     ("structure.py", {"errors"}, {"numpy"}),
     ("geometry.py", {"errors", "structure"}, {"numpy", "scipy"}),
@@ -34,7 +34,8 @@ LAYERS = [
     ("sample.py", SHARED | {"model", "sample"}, LEARNING_PARTY),
     ("loop.py", SHARED | {"model"}, LEARNING_PARTY),
     ("export.py", SHARED, {"numpy", "gemmi", "mdtraj"}),
-    ("config.py", {"errors", "settings"}, {"pydantic", "pydantic_core", "yaml"}),
+    ("config_checks.py", {"settings"}, set()),
+    ("config.py", {"config_checks", "errors", "settings"}, {"pydantic", "pydantic_core", "yaml"}),
     ("grid.py", {"config", "errors", "settings"}, set()),
     ("tune.py", SHARED | {"grid", "train"}, {"optuna", "yaml"}),
     ("schema.py", {"config", "settings"}, {"yaml"}),

@@ -26,8 +26,9 @@ PACKAGE = Path(cvae_protein.__file__).parent
 PLUMBING = {
     "errors.py",
     "progress.py",
-    "settings.py",
+    "settings",
     "config.py",
+    "config_checks.py",
     "cli.py",
     "__init__.py",
 }
@@ -88,6 +89,11 @@ def imported(path):
             yield from (base / alias.name / "__init__.py" for alias in node.names)
 
 
+def is_plumbing(path):
+    """Whether a package file is one that all stages share."""
+    return path.parts[0] in PLUMBING
+
+
 def sources(*names):
     """Package files that a job runs: `names` and, through their imports, all that these need."""
     found, waiting = set(), [PACKAGE / name for name in names]
@@ -98,7 +104,7 @@ def sources(*names):
         found.add(path)
         waiting.extend(imported(path))
     kept = (
-        path for path in found if path.relative_to(PACKAGE).as_posix() not in PLUMBING
+        path for path in found if not is_plumbing(path.relative_to(PACKAGE))
     )
     return sorted(nearest(path) for path in kept)
 
