@@ -103,9 +103,7 @@ def sources(*names):
             continue
         found.add(path)
         waiting.extend(imported(path))
-    kept = (
-        path for path in found if not is_plumbing(path.relative_to(PACKAGE))
-    )
+    kept = (path for path in found if not is_plumbing(path.relative_to(PACKAGE)))
     return sorted(nearest(path) for path in kept)
 
 
