@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..dataset.store import Store
@@ -25,6 +25,7 @@ class Domains:
     superfamily: Mapping[str, str]
     group: Mapping[str, str]
     sequence_cluster: Mapping[str, str]
+    validation: list[Judged] = field(default_factory=list)
 
     def related(self, first: str, second: str) -> bool:
         """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
@@ -33,6 +34,14 @@ class Domains:
             for table in (self.superfamily, self.group, self.sequence_cluster)
         )
 
+    def unrelated(self, first: Judged, second: Judged) -> bool:
+        """Whether neither is a relative of the other."""
+        return not self.related(first.id, second.id)
+
+    def strangers(self, structure: Judged) -> Callable[[Judged], bool]:
+        """Whether a domain is no relative of `structure`."""
+        return lambda other: self.unrelated(structure, other)
+
 
 def judged(store: Store, name: str, label: str) -> Judged:
     """The first model of a structure of a store."""
@@ -40,17 +49,17 @@ def judged(store: Store, name: str, label: str) -> Judged:
 
 
 def read_domains(store: Path, splits: Path) -> Domains:
-    """Held-out (`test`) and training (`train`) domains; `UserError` where a domain of the table is not stored."""
+    """The domains of each split but `excluded`; `UserError` where a domain of the table is not stored."""
     rows = read_table(splits, SPLIT_COLUMNS)
     with Store(store) as file:
-        held_out, training = (
+        held_out, training, validation = (
             [judged(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
-            for split in ("test", "train")
+            for split in ("test", "train", "validation")
         )
     relatives = (
         {row["domain_id"]: row.get(name, "") for row in rows} for name in ("superfamily", "group", "sequence_cluster")
     )
-    return Domains(held_out, training, *relatives)
+    return Domains(held_out, training, *relatives, validation)
 
 
 def read_structures(path: Path) -> list[Judged]:

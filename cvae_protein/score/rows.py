@@ -16,13 +16,16 @@ from .metric import Better, Metric
 from .sets import ClassSet
 
 ALL = "all"
-SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
+SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better", "note")
 JACKKNIFED = ("clusters",)  # a structure drawn twice is no cluster of its own, so no bootstrap
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of the score table; the variant and seed are added when it is written."""
+    """One number of the score table; the variant and seed are added when it is written.
+
+    `note` says why a number is absent, or what is to be known of it.
+    """
 
     metric: str
     unit: str
@@ -30,6 +33,7 @@ class Row:
     fold: str
     estimate: Estimate
     split: str = "test"
+    note: str = ""
 
     def cells(self, variant: str, seed: str) -> dict[str, object]:
         """The row as `scores.tsv` holds it."""
@@ -44,7 +48,14 @@ class Row:
             "n": self.estimate.n,
             "unit": self.unit,
             "better": self.better,
+            "note": self.note or self._reason(),
         }
+
+    def _reason(self) -> str:
+        """Why the value or its interval is absent, where nothing else was said."""
+        if np.isnan(self.estimate.value):
+            return "defined for no structure" if self.estimate.n == 0 else "undefined for what there is"
+        return "" if np.isfinite(self.estimate.low) else "too few for an interval"
 
 
 def evaluate(records: Iterable[Any], metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
@@ -65,7 +76,7 @@ def structure_rows(
     rows = []
     for metric in metrics:
         name = metric.name + suffix
-        for fold in (ALL, *sorted(set(folds.tolist()))):
+        for fold in (ALL, *sorted(set(folds.tolist()) - {ALL})):
             chosen = values[metric.name][(folds == fold) | (fold == ALL)]
             estimate = mean_estimate(chosen, settings, generator(settings, name, fold))
             rows.append(Row(name, metric.unit, metric.better, fold, estimate))
