@@ -26,7 +26,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
     try:
         result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
-        return _interrupted() if result == INTERRUPTED else DONE  # typer turns an interrupt into its exit code
+        if result == INTERRUPTED:  # typer turns an interrupt into its exit code
+            return _interrupted()
+        return result if isinstance(result, int) else DONE
     except (UserError, StructureError) as error:
         return _mistake(str(error))
     except CallError as error:

@@ -13,7 +13,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Conditional VAEs of protein backbones by fold class. One command is one stage; lengths are in Å, angles in "
-    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a defect of the program, 130 interrupted.",
+    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a defect of the program, "
+    "3 a verdict fired (on request), 130 interrupted.",
 )
 
 Given = Annotated[

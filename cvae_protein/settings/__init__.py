@@ -6,7 +6,7 @@ Plain dataclasses, so that the learning side needs no validation library; `confi
 from .data import ClusterSettings, FeaturizeSettings, FetchSettings, LabelSettings, SplitSettings
 from .model import ModelSettings, RefineSettings, SampleSettings, Schedule, TermSettings, TrainSettings
 from .run import Settings, TuneSettings
-from .score import ReportSettings, ScoreSettings
+from .score import ReportSettings, ScoreSettings, VerdictSettings
 
 __all__ = [
     "ClusterSettings",
@@ -24,4 +24,5 @@ __all__ = [
     "TermSettings",
     "TrainSettings",
     "TuneSettings",
+    "VerdictSettings",
 ]

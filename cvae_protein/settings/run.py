@@ -8,7 +8,7 @@ from typing import Any, Literal
 from .data import ClusterSettings, FeaturizeSettings, FetchSettings, LabelSettings, SplitSettings
 from .field import setting
 from .model import ModelSettings, RefineSettings, SampleSettings, TrainSettings
-from .score import ReportSettings, ScoreSettings
+from .score import ReportSettings, ScoreSettings, VerdictSettings
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Settings:
     refine: RefineSettings = setting(RefineSettings, "training of the refiner")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
+    verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")
     report: ReportSettings = setting(ReportSettings, "the page")
     sweep: dict[str, Any] = setting(
         dict, "grid of `snakemake sweep`: keys of `model`, `train` and `sample`, each with the list of its values"

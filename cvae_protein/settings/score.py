@@ -18,6 +18,25 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
+class VerdictSettings:
+    """When a model counts as broken; `docs/metrics.md` has the metrics."""
+
+    active: float = setting(0.1, "COLLAPSE: least share of active units", ge=0, le=1)
+    information: float = setting(0.5, "COLLAPSE: least mutual information of code and structure, nats", ge=0)
+    permutation: float = setting(
+        0.02, "COLLAPSE: least share by which another domain's code changes the held-out error", ge=0
+    )
+    leak: float = setting(0.1, "LEAK: highest skill of a probe that reads the label from the code", ge=0, le=1)
+    leak_margin: float = setting(0.05, "LEAK: highest lower end of that skill's interval", ge=0, le=1)
+    flip: float = setting(2.0, "CONDITION-IGNORED: least share of swaps that the oracle follows, in chances", ge=0)
+    coverage: float = setting(0.5, "MODE-COLLAPSE: least coverage, as a share of that of real domains", ge=0, le=1)
+    memorisation: float = setting(
+        0.05, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
+    )
+    fail: bool = setting(False, "a verdict that fires fails the run, after all is written")
+
+
+@dataclass(frozen=True)
 class ReportSettings:
     """What the page shows."""
 

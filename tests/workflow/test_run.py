@@ -21,7 +21,8 @@ BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.workflow
 
 OUTPUTS = [
-    "domains.tsv", "entries.tsv", "rejected.tsv", "domains.h5", "splits.tsv", "scores.tsv", "report.html",
+    "domains.tsv", "entries.tsv", "rejected.tsv", "domains.h5", "splits.tsv", "scores.tsv",
+    "verdicts.tsv", "report.html",
     "models/refiner/seed0/spec.json", "models/refiner/seed0/weights.safetensors", "scores/real/structures.tsv",
     *(f"models/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("spec.json", "weights.safetensors", "history.tsv")),
@@ -135,10 +136,12 @@ class TestRun:
         ("changed", "rules"),
         [
             ("report={title: x}", {"report"}),
-            ("score={bootstrap: 21}", {"score", "score_real", "collect", "report"}),
-            ("sample={temperature: 0.9}", {"sample", "score", "collect", "report"}),
-            ("train={steps: 41}", {"train", "sample", "score", "collect", "report"}),
-            ("refine={steps: 21}", {"train_refiner", "sample", "score", "collect", "report"}),
+            ("verdict={leak: 0.2}", {"verdicts", "report"}),
+            ("verdict={fail: true}", {"pass_verdicts"}),
+            ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
+            ("sample={temperature: 0.9}", {"sample", "score", "collect", "verdicts", "report"}),
+            ("train={steps: 41}", {"train", "sample", "score", "collect", "verdicts", "report"}),
+            ("refine={steps: 21}", {"train_refiner", "sample", "score", "collect", "verdicts", "report"}),
         ],
     )
     def test_editing_a_section_reruns_its_stage_and_what_follows(self, project, changed, rules):
@@ -169,7 +172,7 @@ class TestRun:
             jobs = planned(project)
         finally:
             path.write_text(before)
-        assert set(jobs) - {"all", "report"} == {"score", "score_real", "collect"}
+        assert set(jobs) - {"all", "report"} == {"score", "score_real", "collect", "verdicts"}
 
 
 @pytest.mark.xdist_group("interrupted")

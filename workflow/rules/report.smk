@@ -1,9 +1,29 @@
-# The page that shows a run.
+# What is broken in a model, and the page that shows a run.
+
+
+rule verdicts:
+    input:
+        scores=rules.collect.output.scores,
+        code=sources("score/verdicts.py"),
+    output:
+        table=report(
+            result("verdicts.tsv"), caption="../report/verdicts.rst", category="Scores"
+        ),
+    log:
+        result("logs/verdicts.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(replace(settings.verdict, fail=False)),
+    shell:
+        "cvae-protein verdicts --scores {input.scores:q} --settings {params.settings:q}"
+        " --output {output.table:q} 2>&1 | tee {log:q} >&2"
 
 
 rule report:
     input:
         scores=rules.collect.output.scores,
+        verdicts=rules.verdicts.output.table,
         splits=rules.split.output.splits,
         audit=rules.audit.output.table,
         names=rules.names.output.names,
@@ -35,3 +55,22 @@ rule report:
     shell:
         "cvae-protein report --results {params.results:q} --variants {params.variants} --seeds {params.seeds}"
         " --settings {params.settings:q} --output {output.page:q} 2>&1 | tee {log:q} >&2"
+
+
+rule pass_verdicts:
+    input:
+        scores=rules.collect.output.scores,
+        verdicts=rules.verdicts.output.table,
+        page=rules.report.output.page,
+        code=sources("score/verdicts.py"),
+    output:
+        passed=result("verdicts_passed.tsv"),
+    log:
+        result("logs/pass_verdicts.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        settings=as_json(settings.verdict),
+    shell:
+        "cvae-protein verdicts --scores {input.scores:q} --settings {params.settings:q} --fail-on-verdict"
+        " --output {output.passed:q} 2>&1 | tee {log:q} >&2"

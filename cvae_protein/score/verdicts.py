@@ -1,0 +1,287 @@
+"""Verdicts on a variant and seed, read off the score table: has it collapsed, does it leak, ignore, repeat, copy?
+
+A verdict is a few signs, each a number beside its limit. It fires where one sign does; where none does and one is
+missing, it is unknown, never quiet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import UserError
+from ..files import read_table, write_table
+from ..progress import say
+from ..settings import VerdictSettings
+from .rows import ALL
+
+NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
+VERDICT_COLUMNS = ("variant", "seed", "verdict", "fired", "evidence", "threshold", "remedy")
+YES, NO, UNKNOWN, NOT_APPLICABLE = "yes", "no", "unknown", "not_applicable"
+REAL = "real"
+CEILINGS = ("real_shuffled",)  # worse on purpose, nothing to judge
+UNTRAINED = ("copies", "floor", "pca", "shuffled")  # variants whose decoder takes no label
+REFERENCES = (REAL, "pca")  # in every run without being asked for: their verdicts fail no run
+OF_A_CODE = ("active_share", "mutual_information", "permuted_ratio", "leak_skill", "rate")
+DEEPER_LEAKS = ("leak_skill_level2", "leak_skill_level3")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row of the score table over all classes; NaN where undefined, and `note` says why."""
+
+    value: float
+    low: float
+    high: float
+    n: str
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Value, interval and count in words."""
+        interval = f" ({self.low:.3g} to {self.high:.3g})" if math.isfinite(self.low + self.high) else ""
+        return f"{self.value:.3g}{interval}, n = {self.n}"
+
+
+ABSENT = Score(math.nan, math.nan, math.nan, "0")
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One number beside its limit: `fired` is one of yes, no, unknown, not_applicable."""
+
+    fired: str
+    evidence: str
+    threshold: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of one variant and seed: its scores by metric, those of the real domains, and the limits."""
+
+    variant: str
+    scores: Mapping[str, Score]
+    real: Mapping[str, Score]
+    limits: VerdictSettings
+
+    @property
+    def has_code(self) -> bool:
+        """Whether the scores are those of a model, and not of structures alone."""
+        return any(name in self.scores for name in OF_A_CODE)
+
+    @property
+    def takes_label(self) -> bool:
+        """Whether the decoder is told a label."""
+        return self.has_code and self.variant not in UNTRAINED
+
+
+def _sign(scores: Mapping[str, Score], name: str, threshold: str, fires: Callable[[Score], bool]) -> Sign:
+    """The sign of a metric: unknown where the table has no number for it."""
+    score = scores.get(name)
+    if score is None:
+        return Sign(UNKNOWN, f"{name}: no row in the score table", threshold)
+    if not math.isfinite(score.value):
+        why = f", {score.note}" if score.note else ""
+        return Sign(UNKNOWN, f"{name}: undefined (n = {score.n}{why})", threshold)
+    return Sign(YES if fires(score) else NO, f"{name} = {score.shown}", threshold)
+
+
+def _against(own: Sign, scores: Mapping[str, Score], name: str, of: str = "") -> Sign:
+    """`own`, with the number beside it that it was set against; unknown where that one is. `of` says whose it is."""
+    other = _sign(scores, name, own.threshold, lambda score: False)
+    fired = UNKNOWN if UNKNOWN in (own.fired, other.fired) else own.fired
+    return Sign(fired, f"{own.evidence}; {of}{other.evidence}", own.threshold)
+
+
+def _any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
+    """Fires where one sign does, and then tells those alone; else unknown where one is."""
+    signs = list(signs)
+    states = {sign.fired for sign in signs}
+    fired = next(state for state in (YES, UNKNOWN, NO) if state in states)
+    telling = [sign.evidence for sign in signs if sign.fired == fired or fired != YES]
+    return Sign(fired, "; ".join([*telling, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
+
+
+def _not_applicable(case: Case, why: str) -> Sign:
+    return Sign(NOT_APPLICABLE, why if case.has_code else "structures without a code", "")
+
+
+def collapse(case: Case) -> Sign:
+    """COLLAPSE: few dimensions of the code vary with the structure, or it tells little, or the decoder ignores it.
+
+    `active_share` (Burda et al. 2016), `mutual_information` in nats, and `permuted_ratio`, the held-out error with
+    another domain's code over that with the own.
+    """
+    if not case.has_code:
+        return _not_applicable(case, "")
+    scores, limits = case.scores, case.limits
+    least, told, changed = (f"{limits.active:g}", f"{limits.information:g} nat", f"{limits.permutation:g}")
+    active = _sign(scores, "active_share", f"active_share < {least}", lambda s: s.value < limits.active)
+    informed = _sign(
+        scores, "mutual_information", f"mutual_information < {told}", lambda s: s.value < limits.information
+    )
+    bound = scores.get("mutual_information_bound", ABSENT)
+    if informed.fired == YES and bound.value <= limits.information:
+        few = f"mutual_information: {bound.n} domains can show no more than {bound.value:.3g} nat"
+        informed = Sign(UNKNOWN, few, informed.threshold)
+    permuted = _sign(
+        scores,
+        "permuted_ratio",
+        f"permuted_ratio within {changed} of 1",
+        lambda s: abs(s.value - 1) < limits.permutation,
+    )
+    return _any_of([active, informed, permuted])
+
+
+def _leak(case: Case, name: str) -> Sign:
+    """One attack on the code. A skill whose interval reaches 0 is no leak yet: few domains give any skill by chance."""
+    limit, margin = case.limits.leak, case.limits.leak_margin
+    threshold = f"skill > {limit:g} or its interval above {margin:g}"
+    found = _sign(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
+    if found.fired == YES and case.scores[name].low <= 0:
+        return Sign(UNKNOWN, f"{found.evidence}: too few domains, the interval reaches 0", threshold)
+    return found
+
+
+def leak(case: Case) -> Sign:
+    """LEAK: the best of several fresh probes reads the label from the code, at some level of the label.
+
+    Of a model with a block `fold`, which is meant to know the label, the other block alone is judged. Levels whose
+    labels have too few superfamilies to probe have no row and are passed over.
+    """
+    if not case.takes_label:
+        return _not_applicable(case, "no label is given beside the code, so that the code has to tell it")
+    if "leak_skill_fold" in case.scores:
+        return _any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
+    deeper = [name for name in DEEPER_LEAKS if name in case.scores]
+    absent = [f"{name}: too few superfamilies a label" for name in DEEPER_LEAKS if name not in deeper]
+    return _any_of([_leak(case, name) for name in ("leak_skill", *deeper)], absent)
+
+
+def condition_ignored(case: Case) -> Sign:
+    """CONDITION-IGNORED: decoding a held-out domain's code under another class rarely gives a structure of that class.
+
+    `swap_flip` is the share that the oracle finds in the class asked for, `swap_flip_chance` what a guess would give.
+    """
+    if not case.takes_label:
+        return _not_applicable(case, "the decoder is given no label")
+    least = case.limits.flip * case.scores.get("swap_flip_chance", ABSENT).value
+    threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance"
+    own = _sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
+    return _against(own, case.scores, "swap_flip_chance")
+
+
+def mode_collapse(case: Case) -> Sign:
+    """MODE-COLLAPSE: the samples cover far fewer of the held-out domains than real domains do (Naeem et al. 2020)."""
+    least = case.limits.coverage * case.real.get("coverage", ABSENT).value
+    threshold = f"coverage < {case.limits.coverage:g} x that of real domains"
+    own = _sign(case.scores, "coverage", threshold, lambda score: score.value < least)
+    return _against(own, case.real, "coverage", "real: ")
+
+
+def _nearer_than_real(case: Case, name: str) -> Sign:
+    """Whether the interval of a metric lies above that of real domains by the margin; unknown without intervals."""
+    margin = 1 + case.limits.memorisation
+    most = margin * case.real.get(name, ABSENT).high
+    threshold = f"interval of {name} above {margin:g} x that of real domains"
+    found = _against(_sign(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: ")
+    if found.fired == NO and not math.isfinite(case.scores[name].low + most):
+        return Sign(UNKNOWN, f"{found.evidence}: too few for an interval", threshold)
+    return found
+
+
+def memorisation(case: Case) -> Sign:
+    """MEMORISATION: samples lie nearer to training than real training domains without their relatives do.
+
+    Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
+    (`memorisation_ratio`).
+    """
+    return _any_of(_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio"))
+
+
+VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
+    {
+        "COLLAPSE": (
+            collapse,
+            "Lower train.kl.weight, or steer the rate with train.kl.kind: target_rate and train.kl.rate; "
+            "train.free_bits and train.terms.variance_floor hold single dimensions open.",
+        ),
+        "LEAK": (
+            leak,
+            "Train the variant flow_prior, whose flow takes the label out of the code, with labels.depth at the level "
+            "that leaks; train.terms.hsic and train.terms.class_mmd press on the codes of the other variants.",
+        ),
+        "CONDITION-IGNORED": (
+            condition_ignored,
+            "Train the variant flow_prior, whose decoder needs the label; for the others try train.terms.classifier "
+            "and train.terms.label_seeking.",
+        ),
+        "MODE-COLLAPSE": (
+            mode_collapse,
+            "Draw with sample.prior: flow and sample.temperature: 1, and raise train.flow_steps; where the decoder "
+            "ignores the code, lower train.kl.weight or raise train.terms.mode_seeking.",
+        ),
+        "MEMORISATION": (
+            memorisation,
+            "Train less (train.steps, train.flow_steps, train.patience) or with more noise (train.jitter, train.crop, "
+            "model.dropout), and raise sample.temperature.",
+        ),
+    }
+)
+"""Name of a verdict -> its function and its remedy, which names keys of the configuration."""
+
+
+def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
+    """Rows of `verdicts.tsv` for every variant and seed of a score table, in its order.
+
+    Raises `UserError` where the table lacks a column or holds text where a number belongs.
+    """
+    scores: dict[tuple[str, str], dict[str, Score]] = {}
+    for row in read_table(table, NEEDED):
+        if row["fold"] == ALL:
+            scores.setdefault((row["variant"], row["seed"]), {})[row["metric"]] = _score(row, table)
+    real = scores.get((REAL, ""), {})
+    cases = [(key, Case(key[0], found, real, limits)) for key, found in scores.items() if key[0] not in CEILINGS]
+    return [
+        {"variant": variant, "seed": seed, "verdict": name} | _cells(function(case), remedy)
+        for (variant, seed), case in cases
+        for name, (function, remedy) in VERDICTS.items()
+    ]
+
+
+def _score(row: Mapping[str, str], table: Path) -> Score:
+    try:
+        numbers = (float(row[name]) for name in ("value", "low", "high"))
+        return Score(*numbers, row["n"], row.get("note", ""))
+    except ValueError as error:
+        where = f"{row['variant']} {row['seed']} {row['metric']}"
+        raise UserError(f"{table}: expected numbers or nan in value, low, high of {where} ({error})") from None
+
+
+def _cells(sign: Sign, remedy: str) -> dict[str, str]:
+    return {
+        "fired": sign.fired,
+        "evidence": sign.evidence,
+        "threshold": sign.threshold,
+        "remedy": remedy if sign.fired == YES else "",
+    }
+
+
+def fails(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The verdicts that fired on a model that was asked for, and not on the references of every run."""
+    return [row for row in rows if row["fired"] == YES and row["variant"] not in REFERENCES]
+
+
+def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[Mapping[str, str]]:
+    """Write `verdicts.tsv` of a score table, and return what `fails` finds in it."""
+    rows = judge(table, limits)
+    write_table(output, VERDICT_COLUMNS, rows)
+    for row in rows:
+        if row["fired"] == YES:
+            say("verdicts", f"{row['variant']} seed {row['seed'] or '-'}: {row['verdict']}: {row['evidence']}")
+    counts = {state: sum(row["fired"] == state for row in rows) for state in (YES, NO, UNKNOWN, NOT_APPLICABLE)}
+    say("verdicts", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items()))
+    return fails(rows)

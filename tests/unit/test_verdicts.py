@@ -1,0 +1,245 @@
+"""Verdicts from score tables: what fires, what stays quiet, what cannot be known, and the exit code."""
+
+import re
+
+import pytest
+
+from cvae_protein import cli
+from cvae_protein.config_checks import variants as trainable
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model import variants
+from cvae_protein.score.verdicts import CEILINGS, UNTRAINED, VERDICT_COLUMNS, VERDICTS, judge, write_verdicts
+from cvae_protein.settings import Settings, VerdictSettings
+
+COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
+REAL = {"coverage": (0.9, 0.85, 0.95), "training_tm": (0.6, 0.55, 0.65), "memorisation_ratio": (1.3, 1.2, 1.4)}
+SOUND = {
+    "active_share": (1.0, 1.0, 1.0),
+    "mutual_information": (5.8, 5.7, 5.9),
+    "mutual_information_bound": (5.9, 5.9, 5.9),
+    "permuted_ratio": (8.0, 7.5, 8.5),
+    "leak_skill": (0.04, 0.01, 0.06),
+    "leak_skill_level2": (0.03, -0.01, 0.07),
+    "leak_skill_level3": (0.02, -0.02, 0.06),
+    "swap_flip": (0.9, 0.85, 0.95),
+    "swap_flip_chance": (0.33, 0.33, 0.33),
+    "coverage": (0.8, 0.7, 0.9),
+    "training_tm": (0.55, 0.5, 0.6),
+    "memorisation_ratio": (1.2, 1.15, 1.25),
+}
+NAN = float("nan")
+LIMITS = VerdictSettings()
+
+
+def rows_of(variant, seed, scores, **other):
+    return [
+        {
+            "variant": variant,
+            "seed": seed,
+            "split": "test",
+            "fold": "all",
+            "metric": metric,
+            "unit": "",
+            "better": "none",
+        }
+        | {"value": value, "low": low, "high": high, "n": 48}
+        | other
+        for metric, (value, low, high) in scores.items()
+    ]
+
+
+@pytest.fixture
+def found(tmp_path):
+    """A function: changes to sound scores (None leaves a row out) -> rows of the verdicts by name."""
+
+    def verdicts(changes=(), variant="concat", real=REAL, limits=LIMITS):
+        scores = {name: value for name, value in (SOUND | dict(changes)).items() if value is not None}
+        rows = rows_of("real", "", real) + rows_of(variant, "0", scores)
+        write_table(tmp_path / "scores.tsv", COLUMNS, rows)
+        return {row["verdict"]: row for row in judge(tmp_path / "scores.tsv", limits) if row["variant"] == variant}
+
+    return verdicts
+
+
+def states(rows):
+    return {name: row["fired"] for name, row in rows.items()}
+
+
+def test_a_sound_model_is_quiet_and_says_why(found):
+    rows = found()
+    assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION"]
+    assert set(states(rows).values()) == {"no"}
+    assert all(row["evidence"] and row["threshold"] and not row["remedy"] for row in rows.values())
+    assert rows["LEAK"]["evidence"].startswith("leak_skill = 0.04 (0.01 to 0.06), n = 48; leak_skill_level2 = ")
+    assert "real: coverage = 0.9" in rows["MODE-COLLAPSE"]["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes"),
+    [
+        ("COLLAPSE", {"active_share": (0.09, 0.0, 0.2)}),
+        ("COLLAPSE", {"mutual_information": (0.4, 0.3, 0.5)}),
+        ("COLLAPSE", {"permuted_ratio": (1.01, 0.99, 1.03)}),
+        ("COLLAPSE", {"permuted_ratio": (1.0, 1.0, 1.0), "active_share": None}),
+        ("LEAK", {"leak_skill": (0.12, 0.02, 0.2)}),
+        ("LEAK", {"leak_skill": (0.08, 0.06, 0.1)}),
+        ("LEAK", {"leak_skill_level2": (0.4, 0.3, 0.5)}),
+        ("LEAK", {"leak_skill_level3": (0.4, 0.3, 0.5), "leak_skill": (NAN, NAN, NAN)}),
+        ("CONDITION-IGNORED", {"swap_flip": (0.4, 0.3, 0.5)}),
+        ("MODE-COLLAPSE", {"coverage": (0.44, 0.4, 0.5)}),
+        ("MEMORISATION", {"training_tm": (0.75, 0.72, 0.78)}),
+        ("MEMORISATION", {"memorisation_ratio": (1.6, 1.5, 1.7)}),
+    ],
+)
+def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
+    rows = found(changes)
+    assert {name for name, state in states(rows).items() if state == "yes"} == {verdict}
+    telling = [name for name, value in changes.items() if value is not None and value[0] == value[0]]
+    assert any(name in rows[verdict]["evidence"] for name in telling)
+    assert rows[verdict]["remedy"] == VERDICTS[verdict][1]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes", "said"),
+    [
+        ("COLLAPSE", {"permuted_ratio": None}, "permuted_ratio: no row in the score table"),
+        ("COLLAPSE", {"mutual_information": (NAN, NAN, NAN)}, "mutual_information: undefined (n = 48)"),
+        (
+            "COLLAPSE",
+            {"mutual_information": (0.0, NAN, NAN), "mutual_information_bound": (0.0, 0.0, 0.0)},
+            "can show no more than 0 nat",
+        ),
+        ("LEAK", {"leak_skill": (NAN, NAN, NAN)}, "leak_skill: undefined"),
+        ("LEAK", {"leak_skill": (0.3, -0.1, 0.6)}, "too few domains, the interval reaches 0"),
+        ("CONDITION-IGNORED", {"swap_flip": None}, "swap_flip: no row"),
+        ("CONDITION-IGNORED", {"swap_flip": (0.1, 0.0, 0.2), "swap_flip_chance": None}, "swap_flip_chance: no row"),
+        ("MODE-COLLAPSE", {"coverage": None}, "coverage: no row"),
+        ("MEMORISATION", {"training_tm": (0.9, NAN, NAN)}, "too few for an interval"),
+    ],
+)
+def test_what_is_missing_is_unknown_and_never_quiet(found, verdict, changes, said):
+    rows = found(changes)
+    assert rows[verdict]["fired"] == "unknown"
+    assert said in rows[verdict]["evidence"]
+    assert not rows[verdict]["remedy"]
+    assert {state for name, state in states(rows).items() if name != verdict} == {"no"}
+
+
+def test_without_real_domains_what_is_set_against_them_is_unknown(found):
+    rows = found(real={})
+    assert {name for name, state in states(rows).items() if state == "unknown"} == {"MODE-COLLAPSE", "MEMORISATION"}
+    assert "real: coverage: no row" in rows["MODE-COLLAPSE"]["evidence"]
+
+
+def test_the_reason_of_the_table_is_passed_on(tmp_path):
+    rows = rows_of("concat", "0", SOUND, note="")
+    rows += rows_of("concat", "0", {"coverage": (NAN, NAN, NAN)}, note="5 or more a class are needed")
+    write_table(tmp_path / "scores.tsv", (*COLUMNS, "note"), rows)
+    row = next(row for row in judge(tmp_path / "scores.tsv", VerdictSettings()) if row["verdict"] == "MODE-COLLAPSE")
+    assert "coverage: undefined (n = 48, 5 or more a class are needed)" in row["evidence"]
+
+
+def test_levels_that_could_not_be_probed_are_passed_over(found):
+    rows = found({"leak_skill_level3": None})
+    assert rows["LEAK"]["fired"] == "no"
+    assert "leak_skill_level3: too few superfamilies" in rows["LEAK"]["evidence"]
+
+
+def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
+    known = {"leak_skill": (0.9, 0.8, 1.0), "leak_skill_level2": (0.9, 0.8, 1.0), "leak_skill_fold": (0.9, 0.8, 1.0)}
+    quiet = found(known | {"leak_skill_shape": (0.02, -0.02, 0.05)}, "branched")
+    assert quiet["LEAK"]["fired"] == "no"
+    assert found(known | {"leak_skill_shape": (0.6, 0.5, 0.7)}, "branched")["LEAK"]["fired"] == "yes"
+    assert found(known, "branched")["LEAK"]["fired"] == "unknown"
+
+
+@pytest.mark.parametrize("variant", UNTRAINED)
+def test_models_without_a_label_are_not_asked_about_it(found, variant):
+    rows = found({"leak_skill": (0.9, 0.8, 1.0), "swap_flip": None}, variant)
+    assert {name for name, state in states(rows).items() if state == "not_applicable"} == {"LEAK", "CONDITION-IGNORED"}
+    assert rows["CONDITION-IGNORED"]["evidence"] == "the decoder is given no label"
+
+
+def test_the_models_without_a_label_are_those_that_are_not_trained():
+    assert set(UNTRAINED) == {name for name in variants.names() if not variants.is_trained(name)}
+
+
+def test_structures_of_someone_else_have_no_code_to_judge(found):
+    of_a_model = [name for name in SOUND if name not in REAL]
+    rows = found(dict.fromkeys(of_a_model) | {"coverage": (0.2, 0.1, 0.3)}, "theirs")
+    assert states(rows) == {
+        "COLLAPSE": "not_applicable",
+        "LEAK": "not_applicable",
+        "CONDITION-IGNORED": "not_applicable",
+        "MODE-COLLAPSE": "yes",
+        "MEMORISATION": "no",
+    }
+
+
+def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_path):
+    rows = rows_of("real", "", REAL) + rows_of(CEILINGS[0], "", REAL | {"coverage": (0.1, 0.1, 0.1)})
+    rows += rows_of("concat", "0", {"coverage": (0.1, 0.1, 0.1)}, fold="1")
+    write_table(tmp_path / "scores.tsv", COLUMNS, rows)
+    found = judge(tmp_path / "scores.tsv", VerdictSettings())
+    assert {row["variant"] for row in found} == {"real"}
+    assert {row["fired"] for row in found} == {"not_applicable", "no"}
+
+
+def test_thresholds_are_settings(found):
+    lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, flip=0.5, active=0.0)
+    broken = {"leak_skill": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_flip": (0.2, 0.1, 0.3)}
+    broken |= {"training_tm": (0.8, 0.75, 0.9), "active_share": (0.05, 0.0, 0.1)}
+    assert set(states(found(broken)).values()) == {"yes"}
+    assert set(states(found(broken, limits=lax)).values()) == {"no"}
+    assert "skill > 0.9" in found(broken, limits=lax)["LEAK"]["threshold"]
+
+
+def test_remedies_name_settings_and_variants_that_exist():
+    for name, (_, remedy) in VERDICTS.items():
+        keys = re.findall(r"\b(?:labels|model|train|sample)(?:\.\w+)+", remedy)
+        assert keys, name
+        for key in keys:
+            value = Settings()
+            for part in key.split("."):
+                value = value() if isinstance(value, type) else value
+                assert hasattr(value, part), f"{name}: {key}"
+                value = getattr(value, part)
+        for variant in re.findall(r"the variant (\w+)", remedy):
+            assert variant in trainable()
+
+
+def test_a_table_that_is_no_score_table_is_refused(tmp_path):
+    write_table(tmp_path / "a.tsv", ("variant", "seed"), [])
+    with pytest.raises(UserError, match=r"a\.tsv: expected the columns .* fold"):
+        judge(tmp_path / "a.tsv", VerdictSettings())
+    write_table(tmp_path / "b.tsv", COLUMNS, rows_of("concat", "0", {"coverage": ("much", 0, 1)}))
+    with pytest.raises(UserError, match=r"b\.tsv: expected numbers or nan in value, low, high of concat 0 coverage"):
+        judge(tmp_path / "b.tsv", VerdictSettings())
+
+
+def test_an_empty_table_gives_an_empty_table(tmp_path):
+    write_table(tmp_path / "scores.tsv", COLUMNS, [])
+    assert write_verdicts(tmp_path / "scores.tsv", LIMITS, tmp_path / "verdicts.tsv") == []
+    assert (tmp_path / "verdicts.tsv").read_text() == "\t".join(VERDICT_COLUMNS) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("variant", "coverage", "arguments", "code"),
+    [
+        ("concat", 0.1, ["--fail-on-verdict"], 3),
+        ("concat", 0.1, [], 0),
+        ("concat", 0.8, ["--fail-on-verdict"], 0),
+        ("concat", 0.1, ["--fail-on-verdict", "--settings", '{"coverage": 0.05}'], 0),
+        ("pca", 0.1, ["--fail-on-verdict"], 0),  # in every run without being asked for
+    ],
+)
+def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, variant, coverage, arguments, code):
+    scores = SOUND | {"coverage": (coverage, coverage, coverage)}
+    write_table(tmp_path / "scores.tsv", COLUMNS, rows_of("real", "", REAL) + rows_of(variant, "0", scores))
+    command = ["verdicts", "--scores", str(tmp_path / "scores.tsv"), "-o", str(tmp_path / "verdicts.tsv")]
+    assert cli.run([*command, *arguments]) == code
+    rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
+    assert len(rows) == 10
+    said = capsys.readouterr().err
+    assert ("exit code 3, for these fired: concat 0 MODE-COLLAPSE" in said) == (code == 3)
