@@ -148,7 +148,7 @@ def saved_bytes(arm: Arm) -> float:
 
         with arm.context(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             arm.task.module.train()
-            losses, _ = arm.task.losses(arm.state.step)
+            losses, _ = arm.task.losses(arm.state.step, ALONE)
         del losses
         largest = max(largest, float(sum(held.values())))
     return largest
@@ -157,7 +157,7 @@ def saved_bytes(arm: Arm) -> float:
 def flops_a_residue(arm: Arm) -> float:
     """Floating point operations of a step, forward and backward, for each place of the batch."""
     with plainly(), FlopCounterMode(display=False) as counter:
-        losses, _ = arm.task.losses(arm.state.step)
+        losses, _ = arm.task.losses(arm.state.step, ALONE)
         torch.stack([value for value, _ in losses.values()]).sum().backward()
     return counter.get_total_flops() / SEEN[1]
 

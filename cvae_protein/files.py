@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +22,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     Works for a file and for a folder. The temporary name keeps the suffix, so that writers which look at it still work.
+    What killed writers of the same output left behind is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary = scratch / path.name
-    try:
+    with _scratch(path) as scratch:
+        temporary = scratch / path.name
         yield temporary
         if temporary.is_file():
             with open(temporary, "rb") as handle:
@@ -32,26 +35,94 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         elif path.is_dir():
             os.replace(path, scratch / "replaced")
         os.replace(temporary, path)
+
+
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, removed at the end; locked, so that it can be told from one whose process was killed."""
+    with _locked(path.parent):
+        _remove_abandoned(path)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        lock = _try_lock(scratch)
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the scratch folders of `path` that no living process holds."""
+    ours = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
+    with os.scandir(path.parent) as entries:
+        found = [entry.path for entry in entries if ours.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    for folder in found:
+        if (lock := _try_lock(Path(folder))) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A descriptor that locks `folder` until closed; None where another has it or the file system has no locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that no scratch folder is seen before it is locked; without locks, hold nothing."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def owned(path: str | Path) -> Iterator[None]:
     """Hold the lock file of an output while it is made; `UserError` where another process holds it.
 
-    The lock goes with the process, also when it is killed; the empty file beside the output stays, since removing it
-    would let a third process in.
+    The lock goes with the process, also when it is killed; the file beside the output stays, since removing it would let
+    a third process in. It says who holds the lock, or held it when killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "w", encoding="utf-8") as handle:
+    with open(path.with_name(f".{path.name}.lock"), "a+", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{path}: another process is making it; wait for it or end it") from error
-        yield
+            handle.seek(0)
+            told = " ".join(handle.read().split())
+            who = f" ({told})" if told else ""
+            raise UserError(f"{path}: another process is making it{who}; wait for it or end it") from error
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def holder(lock: Path) -> str | None:
+    """Who holds a lock file of `owned`, such as `process 123 on node7`; None where nobody does."""
+    with open(lock, encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return " ".join(handle.read().split()) or "a process"
+    return None
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -165,7 +165,7 @@ def variant_task(
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",
         module=model,
-        losses=_variant_losses(model, terms, domains, settings, generator, buckets, ranks),
+        losses=_variant_losses(model, terms, domains, settings, generator, buckets),
         observe=told,
         watch=lambda: observe(model, sight),
         score=score_of(settings, sight),
@@ -175,6 +175,7 @@ def variant_task(
         seed=spec.seed,
         checkpoint=checkpoint,
         ranks=ranks,
+        structures=settings.batch_size,
     )
     return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
 
@@ -198,7 +199,7 @@ def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[s
     flow.whiten(posterior)
     chance = domains.weights / domains.weights.sum()
 
-    def losses(step: int) -> tuple[Losses, float]:
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
         z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
         told = hide_labels(labels[rows], settings.label_dropout, rng)
@@ -218,11 +219,10 @@ def _variant_losses(
     settings: TrainSettings,
     generator: torch.Generator,
     buckets: Buckets,
-    ranks: Ranks,
-) -> Callable[[int], tuple[Losses, float]]:
+) -> Callable[[int, Ranks], tuple[Losses, float]]:
     device = next(model.parameters()).device
 
-    def losses(step: int) -> tuple[Losses, float]:
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         whole = training_batch(domains, model.spec, buckets.draw(), settings.jitter, buckets.rng)
         labels = hide_labels(whole.labels, settings.label_dropout, buckets.rng)
         batch = Batch(whole.coords, whole.mask, labels).part(ranks.rows).to(device)
@@ -267,7 +267,7 @@ def _train_refiner(
             loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
         return loss, float(own.sum() / mask.sum())
 
-    def losses(step: int) -> tuple[Losses, float]:
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         loss, share = loss_of(domains, rng.choice(len(domains), refine.batch_size, p=chance), rng, generator, ranks)
         return {"flow": (loss, 1.0)}, share
 
@@ -292,6 +292,7 @@ def _train_refiner(
         seed=spec.seed,
         checkpoint=checkpoint,
         ranks=ranks,
+        structures=refine.batch_size,
     )
     rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
     return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,10 +19,21 @@ from ..files import atomic_path
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
-    """Write tensors, and `facts` as JSON in the header, to a safetensors file."""
+    """Write tensors, and `facts` as JSON in the header, to a safetensors file, with a checksum over both."""
     clean = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    told = json.dumps(facts or {}, sort_keys=True)
+    signed = json.dumps({"facts": told, "crc32": _checksum(clean, told)}, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file(clean, temporary, metadata={"facts": json.dumps(facts or {}, sort_keys=True)})
+        save_file(clean, temporary, metadata={"signed": signed})  # one key: the order of several is not fixed
+
+
+def _checksum(tensors: dict[str, Tensor], facts: str) -> int:
+    """CRC-32 of facts, names, types, shapes and values: the format itself has none."""
+    found = zlib.crc32(facts.encode())
+    for name, value in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(memoryview(value.reshape(-1).view(torch.uint8).numpy()), found)
+    return found
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,8 +41,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return tensors, json.loads((file.metadata() or {}).get("facts", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
+            header = file.metadata() or {}
+        if "facts" in header:  # written before files had a checksum
+            return tensors, json.loads(header["facts"])
+        signed = json.loads(header.get("signed", "{}"))
+        if signed.get("crc32") != _checksum(tensors, signed.get("facts", "")):
+            raise ValueError("the checksum does not fit")
+        return tensors, json.loads(signed["facts"])
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and train again") from error
 
 
@@ -50,6 +68,7 @@ class Sampler(Protocol):
 
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
+Drawn = tuple[Any, np.ndarray | None]  # the state of the NumPy generator, the batches that wait
 
 
 class Training:
@@ -76,6 +95,17 @@ class Training:
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
         self.setbacks = 0
+        self.parts = 1  # that a batch is shared out to, one after the other, where memory is short; not saved
+
+    def drawn(self) -> Drawn:
+        """Where the drawing of structures stands."""
+        return self.rng.bit_generator.state, self.sampler.waiting.copy() if self.sampler is not None else None
+
+    def draw_from(self, drawn: Drawn) -> None:
+        """Go on drawing from there."""
+        self.rng.bit_generator.state = drawn[0]
+        if self.sampler is not None and drawn[1] is not None:
+            self.sampler.waiting = drawn[1].copy()
 
     def pack(self) -> Packed:
         """Tensors, which are not copied, and the other facts."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .batch import Batch, Domains, by_length
 from .latent import Gaussian
 from .nets import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
+from .shortage import in_pieces
 from .spec import Spec
 from .trace import center, decode_trace, encode_trace
 
@@ -208,9 +210,13 @@ class CVAE(nn.Module):
         device = self.log_sigma.device
         mean = torch.zeros(len(domains), self.spec.model.latent)
         logvar = torch.zeros_like(mean)
-        for rows in by_length(domains.lengths):
-            found = self.infer(domains.batch(self.spec, rows).to(device), steps)
-            mean[rows], logvar[rows] = found.mean.cpu(), found.logvar.expand_as(found.mean).cpu()
+
+        def infer(rows: np.ndarray) -> Gaussian:
+            return self.infer(domains.batch(self.spec, rows).to(device), steps)
+
+        for batch in by_length(domains.lengths):
+            for rows, found in in_pieces(infer, batch, f"infer {self.spec.variant}"):
+                mean[rows], logvar[rows] = found.mean.cpu(), found.logvar.expand_as(found.mean).cpu()
         return Gaussian(mean, logvar)
 
     @torch.no_grad()

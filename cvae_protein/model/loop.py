@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..progress import Progress, say
 from ..settings import TrainSettings
-from .checkpoint import Packed, Training
+from . import shortage
+from .checkpoint import Drawn, Packed, Training
 from .events import Events, events
 from .parallel import ALONE, Ranks
 from .signals import Signals, leave
@@ -31,19 +32,20 @@ Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, w
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained: `losses(step)` is descended, `watch()` recorded; `identity` says of what, on what.
+    """What is trained: `losses(step, ranks)` is descended, `watch()` recorded; `identity` says of what, on what.
 
     stage, seed : named in messages; of the noise and the dropout
-    losses : the terms of a step, of this process's share of the batch, and how large a share that is
+    losses : the terms of a step, of a process's share of the batch, and how large a share that is
     observe : told the terms' values after every step
     watch : columns of the history, seen with the averaged weights
     score : of a row; the weights of the row with the least one are kept, by default those of the last row
     checkpoint : if given, the file that an interrupted training goes on from
+    structures : of a step; where memory is short they are shared out to parts
     """
 
     stage: str
     module: nn.Module
-    losses: Callable[[int], tuple[Losses, float]]
+    losses: Callable[[int, Ranks], tuple[Losses, float]]
     watch: Callable[[], Row]
     steps: int
     learning_rate: float
@@ -53,6 +55,7 @@ class Task:
     score: Callable[[Row], float] = lambda row: -row["step"]
     checkpoint: Path | None = None
     ranks: Ranks = ALONE
+    structures: int = 1
 
 
 @dataclass(frozen=True)
@@ -116,18 +119,14 @@ def _descend(task: Task, state: Training, settings: TrainSettings, signals: Sign
     rate = task.learning_rate * min(1.0, (state.step + 1) / WARM_UP) * 0.5**state.setbacks
     for group in state.optimizer.param_groups:
         group["lr"] = rate * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / task.steps)))
-    _seed(task, state)
     task.module.train()
-    losses, share = task.losses(state.step)
-    values = torch.stack([value for value, _ in losses.values()]) * share
-    state.optimizer.zero_grad(set_to_none=True)
-    (values * values.new_tensor([weight for _, weight in losses.values()])).sum().backward()
-    told = task.ranks.add(torch.cat([values.detach(), values.new_tensor([float(signals.asked > 0)])]))
+    values, weights = _gradients(task, state)
+    told = task.ranks.add(torch.cat([values, values.new_tensor([float(signals.asked > 0)])]))
     task.ranks.add_gradients(task.module.parameters())
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
     *numbers, asked_of_all, size = torch.cat([told, norm[None]]).tolist()  # the one wait for the device
-    loss = sum(number * weight for number, (_, weight) in zip(numbers, losses.values(), strict=True))
-    found = dict(zip(losses, numbers, strict=True))
+    loss = sum(number * weight for number, weight in zip(numbers, weights.values(), strict=True))
+    found = dict(zip(weights, numbers, strict=True))
     fault = f"the loss is {loss}" if not math.isfinite(loss) else ""
     if not fault and not math.isfinite(size):
         fault = f"the gradient of the loss is {size}"
@@ -141,6 +140,45 @@ def _descend(task: Task, state: Training, settings: TrainSettings, signals: Sign
         task.observe(found)
     asked = signals.asked if task.ranks.count == 1 or asked_of_all else 0  # all leave at the same step
     return _Step(found, loss, fault, asked or (signal.SIGTERM if asked_of_all else 0))
+
+
+def _gradients(task: Task, state: Training) -> tuple[Tensor, dict[str, float]]:
+    """Values of this process's terms, weighted by its share, and their weights; the gradients are left in place.
+
+    Where memory does not suffice, the batch is shared out to twice as many parts, which follow each other: gradients
+    add up as those of several processes do, so that the step is the same up to rounding (`parallel`).
+    """
+    start = state.drawn()
+    most = max(1, task.structures // task.ranks.count)
+    while True:
+        try:
+            state.optimizer.zero_grad(set_to_none=True)
+            return _in_parts(task, state, start)
+        except shortage.ERRORS as error:
+            if not shortage.is_shortage(error):
+                raise
+            if state.parts == most:
+                advice = "use a machine with more, or a smaller model"
+                raise UserError(f"{task.stage}: memory does not suffice for one structure; {advice}") from error
+        state.optimizer.zero_grad(set_to_none=True)
+        shortage.free()
+        state.parts = min(2 * state.parts, most)
+        each = -(-most // state.parts)
+        say(task.stage, f"memory does not suffice; a step's {most} structures follow in {state.parts} parts of {each}")
+
+
+def _in_parts(task: Task, state: Training, start: Drawn) -> tuple[Tensor, dict[str, float]]:
+    """`_gradients` in `state.parts` parts of the batch, each of which draws it and its noise anew."""
+    total, weights = torch.zeros(()), dict[str, float]()
+    for part in range(state.parts):
+        state.draw_from(start)
+        _seed(task, state)
+        losses, share = task.losses(state.step, task.ranks.part(part, state.parts))
+        values = torch.stack([value for value, _ in losses.values()]) * share
+        weights = {name: weight for name, (_, weight) in losses.items()}
+        (values * values.new_tensor(list(weights.values()))).sum().backward()
+        total = values.detach() + (total if part else 0)
+    return total, weights
 
 
 def _seed(task: Task, state: Training) -> None:
@@ -167,13 +205,12 @@ def _step_back(task: Task, state: Training, good: list[Packed], fault: str) -> N
             "learning rate was halved; lower train.learning_rate and the weights of added terms, and look for "
             "structures with absurd coordinates"
         )
-    drawn, waiting = state.rng.bit_generator.state, state.sampler.waiting if state.sampler else None
+    drawn = state.drawn()
     if len(good) > 1 and step == good[-1][1]["step"]:
         good.pop()
     state.unpack(good[-1])
-    state.setbacks, state.rng.bit_generator.state = setbacks, drawn
-    if state.sampler and waiting is not None:
-        state.sampler.waiting = waiting
+    state.setbacks = setbacks
+    state.draw_from(drawn)
     say(task.stage, f"{fault} at step {step}; back to step {state.step} with half the learning rate")
 
 

@@ -36,6 +36,10 @@ class Ranks:
         """This process's rows of a batch."""
         return slice(self.rank, None, self.count)
 
+    def part(self, index: int, count: int) -> Ranks:
+        """This process as if its rows were shared out to `count` processes, of which it is the one numbered `index`."""
+        return Ranks(self.rank + index * self.count, self.count * count)
+
     def add(self, tensor: Tensor) -> Tensor:
         """The sum of all processes' tensors, in place."""
         if self.count > 1:

@@ -26,6 +26,7 @@ from .latent import AggregatePosterior, Gaussian
 from .memory import CodeMemory
 from .refiner import Refiner
 from .relax import FREE, relax
+from .shortage import in_pieces
 from .spec import Spec
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
@@ -143,11 +144,15 @@ def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> l
     """
     device = model.log_sigma.device
     traces: list[Tensor] = [torch.empty(0)] * len(codes)
-    for rows in by_length(lengths.numpy()):
+
+    def decode(rows: np.ndarray) -> Tensor:
         mask = torch.arange(int(lengths[rows].max())) < lengths[rows][:, None]
-        made = model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device)).cpu()
-        for place, row in enumerate(rows):
-            traces[row] = made[place, : lengths[row]]
+        return model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device)).cpu()
+
+    for batch in by_length(lengths.numpy()):
+        for rows, made in in_pieces(decode, batch, f"decode {model.spec.variant}"):
+            for place, row in enumerate(rows):
+                traces[row] = made[place, : lengths[row]]
     return traces
 
 
@@ -207,16 +212,21 @@ def refine_all(
     seeds = torch.randint(2**62, (len(batches),), generator=generator).tolist()  # so that no batch waits for another
 
     @torch.no_grad()
-    def refine(rows: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
-        trace, mask = _pad([traces[row].to(device) for row in rows])
+    def refine(batch: np.ndarray, seed: int) -> list[tuple[np.ndarray, tuple[Tensor, Tensor]]]:
         noise = torch.Generator().manual_seed(seed)
-        return refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+
+        def sample(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+            trace, mask = _pad([traces[row].to(device) for row in rows])
+            return refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+
+        return in_pieces(sample, batch, f"{stage}, refine")
 
     progress = Progress(f"{stage}, refine", len(traces), "structures")
-    for rows, (ca, carbonyl) in zip(batches, _at_once(refine, device, batches, seeds), strict=True):
-        for place, row in enumerate(rows):
-            refined[row] = ca[place, : len(traces[row])], carbonyl[place, : len(traces[row])]
-        progress.advance(len(rows))
+    for pieces in _at_once(refine, device, batches, seeds):
+        for rows, (ca, carbonyl) in pieces:
+            for place, row in enumerate(rows):
+                refined[row] = ca[place, : len(traces[row])], carbonyl[place, : len(traces[row])]
+            progress.advance(len(rows))
     return refined
 
 
@@ -230,16 +240,18 @@ def relax_all(refined: Sequence[tuple[Tensor, Tensor]], steps: int, hold: float,
 
     @torch.no_grad()
     def descend(rows: np.ndarray) -> np.ndarray:
+        """Atoms (B, L, 5, 3) of some of the chains."""
         ca, mask = _pad([refined[row][0] for row in rows])
         carbonyl, _ = _pad([refined[row][1] for row in rows])
         return build_backbone(*relax(ca, carbonyl, mask, steps, hold), mask.sum(1)).cpu().numpy()
 
     progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
-    for rows, atoms in zip(batches, _at_once(descend, device, batches), strict=True):
-        for place, row in enumerate(rows):
-            made[row] = atoms[place, : lengths[row]]
-        if progress:
-            progress.advance(len(rows))
+    for pieces in _at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches):
+        for rows, atoms in pieces:
+            for place, row in enumerate(rows):
+                made[row] = atoms[place, : lengths[row]]
+            if progress:
+                progress.advance(len(rows))
     return made
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from cvae_protein.errors import UserError
-from cvae_protein.files import atomic_path, owned, read_table, sha256, write_table
+from cvae_protein.files import atomic_path, holder, owned, read_table, sha256, write_table
 
 HOLDER = """
 import sys, time
@@ -80,6 +81,26 @@ def test_killed_writer_leaves_nothing_under_the_final_name(tmp_path, how):
     assert not (tmp_path / "x").exists()
 
 
+def test_scratch_of_a_killed_writer_goes_and_that_of_a_living_one_stays(tmp_path):
+    command = [sys.executable, "-c", SLOW_WRITER, str(tmp_path / "x")]
+    (tmp_path / ".x.neighbour").mkdir()
+    writers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in "ab"]
+    assert [writer.stdout.readline() for writer in writers] == ["writing\n"] * 2
+    assert len(list(tmp_path.iterdir())) == 3
+    writers[0].kill()
+    writers[0].wait(10)
+    with atomic_path(tmp_path / "x") as path:
+        path.write_text("whole")
+    left = sorted(tmp_path.iterdir())
+    writers[1].kill()
+    writers[1].wait(10)
+    assert len(left) == 3
+    assert (tmp_path / "x").read_text() == "whole"
+    with atomic_path(tmp_path / "x") as path:
+        path.write_text("again")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".x.neighbour", "x"]
+
+
 def test_table_reads_back(tmp_path):
     rows = [
         {"a": "x y", "b": 1, "more": 2},
@@ -134,9 +155,13 @@ def test_an_output_has_one_owner_and_loses_it_with_the_process(tmp_path):
     output = tmp_path / "seed0"
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(output)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "held"
-    with pytest.raises(UserError, match="another process is making it"), owned(output):
+    lock = tmp_path / ".seed0.lock"
+    told = f"process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(UserError, match=rf"another process is making it \({told}\)"), owned(output):
         pass
+    assert holder(lock) == told
     process.kill()
     process.wait()
+    assert holder(lock) is None
     with owned(output):
         assert not output.exists()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
 from cvae_protein.model import loop
-from cvae_protein.model.batch import Domains, training_batch
+from cvae_protein.model.batch import Batch, Domains, training_batch
 from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
-from cvae_protein.model.checkpoint import Training, load_tensors
+from cvae_protein.model.checkpoint import Training, load_tensors, save_tensors
+from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.loop import MOST_SETBACKS, Task, minimise
 from cvae_protein.model.parallel import Ranks, SharedNoise
+from cvae_protein.model.shortage import in_pieces
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.watch import score_of
 from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
@@ -75,7 +78,7 @@ class Toy:
         score = (lambda row: row["watched"]) if scores else (lambda row: -row["step"])
         self.task = Task("toy", self.module, self.losses, self.watch, steps, 0.1, {}, score=score)
 
-    def losses(self, step: int) -> tuple[loop.Losses, float]:
+    def losses(self, step: int, ranks: Ranks) -> tuple[loop.Losses, float]:
         self.calls += 1
         value = (self.module.weight - 3).square().sum() + 0.01 * torch.randn((), generator=self.generator)
         return {"square": (value * (np.nan if self.calls in self.faults else 1.0), 1.0)}, 1.0
@@ -388,6 +391,95 @@ def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp
     for key, value in single.items():
         if not key.startswith(("flow.", "aggregate.")):
             torch.testing.assert_close(double[key], value, atol=1e-4, rtol=1e-3)
+
+
+def make_memory_short(most: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that suffices for `most` structures in a training step."""
+    whole = CVAE.forward
+
+    def forward(model: CVAE, batch: Batch, generator: torch.Generator) -> Output:
+        if len(batch.mask) > most:
+            raise error
+        return whole(model, batch, generator)
+
+    monkeypatch.setattr(CVAE, "forward", forward)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: ..."),
+    ],
+    ids=["gpu", "host"],
+)
+def test_short_memory_means_parts_and_the_same_training(
+    error: Exception,
+    data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, settings = replace(MODEL, dropout=0.0), replace(TRAIN, batch_size=6)
+    arguments = (model, settings, REFINE, 2)
+    train(*data, "concat", 0, tmp_path / "whole", *arguments)
+    make_memory_short(2, error, monkeypatch)
+    train(*data, "concat", 0, tmp_path / "parts", *arguments)
+    said = capsys.readouterr().err
+    assert said.count("memory does not suffice; a step's 6 structures follow in 4 parts of 2") == 1
+    whole, _ = load_tensors(tmp_path / "whole/weights.safetensors")
+    parts, _ = load_tensors(tmp_path / "parts/weights.safetensors")
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_too_little_memory_for_one_structure_ends_with_advice() -> None:
+    toy = Toy(3)
+
+    def fail(step: int, ranks: Ranks) -> tuple[loop.Losses, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(UserError, match="does not suffice for one structure"):
+        minimise(replace(toy.task, losses=fail, structures=8), toy.state, replace(TRAIN, steps=3))
+    assert toy.state.parts == 8
+
+
+def test_work_goes_on_in_halves_and_other_errors_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(rows: np.ndarray) -> np.ndarray:
+        if len(rows) > 3:
+            raise MemoryError
+        return rows * 2
+
+    rows = np.arange(10)
+    pieces = in_pieces(work, rows, "relax")
+    assert np.concatenate([piece for piece, _ in pieces]).tolist() == rows.tolist()
+    assert np.concatenate([made for _, made in pieces]).tolist() == (rows * 2).tolist()
+    assert "relax: memory does not suffice for 10 structures at once; going on with 5" in capsys.readouterr().err
+
+    def broken(rows: np.ndarray) -> np.ndarray:
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        in_pieces(broken, rows, "relax")
+
+
+def test_a_flipped_byte_of_weights_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5), "c": torch.tensor(2.0)}
+    save_tensors(tmp_path / "w.safetensors", tensors, {"step": 3})
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    found = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "d.safetensors").write_bytes(damaged)
+        with suppress(UserError):
+            read, facts = load_tensors(tmp_path / "d.safetensors")
+            assert facts == {"step": 3}
+            assert {name: value.tolist() for name, value in read.items()} == {n: v.tolist() for n, v in tensors.items()}
+            continue
+        found += 1
+    assert found > 0.9 * len(whole)
 
 
 def test_jitter_and_hidden_labels_of_training_batches() -> None:
