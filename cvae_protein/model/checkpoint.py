@@ -32,7 +32,7 @@ def _checksum(tensors: dict[str, Tensor], facts: str) -> int:
     found = zlib.crc32(facts.encode())
     for name, value in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
-        found = zlib.crc32(memoryview(value.reshape(-1).view(torch.uint8).numpy()), found)
+        found = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().tobytes(), found)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where memory, of a GPU or of the machine, does not suffice: the same work in smaller pieces, and a line that says so."""
+"""Where memory, of a GPU or of the machine, does not suffice: the same work in smaller pieces, and a line about it."""
 
 from __future__ import annotations
 
