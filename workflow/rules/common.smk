@@ -2,8 +2,11 @@
 
 import ast
 import json
+import re
+import shlex
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +14,9 @@ from snakemake.exceptions import WorkflowError
 
 try:
     import cvae_protein
-    from cvae_protein import config as configuration, grid
+    from cvae_protein import config as configuration, grid, run_record
     from cvae_protein.errors import UserError
+    from cvae_protein.files import owned
     from cvae_protein.dataset.classifications import count_rows
 except ImportError as error:
     raise WorkflowError(
@@ -20,7 +24,9 @@ except ImportError as error:
     )
 
 STARTED = time.time()
+HELD = ExitStack()  # until the end of the process
 MOST_BATCHES = 400
+SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
 PLUMBING = {
@@ -30,6 +36,7 @@ PLUMBING = {
     "config.py",
     "config_checks.py",
     "cli.py",
+    "gpu_slots.py",
     "__init__.py",
 }
 
@@ -121,39 +128,66 @@ def nearest(path):
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def hold_results():
+    """Let no other run write into the results folder while this process lives; nothing is ever to be unlocked."""
+    try:
+        HELD.enter_context(owned(result("run")))
+    except UserError:
+        raise WorkflowError(
+            f"another snakemake is at work in {settings.results}: wait for it or end it, then run the same command again"
+        )
+
+
+def counted(resource):
+    """Whether the run limits a resource, by `--resources` or by its profile, to more than none."""
+    given = workflow.global_resources.get(resource)
+    return given is not None and bool(given.value)
+
+
+def record_start(log):
+    """Leave word of the run in its results folder; a mistake where another run is at work there."""
+    run_record.begin(settings.results, list(map(str, workflow.configfiles)), log)
+
+
 def say_done():
     """Where the results are."""
+    run_record.end(settings.results, "done")
     print(
         f"\nDone. Open {result('report.html')} in a browser; all scores: {result('scores.tsv')}",
         file=sys.stderr,
     )
 
 
+def last_lines(path, number=6):
+    """The last lines of a log, without empty ones."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-number:]
+
+
+def logs_of_run(folder):
+    """Logs below a folder that this run has written, the newest last."""
+    logs = (path for path in Path(folder).rglob("*.log") if path.is_file())
+    logs = [path for path in logs if path.stat().st_mtime >= STARTED]
+    return sorted(logs, key=lambda path: path.stat().st_mtime)
+
+
 def say_failed():
-    """The last lines of the logs that end with an error, else of the newest log, and how to go on."""
-    logs = [
-        path
-        for path in Path(result("logs")).rglob("*.log")
-        if path.stat().st_mtime >= STARTED
-    ]
-    logs.sort(key=lambda path: path.stat().st_mtime)
-    tails = {
-        path: path.read_text(encoding="utf-8", errors="replace")
-        .strip()
-        .splitlines()[-6:]
-        for path in logs
-    }
-    failed = [
-        path
-        for path, lines in tails.items()
-        if lines and lines[-1].startswith("error:")
-    ]
-    for path in failed or logs[-1:]:
+    """The last lines of the logs that end with an error, else of the newest log; what Slurm said; how to go on."""
+    run_record.end(settings.results, "failed")
+    tails = {path: last_lines(path) for path in logs_of_run(result("logs"))}
+    tails = {path: lines for path, lines in tails.items() if lines}
+    failed = [path for path, lines in tails.items() if lines[-1].startswith("error:")]
+    for path in failed or list(tails)[-1:]:
         print(
             "\n".join(["", f"The last lines of {path}:", *tails[path]]), file=sys.stderr
         )
+    for path in logs_of_run(".snakemake/slurm_logs"):
+        said = [line for line in last_lines(path, 500) if SLURM_ERROR.match(line)]
+        if said:
+            print("\n".join(["", f"Slurm, in {path}:", *said[-3:]]), file=sys.stderr)
     print(
-        "\nStopped. What is done is kept: run the same command again to go on from there.",
+        "\nStopped. What is done is kept. Go on with the same command, or with:"
+        f"\n    cvae-protein resume {shlex.quote(settings.results)}",
         file=sys.stderr,
     )
 
