@@ -123,7 +123,7 @@ class TestRun:
 
     def test_nothing_temporary_is_left(self, project):
         hidden = {path.name for path in (project / "results").rglob(".*")}
-        locks = {".seed0.lock", ".leak_audit.tsv.lock", ".run.lock"}  # the empty lock file of what can be resumed stays
+        locks = {".seed0.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # the empty lock file of what can be resumed stays
         assert hidden <= {".snakemake_timestamp"} | locks
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 

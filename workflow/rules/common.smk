@@ -6,7 +6,6 @@ import re
 import shlex
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ try:
     import cvae_protein
     from cvae_protein import config as configuration, grid, run_record
     from cvae_protein.errors import UserError
-    from cvae_protein.files import owned
     from cvae_protein.dataset.classifications import count_rows
 except ImportError as error:
     raise WorkflowError(
@@ -24,7 +22,6 @@ except ImportError as error:
     )
 
 STARTED = time.time()
-HELD = ExitStack()  # until the end of the process
 MOST_BATCHES = 400
 SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
@@ -126,16 +123,6 @@ def nearest(path):
     """`path` seen from the working folder where it lies below it, else as it is."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def hold_results():
-    """Let no other run write into the results folder while this process lives; nothing is ever to be unlocked."""
-    try:
-        HELD.enter_context(owned(result("run")))
-    except UserError:
-        raise WorkflowError(
-            f"another snakemake is at work in {settings.results}: wait for it or end it, then run the same command again"
-        )
 
 
 def counted(resource):
