@@ -11,6 +11,17 @@ from ..errors import UserError
 from ..settings import ModelSettings, RefineSettings
 
 
+def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
+    """Ids of a dotted label at each level of a vocabulary, 0 from the first level on that it does not hold."""
+    parts = label.split(".") if label else []
+    ids: list[int] = []
+    for level, names in enumerate(vocabulary, 1):
+        name = ".".join(parts[:level])
+        known = len(parts) >= level and name in names and (level == 1 or ids[-1] > 0)
+        ids.append(names.index(name) + 1 if known else 0)
+    return ids
+
+
 @dataclass(frozen=True)
 class Spec:
     """Architecture, labels and origin of a model.
@@ -34,13 +45,7 @@ class Spec:
 
     def label_ids(self, label: str) -> list[int]:
         """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
-        parts = label.split(".") if label else []
-        ids: list[int] = []
-        for level, names in enumerate(self.vocabulary, 1):
-            name = ".".join(parts[:level])
-            known = len(parts) >= level and name in names and (level == 1 or ids[-1] > 0)
-            ids.append(names.index(name) + 1 if known else 0)
-        return ids
+        return label_ids(self.vocabulary, label)
 
     def to_json(self) -> str:
         """The spec as indented JSON."""

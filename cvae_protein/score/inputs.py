@@ -56,10 +56,10 @@ def read_domains(store: Path, splits: Path) -> Domains:
             [judged(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
             for split in ("test", "train", "validation")
         )
-    relatives = (
+    superfamily, group, cluster = (
         {row["domain_id"]: row.get(name, "") for row in rows} for name in ("superfamily", "group", "sequence_cluster")
     )
-    return Domains(held_out, training, *relatives, validation)
+    return Domains(held_out, training, superfamily, group, cluster, validation)
 
 
 def read_structures(path: Path) -> list[Judged]:

@@ -4,7 +4,7 @@ Plain dataclasses, so that the learning side needs no validation library; `confi
 """
 
 from .data import ClusterSettings, FeaturizeSettings, FetchSettings, LabelSettings, SplitSettings
-from .model import ModelSettings, RefineSettings, SampleSettings, Schedule, TermSettings, TrainSettings
+from .model import ModelSettings, OracleSettings, RefineSettings, SampleSettings, Schedule, TermSettings, TrainSettings
 from .run import Settings, TuneSettings
 from .score import ReportSettings, ScoreSettings, VerdictSettings
 
@@ -14,6 +14,7 @@ __all__ = [
     "FetchSettings",
     "LabelSettings",
     "ModelSettings",
+    "OracleSettings",
     "RefineSettings",
     "ReportSettings",
     "SampleSettings",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .data import ClusterSettings, FeaturizeSettings, FetchSettings, LabelSettings, SplitSettings
 from .field import setting
-from .model import ModelSettings, RefineSettings, SampleSettings, TrainSettings
+from .model import ModelSettings, OracleSettings, RefineSettings, SampleSettings, TrainSettings
 from .score import ReportSettings, ScoreSettings, VerdictSettings
 
 
@@ -43,6 +43,7 @@ class Settings:
     model: ModelSettings = setting(ModelSettings, "size of the models")
     train: TrainSettings = setting(TrainSettings, "training of the variants")
     refine: RefineSettings = setting(RefineSettings, "training of the refiner")
+    oracle: OracleSettings = setting(OracleSettings, "training of the oracle")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
     verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")

@@ -1,0 +1,52 @@
+"""Commands of the oracle that tells the fold of a structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Given, Output, Splits, Stored, app, settings_of
+
+
+@app.command()
+def oracle(
+    store: Stored,
+    splits: Splits,
+    output: Output,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    settings: Given = "",
+) -> None:
+    """Train the oracle that tells class, architecture and topology of a structure, on the training split alone.
+
+    \b
+    Example:
+      cvae-protein oracle --store domains.h5 --splits splits.tsv -o models/oracle
+
+    The folder holds spec.json, weights.safetensors, history.tsv, oracle.tsv (held-out accuracy and calibration) and
+    confusion.tsv.
+    """
+    from ..oracle import train_oracle
+
+    train_oracle(store, splits, output, settings_of("oracle", settings), checkpoint)
+
+
+@app.command()
+def embed(
+    stores: Annotated[list[Path], typer.Argument(help="Stores of structures (.h5): domains or samples.")],
+    output: Output,
+    oracle: Annotated[Path, typer.Option(help="Folder of a trained oracle.")],
+) -> None:
+    """Show structures to the oracle; its features and probabilities are what `score` compares sets by.
+
+    \b
+    Example:
+      cvae-protein embed domains.h5 --oracle models/oracle -o features/real
+      cvae-protein embed samples/concat/seed0/*.h5 --oracle models/oracle -o features/concat/seed0
+
+    The folder has a file for each store, of the same name.
+    """
+    from ..oracle import embed as run
+
+    run(oracle, stores, output)

@@ -1,0 +1,221 @@
+"""The oracle: a network that tells the fold class of a CA trace, level by level, and the features it looks at.
+
+It sees distances, angles and handedness alone, so a rigid motion changes nothing and a mirror image does. Neither the
+sequence nor the other atoms enter, so that real domains, samples and CA traces are seen alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError
+from ..settings import OracleSettings
+from .checkpoint import load_tensors
+from .nets import ChainNetwork
+from .spec import label_ids
+
+FEWEST = 5  # CA that a trace needs
+SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain where a kind of contact begins
+NEAR, FAR = (8.0, 1.0), (12.0, 1.5)  # Å: distance and softness of a contact
+ALONG = (2, 3, 4, 5)  # residues along the chain to which distances are taken
+POINTS = 24  # places along the chain between which distances are taken
+INPUTS = 2 * len(ALONG) + 3 + 4 * 2 * len(SEPARATIONS) + 2
+COARSE = POINTS * (POINTS - 1) // 2
+
+
+@dataclass(frozen=True)
+class OracleSpec:
+    """What an oracle is: its size, the labels of training at each level, and where it came from.
+
+    `temperatures` divide the logits of each level (Guo et al. 2017, arXiv:1706.04599).
+    """
+
+    settings: OracleSettings
+    seed: int
+    vocabulary: tuple[tuple[str, ...], ...]
+    temperatures: tuple[float, ...]
+    origin: dict[str, Any]
+
+    def label_ids(self, label: str) -> list[int]:
+        """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
+        return label_ids(self.vocabulary, label)
+
+    def to_json(self) -> str:
+        """The spec as indented JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> OracleSpec:
+        """The spec in a file; `UserError` where it is absent or of another form."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            vocabulary = tuple(tuple(names) for names in data["vocabulary"])
+            settings = OracleSettings(**data["settings"])
+            return OracleSpec(settings, data["seed"], vocabulary, tuple(data["temperatures"]), data["origin"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: expected the spec.json of a trained oracle ({error})") from error
+
+
+def _shifted(x: Tensor, offset: int) -> Tensor:
+    """`x` (B, L, ...) of the residue `offset` further on; the chain's ends wrap around."""
+    return torch.roll(x, -offset, 1)
+
+
+def _inside(mask: Tensor, first: int, last: int) -> Tensor:
+    """Where the residues from `first` to `last` steps along the chain exist (B, L)."""
+    place, length = torch.arange(mask.shape[1], device=mask.device), mask.sum(1, keepdim=True)
+    return mask & (place + first >= 0) & (place + last < length)
+
+
+def _local(ca: Tensor, mask: Tensor) -> Tensor:
+    """Distances along the chain, cosine of the angle and sine and cosine of the torsion at each CA (B, L, 11)."""
+    parts = []
+    for offset in (*ALONG, *(-k for k in ALONG)):
+        there = _inside(mask, min(0, offset), max(0, offset))
+        parts.append((there * (_shifted(ca, offset) - ca).norm(dim=-1) / 5)[..., None])
+    steps = [F.normalize(_shifted(ca, k + 1) - _shifted(ca, k), dim=-1) for k in (-1, 0, 1)]
+    across, onward = torch.linalg.cross(steps[0], steps[1]), torch.linalg.cross(steps[1], steps[2])
+    bend = (steps[0] * steps[1]).sum(-1, keepdim=True) * _inside(mask, -1, 1)[..., None]
+    sine = (torch.linalg.cross(across, onward) * steps[1]).sum(-1, keepdim=True)
+    turn = F.normalize(torch.cat([sine, (across * onward).sum(-1, keepdim=True)], -1), dim=-1)
+    return torch.cat([*parts, bend, turn * _inside(mask, -1, 2)[..., None]], dim=-1)
+
+
+def _contacts(ca: Tensor, mask: Tensor) -> Tensor:
+    """Contacts of each CA by their distance along the chain: how many, how parallel, how handed (B, L, 40)."""
+    length = ca.shape[1]
+    direction = F.normalize(_shifted(ca, 1) - _shifted(ca, -1), dim=-1) * _inside(mask, -1, 1)[..., None]
+    between = ca[:, None] - ca[:, :, None]  # (B, i, j, 3), from i to j
+    distance = between.norm(dim=-1)
+    pair = (mask[:, :, None] & mask[:, None]).to(ca.dtype)
+    near, far = (pair * torch.sigmoid((radius - distance) / soft) for radius, soft in (NEAR, FAR))
+    # The handedness of crossing: the triple product of both directions and the unit vector from i to j.
+    normal = torch.linalg.cross(direction[:, :, None].expand_as(between), direction[:, None].expand_as(between))
+    handed = (normal * between).sum(-1) / distance.clamp(min=1.0)
+    parallel = direction @ direction.mT
+    place = torch.arange(length, device=ca.device)
+    apart = place - place[:, None]
+    bounds = (*SEPARATIONS, length + SEPARATIONS[-1])
+    kinds = [(sign * apart >= a) & (sign * apart < b) for a, b in pairwise(bounds) for sign in (1, -1)]
+    kind = torch.stack(kinds).to(ca.dtype)  # (10, L, L)
+    found = [torch.einsum("bij,kij->bik", x, kind) for x in (near, far / 3, near * parallel, far * handed / 3)]
+    return torch.cat(found, dim=-1) / 2
+
+
+def _coarse(ca: Tensor, mask: Tensor) -> Tensor:
+    """Roots of the distances between 24 places along the chain, evenly spread (B, 276)."""
+    last = (mask.sum(1) - 1).to(ca.dtype)
+    at = torch.linspace(0, 1, POINTS, device=ca.device) * last[:, None]  # (B, P)
+    low = at.floor().long().clamp(max=ca.shape[1] - 1)
+    high = (low + 1).clamp(max=ca.shape[1] - 1)
+    pick = lambda k: torch.gather(ca, 1, k[..., None].expand(-1, -1, 3))  # noqa: E731
+    points = torch.lerp(pick(low), pick(high), (at - low)[..., None])
+    i, j = torch.triu_indices(POINTS, POINTS, 1)
+    return ((points[:, i] - points[:, j]).norm(dim=-1) + 1e-3).sqrt() - 4
+
+
+def invariants(ca: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """What the oracle sees of CA traces (B, L, 3) in Å, padded with zeros: a residue (B, L, F) and a chain (B, C)."""
+    length = mask.sum(1, keepdim=True).to(ca.dtype)
+    place = torch.arange(mask.shape[1], device=ca.device) / length
+    ends = torch.stack([place, 1 - place], dim=-1)
+    a_residue = torch.cat([_local(ca, mask), _contacts(ca, mask), ends], dim=-1) * mask[..., None]
+    return a_residue, torch.cat([_coarse(ca, mask), torch.log(length / 100)], dim=-1)
+
+
+class Oracle(nn.Module):
+    """CA traces -> features, and log probabilities of the labels of each level.
+
+    The labels form a tree: a level's network tells the children of each parent apart, and a label's probability is its
+    parent's times that. So the probabilities of a parent's children sum to its own.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: OracleSpec) -> None:
+        super().__init__()
+        own = spec.settings
+        self.spec = spec
+        self.along = ChainNetwork(INPUTS, COARSE + 1, 2 * own.width, own.width, own.depth, own.dropout)
+        self.whole = nn.Sequential(nn.Linear(COARSE + 1, own.width), nn.GELU())
+        self.join = nn.Sequential(
+            nn.Dropout(own.dropout),
+            nn.Linear(5 * own.width, 2 * own.width),
+            nn.GELU(),
+            nn.Dropout(own.dropout),
+            nn.Linear(2 * own.width, own.features),
+        )
+        self.tell = nn.ModuleList(nn.Linear(own.features, len(names)) for names in spec.vocabulary)
+        self.register_buffer("centre", torch.zeros(own.features))
+        self.register_buffer("scale", torch.ones(own.features))
+        for level, parents in enumerate(_parents(spec.vocabulary)):
+            self.register_buffer(f"parents{level}", parents, persistent=False)
+
+    def features(self, ca: Tensor, mask: Tensor) -> Tensor:
+        """CA traces (B, L, 3) in Å, mask (B, L) -> features before standardisation (B, F)."""
+        a_residue, a_chain = invariants(ca, mask)
+        h = self.along(a_residue, mask, a_chain)
+        most = h.masked_fill(~mask[..., None], -math.inf).amax(1)
+        mean = h.sum(1) / mask.sum(1, keepdim=True)
+        return self.join(torch.cat([mean, most, self.whole(a_chain)], dim=-1))
+
+    def forward(self, ca: Tensor, mask: Tensor) -> list[Tensor]:
+        """Log probabilities (B, labels) of each level."""
+        return self.posterior(self.features(ca, mask))
+
+    def logits(self, features: Tensor) -> list[Tensor]:
+        """Logits (B, labels) of each level, to be compared between the children of one parent."""
+        return [tell(F.gelu(features)) for tell in self.tell]
+
+    def posterior(self, features: Tensor, temperatures: tuple[float, ...] = ()) -> list[Tensor]:
+        """Log probabilities of each level from features (B, F); the spec's temperatures unless others are given."""
+        told: list[Tensor] = []
+        for level, logits in enumerate(self.logits(features)):
+            logits = logits / (temperatures or self.spec.temperatures)[level]
+            parents: Tensor = getattr(self, f"parents{level}")
+            families = torch.arange(int(parents.max()) + 1, device=logits.device)
+            stranger = families[:, None] != parents
+            total = logits[:, None].masked_fill(stranger, -math.inf).logsumexp(-1)  # (B, parents)
+            above = told[-1][:, parents] if level else 0.0
+            told.append(above + logits - total[:, parents])
+        return told
+
+
+def _parents(vocabulary: tuple[tuple[str, ...], ...]) -> list[Tensor]:
+    """For each level the row of every label's parent among the labels above; one parent for all at the first."""
+    found = [torch.zeros(len(vocabulary[0]), dtype=torch.long)]
+    for above, names in pairwise(vocabulary):
+        found.append(torch.tensor([above.index(name.rpartition(".")[0]) for name in names], dtype=torch.long))
+    return found
+
+
+def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy in nats a structure of label ids (B, levels), 0 = unknown, each at its deepest known level."""
+    depth = (labels > 0).sum(1)
+    losses = [
+        -told[level - 1][rows].gather(1, labels[rows, level - 1 : level] - 1)[:, 0]
+        for level in range(1, len(told) + 1)
+        if (rows := depth == level).any()
+    ]
+    return torch.cat(losses).sum() / len(labels) if losses else told[0].sum() * 0
+
+
+def load_oracle(folder: Path) -> Oracle:
+    """Rebuild an oracle from its folder; `UserError` where a file is absent or does not fit."""
+    oracle = Oracle(OracleSpec.read(folder / "spec.json"))
+    tensors, _ = load_tensors(folder / "weights.safetensors")
+    try:
+        oracle.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
+    return oracle.eval()

@@ -1,0 +1,257 @@
+"""The oracle's stages: trained on the training split, calibrated on validation, and shown any store of structures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from .dataset.store import TEXT, Store
+from .errors import UserError
+from .files import atomic_path, owned, sha256, write_table
+from .model.batch import Domains, by_length, pick_device, read_split
+from .model.calibration import calibration_error, fit_temperatures, wilson
+from .model.checkpoint import Training, save_tensors
+from .model.loop import Losses, Task, minimise
+from .model.oracle import FEWEST, Oracle, OracleSpec, label_loss, load_oracle
+from .model.parallel import ALONE, Ranks
+from .progress import Progress, say
+from .settings import OracleSettings, TrainSettings
+from .structure import CA
+
+SMOOTH = 12  # residues over which the smooth part of the noise is averaged
+TRIMMED = 0.1  # of the chain, the most that is cut from an end
+EMA = 0.99
+SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
+ORACLE_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
+CONFUSION_COLUMNS = ("split", "level", "label", "told", "n", "share")
+
+
+def train_oracle(
+    store: Path, splits: Path, output: Path, settings: OracleSettings, checkpoint: Path | None = None
+) -> None:
+    """Train the oracle and write `output` with spec.json, weights.safetensors and three tables.
+
+    history.tsv is the training's, oracle.tsv its accuracy and calibration on domains that did not train it,
+    confusion.tsv what it took them for. `checkpoint` is a file for resuming; it is removed at the end.
+    """
+    with owned(output):
+        sides = {split: side.first_conformations() for split, side in read_split(store, splits).items()}
+        origin = {"store": sha256(store), "splits": sha256(splits), "torch": torch.__version__}
+        vocabulary = _vocabulary(sides["train"], settings.levels)
+        spec = OracleSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
+        torch.manual_seed(settings.seed)
+        oracle = Oracle(spec)
+        rows = _fit(oracle, sides, settings, checkpoint)
+        _standardise(oracle, sides["train"])
+        told = {split: _look(oracle, side.coords) for split, side in sides.items()}
+        if "validation" in sides:
+            labels = _label_ids(spec, sides["validation"])
+            spec = oracle.spec = replace(spec, temperatures=fit_temperatures(oracle, told["validation"], labels))
+        else:
+            say("oracle", "no validation split: its probabilities are not calibrated")
+        with atomic_path(output) as folder:
+            folder.mkdir()
+            (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+            save_tensors(folder / "weights.safetensors", oracle.state_dict())
+            write_table(folder / "history.tsv", list(rows[0]), rows)
+            _write_checks(folder, oracle, sides, told)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+
+
+def _vocabulary(domains: Domains, levels: int) -> tuple[tuple[str, ...], ...]:
+    """The labels of training, level by level, as deep as they go; `UserError` where there is none."""
+    parts = [label.split(".") for label in domains.labels if label]
+    found = [
+        sorted({".".join(names[:level]) for names in parts if len(names) >= level}) for level in range(1, levels + 1)
+    ]
+    if not found[0]:
+        raise UserError("oracle: expected labelled training domains, found none; it has nothing to tell apart")
+    return tuple(tuple(names) for names in found if names)
+
+
+def _label_ids(spec: OracleSpec, domains: Domains) -> Tensor:
+    """Label ids (D, levels), 0 where training has no such label."""
+    return torch.tensor([spec.label_ids(label) for label in domains.labels]).reshape(len(domains), -1)
+
+
+def _fit(
+    oracle: Oracle, sides: dict[str, Domains], settings: OracleSettings, checkpoint: Path | None
+) -> list[dict[str, float]]:
+    """Train the network by the loop that all trainings share; rare topologies are seen more often than their share."""
+    device = pick_device()
+    oracle.to(device)
+    domains, watched = sides["train"], sides.get("validation")
+    labels = _label_ids(oracle.spec, domains)
+    generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
+    members = Counter(domains.labels)
+    chance = np.array([members[label] ** -0.5 for label in domains.labels])
+    chance /= chance.sum()
+
+    def losses(step: int, ranks: Ranks = ALONE) -> tuple[Losses, float]:
+        rows = rng.choice(len(domains), settings.batch_size, p=chance)
+        traces = [_disturbed(domains.coords[row][:, CA], settings.jitter, rng) for row in rows][ranks.rows]
+        told = oracle(*(part.to(device) for part in _padded(traces)))
+        own = labels[rows[ranks.rows]].to(device)
+        return {"cross_entropy": (label_loss(told, own), 1.0)}, len(own) / len(rows)
+
+    def watch() -> dict[str, float]:
+        if watched is None:
+            return {}
+        found = oracle.posterior(_look(oracle, watched.coords))
+        known = _label_ids(oracle.spec, watched)
+        right = {
+            f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
+            for level, p in enumerate(found, 1)
+        }
+        return {"validation_cross_entropy": float(label_loss(found, known))} | right
+
+    optimizer = torch.optim.AdamW(oracle.parameters(), settings.learning_rate, weight_decay=0.02, fused=True)
+    task = Task(
+        stage="oracle",
+        module=oracle,
+        losses=losses,
+        watch=watch,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        identity={"spec": oracle.spec.to_json()},
+        seed=settings.seed,
+        checkpoint=checkpoint,
+    )
+    state = Training(oracle.named_parameters(), optimizer, generator, rng)
+    rows = minimise(task, state, TrainSettings(steps=settings.steps, ema=EMA))
+    oracle.cpu()
+    return rows
+
+
+def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """A CA trace (L, 3) with rough and smooth noise of up to `jitter` Å, and up to a tenth of each end cut off."""
+    most = int(TRIMMED * len(trace))
+    start, stop = rng.integers(most + 1), len(trace) - rng.integers(most + 1)
+    trace = trace[start:stop]
+    rough, smooth = jitter * rng.random(2)
+    noise = rng.standard_normal(trace.shape)
+    window = np.ones(SMOOTH) / SMOOTH**0.5
+    waves = rng.standard_normal((len(trace) + SMOOTH - 1, 3))
+    slow = np.stack([np.convolve(waves[:, k], window, "valid") for k in range(3)], axis=1)
+    return (trace + rough * noise + 2 * smooth * slow).astype(np.float32)
+
+
+def _padded(traces: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """CA traces as one padded tensor (B, L, 3) and its mask."""
+    lengths = torch.tensor([len(trace) for trace in traces])
+    ca = pad_sequence([torch.from_numpy(trace).float() for trace in traces], batch_first=True)
+    return ca, torch.arange(ca.shape[1]) < lengths[:, None]
+
+
+@torch.no_grad()
+def _look(oracle: Oracle, coords: Sequence[np.ndarray]) -> Tensor:
+    """Features (D, F), before standardisation, of structures (L, 5, 3); NaN below five CA."""
+    traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
+    enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
+    device = oracle.centre.device
+    found = torch.full((len(coords), oracle.spec.settings.features), torch.nan)
+    for places in by_length([len(traces[row]) for row in enough], SEEN_AT_ONCE):
+        rows = enough[places]
+        ca, mask = _padded([traces[row] for row in rows])
+        found[torch.from_numpy(rows)] = oracle.features(ca.to(device), mask.to(device)).cpu()
+    return found
+
+
+def _standardise(oracle: Oracle, domains: Domains) -> None:
+    """Set the mean and the spread of each feature over the training domains."""
+    seen = _look(oracle, domains.coords)
+    oracle.centre.copy_(seen.mean(0))
+    oracle.scale.copy_(seen.std(0, correction=0).clamp(min=1e-3))
+
+
+def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen: dict[str, Tensor]) -> None:
+    """oracle.tsv and confusion.tsv, of the splits that did not train it."""
+    checks: list[dict[str, object]] = []
+    taken: list[dict[str, object]] = []
+    for split in ("validation", "test"):
+        if split in sides:
+            for level, told in enumerate(oracle.posterior(seen[split]), 1):
+                checks += _check(oracle.spec, sides[split], split, level, told.exp().detach().numpy())
+                taken += _confusion(oracle.spec, sides[split], split, level, told.argmax(1).tolist())
+    write_table(folder / "oracle.tsv", ORACLE_COLUMNS, checks)
+    write_table(folder / "confusion.tsv", CONFUSION_COLUMNS, taken)
+    for row in checks:
+        if row["split"] == "test":
+            words = f"accuracy {row['accuracy']} on {row['n']} held-out domains ({row['labels']} labels)"
+            say("oracle", f"level {row['level']}: {words}, calibration error {row['ece']}")
+
+
+def _check(spec: OracleSpec, domains: Domains, split: str, level: int, p: np.ndarray) -> Iterable[dict[str, object]]:
+    """Accuracy and calibration error at a level: of all domains, and of those whose label training has."""
+    known = _label_ids(spec, domains)[:, level - 1].numpy()
+    deep = np.array([label.count(".") + 1 >= level for label in domains.labels], bool)
+    correct, confidence = (p.argmax(1) + 1 == known).astype(float), p.max(1)
+    for name, chosen in (("all", deep), ("trained", known > 0)):
+        count, right = int(chosen.sum()), int(correct[chosen].sum())
+        low, high = wilson(right, count)
+        numbers = (
+            right / count if count else np.nan,
+            low,
+            high,
+            calibration_error(confidence[chosen], correct[chosen]),
+        )
+        told = dict(zip(("accuracy", "low", "high", "ece"), (f"{x:.4f}" for x in numbers), strict=True))
+        head = {"split": split, "level": level, "labels": name, "n": count}
+        yield head | told | {"temperature": f"{spec.temperatures[level - 1]:.4g}"}
+
+
+def _confusion(
+    spec: OracleSpec, domains: Domains, split: str, level: int, told: list[int]
+) -> Iterable[dict[str, object]]:
+    """How often each label of the domains was taken for each of the vocabulary; pairs that never occur have no row."""
+    own = [".".join(label.split(".")[:level]) for label in domains.labels if label.count(".") + 1 >= level]
+    kept = [name for name, label in zip(told, domains.labels, strict=True) if label.count(".") + 1 >= level]
+    totals = Counter(own)
+    pairs = Counter((label, spec.vocabulary[level - 1][name]) for label, name in zip(own, kept, strict=True))
+    for (label, name), count in sorted(pairs.items()):
+        share = f"{count / totals[label]:.4f}"
+        yield {"split": split, "level": level, "label": label, "told": name, "n": count, "share": share}
+
+
+def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
+    """Show the oracle the first conformation of every structure of some stores.
+
+    Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
+    standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute
+    `labels` names the columns. NaN where a structure has fewer than five CA.
+    """
+    if len({path.name for path in stores}) < len(stores):
+        raise UserError("embed: expected stores of different file names, since each names its file of features")
+    net = load_oracle(oracle).to(pick_device())
+    progress = Progress("embed", len(stores), "stores")
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        for path in stores:
+            _embed(net, path, folder / path.name)
+            progress.advance()
+
+
+@torch.no_grad()
+def _embed(oracle: Oracle, path: Path, output: Path) -> None:
+    with Store(path) as store:
+        names = store.ids
+        coords = [store.coords(store.rows(name)[0]) for name in names]
+        labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
+    seen = _look(oracle, coords).to(oracle.centre.device)
+    told = oracle.posterior(seen)
+    with atomic_path(output) as temporary, h5py.File(temporary, "w") as file:
+        for column, words in (("id", names), ("label", labels)):
+            file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
+        file["feature"] = ((seen - oracle.centre) / oracle.scale).cpu().numpy()
+        for level, (p, known) in enumerate(zip(told, oracle.spec.vocabulary, strict=True), 1):
+            data = file.create_dataset(f"level{level}", data=p.exp().cpu().numpy())
+            data.attrs.create("labels", np.array(known, object), dtype=TEXT)
