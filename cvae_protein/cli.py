@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -13,13 +16,20 @@ from .commands import app
 from .errors import StructureError, UserError
 
 DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+RECORDS = "CVAE_PROTEIN_JOBS"  # variable that names the folder for records of what jobs took; the workflow sets it
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:]))
+    started = time.time()
+    code = run(sys.argv[1:])
+    if folder := os.environ.get(RECORDS):
+        from .job_record import write_record
+
+        write_record(Path(folder), sys.argv[1:], started, code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

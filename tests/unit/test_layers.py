@@ -42,9 +42,12 @@ LAYERS = [
     ("config.py", {"config_checks", "errors", "settings"}, {"pydantic", "pydantic_core", "yaml"}),
     ("grid.py", {"config", "errors", "settings"}, set()),
     ("tune.py", SHARED | {"grid", "train"}, {"optuna", "yaml"}),
+    ("job_record.py", {"files"}, set()),
+    ("manifest.py", {"errors", "files", "job_record"}, set()),
+    ("reproduce.py", {"errors", "job_record", "manifest"}, {"yaml"}),
     ("schema.py", {"config", "settings"}, {"yaml"}),
     ("commands/", None, {"typer"}),
-    ("cli.py", {"commands", "errors"}, {"typer"}),
+    ("cli.py", {"commands", "errors", "job_record"}, {"typer"}),
     ("__init__.py", set(), set()),
 ]
 

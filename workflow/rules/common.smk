@@ -131,9 +131,9 @@ def counted(resource):
     return given is not None and bool(given.value)
 
 
-def record_start(log):
+def record_start(logs):
     """Leave word of the run in its results folder; a mistake where another run is at work there."""
-    run_record.begin(settings.results, list(map(str, workflow.configfiles)), log)
+    run_record.begin(settings.results, list(map(str, workflow.configfiles)), logs)
 
 
 def say_done():
@@ -180,6 +180,8 @@ def say_failed():
 
 
 settings = checked_by(configuration.load, config)
+# Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
+shell.prefix(f"export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; ")
 BATCHES = range(count_batches())
 POINTS = checked_by(grid.points, settings)
 checked_by(grid.space, settings)

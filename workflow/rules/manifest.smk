@@ -1,0 +1,23 @@
+# How the run came about: settings, versions, hashes, and what each job took.
+
+
+rule manifest:
+    input:
+        page=rules.report.output.page,
+        code=sources("manifest.py"),
+    output:
+        manifest=report(
+            result("ro-crate-metadata.json"),
+            caption="../report/manifest.rst",
+            category="Report",
+        ),
+    log:
+        result("logs/manifest.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    params:
+        results=subpath(output.manifest, parent=True),
+        settings=as_json(settings),
+    shell:
+        "cvae-protein manifest --results {params.results:q} --settings {params.settings:q}"
+        " --output {output.manifest:q} 2>&1 | tee {log:q} >&2"
