@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,11 +40,38 @@ def train(
 
     Terms of the loss are in nats a structure, RMSD in Å. Run it again after an interruption: it goes on.
     """
+    from ..gpu_slots import take
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # else `launch` has taken the GPUs of all processes
+        take(1)
     from ..train import train as run
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
     refine = settings_of("refine", refine_settings, settings)
     run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def launch(
+    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of its own where there are any.")],
+    command: Annotated[list[str], typer.Argument(help="What each of them runs, such as `cvae-protein train ...`.")],
+) -> None:
+    """Run a training as several processes of this machine, which share every batch (torchrun).
+
+    \b
+    Example:
+      cvae-protein launch --processes 4 cvae-protein train --variant concat --store domains.h5 --splits splits.tsv -o x
+
+    Takes as many GPUs as processes that no other training of yours has, unless CUDA_VISIBLE_DEVICES says which.
+    """
+    from ..gpu_slots import take
+
+    beside = Path(sys.executable).with_name("torchrun")
+    program = str(beside) if beside.is_file() else shutil.which("torchrun")
+    if program is None:
+        raise UserError("launch: expected the program torchrun, which comes with torch; it is not on PATH")
+    take(processes, inherited=True)
+    os.execv(program, [program, "--standalone", f"--nproc-per-node={processes}", "--no-python", *command])
 
 
 @app.command()

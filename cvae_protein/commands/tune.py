@@ -51,7 +51,10 @@ def tune(
     """
     from dataclasses import replace
 
+    from ..gpu_slots import take
     from ..settings import Settings
+
+    take(1)
     from ..tune import tune as run
 
     own, model = settings_of("tune", settings), settings_of("model", model_settings, settings)

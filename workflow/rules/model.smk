@@ -1,13 +1,11 @@
 # Training and sampling. Checkpoints lie outside the declared outputs, so that an interrupted training goes on.
 # With `train.processes` above 1 a training runs as so many processes, which share every batch. Their number stands among
-# the resources, since the outcome does not depend on it: another number reruns nothing.
+# the resources, since the outcome does not depend on it: another number reruns nothing. GPUs are asked for where there
+# are some to count: `--resources gpu=N`, as the default profile says; for a cluster its profile says what a training gets.
 
 PROCESSES = settings.train.processes
-LAUNCHER = (
-    f"torchrun --standalone --nproc-per-node {PROCESSES} --no-python "
-    if PROCESSES > 1
-    else ""
-)
+LAUNCHER = f"cvae-protein launch --processes {PROCESSES} " if PROCESSES > 1 else ""
+GPUS = PROCESSES if counted("gpu") else 0
 
 
 rule train_refiner:
@@ -26,6 +24,7 @@ rule train_refiner:
         "../envs/cvae_protein.yaml"
     threads: PROCESSES
     resources:
+        gpu=GPUS,
         processes=PROCESSES,
         launcher=LAUNCHER,
     params:
@@ -59,6 +58,7 @@ rule train:
         "../envs/cvae_protein.yaml"
     threads: PROCESSES
     resources:
+        gpu=GPUS,
         processes=PROCESSES,
         launcher=LAUNCHER,
     params:

@@ -14,6 +14,8 @@ rule tune:
     conda:
         "../envs/cvae_protein.yaml"
     threads: 1
+    resources:
+        gpu=min(1, GPUS),
     params:
         folder=subpath(output.table, parent=True),
         depth=settings.labels.depth,

@@ -1,0 +1,95 @@
+"""GPUs of one machine, shared out among the trainings on it: a lock file a GPU, free again when its holder ends.
+
+A scheduler gives a job its GPUs and says so in `CUDA_VISIBLE_DEVICES`; without one, several trainings would all start
+on the first GPU. Here each takes GPUs that no other training of the same user has, or waits for them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from .errors import UserError
+from .progress import say
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SECONDS_BETWEEN_LOOKS = 1.0
+GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)")
+PART = re.compile(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)")
+
+_held: list[IO[str]] = []  # open for as long as this process lives: closing one would free its GPU
+
+
+def installed() -> list[str]:
+    """Names of this machine's GPUs as CUDA takes them, such as `GPU-5e…`; of a divided one, those of its parts."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+    names: list[tuple[str, list[str]]] = []
+    for line in listed.stdout.splitlines() if listed.returncode == 0 else []:
+        if found := GPU.match(line):
+            names.append((found[1], []))
+        elif names and (found := PART.match(line)):
+            names[-1][1].append(found[1])
+    return [name for whole, parts in names for name in (parts or [whole])]
+
+
+def take(count: int, inherited: bool = False) -> None:
+    """Set `CUDA_VISIBLE_DEVICES` to `count` GPUs that this process holds until it ends; wait until so many are free.
+
+    Nothing is taken where the variable is set already, by a scheduler or by hand, nor on a machine without GPUs.
+    With `inherited` the program that this process becomes by `exec` goes on holding them. `UserError` where the machine
+    has fewer.
+    """
+    names = installed() if VISIBLE not in os.environ else []
+    if not names:
+        return
+    if count > len(names):
+        raise UserError(f"expected {count} GPUs for the training, this machine has {len(names)}; lower train.processes")
+    waits = False
+    while len(found := _lock_free(names, count)) < count:
+        if not waits:
+            say("gpu", f"waits until {count} of {len(names)} GPUs are free; other trainings of yours have the rest")
+        waits = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    for handle in found.values():
+        os.set_inheritable(handle.fileno(), inherited)
+    _held.extend(found.values())
+    os.environ[VISIBLE] = ",".join(found)
+    say("gpu", f"uses {os.environ[VISIBLE]}")
+
+
+def _lock_free(names: list[str], count: int) -> dict[str, IO[str]]:
+    """The lock files of `count` free GPUs; of none where fewer are free, so that two never wait for each other."""
+    folder = _folder()
+    found: dict[str, IO[str]] = {}
+    for name in names:
+        handle = open(folder / name.replace("/", "_"), "a", encoding="utf-8")  # noqa: SIM115 - kept open
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            continue
+        found[name] = handle
+        if len(found) == count:
+            return found
+    for handle in found.values():
+        handle.close()
+    return {}
+
+
+def _folder() -> Path:
+    """This user's folder of lock files on this machine."""
+    folder = Path(tempfile.gettempdir()) / f"cvae_protein-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder}: expected a folder of your own for the locks of GPUs; remove it, or set {VISIBLE}")
+    return folder

@@ -1,0 +1,127 @@
+"""Trainings of one machine take different GPUs, and give them back however they end."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cvae_protein.errors import UserError
+from cvae_protein.gpu_slots import installed, take
+
+LISTED = """\
+GPU 0: Model A (UUID: GPU-aaaa-0)
+GPU 1: Model A (UUID: GPU-bbbb-1)
+"""
+DIVIDED = """\
+GPU 0: Model A (UUID: GPU-aaaa-0)
+  MIG 1g.10gb     Device  0: (UUID: MIG-cccc-2)
+  MIG 1g.10gb     Device  1: (UUID: MIG-dddd-3)
+GPU 1: Model A (UUID: GPU-bbbb-1)
+"""
+TAKER = """
+import os, sys, time
+from cvae_protein.gpu_slots import take
+take(int(sys.argv[1]), inherited=True)
+print(os.environ.get("CUDA_VISIBLE_DEVICES", "none"), flush=True)
+if sys.argv[2] == "exec":
+    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine whose `nvidia-smi` lists two GPUs; the function given changes what it lists."""
+
+    def lists(text):
+        program = tmp_path / "bin/nvidia-smi"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+        program.chmod(0o755)
+
+    lists(LISTED)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return lists
+
+
+@pytest.fixture
+def taker():
+    """A function that starts a process which takes GPUs and holds them; all are ended with the test."""
+    processes = []
+
+    def start(count, how="stay"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", TAKER, str(count), how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_gpus_are_listed_and_divided_ones_by_their_parts(machine):
+    assert installed() == ["GPU-aaaa-0", "GPU-bbbb-1"]
+    machine(DIVIDED)
+    assert installed() == ["MIG-cccc-2", "MIG-dddd-3", "GPU-bbbb-1"]
+    machine("")
+    assert installed() == []
+
+
+def test_trainings_take_different_gpus_and_a_killed_one_gives_its_own_back(machine, taker):
+    first, second = taker(1), taker(1, "exec")
+    names = [process.stdout.readline().strip() for process in (first, second)]
+    assert sorted(names) == ["GPU-aaaa-0", "GPU-bbbb-1"]
+    third = taker(1)
+    assert "waits until 1 of 2 GPUs are free" in third.stderr.readline()
+    time.sleep(1.5)
+    assert third.poll() is None
+    second.kill()  # a program that took over by exec holds the GPU until then
+    second.wait()
+    assert third.stdout.readline().strip() == names[1]
+
+
+def test_two_that_want_both_do_not_wait_for_each_other(machine, taker):
+    first, second = taker(2), taker(2)
+    deadline = time.monotonic() + 30
+    done = []
+    while len(done) < 2 and time.monotonic() < deadline:
+        for process in (first, second):
+            os.set_blocking(process.stdout.fileno(), False)
+            if process not in done and (line := process.stdout.readline()):
+                assert line.strip() == "GPU-aaaa-0,GPU-bbbb-1"
+                process.kill()
+                done.append(process)
+        time.sleep(0.05)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize("given", ["1", ""])
+def test_what_the_scheduler_says_stays(machine, monkeypatch, given):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    take(5)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == given
+
+
+def test_more_than_there_are_is_a_users_mistake(machine):
+    with pytest.raises(UserError, match="expected 3 GPUs for the training, this machine has 2"):
+        take(3)
+
+
+def test_a_folder_of_somebody_else_is_refused(machine, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"cvae_protein-gpus-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="expected a folder of your own"):
+        take(1)
+
+
+def test_a_machine_without_gpus_takes_nothing(machine, taker):
+    machine("")
+    assert taker(1).stdout.readline().strip() == "none"

@@ -1,0 +1,163 @@
+"""The record of a run, and what `resume` does before it gives the run's command again."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cvae_protein import run_record
+from cvae_protein.errors import UserError
+from cvae_protein.files import holder
+from cvae_protein.resume import again, cancel_jobs, end_owners, slurm_runs
+
+RUN = """
+import sys, time
+from cvae_protein import run_record
+sys.argv = ["/bin/snakemake", "--cores", "2"]
+run_record.begin("results", ["config/config.yaml"], [f"{LOG}.log"])
+print("begun", flush=True)
+if END: run_record.end("results", END)
+else: time.sleep(60)
+"""
+OWNER = """
+import sys, time
+from cvae_protein.files import owned
+with owned(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+SLURM = """#!{python}
+import pathlib, sys
+jobs = pathlib.Path(__file__).with_name("jobs")
+rows = [line.split() for line in jobs.read_text().splitlines()]
+if "squeue" in sys.argv[0]:
+    names = next(word for word in sys.argv if word.startswith("--name=")).removeprefix("--name=").split(",")
+    print("\\n".join(number for number, name in rows if name in names))
+else:
+    jobs.write_text("".join(f"{{number}} {{name}}\\n" for number, name in rows if number not in sys.argv[1:]))
+"""
+
+
+def start(folder, log, end=""):
+    """A process that begins a run in `folder` and, if asked, ends it."""
+    (folder / f"{log}.log").touch()
+    program = RUN.replace("{LOG}", log).replace("END", repr(end))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout.readline().strip() == "begun"
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def test_record_says_how_a_run_began_and_ended(tmp_path):
+    start(tmp_path, "first", "done").wait()
+    facts = json.loads((tmp_path / "results/run.json").read_text())
+    assert facts["command"] == ["/bin/snakemake", "--cores", "2"]
+    assert facts["cwd"] == str(tmp_path)
+    assert facts["configfiles"] == ["config/config.yaml"]
+    assert facts["outcome"] == "done"
+    assert facts["logs"] == [str(tmp_path / "first.log")]
+    assert facts["started"] <= facts["finished"]
+
+
+def test_logs_of_killed_runs_are_kept_until_one_ends(tmp_path):
+    kill(start(tmp_path, "first"))
+    kill(start(tmp_path, "second"))
+    start(tmp_path, "third", "failed").wait()
+    assert [Path(log).stem for log in run_record.read(tmp_path / "results")["logs"]] == ["first", "second", "third"]
+    start(tmp_path, "fourth", "done").wait()
+    assert [Path(log).stem for log in run_record.read(tmp_path / "results")["logs"]] == ["fourth"]
+
+
+def test_one_run_at_a_time_works_on_a_folder(tmp_path, monkeypatch):
+    process = start(tmp_path, "first")
+    monkeypatch.chdir(tmp_path)
+    told = f"another run is at work there (process {process.pid} on {socket.gethostname()})"
+    with pytest.raises(UserError, match=re.escape(told)):
+        run_record.begin("results", [], ["x.log"])
+    assert run_record.running("results")
+    kill(process)
+    assert run_record.running("results") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"command": ['])
+def test_a_record_that_is_none_is_a_users_mistake(tmp_path, text):
+    with pytest.raises(UserError, match="no run has begun there"):
+        run_record.read(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match="expected the record of a run"):
+        run_record.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "profile"),
+    [
+        (["snakemake", "--workflow-profile", "p"], "p"),
+        (["snakemake", "--profile=q", "x"], "q"),
+        (["snakemake", "--cores", "2"], ""),
+    ],
+)
+def test_profile_of_a_command(command, profile):
+    assert run_record.profile_of(command) == profile
+
+
+def test_a_second_start_keeps_options_before_targets():
+    added = ["--rerun-incomplete", "--nolock"]
+    assert again(["/b/snakemake", "--cores", "2", "--", "x"]) == ["/b/snakemake", *added, "--cores", "2", "--", "x"]
+    assert again(["py", "-m", "snakemake", "--nolock"]) == ["py", "-m", "snakemake", added[0], "--nolock"]
+
+
+def test_jobs_of_the_run_are_cancelled_and_no_others(tmp_path, monkeypatch):
+    for name in ("squeue", "scancel"):
+        (tmp_path / name).write_text(SLURM.format(python=sys.executable))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "jobs").write_text("11 cvae_protein_a\n12 cvae_protein_b\n13 cvae_protein_a\n14 mine\n")
+    (tmp_path / "1.log").write_text("x\nSLURM run ID: cvae_protein_a\n")
+    names = slurm_runs({"logs": [str(tmp_path / "1.log"), str(tmp_path / "gone.log")]})
+    assert names == ["cvae_protein_a"]
+    cancel_jobs(names)
+    assert (tmp_path / "jobs").read_text() == "12 cvae_protein_b\n14 mine\n"
+
+
+def test_slurm_out_of_reach_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cancel_jobs([])
+    with pytest.raises(UserError, match="expected squeue and scancel on PATH"):
+        cancel_jobs(["cvae_protein_a"])
+
+
+def test_a_training_without_a_scheduler_gets_sigterm(tmp_path):
+    output = tmp_path / "models/concat/seed0"
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(output)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "held"
+    end_owners(tmp_path)
+    assert process.wait(10) == -signal.SIGTERM
+    assert holder(output.with_name(".seed0.lock")) is None
+
+
+def test_a_training_elsewhere_is_waited_for_and_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("cvae_protein.resume.PATIENCE", 0.6)
+    monkeypatch.setattr("cvae_protein.resume.socket.gethostname", lambda: "another")
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "held"
+    with pytest.raises(UserError, match=f"process {process.pid} on .* is still making it"):
+        end_owners(tmp_path)
+    assert process.poll() is None
+    kill(process)
+    started = time.monotonic()
+    end_owners(tmp_path)
+    assert time.monotonic() - started < 5
