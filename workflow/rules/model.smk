@@ -4,7 +4,7 @@
 # are some to count: `--resources gpu=N`, as the default profile says; for a cluster its profile says what a training gets.
 
 PROCESSES = settings.train.processes
-LAUNCHER = f"cvae-protein launch --processes {PROCESSES} " if PROCESSES > 1 else ""
+LAUNCHER = f"cvae-protein launch --processes {PROCESSES}" if PROCESSES > 1 else ""
 GPUS = PROCESSES if counted("gpu") else 0
 
 
@@ -34,7 +34,7 @@ rule train_refiner:
         refine=as_json(settings.refine),
     shell:
         "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
-        " {resources.launcher}cvae-protein train --variant refiner --seed {wildcards.seed}"
+        " {resources.launcher} cvae-protein train --variant refiner --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --model {params.model:q} --refine {params.refine:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
@@ -69,7 +69,7 @@ rule train:
         model=as_json(settings.model),
     shell:
         "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
-        " {resources.launcher}cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
+        " {resources.launcher} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
         " --settings {params.train:q} --model {params.model:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
