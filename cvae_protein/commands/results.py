@@ -24,7 +24,9 @@ def score(
     audit: Annotated[
         Path | None, typer.Option(help="Table that `audit` wrote: reconstructions also by nearness to training.")
     ] = None,
-    real: Annotated[bool, typer.Option("--real", help="Score the held-out real domains instead.")] = False,
+    features: Annotated[Path | None, typer.Option(help="Folder that `embed` wrote of the same files.")] = None,
+    real_features: Annotated[Path | None, typer.Option(help="File that `embed` wrote of the store.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Score real domains that trained nothing instead.")] = False,
     settings: Given = "",
 ) -> None:
     """Judge samples and reconstructions, or the held-out real domains, by the same metrics.
@@ -32,7 +34,7 @@ def score(
     \b
     Example:
       cvae-protein score --store domains.h5 --splits splits.tsv --samples samples/concat/seed0 --variant concat \\
-          --seed 0 -o scores/concat/seed0
+          --seed 0 --features features/concat/seed0 --real-features features/real/domains.h5 -o scores/concat/seed0
       cvae-protein score --real --store domains.h5 --splits splits.tsv -o scores/real
 
     Every row of scores.tsv names its unit and which direction is better.
@@ -41,11 +43,11 @@ def score(
 
     own = settings_of("score", settings)
     if real:
-        score_real(store, splits, own, output)
+        score_real(store, splits, own, output, real_features)
     elif samples is None or not variant:
         raise UserError("score: expected --samples and --variant, or --real")
     else:
-        score_samples(store, splits, samples, variant, seed, own, output, audit)
+        score_samples(store, splits, samples, variant, seed, own, output, audit, features, real_features)
 
 
 @app.command()

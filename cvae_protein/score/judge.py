@@ -9,38 +9,52 @@ import numpy as np
 
 from ..progress import Progress
 from ..settings import ScoreSettings
-from . import composition, covering, neighbours, physics
+from . import composition, covering, distribution_rows, neighbours, oracle_rows, physics
+from .distribution_rows import class_features
+from .features import Sight
 from .inputs import Domains
 from .intervals import generator
 from .metric import Judged, first_level, levels_match
 from .neighbours import Library, Placed, Search, tm_align_score
-from .rows import ALL, Row, evaluate, set_rows, structure_rows
+from .oracle_rows import accuracy_rows, told_columns
+from .rows import ALL, Row, absent_rows, evaluate, set_rows, structure_rows
 from .sets import ClassSet
 
+NOT_SEEN = "no features of an oracle were given"
 PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
 STRUCTURE_METRICS = (*physics.METRICS, *composition.METRICS)
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What was found: score rows, per-structure values (name -> one number a structure) and nearest domains."""
+    """What was found: score rows, per-structure values (name -> one number a structure) and nearest domains.
+
+    `told` says what the oracle takes each structure for, where there is one.
+    """
 
     rows: list[Row]
     values: dict[str, np.ndarray]
     placed: list[Placed]
+    told: list[dict[str, str]]
 
 
 def judge_structures(
-    structures: Sequence[Judged], domains: Domains, settings: ScoreSettings, *, real: bool = False
+    structures: Sequence[Judged],
+    domains: Domains,
+    settings: ScoreSettings,
+    sight: Sight | None = None,
+    *,
+    real: bool = False,
 ) -> Judgement:
     """Judge structures, each by its `label`, the class asked for, against the held-out domains of that class.
 
     An empty label asks for no class: metrics of the class asked for are undefined. Where no structure has a label, set
     metrics compare all of them with all held-out domains. With `real`, a structure's relatives are no neighbours.
+    `sight` is what the oracle saw; without it, metrics that need it have one row each without a number.
     """
     search = Search(settings.neighbours)
     placed = place(structures, domains, search, settings, real)
-    return judge_placed(structures, placed, domains, search, settings, real=real)
+    return judge_placed(structures, placed, domains, search, settings, sight, real=real)
 
 
 def judge_placed(
@@ -49,6 +63,7 @@ def judge_placed(
     domains: Domains,
     search: Search,
     settings: ScoreSettings,
+    sight: Sight | None = None,
     *,
     real: bool = False,
 ) -> Judgement:
@@ -61,7 +76,20 @@ def judge_placed(
     rows = structure_rows((*STRUCTURE_METRICS, *neighbours.METRICS, *covering.METRICS), values, folds, settings)
     rows += covering.recall_rows(structures, domains, search, settings, real)
     rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
-    return Judgement(rows, values, placed)
+    rows += _oracle_rows(sight, placed, folds, settings)
+    told = told_columns(sight.own, [structure.label for structure in structures]) if sight else []
+    return Judgement(rows, values, placed, told)
+
+
+def _oracle_rows(
+    sight: Sight | None, placed: Sequence[Placed], folds: np.ndarray, settings: ScoreSettings
+) -> list[Row]:
+    """Rows of all metrics in the oracle's eyes."""
+    if sight is None:
+        metrics = (*oracle_rows.METRICS, *oracle_rows.FIDELITY.values(), *distribution_rows.METRICS)
+        return absent_rows(metrics, NOT_SEEN)
+    rows = accuracy_rows(sight, placed, settings)
+    return [*rows, *distribution_rows.distribution_rows(class_features(sight, folds), settings)]
 
 
 def place(

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..settings import ScoreSettings
 from . import sets
-from .intervals import Estimate, bounds, generator, mean_estimate
+from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
 from .metric import Better, Metric
 from .sets import ClassSet
 
 ALL = "all"
 SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better", "note")
-JACKKNIFED = ("clusters",)  # a structure drawn twice is no cluster of its own, so no bootstrap
+JACKKNIFED = ("clusters", "vendi")  # a structure drawn twice is no cluster of its own, so no bootstrap
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ def structure_rows(
     return rows
 
 
+def absent_rows(metrics: Iterable[Metric], note: str) -> list[Row]:
+    """One row without a number for each metric, with the reason."""
+    return [Row(metric.name, metric.unit, metric.better, ALL, UNDEFINED, note=note) for metric in metrics]
+
+
 def _mean(values: Iterable[float]) -> float:
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
@@ -99,13 +104,14 @@ def _jackknife_variance(metric: Metric, group: ClassSet) -> float:
 def _jackknife_limits(
     metric: Metric, groups: Mapping[str, ClassSet], values: Mapping[str, float], settings: ScoreSettings
 ) -> dict[str, tuple[float, float]]:
-    """Normal intervals within 0 to 1, a class and for the mean over classes."""
+    """Normal intervals within what is possible, a class and for the mean over classes."""
     width = NormalDist().inv_cdf(0.5 + settings.confidence / 2)
     variances = {fold: _jackknife_variance(metric, group) for fold, group in groups.items()}
     variances[ALL] = sum(variances.values()) / max(len(groups), 1) ** 2
     spread = {fold: width * float(np.sqrt(variance)) for fold, variance in variances.items()}
     centre = {**values, ALL: _mean(values.values())}
-    return {fold: (max(0.0, centre[fold] - half), min(1.0, centre[fold] + half)) for fold, half in spread.items()}
+    most = 1.0 if metric.unit == "share" else float("inf")
+    return {fold: (max(0.0, centre[fold] - half), min(most, centre[fold] + half)) for fold, half in spread.items()}
 
 
 def _bootstrap_limits(

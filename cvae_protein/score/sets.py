@@ -86,6 +86,19 @@ def clusters(group: ClassSet) -> float:
     return len(leaders) / count if count else float("nan")
 
 
+def vendi(group: ClassSet) -> float:
+    """Vendi score: the effective number of different structures, exp of the entropy of the eigenvalues of TM / k.
+
+    Friedman & Dieng 2023, arXiv:2210.02410, with the symmetric TM-score as the kernel: 1 for copies, k for structures
+    without likeness. The table of TM-scores need not be positive; eigenvalues below 0 count as 0.
+    """
+    if not len(group.pair_tm):
+        return float("nan")
+    values = np.maximum(np.linalg.eigvalsh(np.nan_to_num(group.pair_tm, nan=1.0)), 0)
+    shares = values[values > 0] / values.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 def memorisation_ratio(group: ClassSet) -> float:
     """Mean TM to the nearest of as many training domains over mean TM to the nearest held-out one.
 
@@ -105,9 +118,10 @@ METRICS = (
     Metric("wasserstein_rg", "ratio", "low", wasserstein_rg),
     Metric("mean_pairwise_tm", "score", "low", mean_pairwise_tm),
     Metric("clusters", "share", "high", clusters),
+    Metric("vendi", "structures", "high", vendi),
     Metric("memorisation_ratio", "ratio", "low", memorisation_ratio),
 )
 """Metrics of a `ClassSet`."""
 
-PAIRED = ("mean_pairwise_tm", "clusters")
+PAIRED = ("mean_pairwise_tm", "clusters", "vendi")
 """Metrics of the `pair_tm` structures alone."""

@@ -13,16 +13,18 @@ from ..files import read_table, write_table
 from ..settings import ScoreSettings
 from . import physics, reconstruction
 from .audit import BINS, read_bins
+from .features import Sight, read_features
 from .inputs import Domains, read_domains, read_pairs, read_structures
 from .intervals import generator
-from .judge import judge_placed, judge_structures, place
+from .judge import NOT_SEEN, judge_placed, judge_structures, place
 from .latent_rows import latent_rows
 from .latents import read_codes
 from .metric import Judged, first_level, levels_match
 from .neighbours import Search
+from .oracle_rows import SWAPS, swap_rows
 from .output import RAW, structure_table, write_scores
 from .reconstruction import Pair
-from .rows import SCORE_COLUMNS, Row, evaluate, structure_rows
+from .rows import SCORE_COLUMNS, Row, absent_rows, evaluate, structure_rows
 
 REAL_PER_CLASS = 24  # real domains of a class that are judged as samples
 
@@ -54,12 +56,16 @@ def score_samples(
     settings: ScoreSettings,
     output: Path,
     audit: Path | None = None,
+    features: Path | None = None,
+    real_features: Path | None = None,
 ) -> None:
     """Judge the samples, reconstructions and codes of one trained model against the held-out domains.
 
     `samples` is the folder with `samples.h5 raw.h5 reconstructions.h5 latents.h5`; writes `scores.tsv` and
     `structures.tsv` into the folder `output`, whole or not at all. With the table `audit`, the reconstructions are also
-    judged by how near a held-out domain is to training: rows whose fold is a bin of the audit.
+    judged by how near a held-out domain is to training: rows whose fold is a bin of the audit. `features` is the folder
+    that `embed` made of the same files, `real_features` its file of the domains; without them, metrics in the oracle's
+    eyes have no number.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -67,8 +73,10 @@ def score_samples(
         raise UserError(f"{samples}: expected the same ids in samples.h5 and raw.h5")
     pairs = read_pairs(samples / "reconstructions.h5", domains.held_out)
     folds = np.array([structure.label for structure in drawn], object)
-    found = judge_structures(drawn, domains, settings)
-    rows = found.rows
+    names = [structure.id for structure in drawn]
+    sight = read_sight(features / "samples.h5", real_features, names, domains) if features and real_features else None
+    found = judge_structures(drawn, domains, settings, sight)
+    rows = found.rows + _swap_rows(features, settings)
     before = evaluate(raw, physics.METRICS)
     rows += structure_rows(physics.METRICS, before, folds, settings, RAW)
     rebuilt = evaluate(pairs, reconstruction.METRICS)
@@ -78,7 +86,7 @@ def score_samples(
     rows += _bin_rows(pairs, rebuilt, audit, settings) if audit else []
     rows += latent_rows(read_codes(samples / "latents.h5"), domains.superfamily, settings)
     values = found.values | {name + RAW: column for name, column in before.items()}
-    structures = [*structure_table(drawn, "sample", values, found.placed)]
+    structures = [*structure_table(drawn, "sample", values, found.placed, found.told)]
     structures += structure_table([pair.model for pair in pairs], "reconstruction", rebuilt)
     write_scores(output, {variant: rows}, str(seed), structures)
 
@@ -97,7 +105,24 @@ def stand_ins(domains: Domains, settings: ScoreSettings) -> list[Judged]:
     return [replace(pool[index], label=first_level(pool[index].label)) for index in chosen]
 
 
-def score_real(store: Path, splits: Path, settings: ScoreSettings, output: Path) -> None:
+def read_sight(own: Path, real: Path, names: Sequence[str], domains: Domains) -> Sight:
+    """What the oracle saw of the structures `names`, in the file `own`, and of the held-out domains, in `real`."""
+    held_out = read_features(real).of([domain.id for domain in domains.held_out])
+    labels = tuple(domain.label for domain in domains.held_out)
+    return Sight(read_features(own).of(names), replace(held_out, labels=labels))
+
+
+def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[Row]:
+    """Rows about the held-out domains decoded under another class's label."""
+    if features is None or not (features / "swapped.h5").is_file():
+        return absent_rows(SWAPS, NOT_SEEN)
+    swapped, own = (read_features(features / name) for name in ("swapped.h5", "reconstructions.h5"))
+    return swap_rows(swapped, own, settings)
+
+
+def score_real(
+    store: Path, splits: Path, settings: ScoreSettings, output: Path, real_features: Path | None = None
+) -> None:
     """Judge real domains as samples are judged: variant `real`, the floor of errors and the ceiling of a sampler.
 
     Their relatives are no neighbours. The same domains with their classes permuted are the variant `real_shuffled`:
@@ -109,11 +134,13 @@ def score_real(store: Path, splits: Path, settings: ScoreSettings, output: Path)
     placed = place(structures, domains, search, settings, real=True)
     order = generator(settings, "shuffled").permutation(len(structures))
     shuffled = [replace(each, label=structures[k].label) for each, k in zip(structures, order.tolist(), strict=True)]
+    names = [structure.id for structure in structures]
+    sight = read_sight(real_features, real_features, names, domains) if real_features else None
     found, ceiling = (
-        judge_placed(those, placed, domains, search, settings, real=True) for those in (structures, shuffled)
+        judge_placed(those, placed, domains, search, settings, sight, real=True) for those in (structures, shuffled)
     )
     rows = {"real": found.rows, "real_shuffled": ceiling.rows}
-    write_scores(output, rows, "", structure_table(structures, "real", found.values, found.placed))
+    write_scores(output, rows, "", structure_table(structures, "real", found.values, found.placed, found.told))
 
 
 def collect(tables: list[Path], output: Path) -> None:

@@ -1,0 +1,269 @@
+"""How far structures are from the held-out domains of their class in the oracle's eyes; metrics of a `FeatureSet`.
+
+Distances, kernels and neighbourhoods are those of the oracle's standardised features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from .metric import Metric
+
+NEIGHBOURS = 5  # k of the neighbourhoods
+SHARES = ((0.5, 4), (0.6, 4), (0.75, 4), (1.0, 1))  # of both sets, and how often drawn, that a limit is read from
+
+
+def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (n, m) of points (n, F) and (m, F)."""
+    squares = np.square(first).sum(1)[:, None] + np.square(second).sum(1)
+    return np.maximum(squares - 2 * first @ second.T, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Structures of one class, `own` (n, F), beside the held-out domains of it, `other` (m, F).
+
+    `own_posteriors` and `other_posteriors` hold the labels' probabilities (n, labels), (m, labels) a level;
+    `weights` (m,) sum to 1: what each held-out domain counts in moments and means.
+    """
+
+    own: np.ndarray
+    other: np.ndarray
+    own_posteriors: tuple[np.ndarray, ...]
+    other_posteriors: tuple[np.ndarray, ...]
+    weights: np.ndarray
+
+    @staticmethod
+    def even(
+        own: np.ndarray, other: np.ndarray, own_p: Sequence[np.ndarray] = (), other_p: Sequence[np.ndarray] = ()
+    ) -> FeatureSet:
+        """A set whose held-out domains count alike."""
+        return FeatureSet(own, other, tuple(own_p), tuple(other_p), np.full(len(other), 1 / max(len(other), 1)))
+
+    def take(self, own: np.ndarray, other: np.ndarray) -> FeatureSet:
+        """Some structures and some held-out domains, which count as they did relative to each other."""
+        weights = self.weights[other]
+        part = FeatureSet(
+            self.own[own],
+            self.other[other],
+            tuple(p[own] for p in self.own_posteriors),
+            tuple(p[other] for p in self.other_posteriors),
+            weights / weights.sum() if len(weights) else weights,
+        )
+        part.__dict__["distances"] = tuple(
+            table[np.ix_(a, b)]
+            for table, a, b in zip(self.distances, (own, other, own), (own, other, other), strict=True)
+        )
+        return part
+
+    def resample(self, random: np.random.Generator) -> FeatureSet:
+        """A bootstrap set: structures and held-out domains each drawn with replacement."""
+        own, other = (
+            random.integers(len(x), size=len(x)) if len(x) else np.zeros(0, int) for x in (self.own, self.other)
+        )
+        return self.take(own, other)
+
+    @cached_property
+    def distances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Squared distances within the structures (n, n), within the held-out domains (m, m), and between (n, m)."""
+        return tuple(  # type: ignore[return-value]
+            squared_distances(a, b) for a, b in ((self.own, self.own), (self.other, self.other), (self.own, self.other))
+        )
+
+
+def pooled(groups: Sequence[FeatureSet]) -> FeatureSet:
+    """All classes as one set; the held-out domains of a class weigh as much as its structures."""
+    total = sum(len(group.own) for group in groups)
+    levels = range(min(len(group.own_posteriors) for group in groups))
+    return FeatureSet(
+        np.concatenate([group.own for group in groups]),
+        np.concatenate([group.other for group in groups]),
+        tuple(np.concatenate([group.own_posteriors[level] for group in groups]) for level in levels),
+        tuple(np.concatenate([group.other_posteriors[level] for group in groups]) for level in levels),
+        np.concatenate([group.weights * len(group.own) / total for group in groups]),
+    )
+
+
+def frechet(mean: np.ndarray, covariance: np.ndarray, other_mean: np.ndarray, other_covariance: np.ndarray) -> float:
+    """Squared Fréchet distance of two Gaussians: |m - m'|² + tr(S + S' - 2 (S S')^½) (Dowson & Landau 1982)."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
+    return float(np.square(mean - other_mean).sum() + np.trace(covariance) + np.trace(other_covariance) - 2 * cross)
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and covariance; the latter without bias for equal weights."""
+    mean = weights @ values
+    centred = values - mean
+    return mean, (centred * weights[:, None]).T @ centred / max(1 - np.square(weights).sum(), 1e-12)
+
+
+def fpsd(group: FeatureSet) -> float:
+    """Fréchet distance of the features of the set and of the held-out domains, as Gaussians, squared.
+
+    Heusel et al. 2017, arXiv:1706.08500; of fold classifiers' features: Geffner et al. 2025, arXiv:2503.00710. Biased
+    upwards in small sets.
+    """
+    even = np.full(len(group.own), 1 / len(group.own))
+    return frechet(*_moments(group.own, even), *_moments(group.other, group.weights))
+
+
+def fpsd_limit(group: FeatureSet) -> float:
+    """`fpsd` of infinitely many structures: where the line through that of parts of both sets in 1 / size ends.
+
+    Chong & Forsyth 2020, arXiv:1911.07023. May fall below 0, being free of the bias.
+    """
+    random = np.random.default_rng(0)
+    inverse, values = [], []
+    for share, draws in SHARES:
+        for _ in range(draws):
+            own, other = (random.permutation(len(x))[: round(share * len(x))] for x in (group.own, group.other))
+            weights = group.weights[other] / group.weights[other].sum()
+            even = np.full(len(own), 1 / len(own))
+            inverse.append(1 / share)
+            values.append(frechet(*_moments(group.own[own], even), *_moments(group.other[other], weights)))
+    return float(np.polyfit(inverse, values, 1)[1])
+
+
+def unbiased_mmd(own: np.ndarray, other: np.ndarray, between: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy of kernels (n, n), (m, m), (n, m) (Gretton et al. 2012, eq. 3)."""
+    n, m = between.shape
+    within = (own.sum() - np.trace(own)) / (n * (n - 1)) + (other.sum() - np.trace(other)) / (m * (m - 1))
+    return float(within - 2 * between.mean())
+
+
+def kid(group: FeatureSet) -> float:
+    """Unbiased squared MMD with the kernel (x·y / F + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401)."""
+    width = group.own.shape[1]
+    pairs = ((group.own, group.own), (group.other, group.other), (group.own, group.other))
+    return unbiased_mmd(*((a @ b.T / width + 1) ** 3 for a, b in pairs))
+
+
+def gaussian_kernels(group: FeatureSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """exp(-d² / 2 s²) within the set, within the held-out domains and between; s² is the median of all d²."""
+    own, other, between = group.distances
+    upper = [table[np.triu_indices(len(table), 1)] for table in (own, other)]
+    median = float(np.median(np.concatenate([*upper, between.ravel()]))) or 1.0
+    return np.exp(-own / (2 * median)), np.exp(-other / (2 * median)), np.exp(-between / (2 * median))
+
+
+def mmd(group: FeatureSet) -> float:
+    """Unbiased squared MMD with a Gaussian kernel of the median distance (Gretton et al. 2012)."""
+    return unbiased_mmd(*gaussian_kernels(group))
+
+
+def permuted_mmd(group: FeatureSet, count: int, random: np.random.Generator) -> np.ndarray:
+    """`mmd` of `count` random divisions of both sets' structures into sets of the same sizes (count,)."""
+    own, other, between = gaussian_kernels(group)
+    table = np.block([[own, between], [between.T, other]])
+    np.fill_diagonal(table, 0)
+    n, m = between.shape
+    first = (np.argsort(random.random((count, n + m)), axis=1) < n).astype(float)  # (count, n + m)
+    second = 1 - first
+    ours, theirs = first @ table, second @ table
+    within = (ours * first).sum(1) / (n * (n - 1)) + (theirs * second).sum(1) / (m * (m - 1))
+    return within - 2 * (ours * second).sum(1) / (n * m)
+
+
+def _radii(distances: np.ndarray) -> np.ndarray:
+    """Squared distance to the fifth neighbour within a set (n,)."""
+    return np.partition(distances, NEIGHBOURS, axis=1)[:, NEIGHBOURS]  # the first is the point itself
+
+
+def precision(group: FeatureSet) -> float:
+    """Share of the set within some held-out domain's distance to its fifth neighbour (Kynkäänniemi et al. 2019)."""
+    _, other, between = group.distances
+    return float((between <= _radii(other)).any(axis=1).mean())
+
+
+def recall(group: FeatureSet) -> float:
+    """Share of the held-out domains within some structure's distance to its fifth neighbour (the same source)."""
+    own, _, between = group.distances
+    return float((between <= _radii(own)[:, None]).any(axis=0).mean())
+
+
+def density(group: FeatureSet) -> float:
+    """Held-out domains whose neighbourhood holds a structure, mean over the set, over 5 (Naeem et al. 2020)."""
+    _, other, between = group.distances
+    return float((between <= _radii(other)).sum(axis=1).mean() / NEIGHBOURS)
+
+
+def coverage(group: FeatureSet) -> float:
+    """Share of the held-out domains whose neighbourhood holds a structure of the set (Naeem et al. 2020)."""
+    _, other, between = group.distances
+    return float((between <= _radii(other)).any(axis=0).mean())
+
+
+def fold_score(posterior: np.ndarray) -> float:
+    """exp of the mean divergence of each row (n, labels) from the mean row: sure and varied (Salimans et al. 2016)."""
+    mean = posterior.mean(axis=0)
+    ratio = np.log(np.maximum(posterior, 1e-300)) - np.log(np.maximum(mean, 1e-300))
+    return float(np.exp((posterior * ratio).sum(axis=1).mean()))
+
+
+def divergence(first: np.ndarray, second: np.ndarray) -> float:
+    """Jensen-Shannon divergence of two distributions in nats (Lin 1991); 0 to log 2."""
+    middle = (first + second) / 2
+    parts = (p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(middle, 1e-300))) for p in (first, second))
+    return float(sum(part.sum() for part in parts) / 2)
+
+
+def fold_score_at(group: FeatureSet, level: int) -> float:
+    """`fold_score` of the set's posterior at a level, 0 = first, -1 = deepest (as Geffner et al. 2025)."""
+    return fold_score(group.own_posteriors[level])
+
+
+def fjsd_at(group: FeatureSet, level: int) -> float:
+    """Divergence of the mean posteriors of the set and of the held-out domains at a level (Geffner et al. 2025)."""
+    return divergence(group.own_posteriors[level].mean(axis=0), group.weights @ group.other_posteriors[level])
+
+
+LEVELS = (1, 2, 3)  # class, architecture, topology
+POOLED = (
+    Metric("fpsd", "distance²", "low", fpsd),
+    Metric("fpsd_limit", "distance²", "low", fpsd_limit),
+    Metric("fold_score", "folds", "high", partial(fold_score_at, level=-1)),
+    *(Metric(f"fold_score_level{k}", "folds", "high", partial(fold_score_at, level=k - 1)) for k in LEVELS),
+    Metric("fjsd", "nat", "low", partial(fjsd_at, level=-1)),
+    *(Metric(f"fjsd_level{k}", "nat", "low", partial(fjsd_at, level=k - 1)) for k in LEVELS),
+)
+"""Metrics whose value over all classes is that of the pooled set."""
+
+AVERAGED = (
+    Metric("kid", "none", "low", kid),
+    Metric("mmd", "none", "low", mmd),
+    Metric("precision", "share", "high", precision),
+    Metric("recall", "share", "high", recall),
+    Metric("density", "ratio", "high", density),
+    Metric("coverage", "share", "high", coverage),
+)
+"""Metrics whose value over all classes is their mean over classes."""
+
+
+def reason(name: str, group: FeatureSet) -> str:
+    """Why a metric is undefined for a set; empty where it is defined."""
+    n, m, width = len(group.own), len(group.other), group.own.shape[-1]
+    if not n:
+        return "no structure of the class"
+    if not m:
+        return "no held-out domain of the class"
+    level = name.rpartition("_level")[2] if "_level" in name else ""
+    if level and int(level) > len(group.own_posteriors):
+        return "the oracle tells no label of this level"
+    kind = name.split("_level")[0]
+    fewest = {
+        "fpsd": width + 1,
+        "fpsd_limit": 2 * (width + 1),
+        "fold_score": 2,
+        "fjsd": 2,
+        "kid": NEIGHBOURS,
+        "mmd": NEIGHBOURS,
+    }.get(kind, NEIGHBOURS + 1)
+    if min(n, m) >= fewest:
+        return ""
+    return f"needs {fewest} structures and held-out domains, has {n} and {m}"
