@@ -15,15 +15,13 @@ from torch import Tensor
 from .errors import UserError
 from .files import atomic_path, owned, sha256, write_table
 from .model import variants
-from .model.batch import Batch, Domains, pick_device, read_split, training_batch
+from .model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
 from .model.buckets import Buckets, cut
 from .model.checkpoint import Training, save_tensors
 from .model.cvae import CVAE
 from .model.degrade import crop_windows, degrade, fit_degrader
-from .model.flow import CodeFlow
-from .model.latent import AggregatePosterior, Gaussian
+from .model.fit_codes import fit_codes
 from .model.loop import Losses, Task, minimise
-from .model.memory import CodeMemory
 from .model.objective import further_terms
 from .model.parallel import ALONE, Ranks, shared_noise, together
 from .model.refiner import Refiner, random_rotations
@@ -33,7 +31,6 @@ from .model.watch import look_at, observe, score_of
 from .progress import say
 from .settings import ModelSettings, RefineSettings, TrainSettings
 
-CODES_A_STEP = 128
 WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
@@ -113,10 +110,11 @@ def _train_variant(
     model: CVAE = module.build(spec)
     domains = sides["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    repeated = np.tile(np.arange(len(domains)), LINEAR_ROUNDS)
-    stretches = np.stack([repeated, *cut(domains.lengths[repeated], settings.crop, rng)], axis=1)
-    augmented = training_batch(domains, spec, stretches, 0.0, rng)
-    model.fit_linear(augmented, torch.from_numpy(domains.weights[repeated]).float())
+    pool = domains.and_stretches_of(sides.get("stretches"))
+    repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
+    stretches = cut(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
+    augmented = training_batch(pool, spec, np.stack([repeated, *stretches], axis=1), 0.0, rng)
+    model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
     model.to(device)
     trained = variants.is_trained(spec.variant)
     if trained:
@@ -131,7 +129,7 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | _fit_codes(model, domains, settings), rows
+    return tensors | fit_codes(model, domains, settings), rows
 
 
 def variant_task(
@@ -145,7 +143,8 @@ def variant_task(
     checkpoint: Path | None,
 ) -> tuple[Task, Training]:
     """What it takes to train a variant on its terms, and the state in which that begins."""
-    spec, device, domains = model.spec, next(model.parameters()).device, sides["train"]
+    spec, device = model.spec, next(model.parameters()).device
+    longest, domains = int(sides["train"].lengths.max()), sides["train"].and_stretches_of(sides.get("stretches"))
     sight = look_at(sides, spec, device)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True
@@ -155,7 +154,7 @@ def variant_task(
     of_batch = settings.free_bits or any(value for value in vars(settings.terms).values() if isinstance(value, float))
     pool = 1 if of_batch else settings.bucket
     chance = domains.weights / domains.weights.sum()
-    buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng)
+    buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)
 
     def told(found: dict[str, float]) -> None:
         for t in terms:
@@ -180,38 +179,6 @@ def variant_task(
     return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
 
 
-def _fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
-    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow or the codes."""
-    spec = model.spec
-    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    posterior = model.infer_all(domains, spec.model.inference_steps)
-    labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
-    aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
-    tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
-    if variants.codes(spec.variant) == "copies":
-        kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
-        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
-    if not variants.has_flow(spec.variant):
-        return tensors
-    flow = CodeFlow(spec)
-    flow.whiten(posterior)
-    chance = domains.weights / domains.weights.sum()
-
-    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
-        rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
-        z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
-        told = hide_labels(labels[rows], settings.label_dropout, rng)
-        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}, 1.0
-
-    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    stage = f"fit codes of {spec.variant} seed {spec.seed}"
-    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {}, spec.seed)
-    minimise(task, Training(flow.named_parameters(), optimizer, generator, rng), settings)
-    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
-
-
 def _variant_losses(
     model: CVAE,
     terms: list[WeightedTerm],
@@ -234,22 +201,17 @@ def _variant_losses(
     return losses
 
 
-def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Label ids (B, levels) with some unknown: at each level a `share` of structures loses it and all finer ones."""
-    hidden = np.cumsum(rng.random(labels.shape) < share, axis=1) > 0
-    return labels.masked_fill(torch.from_numpy(hidden), 0)
-
-
 def _train_refiner(
     spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history."""
     device = pick_device()
-    refine, domains = spec.refine, sides["train"]
+    refine, whole = spec.refine, sides["train"]
+    domains, longest = whole.and_stretches_of(sides.get("stretches")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
-    linear = fit_degrader(domains, spec)
-    held_out = sides.get("validation", domains)
+    linear = fit_degrader(whole, spec)
+    held_out = sides.get("validation", whole)
     chance = domains.weights * domains.lengths
     chance /= chance.sum()
 
@@ -257,7 +219,8 @@ def _train_refiner(
         side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
     ) -> tuple[Tensor, float]:
         """The loss of this process's windows, and their share of all residues."""
-        batch = side.batch(spec, rows)
+        stretches = np.stack([rows, *cut(side.lengths[rows], 0.0, rng, longest)], axis=1)
+        batch = training_batch(side, spec, stretches, 0.0, rng)
         ca, carbonyl, trace = degrade(batch, linear, spec.model.coefficients, rng, generator)
         turn = random_rotations(len(ca), generator)
         parts = (ca @ turn, carbonyl @ turn, trace @ turn)

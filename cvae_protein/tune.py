@@ -105,13 +105,21 @@ def _try(
     trial = study.ask()
     values = {key: _suggest(trial, key, of) for key, of in searched.items()}
     tried = changed(settings, values)
-    # Neither changes the model, and both take long: codes for the flow, and the flow.
-    model, how = replace(tried.model, inference_steps=0), replace(tried.train, flow_steps=1)
+    how = replace(tried.train, flow_steps=1)  # the flow takes long, and no objective looks at it
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             train(
-                store, splits, own.variant, own.seed, folder, model, how, tried.refine, tried.labels.depth, checkpoint
+                store,
+                splits,
+                own.variant,
+                own.seed,
+                folder,
+                tried.model,
+                how,
+                tried.refine,
+                tried.labels.depth,
+                checkpoint,
             )
             row = best_row(folder / "history.tsv", own.objective)
     except UserError as error:

@@ -21,7 +21,8 @@ COLUMNS = (
     *("topology_trained", "label_trained", "reason"),
 )
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
-SPLITS = ("train", "validation", "test", "excluded")
+SPLITS = ("train", "stretches", "validation", "test", "excluded")
+TOO_LONG = "longer than split.max_length"
 FOUND = "cluster"  # value of labels.scheme whose labels are structure clusters
 Clusters = Mapping[str, Mapping[str, str]]
 
@@ -65,6 +66,8 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
             reason = "" if facts["label"] else "unlabelled"
             if breaks > settings.max_breaks:
                 reason = f"{breaks} chain breaks, at most {settings.max_breaks}"
+            elif not reason and settings.max_length and int(opened.lengths[opened.rows(name)[0]]) > settings.max_length:
+                reason = TOO_LONG
             cluster = rows[name]["sequence_cluster"] if rows else ""
             resolution = _number(opened.fact(name, "resolution") if "resolution" in opened.columns else "")
             found.append(
@@ -199,7 +202,9 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
     rows = []
     for domain in domains:
         side = "excluded" if domain.reason else split[domain.id]
-        label = domain.label if side in ("train", "excluded") else scheme.condition(domain.label)
+        if domain.reason == TOO_LONG and split[domain.id] == "train":
+            side = "stretches"
+        label = domain.label if side in ("train", "stretches", "excluded") else scheme.condition(domain.label)
         told = {
             "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
             "label_trained": _prefix(label, depth) in known,
@@ -221,7 +226,7 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
 
 
 def read_splits(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of `splits.tsv` by domain id; `UserError` where a column is absent or a split is not one of the four."""
+    """Rows of `splits.tsv` by domain id; `UserError` where a column is absent or a split is unknown."""
     rows: dict[str, dict[str, str]] = {}
     for row in read_table(path, COLUMNS):
         if row["split"] not in SPLITS:

@@ -93,6 +93,17 @@ class Domains:
             np.ones(len(keep)),
         )
 
+    def and_stretches_of(self, others: Domains | None) -> Domains:
+        """These domains, then `others` without their labels: too long to be taken whole."""
+        if others is None:
+            return self
+        return Domains(
+            self.coords + others.coords,
+            self.ids + others.ids,
+            self.labels + ("",) * len(others),
+            np.concatenate([self.weights, others.weights]),
+        )
+
     @property
     def lengths(self) -> np.ndarray:
         """Residues of each conformation (D,)."""
@@ -182,6 +193,12 @@ def training_batch(
         coords.append(c + jitter * rng.standard_normal(c.shape, np.float32) if jitter else c)
         labels.append(ids if stop - start == len(domains.coords[row]) else [0] * len(ids))
     return pad(coords, labels)
+
+
+def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Label ids (B, levels) with some unknown: at each level a `share` of structures loses it and all finer ones."""
+    hidden = np.cumsum(rng.random(labels.shape) < share, axis=1) > 0
+    return labels.masked_fill(torch.from_numpy(hidden), 0)
 
 
 def as_backbone(name: str, coords: Tensor) -> Backbone:

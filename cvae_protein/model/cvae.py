@@ -24,7 +24,7 @@ CONDITION = 32  # numbers that carry label and length
 SMALLEST_VARIANCE = 1e-6
 CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
 WAVES = 8  # half waves along the chain that tell a residue's place
-DESCENT_RATE = 0.05  # of the codes, whose prior has spread 1; its first step
+STEP, MOMENTUM = 0.3, 0.5  # of the descent that betters codes; 1 and 0 were right for a decoder that is linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,23 +187,30 @@ class CVAE(nn.Module):
     def infer(self, batch: Batch, steps: int) -> Gaussian:
         """q(z | x, y), its mean moved from the encoder's guess by `steps` of descent on the negative evidence bound.
 
-        Semi-amortised inference (Kim et al. 2018): structures do not influence each other.
+        Semi-amortised inference (Kim et al. 2018) by Gauss-Newton steps, of which the decoder's linear part gives the
+        curvature. Structures do not influence each other; the best code on the way is taken, the guess being the first.
         """
         (coefficients, target), lengths, labels = self.describe(batch), batch.lengths, batch.labels
         with torch.no_grad():
             guess = self.posterior(coefficients, labels, lengths)
             condition = self.condition(labels, lengths)
             prior, precision = self.prior(condition), torch.exp(-2 * self.log_sigma)
-        mean = guess.mean.clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([mean])
-        for step in range(steps):
-            optimizer.param_groups[0]["lr"] = DESCENT_RATE * (1 - step / steps)
+            weight = self.linear.decode.weight
+            curvature = precision * lengths[:, None, None] * (weight.T @ weight)
+            step = torch.linalg.inv(curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean)))
+        best = mean = guess.mean
+        least, velocity = torch.full_like(mean[:, 0], math.inf), torch.zeros_like(mean)
+        for _ in range(steps + 1 if steps else 0):
+            mean = mean.detach().requires_grad_(True)
             with torch.enable_grad():
-                error = (self.decoder(mean, condition, batch.mask) - target).square().sum()
-                bound = 0.5 * precision * error + Gaussian(mean, guess.logvar).kl(prior).sum()
-            (mean.grad,) = torch.autograd.grad(bound, mean)
-            optimizer.step()
-        return Gaussian(mean.detach(), guess.logvar)
+                error = (self.decoder(mean, condition, batch.mask) - target).square().sum((1, 2))
+                bound = 0.5 * precision * error + Gaussian(mean, guess.logvar).kl(prior).sum(-1)
+                (gradient,) = torch.autograd.grad(bound.sum(), mean)
+            best = torch.where((bound < least)[:, None], mean.detach(), best)
+            least = torch.minimum(bound.detach(), least)
+            velocity = MOMENTUM * velocity - STEP * (step @ gradient[..., None])[..., 0]
+            mean = mean + velocity
+        return Gaussian(best, guess.logvar)
 
     def infer_all(self, domains: Domains, steps: int) -> Gaussian:
         """`infer` of all domains (D, Z), in batches of like length, on the model's device; the result on the CPU."""

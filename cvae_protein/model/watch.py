@@ -14,7 +14,7 @@ from .cvae import CVAE, Output
 from .spec import Spec
 from .terms import kl, reconstruction, squared_error
 
-MOST_WATCHED = 512  # domains of a split; more would take longer than the training between two rows
+MOST_WATCHED = {"train": 512, "validation": 128}  # domains; more would take longer than the training between two rows
 Sight = dict[str, list[Batch]]
 
 
@@ -28,7 +28,7 @@ def look_at(sides: dict[str, Domains], spec: Spec, device: torch.device) -> Sigh
         if split not in sides:
             continue
         side = sides[split].first_conformations()
-        rows = np.sort(np.random.default_rng(0).permutation(len(side))[:MOST_WATCHED])
+        rows = np.sort(np.random.default_rng(0).permutation(len(side))[: MOST_WATCHED[split]])
         sight[split] = [side.batch(spec, rows[part]).to(device) for part in by_length(side.lengths[rows])]
     return sight
 
@@ -37,7 +37,8 @@ def look_at(sides: dict[str, Domains], spec: Spec, device: torch.device) -> Sigh
 def observe(model: CVAE, sight: Sight) -> dict[str, float]:
     """Reconstruction and divergence in nats and RMSD of the decoded trace in Å by posterior means; active units.
 
-    Columns of training domains have no prefix, those of the validation split the prefix `validation_`. There
+    Columns of training domains have no prefix, and codes are the encoder's guess. Those of the validation split have
+    the prefix `validation_`, and codes are bettered by descent as they are where the model is used;
     `validation_bound` is the negative evidence bound by one draw of the code, the same noise every time.
     """
     seen: dict[str, float] = {}
@@ -63,8 +64,9 @@ def _observe_batch(
     model: CVAE, batch: Batch, generator: torch.Generator | None
 ) -> tuple[dict[str, float], torch.Tensor]:
     """Means over a batch, with the bound where there is a generator to draw the codes by; posterior means (B, Z)."""
-    coefficients, target = model.describe(batch)
-    posterior = model.posterior(coefficients, batch.labels, batch.lengths)
+    _, target = model.describe(batch)
+    steps = 0 if generator is None else model.spec.model.inference_steps
+    posterior = model.infer(batch, steps)
     prior = model.prior(model.condition(batch.labels, batch.lengths))
 
     def decoded(z: torch.Tensor) -> Output:

@@ -22,6 +22,7 @@ from .neighbours import FEWEST, Search, tm_align_score
 
 AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)
 HELD_OUT = ("test", "validation")
+TRAINED = ("train", "stretches")
 BINS = ((0.5, "tm_to_0.5"), (0.8, "tm_0.5_to_0.8"), (float("inf"), "tm_above_0.8"))
 """Upper limits of the highest TM-score to training, and the name of each bin."""
 THRESHOLDS = (("max_tm", 0.5), ("max_tm", 0.8), ("max_identity", 0.3), ("max_identity", 0.9))
@@ -92,7 +93,7 @@ def read_sides(store: Path, splits: Path) -> dict[str, list[Held]]:
     sides: dict[str, list[Held]] = {}
     with Store(store) as opened:
         for row in read_table(splits, ("domain_id", "split", "label")):
-            if row["split"] == "train" or row["split"] in HELD_OUT:
+            if row["split"] in (*TRAINED, *HELD_OUT):
                 backbone = opened.backbone(row["domain_id"])
                 shape = Judged(
                     backbone.id,
@@ -136,13 +137,14 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
     with owned(output):
         sides = read_sides(store, splits)
         asked = [held for split in HELD_OUT for held in sides.get(split, [])]
-        if "train" not in sides or not asked:
+        trained = [domain for split in TRAINED for domain in sides.get(split, [])]
+        if not trained or not asked:
             raise UserError(f"{splits}: expected domains of the splits train and test or validation; split again")
         part = output.with_name(f".{output.name}.part")
         origin = hashlib.sha256((sha256(store) + sha256(splits)).encode()).hexdigest()
         done = _resumed(part, origin)
         left = [held for held in asked if held.structure.id not in done]
-        _search(Auditor.of(sides["train"]), left, jobs, done, part, origin)
+        _search(Auditor.of(trained), left, jobs, done, part, origin)
         rows = [done[held.structure.id] for held in asked]
         write_table(output, AUDIT_COLUMNS, rows)
         part.unlink(missing_ok=True)

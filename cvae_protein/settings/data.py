@@ -111,6 +111,12 @@ class SplitSettings:
     validation: float = setting(0.1, "share of domains held out for watching the training", ge=0, lt=0.9)
     min_test: int = setting(2, "fewest held-out domains a class", ge=1)
     max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
+    max_length: int = setting(
+        0,
+        "residues beyond which a domain trains the autoencoders by stretches alone, and is never held out; 0 = no limit",
+        ge=0,
+        le=4096,
+    )
     redundancy: int = setting(0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0)
     max_per_superfamily: int = setting(
         0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0

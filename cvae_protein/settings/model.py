@@ -48,7 +48,7 @@ class ModelSettings:
     depth: int = setting(2, "hidden layers of the encoder", ge=1, le=64)
     decoder_width: int = setting(96, "channels of the decoder's convolutions along the chain", ge=8, le=8192)
     decoder_depth: int = setting(4, "convolutions of the decoder", ge=1, le=64)
-    inference_steps: int = setting(20, "descent steps that better a code after the encoder's guess", ge=0, le=10_000)
+    inference_steps: int = setting(10, "descent steps that better a code after the encoder's guess", ge=0, le=10_000)
     dropout: float = setting(0.1, "share of hidden units dropped in training", ge=0, lt=1)
     fold_block: float = setting(0.25, "share of the latent that `branched` gives to the fold", gt=0, lt=1)
 

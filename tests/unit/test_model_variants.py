@@ -47,16 +47,26 @@ def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A store of 24 chains of three classes and its split."""
+    """A store of 24 chains of three classes and a long one for stretches, and its split."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     entries, rows = [], []
-    for index in range(24):
-        length, label = int(rng.integers(42, 70)), f"{index % 3 + 1}.10.{index}.1"
+    for index in range(25):
+        length, label = 100 if index == 24 else int(rng.integers(42, 70)), f"{index % 3 + 1}.10.{index}.1"
         models = 2 if index == 4 else 1
         coords = np.stack([a_chain(length, rng) for _ in range(models)])
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
         entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "not this"}))
-        split = "test" if index >= 20 else "validation" if index >= 18 else "excluded" if index == 0 else "train"
+        split = (
+            "stretches"
+            if index == 24
+            else "test"
+            if index >= 20
+            else "validation"
+            if index >= 18
+            else "excluded"
+            if index == 0
+            else "train"
+        )
         rows.append({"domain_id": chain.id, "split": split, "label": label})
     write_store(folder / "domains.h5", entries, compression="gzip")
     write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
@@ -145,7 +155,14 @@ class TestEveryVariant:
             found = model.infer(batch, steps)
             return (model.decode(found.mean, batch.labels, batch.mask) - target).square().sum((1, 2))
 
+        def bound(steps: int) -> torch.Tensor:
+            found = model.infer(batch, steps)
+            prior = model.prior(model.condition(batch.labels, batch.lengths))
+            precision = torch.exp(-2 * model.log_sigma)
+            return (0.5 * precision * error(steps) + found.kl(prior).sum(-1)).detach()
+
         assert (error(30) < error(0)).float().mean() > 0.9
+        assert (bound(30) <= bound(0) + 1e-4).all()  # the guess stands where no step is better
         apart = model.infer_all(domains, 5)
         torch.testing.assert_close(apart.mean, model.infer(batch, 5).mean, atol=2e-3, rtol=1e-3)
 
@@ -418,3 +435,12 @@ class TestBaselines:
         expected = codes(floor, others, generator)
         torch.testing.assert_close(codes(shuffled, labels, torch.Generator().manual_seed(0)), expected)
         assert (other_class(torch.ones(3, 1, dtype=torch.long), 1, generator) == 0).all()
+
+
+def test_long_domains_train_by_unlabelled_stretches_alone(data: tuple[Path, Path], trained: Path) -> None:
+    sides = read_split(*data)
+    pool = sides["train"].and_stretches_of(sides["stretches"])
+    assert (pool.ids[-1], pool.labels[-1], pool.lengths[-1]) == ("d24", "", 100)
+    assert sides["train"].and_stretches_of(None) is sides["train"]
+    spec = Spec.read(trained / "concat" / "seed0" / "spec.json")
+    assert max(max(lengths) for lengths in spec.lengths.values()) < 70  # nothing so long is ever asked for

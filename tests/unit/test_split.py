@@ -12,6 +12,7 @@ from cvae_protein.settings import SplitSettings
 from cvae_protein.structure import Backbone
 
 POINT = np.zeros((1, 1, 5, 3))
+NUMBERS = tuple(map(str, range(60)))
 
 
 def entry(name, label, scope="", group="", role="unique", breaks=0, cath=None):
@@ -47,6 +48,29 @@ def test_levels():
         "",
     ]
     assert [topology(c) for c in ("3.40.50.300", "3.40.50", "c.37.1.8", "")] == ["3.40.50", "3.40.50", "c.37", ""]
+
+
+def test_long_domains_are_for_stretches_unless_relatives_are_held_out(tmp_path):
+    letters = np.random.default_rng(0)
+
+    def long_entry(name, label):
+        chain = Backbone(name, "".join(letters.choice(list("ACDEFGHIKLMNPQRSTVWY"), 60)), POINT.repeat(60, 1), NUMBERS)
+        facts = {"label": label, "cath": label, "scope": "", "role": "unique", "group": f"g{name}", "breaks": 0}
+        return Entry(chain, np.zeros((1, 60, 3)), ("-" * 60,), facts)
+
+    short = many()
+    long = [long_entry(f"long-{e.backbone.id}", e.facts["label"]) for e in short[::3]]
+    rows = split(tmp_path, [*short, *long], max_length=59)
+    seen = Counter()
+    for e in short[::3]:
+        side, other = rows[e.backbone.id]["split"], rows[f"long-{e.backbone.id}"]
+        assert other["split"] == ("stretches" if side == "train" else "excluded")
+        assert other["reason"].startswith("longer than")
+        seen[side] += 1
+    assert min(seen[side] for side in ("train", "validation", "test")) > 0
+    assert {row["split"] for row in split(tmp_path, [*short, *long], max_length=60).values()} == {
+        "train", "validation", "test",
+    }  # fmt: skip
 
 
 def test_shares_and_columns(tmp_path):

@@ -210,6 +210,18 @@ class TestBuckets:
         assert not is_cut[whole <= SHORTEST_CROP].any()
         assert is_cut[whole > SHORTEST_CROP].mean() == pytest.approx(0.5, abs=0.05)
 
+    def test_chains_beyond_the_longest_are_always_cut(self) -> None:
+        whole = np.tile(self.LENGTHS, 40)
+        start, stop = cut(whole, 0.0, np.random.default_rng(0), 100)
+        size = stop - start
+        assert (start >= 0).all()
+        assert (stop <= whole).all()
+        assert (size == whole)[whole <= 100].all()
+        assert size[whole > 100].min() == SHORTEST_CROP
+        assert size[whole > 100].max() == 100
+        buckets = Buckets(self.LENGTHS, np.full(50, 1 / 50), 16, 0.5, 8, np.random.default_rng(2), 100)
+        assert max(np.diff(buckets.draw()[:, 1:]).max() for _ in range(64)) == 100
+
     def test_less_is_padding(self) -> None:
         def efficiency(pool: int) -> float:
             buckets, found = self.buckets(pool), []
