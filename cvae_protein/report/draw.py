@@ -22,6 +22,7 @@ VARIANT_COLOURS = ("#2f7fd1", "#e0731d", "#1a9e77", "#c2619b", "#7d6fd6", "#a58b
 FOLD_COLOURS = ("#d6455d", "#2f7fd1", "#2a9d6f", "#b78a00", "#8b62c9", "#d07a2d", "#2aa3b3", "#a0527a")
 PCA_COLOUR = "#8d8f94"
 REAL_COLOUR = INK
+SHUFFLED_COLOUR = "#b9a9a0"
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -54,10 +55,10 @@ STYLE: dict[Any, Any] = {
 
 
 def variant_colours(variants: Sequence[str]) -> dict[str, str]:
-    """Colour of each variant: grey for `pca`, ink for `real`, one of the palette for every other in its order."""
-    others = [name for name in variants if name not in ("pca", "real")]
+    """Colour of each variant: grey for `pca`, ink for real domains, one of the palette for every other in its order."""
+    others = [name for name in variants if name not in ("pca", "real", "real_shuffled")]
     colours = {name: VARIANT_COLOURS[index % len(VARIANT_COLOURS)] for index, name in enumerate(others)}
-    return {"real": REAL_COLOUR, "pca": PCA_COLOUR, **colours}
+    return {"real": REAL_COLOUR, "real_shuffled": SHUFFLED_COLOUR, "pca": PCA_COLOUR, **colours}
 
 
 def css(colour: str) -> str:

@@ -135,6 +135,16 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
         return svg(figure, f"Ramachandran density, {title}, {len(degrees)} residues; outline: 90 % of real residues")
 
 
+def ramachandran_counts(torsion: np.ndarray) -> dict[str, np.ndarray]:
+    """Residues in each 5° bin of phi and psi that holds any: the bins' centres in degrees, and how many."""
+    edges = np.linspace(-180, 180, RAMACHANDRAN_BINS + 1)
+    degrees = np.degrees(torsion[np.isfinite(torsion).all(axis=1)])
+    counts = np.histogram2d(degrees[:, 0], degrees[:, 1], bins=(edges, edges))[0].astype(int)
+    phi, psi = np.nonzero(counts)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return {"phi": centres[phi], "psi": centres[psi], "residues": counts[phi, psi]}
+
+
 def latent_map(
     points: np.ndarray,
     folds: Sequence[str],

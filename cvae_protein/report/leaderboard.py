@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .read import Results, Row, number
 
-MOST_BYTES = 1_500_000  # of the embedded score table
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     "Reconstruction of held-out domains": {
         "trace_rmsd": ("Trace RMSD", "CA of the smooth trace before refinement"),
@@ -36,6 +34,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Folds of samples": {
         "nearest_tm": ("Nearest held-out TM", "TM-score to the nearest held-out domain"),
+        "fidelity": ("Class fidelity", "share that the oracle finds in the class asked for, over that of real domains"),
         "nearest_same_class": ("Class kept", "the nearest held-out domain has the class asked for"),
         "helix": ("Helix share", "by DSSP"),
         "strand": ("Strand share", "by DSSP"),
@@ -52,12 +51,28 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "training_tm": ("Nearest training TM", "near 1 means copied"),
         "memorisation_ratio": ("Memorisation", "nearest training TM over nearest held-out TM"),
     },
+    "Sets of samples against held-out domains": {
+        "fpsd": ("FPSD", "Fréchet distance of the oracle's features"),
+        "kid": ("KID", "the same by an unbiased kernel distance"),
+        "mmd": ("MMD", "kernel discrepancy"),
+        "precision": ("Precision", "samples that lie among the held-out domains"),
+        "recall": ("Recall", "held-out domains that lie among the samples"),
+        "density": ("Density", "how deep among the held-out domains samples lie"),
+        "coverage": ("Coverage", "held-out domains with a sample beside them"),
+        "fold_score": ("Fold score", "how sure and how varied the oracle's classes are"),
+        "fjsd": ("Fold JSD", "between the oracle's mean classes of samples and of held-out domains"),
+        "vendi": ("Vendi score", "effective number of different samples"),
+    },
     "Latent space": {
         "active_units": ("Active units", "dimensions whose posterior mean varies"),
         "mutual_information": ("Mutual information", "of code and structure; a lower bound"),
+        "swap_flip": ("Swap followed", "another class's label makes a structure of that class, says the oracle"),
+        "swap_flip_chance": ("Swap by chance", "what a guess would give"),
+        "prior_mmd": ("Prior hole", "discrepancy of codes and prior, class by class"),
         "leak_skill": ("Leak skill", "how well fresh probes read the class from the code: 0 = chance"),
     },
 }
+REFERENCES = ("real", "real_shuffled")  # floor and ceiling: real domains judged as samples, by their class or another
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
 UNITS = ("Å", "nat")  # that a title names; the others say nothing that the title does not
 CLOSER_TO_REAL = ("helix", "strand", "relative_rg")  # neither low nor high is good
@@ -76,6 +91,7 @@ class Cell:
     unit: str = ""
     mark: str = ""
     bar: dict[str, float] = field(default_factory=dict)
+    span: str = "interval"
 
     @property
     def shown(self) -> str:
@@ -86,7 +102,7 @@ class Cell:
     def hover(self) -> str:
         """Interval, count and seeds in words."""
         low, high = show(self.low, self.unit), show(self.high, self.unit)
-        interval = f"interval {low} to {high}, " if math.isfinite(self.low) else ""
+        interval = f"{self.span} {low} to {high}, " if math.isfinite(self.low) else ""
         seeds = "; ".join(f"seed {seed}: {show(value, self.unit)}" for seed, value in self.seeds if seed)
         return f"{interval}n = {self.n}" + (f" ({seeds})" if len(self.seeds) > 1 else "")
 
@@ -113,8 +129,10 @@ def show(value: float, unit: str = "") -> str:
     )
 
 
-def _cell(rows: Sequence[Row]) -> Cell:
+def cell_of(rows: Sequence[Row]) -> Cell:
     """One cell from the rows of all seeds of a variant, each seed once, in the split that headlines use."""
+    if not rows:
+        return Cell(math.nan, math.nan, math.nan, [], "0")
     split = min((row["split"] for row in rows), key=lambda s: SPLIT_ORDER.index(s) if s in SPLIT_ORDER else 3)
     chosen = [row for row in rows if row["split"] == split and math.isfinite(number(row["value"]))]
     if not chosen:
@@ -134,13 +152,13 @@ def _cell(rows: Sequence[Row]) -> Cell:
 
 
 def _mark_best(cells: dict[str, Cell], better: str) -> None:
-    """Mark the best models and those whose interval reaches their value, but not `real`, nor where all are equal."""
+    """Mark the best models and those whose interval reaches their value, but no reference, nor where all are equal."""
     real = cells.get("real")
     target = real.value if real else math.nan
     if better not in DIRECTIONS or (better == "real" and not math.isfinite(target)):
         return
     cost = {"low": lambda v: v, "high": lambda v: -v, "real": lambda v: abs(v - target)}[better]
-    models = {name: cell for name, cell in cells.items() if name != "real" and math.isfinite(cell.value)}
+    models = {name: cell for name, cell in cells.items() if name not in REFERENCES and math.isfinite(cell.value)}
     if len(models) < 2:
         return
     best = min(models.values(), key=lambda cell: cost(cell.value))
@@ -174,7 +192,7 @@ def leaderboard(results: Results) -> list[dict]:
     better: dict[str, tuple[str, str]] = {}
     for row in results.table("scores.tsv"):
         shown = row["variant"] in results.variants and row["seed"] in results.seeds
-        if row["fold"] == "all" and (shown or row["variant"] == "real"):
+        if row["fold"] == "all" and (shown or row["variant"] in REFERENCES):
             by_metric.setdefault(row["metric"], {}).setdefault(row["variant"], []).append(row)
             better.setdefault(row["metric"], (row["better"], row["unit"]))
     groups = []
@@ -184,7 +202,7 @@ def leaderboard(results: Results) -> list[dict]:
             if metric not in by_metric:
                 continue
             found = by_metric[metric]
-            cells = {name: _cell(found[name]) for name in (*results.variants, "real") if name in found}
+            cells = {name: cell_of(found[name]) for name in (*results.variants, *REFERENCES) if name in found}
             direction, unit = better[metric]
             direction = "real" if metric in CLOSER_TO_REAL else direction
             _mark_best(cells, direction)
@@ -210,27 +228,23 @@ def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
     found = []
     for line in (lines[metric] for metric in wanted if metric in lines):
-        models = {name: cell for name, cell in line["cells"].items() if name != "real" and math.isfinite(cell.value)}
+        cells = line["cells"]
+        models = {name: cell for name, cell in cells.items() if name not in REFERENCES and math.isfinite(cell.value)}
         best = [name for name, cell in models.items() if cell.mark == "best"]
         if models:
-            others = {name: line["cells"][name].shown for name in ("pca", "real") if name in line["cells"]}
+            others = {name: cells[name].shown for name in ("pca", *REFERENCES) if name in cells}
             cell = models[best[0]] if best else next(iter(models.values()))
             equal = not best and len(models) > 1
             found.append({**line, "best": best or list(models), "equal": equal, "cell": cell, "others": others})
     return found
 
 
-def as_tsv(rows: Sequence[Row]) -> tuple[str, bool]:
-    """Rows as base64 tab-separated text for a data URI, and whether it was cut to the page's limit."""
-    if not rows:
-        return "", False
-    lines = ["\t".join(rows[0])]
-    size = 0
-    for row in rows:
-        line = "\t".join(row.values())
-        size += len(line.encode()) + 1
-        if size > MOST_BYTES:
-            break
-        lines.append(line)
-    text = "\n".join(lines) + "\n"
-    return base64.b64encode(text.encode()).decode(), len(lines) <= len(rows)
+def board_table(groups: Sequence[dict]) -> list[Row]:
+    """The leaderboard's numbers as rows."""
+    return [
+        {"metric": line["metric"], "variant": name, "value": f"{cell.value:.6g}"}
+        | {"low": f"{cell.low:.6g}", "high": f"{cell.high:.6g}", "n": cell.n}
+        for group in groups
+        for line in group["lines"]
+        for name, cell in line["cells"].items()
+    ]

@@ -13,14 +13,19 @@ from ..errors import REASONS
 from ..files import atomic_path
 from ..progress import say
 from ..settings import ReportSettings
-from . import sections
+from . import cards, sections, shapes
+from . import oracle as oracles
+from .downloads import as_tsv
 from .draw import css, variant_colours
-from .leaderboard import as_tsv, leaderboard, tiles
+from .leaderboard import REFERENCES, board_table, leaderboard, tiles
 from .read import Results
+from .verdict_matrix import matrix
 from .viewer import gallery
 
 HERE = Path(__file__).parent
-TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "nearest_same_class")
+TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "fidelity", "nearest_same_class")
+MOST_TILES = 4
+OPEN_CARDS = 3  # classes, up to which all cards are open
 
 
 def write_report(
@@ -67,6 +72,7 @@ def render(results: Results, settings: ReportSettings) -> str:
     scores, scores_cut = as_tsv(results.table("scores.tsv"))
     rejected, rejected_cut = as_tsv(results.table("rejected.tsv"))
     shown = gallery(results, settings.gallery)
+    scored = {row["variant"] for row in results.table("scores.tsv")}
     return environment.get_template("template.html").render(
         title=settings.title,
         version=__version__,
@@ -81,21 +87,43 @@ def render(results: Results, settings: ReportSettings) -> str:
         reasons=REASONS,
         specs=sections.specs(results),
         board=board,
-        columns=[*results.variants, "real"],
-        tiles=tiles(board, TILES),
+        board_table=as_tsv(board_table(board))[0],
+        columns=[*results.variants, "real", *(name for name in REFERENCES if name in scored and name != "real")],
+        tiles=tiles(board, TILES)[:MOST_TILES],
+        verdicts=matrix(results),
+        verdict_table=as_tsv(results.table("verdicts.tsv"))[0],
+        **_judged_classes(results),
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
-        ramachandran=sections.ramachandran(results, colours),
+        ramachandran=shapes.ramachandran(results, colours),
         latent=sections.latent(results, colours),
-        maps=sections.distance_maps(results),
+        maps=shapes.distance_maps(results),
         gallery=shown,
         viewer=vendored("3Dmol-min.js") if shown["items"] else "",
-        spreads=sections.spreads(results, colours),
-        open_classes=sections.OPEN_CLASSES,
-        hidden_classes=max(0, len(results.folds) - sections.MOST_CLASSES),
+        spreads=shapes.spreads(results, colours),
+        open_classes=shapes.OPEN_CLASSES,
+        hidden_classes=max(0, len(results.folds) - shapes.MOST_CLASSES),
         folds=results.folds,
         scores=scores,
         scores_cut=scores_cut,
         rejected=rejected,
         rejected_cut=rejected_cut,
     )
+
+
+def _judged_classes(results: Results) -> dict[str, object]:
+    """What the template shows of the fold classes and of the oracle that judges them."""
+    found, judge, differing = cards.cards(results), oracles.oracle(results), oracles.disagreements(results)
+    notes = oracles.by_class(differing)
+    return {
+        "cards": [card | {"disagreement": notes.get(card["fold"], "")} for card in found],
+        "card_facts": cards.FACTS,
+        "card_table": as_tsv(cards.table(found))[0],
+        "open_cards": OPEN_CARDS,
+        "rare": (cards.RARE_TRAINING, cards.RARE_HELD_OUT),
+        "oracle": judge,
+        "oracle_table": as_tsv(judge["checks"])[0] if judge else "",
+        "confusion_table": as_tsv(judge["confusion"])[0] if judge else "",
+        "disagreements": oracles.said(differing),
+        "disagreement_table": as_tsv(differing)[0],
+    }

@@ -1,20 +1,18 @@
-"""The figures of each section, gathered from a results folder; an empty list where the files are absent."""
+"""What a run was, what its models learnt and what they rebuild, from a results folder; empty where files are absent."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
 
-from ..dataset.store import Entry
-from ..geometry import torsions
 from ..score.audit import BINS, summary
 from . import figures
+from .downloads import Column, Plot, plot
 from .draw import QUIET, css
-from .read import Results, Row, belongs, number
+from .read import Results, Row, number
 
 BIN_TITLES = ("at most 0.5", "0.5 to 0.8", "above 0.8")  # of the audit's bins
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
@@ -22,9 +20,6 @@ HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
 HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
 LONGEST_LIST = 12  # values of a setting that are listed
 LONGEST_TEXT = 60  # letters of a setting that are shown
-OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out
-MOST_CLASSES = 24  # with panels of their own
-SPREADS = (("helix", "helix share"), ("strand", "strand share"), ("relative_rg", "relative radius of gyration"))
 
 
 def header(results: Results) -> dict:
@@ -83,39 +78,61 @@ def specs(results: Results) -> list[tuple[str, list[str]]]:
     return [(name, [found[variant].get(name, "") for variant in results.variants]) for name in names]
 
 
-def training(results: Results, colours: dict[str, str]) -> list[Markup]:
+def training(results: Results, colours: dict[str, str]) -> list[Plot]:
     """One panel a column of `history.tsv`, the variants' curves together."""
-    histories = [(colours[v], results.table(*parts)) for v, _, parts in results.runs("models", "history.tsv")]
-    histories = [(colour, rows) for colour, rows in histories if rows]
+    histories = [(v, seed, results.table(*parts)) for v, seed, parts in results.runs("models", "history.tsv")]
+    histories = [(v, seed, rows) for v, seed, rows in histories if rows]
     names = dict.fromkeys(
-        n for _, rows in histories for n in rows[0] if not n.startswith(("validation_", "evaluated_"))
+        n for *_, rows in histories for n in rows[0] if not n.startswith(("validation_", "evaluated_"))
     )
     ordered = [n for n in HISTORY_FIRST if n in names] + [n for n in names if n not in HISTORY_FIRST]
     panels = []
     for name in ordered:
-        curves = [
-            _curve(colour, rows, name) for colour, rows in histories if {name, f"evaluated_{name}"} & rows[0].keys()
-        ]
-        curves = [curve for curve in curves if np.isfinite(curve[2]).any()]
+        curves = {
+            (v, seed): _curve(colours[v], rows, name)
+            for v, seed, rows in histories
+            if {name, f"evaluated_{name}"} & rows[0].keys()
+        }
+        curves = {run: curve for run, curve in curves.items() if np.isfinite(curve[2]).any()}
         if name not in ("step", "seconds", "setbacks", "best") and curves:
-            panels.append(
-                figures.training(HISTORY_TITLES.get(name, name.replace("_", " ")), HISTORY_UNITS.get(name, ""), curves)
-            )
+            title = HISTORY_TITLES.get(name, name.replace("_", " "))
+            drawn = figures.training(title, HISTORY_UNITS.get(name, ""), list(curves.values()))
+            panels.append(plot(drawn, f"training_{name}", _curve_table(curves)))
     return panels
+
+
+def _curve_table(curves: Mapping[tuple[str, str], figures.Curve]) -> dict[str, list]:
+    """The points of training curves as columns."""
+    points = [
+        (*run, at, value, math.nan if held is None else held[row])
+        for run, (_, step, train, held) in curves.items()
+        for row, (at, value) in enumerate(zip(step, train, strict=True))
+    ]
+    names = ("variant", "seed", "step", "training", "validation")
+    return {name: [point[k] for point in points] for k, name in enumerate(names)}
+
+
+def long_table(groups: Mapping[str, np.ndarray], kind: str, value: str) -> dict[str, Column]:
+    """Values of named groups as two columns."""
+    return {
+        kind: [name for name, values in groups.items() for _ in values],
+        value: [each for values in groups.values() for each in values],
+    }
 
 
 def _curve(colour: str, rows: Sequence[Row], name: str) -> figures.Curve:
     """Training and validation over the steps; what was evaluated like the validation goes before the batch's value."""
     own, other = f"evaluated_{name}", f"validation_{name}"
-    train = _numbers(rows, own if own in rows[0] else name)
-    return colour, _numbers(rows, "step"), train, _numbers(rows, other) if other in rows[0] else None
+    train = numbers(rows, own if own in rows[0] else name)
+    return colour, numbers(rows, "step"), train, numbers(rows, other) if other in rows[0] else None
 
 
-def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+def numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+    """A column of a table as numbers, NaN where it has none."""
     return np.array([number(row.get(name, "")) for row in rows])
 
 
-def reconstruction(results: Results, colours: dict[str, str]) -> list[Markup]:
+def reconstruction(results: Results, colours: dict[str, str]) -> list[Plot]:
     """Rate against RMSD, and the held-out distributions of the smooth trace and of the refined structure."""
     rate: dict[str, np.ndarray] = {}
     trace: dict[str, np.ndarray] = {}
@@ -129,45 +146,23 @@ def reconstruction(results: Results, colours: dict[str, str]) -> list[Markup]:
     if trace:
         clouds = [(colours[v], rate[v], trace[v]) for v in trace]
         means = [(colours[v], _mean(rate[v]), _mean(trace[v])) for v in trace]
-        panels.append(figures.rate_distortion(clouds, means, "rate, nats a domain"))
-        panels.append(figures.cumulative([(colours[v], trace[v]) for v in trace], "CA RMSD of the trace, Å"))
-    refined = {v: _numbers(results.structures(v, ("reconstruction",)), "backbone_rmsd") for v in results.variants}
+        drawn = figures.rate_distortion(clouds, means, "rate, nats a domain")
+        table = long_table(trace, "variant", "trace_rmsd") | {"rate": np.concatenate(list(rate.values()))}
+        panels.append(plot(drawn, "rate_distortion", table))
+        drawn = figures.cumulative([(colours[v], trace[v]) for v in trace], "CA RMSD of the trace, Å")
+        panels.append(plot(drawn, "trace_rmsd", long_table(trace, "variant", "trace_rmsd")))
+    refined = {v: numbers(results.structures(v, ("reconstruction",)), "backbone_rmsd") for v in results.variants}
     refined = {v: values for v, values in refined.items() if np.isfinite(values).any()}
     if refined:
         series = [(colours[v], values) for v, values in refined.items()]
-        panels.append(figures.cumulative(series, "backbone RMSD after refinement, Å"))
+        drawn = figures.cumulative(series, "backbone RMSD after refinement, Å")
+        panels.append(plot(drawn, "backbone_rmsd", long_table(refined, "variant", "backbone_rmsd")))
     return panels
 
 
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan
-
-
-def _torsions(entries: Sequence[Entry]) -> np.ndarray:
-    """phi, psi (R, 2) of all entries; computed where the store holds none."""
-    parts = []
-    for entry in entries:
-        angles = np.asarray(entry.torsion[0])
-        if not np.isfinite(angles).any():
-            angles = torsions(entry.backbone.coords[0].astype(float), entry.backbone.breaks)
-        parts.append(angles[:, :2])
-    return np.concatenate(parts) if parts else np.zeros((0, 2))
-
-
-def ramachandran(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Markup]]]:
-    """A row for each variant: real, reconstructed, sampled before and after relaxation."""
-    real = _torsions(results.entries("domains.h5", ids=results.held_out))
-    first = [figures.ramachandran(real, real, colours["real"], "real, held out")] if len(real) else []
-    rows = []
-    for variant in results.variants:
-        kinds = (("reconstructions", "reconstructed"), ("raw", "sampled, not relaxed"), ("samples", "sampled"))
-        found = [(title, _torsions(results.samples(variant, kind))) for kind, title in kinds]
-        found = [(title, angles) for title, angles in found if np.isfinite(angles).all(axis=1).sum() >= 20]
-        if found:
-            drawn = [figures.ramachandran(angles, real, colours[variant], title) for title, angles in found]
-            rows.append((variant, first + drawn))
-    return rows
 
 
 def latent(results: Results, colours: dict[str, str]) -> list[dict]:
@@ -187,8 +182,23 @@ def latent(results: Results, colours: dict[str, str]) -> list[dict]:
         found.append(
             {
                 "variant": variant,
-                "map": figures.latent_map(points, folds, held, palette, shares.tolist()),
-                "bars": None if mean_kl is None else figures.kl_bars(mean_kl, codes.blocks, colours[variant]),
+                "map": plot(
+                    figures.latent_map(points, folds, held, palette, shares.tolist()),
+                    f"codes_{variant}",
+                    {
+                        "label": codes.label,
+                        "split": codes.split,
+                        "component_1": points[:, 0],
+                        "component_2": points[:, 1],
+                    },
+                ),
+                "bars": None
+                if mean_kl is None
+                else plot(
+                    figures.kl_bars(mean_kl, codes.blocks, colours[variant]),
+                    f"kl_{variant}",
+                    {"dimension": range(len(mean_kl)), "kl": mean_kl},
+                ),
                 "total": None if mean_kl is None else float(mean_kl.sum()),
             }
         )
@@ -200,61 +210,6 @@ def fold_legend(results: Results) -> list[tuple[str, str]]:
     palette = figures.fold_palette(results.folds)
     legend = [(palette[fold], results.class_name(fold)) for fold in results.folds if fold in palette]
     return legend + ([(QUIET, "other classes")] if len(results.folds) > len(palette) else [])
-
-
-def distance_maps(results: Results) -> list[tuple[str, list[Markup]]]:
-    """For each variant, the first sample of each class beside its nearest held-out domain."""
-    rows = []
-    for variant, seed, parts in results.runs("samples", "samples.h5"):
-        if seed != results.seeds[0]:
-            continue
-        table = results.table(*results.place("scores", variant, seed), "structures.tsv")
-        judged = [row for row in table if row.get("kind") == "sample" and row.get("nearest_id")]
-        panels = []
-        for fold in results.folds[:OPEN_CLASSES]:
-            row = next((row for row in judged if row["label"] == fold), None)
-            found = results.entries(*parts, ids=[row["id"]]) if row else []
-            near = results.entries("domains.h5", ids=[row["nearest_id"]]) if row else []
-            if row and found and near:
-                titles = (f"sample, class {fold}", f"{row['nearest_id']}, TM {number(row['nearest_tm']):.2f}")
-                panels.append(figures.distance_maps(found[0].backbone.ca[0], near[0].backbone.ca[0], titles))
-        if panels:
-            rows.append((variant, panels))
-    return rows
-
-
-def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Markup]]]:
-    """For each class, the spread of helix share, strand share and relative Rg: real and each variant."""
-    real = results.structures("real", ("real",))
-    samples = {variant: results.structures(variant, ("sample",)) for variant in results.variants}
-    samples = {variant: rows for variant, rows in samples.items() if rows}
-    everything = [row for rows in (real, *samples.values()) for row in rows]
-    limits = {metric: _limits(_numbers(everything, metric)) for metric, _ in SPREADS}
-    rows = []
-    for fold in results.folds[:MOST_CLASSES] if samples else []:
-        parts = {"real": [row for row in real if belongs(_full_label(results, row), fold)]}
-        parts |= {v: [r for r in table if r.get("label") == fold] for v, table in samples.items()}
-        panels = []
-        for metric, title in SPREADS:
-            groups = [(name, colours[name], _numbers(table, metric)) for name, table in parts.items()]
-            if any(np.isfinite(values).any() for _, _, values in groups):
-                panels.append(figures.quantiles(results.class_name(fold), title, groups, limits[metric]))
-        if panels:
-            rows.append((results.class_name(fold), panels))
-    return rows
-
-
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """One axis for all classes: from the 1st to the 99th percentile with a margin."""
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [1, 99]) if len(finite) else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 0.5
-    return float(low - margin), float(high + margin)
-
-
-def _full_label(results: Results, row: Row) -> str:
-    """A real domain's whole label, as the split has it."""
-    return results.splits.get(row["id"], row).get("label", "")
 
 
 def legend(results: Results, colours: dict[str, str], stage: str, name: str) -> list[tuple[str, str]]:

@@ -11,17 +11,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from cvae_protein.dataset.store import Entry, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
+from cvae_protein.report.cards import cards
+from cvae_protein.report.downloads import as_tsv, plot, safe
 from cvae_protein.report.draw import variant_colours
-from cvae_protein.report.leaderboard import as_tsv, leaderboard, show, tiles
+from cvae_protein.report.leaderboard import leaderboard, show, tiles
+from cvae_protein.report.oracle import disagreements
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.read import Results, belongs, natural
 from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
 from cvae_protein.score.audit import AUDIT_COLUMNS, tm_bin
+from cvae_protein.score.verdicts import VERDICT_COLUMNS
 from cvae_protein.settings import ReportSettings
 from cvae_protein.structure import Backbone
 
@@ -90,6 +95,40 @@ def score(variant: str, seed: str, metric: str, value: float, better: str, half:
     )
 
 
+def verdict(variant: str, seed: str, name: str, fired: str, prefix: str = "") -> dict[str, str]:
+    cells = (variant, seed, name, fired, f"{prefix}number = 0.4", "number > 0.1", "Set train.steps." * (fired == "yes"))
+    return dict(zip(VERDICT_COLUMNS, cells, strict=True))
+
+
+def write_features(root: Path, variant: str, seed: str, prefix: str) -> None:
+    """What the oracle says of the samples of `write_run`: class 1 of all, so that it errs on those of class 3."""
+    place = root.joinpath("features", variant, f"seed{seed}", "samples.h5")
+    place.parent.mkdir(parents=True)
+    with h5py.File(place, "w") as file:
+        names = [f"{prefix}{variant}-{fold}-{k}" for fold in ("1", "3") for k in range(3)]
+        file["id"] = np.array(names, object).astype(h5py.string_dtype())
+        file["level1"] = np.tile([0.8, 0.2], (6, 1))
+        file["level1"].attrs["labels"] = ["1", "3"]
+
+
+def write_oracle(root: Path, prefix: str) -> None:
+    """Tables of an oracle's held-out checks."""
+    checks = {
+        "split": "test",
+        "level": 1,
+        "labels": "all",
+        "n": 40,
+        "accuracy": 0.91,
+        "low": 0.8,
+        "high": 0.96,
+        "ece": 0.03,
+    }
+    write_table(root / "models/oracle/oracle.tsv", (*checks, "temperature"), [checks | {"temperature": 1.1}])
+    confused = [("1", "1", 18, 0.9), ("1", f"{prefix}3", 2, 0.1), (f"{prefix}3", f"{prefix}3", 20, 1.0)]
+    rows = [{"split": "test", "level": 1, "label": a, "told": b, "n": n, "share": share} for a, b, n, share in confused]
+    write_table(root / "models/oracle/confusion.tsv", list(rows[0]), rows)
+
+
 def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "") -> list[str]:
     random = np.random.default_rng(0)
     domains = [entry(f"{prefix}d{k}", random, label="1.10.8.1") for k in range(6)]
@@ -109,7 +148,14 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
             rows.append(score(variant, seed, "nearest_tm", 0.3 + 0.01 * int(seed), "high"))
             rows.append(score(variant, seed, "trace_rmsd", 3.0 if variant == "pca" else 2.0, "low"))
             rows.append(score(variant, seed, f"{prefix}invented_metric", 1.0, "none"))
+            rows += [score(variant, seed, "fidelity", 0.8, "high") | {"fold": fold} for fold in ("1", "3")]
+            write_features(root, variant, seed, prefix)
     write_table(root / "scores.tsv", SCORES, rows)
+    states = {"COLLAPSE": "no", "LEAK": "yes", "MODE-COLLAPSE": "unknown"}
+    judged = [verdict("concat", seed, name, state, prefix) for seed in seeds for name, state in states.items()]
+    judged += [verdict("real", "", "LEAK", "not_applicable", prefix)]
+    write_table(root / "verdicts.tsv", VERDICT_COLUMNS, judged)
+    write_oracle(root, prefix)
     return ["pca", "concat"]
 
 
@@ -293,11 +339,21 @@ def test_fifty_classes_stay_small(tmp_path: Path) -> None:
     place = tmp_path / "samples/concat/seed0"
     drawn = [entry(f"s{fold}-{k}", random, label=fold) for fold in folds for k in range(6)]
     write_store(place / "samples.h5", drawn, compression="gzip")
+    judged = [
+        dict.fromkeys(STRUCTURES, "")
+        | {"id": f"s{fold}-{k}", "kind": "sample", "label": fold, "length": 44, "helix": 0.5}
+        for fold in folds
+        for k in range(6)
+    ]
+    write_table(tmp_path / "scores/concat/seed0/structures.tsv", STRUCTURES, judged)
     results = Results(tmp_path, ["pca", "concat"], ["0"])
     assert results.folds[-1] == "3.49"
     text = render(results, ReportSettings())
     results.close()
     assert len(text) < 4e6
+    assert text.count('<details class="card"') == 52  # those of pca too
+    assert '<details class="card" id="class-1" data-text="1 ' in text
+    assert not re.search(r'<details class="card"[^>]* open>', text)
 
 
 def test_training_is_compared_on_what_was_evaluated_alike(tmp_path: Path) -> None:
@@ -308,6 +364,134 @@ def test_training_is_compared_on_what_was_evaluated_alike(tmp_path: Path) -> Non
     _, step, train, validation = _curve("red", rows, "kl")
     assert validation is not None
     assert (step.tolist(), train.tolist(), validation.tolist()) == ([1], [5], [6])
+
+
+def test_verdicts_come_first_with_evidence_and_remedy(plain: tuple[Path, str]) -> None:
+    text = plain[1]
+    assert re.findall(r'<section id="(\w+)">', text)[0] == "verdicts"
+    section = text.split('<section id="verdicts">')[1].split("</section>")[0]
+    assert section.count('class="verdict yes" href') == 2  # a seed a line
+    for anchor in re.findall(r'class="verdict \w+" href="#([\w-]+)"', section):
+        assert f'id="{anchor}"' in section
+    assert "2 fired" in section
+    assert section.count("Set train.steps.") == 2
+    assert "number = 0.4" in section
+    assert section.index("concat") < section.index("real")
+
+
+def test_a_model_that_is_not_shown_has_no_verdicts(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    assert 'href="#verdict-' in page_of(tmp_path, ["pca", "concat"])
+    section = page_of(tmp_path, ["pca"]).split('<section id="verdicts">')[1].split("</section>")[0]
+    assert "concat" not in section
+
+
+def test_every_plot_has_its_table(plain: tuple[Path, str]) -> None:
+    shown = re.findall(r'<figure>(<svg role="img".*?)</figure>', plain[1], re.DOTALL)
+    assert len(shown) == plain[1].count('<svg role="img"') > 15
+    for figure in shown:
+        found = re.search(r'download="([\w.]+\.tsv)" href="data:text/tab-separated-values;base64,([^"]+)"', figure)
+        assert found
+        lines = base64.b64decode(found[2]).decode().splitlines()
+        assert len(lines) > 1
+        assert len({line.count("\t") for line in lines}) == 1
+
+
+def test_the_table_behind_a_plot_has_its_numbers(plain: tuple[Path, str]) -> None:
+    found = re.search(r'download="rate_distortion.tsv" href="data:[^,]+,([^"]+)"', plain[1])
+    assert found
+    lines = base64.b64decode(found[1]).decode().splitlines()
+    assert lines[0] == "variant\ttrace_rmsd\trate"
+    assert lines.count("concat\t2.5\t50") == 4  # two domains, two seeds
+    assert lines.count("pca\t2.5\tnan") == 4
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "-x"])
+def test_no_cell_begins_as_a_formula(cell: str) -> None:
+    assert safe(cell).startswith("'")
+    table = base64.b64decode(plot(Markup(""), "x", {"a": [cell]}).table).decode()
+    assert table.splitlines()[1].startswith("'")
+
+
+@pytest.mark.parametrize("cell", ["-1.5", "+2", "1e-3", "-inf", "3.40.50", "1abcA00", ""])
+def test_numbers_and_names_stay_as_they_are(cell: str) -> None:
+    assert safe(cell) == cell
+
+
+def test_cards_tell_what_came_beside_real_members(plain: tuple[Path, str]) -> None:
+    results = Results(plain[0], ["pca", "concat"], ["0", "1"])
+    found = {card["fold"]: card for card in cards(results)}
+    results.close()
+    assert list(found) == ["1", "3"]
+    assert (found["1"]["training"], found["1"]["held_out"], found["1"]["rare"]) == (4, 2, True)
+    lines = {line["name"]: line for line in found["1"]["lines"]}
+    assert list(lines) == ["pca", "concat", "real"]
+    assert lines["concat"]["n"] == 6  # three a seed
+    assert lines["concat"]["cells"]["fidelity"].value == pytest.approx(0.8)
+    assert lines["concat"]["cells"]["length"].value == lines["real"]["cells"]["length"].value == 44
+    assert lines["real"]["cells"]["helix"].value == pytest.approx(42 / 44)
+    assert lines["real"]["cells"]["rg"].value > 10
+    assert not np.isfinite(lines["real"]["cells"]["fidelity"].value)
+    section = plain[1].split('<section id="cards">')[1].split("</section>")[0]
+    assert section.count('<span class="badge">rare</span>') == 2
+
+
+def test_real_domains_of_the_level_above_stand_in_and_are_named(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    rows = read_table(tmp_path / "scores.tsv")
+    rows += [score("real", "", "nearest_tm", 0.55, "high") | {"fold": "1"}]
+    write_table(tmp_path / "scores.tsv", SCORES, rows)
+    random = np.random.default_rng(2)
+    drawn = [entry(f"s{k}", random, label="1.10") for k in range(3)]
+    for variant in ("pca", "concat"):
+        write_store(tmp_path / f"samples/{variant}/seed0/samples.h5", drawn, compression="gzip")
+        judged = [dict.fromkeys(STRUCTURES, "") | {"id": f"s{k}", "kind": "sample", "label": "1.10"} for k in range(3)]
+        write_table(tmp_path / f"scores/{variant}/seed0/structures.tsv", STRUCTURES, judged)
+    (card,) = cards(Results(tmp_path, ["pca", "concat"], ["0"]))
+    real = card["lines"][-1]
+    assert (real["name"], real["of"], real["cells"]["nearest_tm"].value) == ("real", "1", pytest.approx(0.55))
+    assert "of class 1" in page_of(tmp_path, ["pca", "concat"])
+
+
+def test_oracle_is_shown_and_where_the_nearest_domain_disagrees(plain: tuple[Path, str]) -> None:
+    section = " ".join(plain[1].split('<section id="oracle">')[1].split("</section>")[0].split())
+    assert '<td class="num">0.91</td>' in section
+    assert 'download="confusion.tsv"' in section
+    # all nearest domains are of class 1, as all that the oracle says: they agree, and see class 3 in no sample
+    assert "disagree on the class of 0 % of 12 samples" in section
+    assert "by the oracle in 50 %, by the nearest domain in 50 %" in section
+
+
+def test_disagreements_are_counted_by_class(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    path = tmp_path / "scores/concat/seed0/structures.tsv"
+    rows = read_table(path)
+    rows[3]["nearest_label"] = "3.40.50.300"  # a sample of class 3, which the oracle takes for class 1
+    write_table(path, STRUCTURES, rows)
+    found = {(row["variant"], row["fold"]): row for row in disagreements(Results(tmp_path, ["pca", "concat"], ["0"]))}
+    assert found["concat", "3"] == {
+        "variant": "concat",
+        "fold": "3",
+        "n": "3",
+        "oracle": "0",
+        "nearest": "1",
+        "differ": "1",
+    }
+    assert found["pca", "3"]["differ"] == "0"
+    assert "Oracle and nearest domain disagree on 1 of 3 of concat." in page_of(tmp_path, ["pca", "concat"])
+
+
+def test_floor_and_ceiling_stand_beside_each_value(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    rows = read_table(tmp_path / "scores.tsv")
+    rows += [score("real_shuffled", "", "nearest_tm", 0.2, "high")]
+    write_table(tmp_path / "scores.tsv", SCORES, rows)
+    groups = leaderboard(Results(tmp_path, ["pca", "concat"], ["0"]))
+    line = next(line for group in groups for line in group["lines"] if line["metric"] == "nearest_tm")
+    assert list(line["cells"]) == ["pca", "concat", "real", "real_shuffled"]
+    assert line["cells"]["real_shuffled"].mark == ""
+    assert list(tiles(groups, ["nearest_tm"])[0]["others"]) == ["pca", "real", "real_shuffled"]
+    assert ">real_shuffled</th>" in page_of(tmp_path, ["pca", "concat"])
 
 
 def test_labels_nest_and_sort_by_number() -> None:

@@ -1,0 +1,102 @@
+"""What the oracle is worth on held-out domains, and where it and the nearest held-out domain disagree on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import h5py
+
+from ..errors import UserError
+from .read import Results, Row, number
+
+PLACES = (("models", "oracle"), ("models", "oracle", "seed0"))  # of oracle.tsv and confusion.tsv
+MOST_LABELS = 12  # of a confusion that is shown as a matrix
+MOST_MISTAKES = 10  # that are listed
+
+
+def oracle(results: Results) -> dict | None:
+    """Held-out accuracy and calibration, confusions, and `disagreements`; None where no oracle is in the results."""
+    checks, confusion = (
+        next((rows for place in PLACES if (rows := results.table(*place, name))), [])
+        for name in ("oracle.tsv", "confusion.tsv")
+    )
+    checks = [row for row in checks if row["split"] == "test"]
+    confusion = [row for row in confusion if row["split"] == "test"]
+    if not checks:
+        return None
+    mistakes = [row for row in confusion if row["label"] != row["told"]]
+    return {
+        "checks": checks,
+        "matrix": _matrix([row for row in confusion if row["level"] == "1"]),
+        "mistakes": sorted(mistakes, key=lambda row: -number(row["n"]))[:MOST_MISTAKES],
+        "confusion": confusion,
+    }
+
+
+def _matrix(rows: Sequence[Row]) -> dict | None:
+    """Shares of the first level, label by label; None where there are too many labels to show."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    told = sorted(dict.fromkeys(row["told"] for row in rows))
+    if not labels or max(len(labels), len(told)) > MOST_LABELS:
+        return None
+    shares = {(row["label"], row["told"]): number(row["share"]) for row in rows}
+    return {"told": told, "lines": [(label, [shares.get((label, name), 0.0) for name in told]) for label in labels]}
+
+
+def disagreements(results: Results) -> list[Row]:
+    """A row a variant and class: `n` samples, those that the oracle and the nearest held-out domain put in the class
+    asked for, and those on whose label the two differ, at the level that was asked; none without oracle features.
+    """
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for variant, seed, parts in results.runs("features", "samples.h5"):
+        told = _told(results, parts)
+        for row in results.table(*results.place("scores", variant, seed), "structures.tsv"):
+            asked, near = row.get("label", ""), row.get("nearest_label", "")
+            levels = asked.split(".")
+            labels = told.get(row["id"], ())
+            if row.get("kind") != "sample" or not near or len(labels) < len(levels):
+                continue
+            said, beside = labels[len(levels) - 1], ".".join(near.split(".")[: len(levels)])
+            counts = found.setdefault((variant, asked), {"n": 0, "oracle": 0, "nearest": 0, "differ": 0})
+            counts["n"] += 1
+            counts["oracle"] += said == asked
+            counts["nearest"] += beside == asked
+            counts["differ"] += said != beside
+    rows = ({"variant": v, "fold": fold, **{k: str(n) for k, n in c.items()}} for (v, fold), c in found.items())
+    return list(rows)
+
+
+def _told(results: Results, parts: tuple[str, ...]) -> dict[str, list[str]]:
+    """The label of highest probability at each level, of each structure of a file of features."""
+    path = results.root.joinpath(*parts)
+    try:
+        with h5py.File(path, "r") as file:
+            names = [str(name) for name in file["id"].asstr()[:]]
+            levels = sorted(name for name in file if name.startswith("level"))
+            told = [[str(file[level].attrs["labels"][k]) for k in file[level][:].argmax(axis=1)] for level in levels]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: not readable as features of the oracle ({error})") from error
+    return dict(zip(names, map(list, zip(*told, strict=True)), strict=True))
+
+
+def said(rows: Sequence[Row]) -> list[dict]:
+    """The sentence on each variant: how often the two disagree, over all classes."""
+    lines = []
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        total, oracle, nearest, differ = (sum(int(row[k]) for row in own) for k in ("n", "oracle", "nearest", "differ"))
+        lines.append({"variant": variant, "n": total} | _shares(total, oracle=oracle, nearest=nearest, differ=differ))
+    return lines
+
+
+def _shares(total: int, **counts: int) -> dict[str, str]:
+    return {name: f"{100 * count / total:.0f}\u00a0%" for name, count in counts.items()}
+
+
+def by_class(rows: Sequence[Row]) -> dict[str, str]:
+    """What the card of a class says of it, for the variants on whose samples the two disagree."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if int(row["differ"]):
+            found.setdefault(row["fold"], []).append(f"{row['differ']} of {row['n']} of {row['variant']}")
+    return {fold: f"Oracle and nearest domain disagree on {', '.join(parts)}." for fold, parts in found.items()}
