@@ -63,10 +63,13 @@ def _remove_abandoned(path: Path) -> None:
             os.close(lock)
 
 
-def _try_lock(folder: Path) -> int | None:
-    """A descriptor that locks `folder` until closed; None where another has it or the file system has no locks."""
+def _try_lock(scratch: Path) -> int | None:
+    """A descriptor that locks a scratch folder until closed; None where another has it or the system has no locks.
+
+    The lock is that of a file in it: the folder's own is taken while further scratch folders are made inside.
+    """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(scratch / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         return None
     try:

@@ -65,6 +65,15 @@ def test_folder_replaces_the_former_folder_as_a_whole(tmp_path):
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["fresh"]
 
 
+def test_a_folder_may_hold_what_is_written_the_same_way(tmp_path):
+    with atomic_path(tmp_path / "x") as outer:
+        with atomic_path(outer) as inner:
+            inner.mkdir()
+            write_table(inner / "t.tsv", ["a"], [{"a": 1}])
+        write_table(outer / "u.tsv", ["a"], [{"a": 1}])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["t.tsv", "u.tsv", "x"]
+
+
 def test_block_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "x"):
         pass
