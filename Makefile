@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-gpu format schema clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-gpu format schema envs test-cluster clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -69,6 +69,15 @@ format: $(STAMP) ## put code and workflow into shape
 schema: $(STAMP) ## write the JSON schema and the key table of the configuration from settings.py
 	@$(BIN)/cvae-protein schema --output workflow/schemas/config.schema.yaml
 	@$(BIN)/cvae-protein schema --guide --output config/README.md
+
+envs: ## write the environment of conda from requirements.txt
+	@sed -i '/- pip:$$/q' workflow/envs/cvae_protein.yaml
+	@sed -n 's/^[A-Za-z0-9].*/      - &/p' requirements.txt >> workflow/envs/cvae_protein.yaml
+
+test-cluster: $(STAMP) ## the workflow on a real Slurm of one node, which it installs as root; QUICK=1 for the short part
+	@tests/cluster/slurm.sh install
+	@tests/cluster/slurm.sh can
+	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -v -m "cluster$(if $(QUICK), and not long)" tests/cluster
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
