@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-gpu format schema envs test-cluster clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-gpu format schema envs test-cluster test-faults licences clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -78,6 +78,12 @@ test-cluster: $(STAMP) ## the workflow on a real Slurm of one node, which it ins
 	@tests/cluster/slurm.sh install
 	@tests/cluster/slurm.sh can
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -v -m "cluster$(if $(QUICK), and not long)" tests/cluster
+
+test-faults: $(STAMP) ## interruptions, full disks, damaged files; as root, some twenty minutes
+	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -v -m "faults or not faults" tests/faults
+
+licences: $(STAMP) ## write docs/licences.md from the installed packages
+	@$(BIN)/python benchmarks/licences.py
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 
+LONGEST_LINE = 100 << 20  # letters; a file that unpacks to more in one line is no table
 INSERTION = re.compile(r"\((\w)\)")
 
 
@@ -61,7 +62,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         file.seek(0)
         opened = gzip.GzipFile(fileobj=file) if packed else file
         try:
-            for number, line in enumerate(io.TextIOWrapper(opened, "utf-8-sig", errors="replace"), 1):
+            text_of = io.TextIOWrapper(opened, "utf-8-sig", errors="replace")
+            for number, line in enumerate(iter(lambda: text_of.readline(LONGEST_LINE), ""), 1):
+                if len(line) == LONGEST_LINE and line[-1] != "\n":
+                    raise UserError(f"{path}, line {number}: a line of more than {LONGEST_LINE:,} letters")
                 if number == 1 and "\0" in line:
                     raise UserError(f"{path}: binary data, expected text")
                 if (text := line.rstrip("\r\n")) and not text.startswith("#") and not text.isspace():
