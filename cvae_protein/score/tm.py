@@ -1,11 +1,18 @@
-"""TM-score of two traces of the same length whose residues correspond, maximised over superpositions."""
+"""TM-score of traces whose residues correspond, maximised over superpositions, many pairs at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-REFINEMENT = ((128, 6), (32, 10), (8, 10))  # superpositions kept, and rounds of refinement that each of them gets
+from .superpose import rotations
+
+REFINEMENT = ((64, 6), (16, 8), (4, 10))  # superpositions of each pair that are kept, and rounds they are refined
 SHORTEST_FRAGMENT = 4  # residues, as in TM-score
+LEAST = 1e-12  # weight of a residue, so that no superposition is without any
+BATCH = 16  # pairs of like length that are superposed together
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def distance_scale(length: int) -> float:
@@ -14,50 +21,98 @@ def distance_scale(length: int) -> float:
 
 
 def _fragments(length: int) -> np.ndarray:
-    """Masks of the stretches that are superposed first: whole, halves, quarters, ... of 4 residues (S, L)."""
-    masks: list[np.ndarray] = []
+    """First residue and end of the stretches superposed first: whole, halves, quarters, ... of 4 residues (S, 2)."""
+    found: list[tuple[int, int]] = []
     size = length
-    positions = np.arange(length)
     while True:
-        step = max(1, size // 4) if size < length else length
-        starts = sorted({*range(0, length - size + 1, step), length - size})
-        masks.extend((positions >= start) & (positions < start + size) for start in starts)
+        step = max(1, size // 2) if size < length else length
+        found.extend((start, start + size) for start in sorted({*range(0, length - size + 1, step), length - size}))
         if size <= SHORTEST_FRAGMENT:
-            return np.array(masks, float)
+            return np.array(found)
         size = max(size // 2, SHORTEST_FRAGMENT)
 
 
-def _squared_distances(weights: np.ndarray, mobile: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Squared distances (S, L) in Å² after each of S weighted superpositions of `mobile` on `target`, both (L, 3)."""
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    products = (mobile[:, :, None] * target[:, None, :]).reshape(len(mobile), 9)
-    center, goal = weights @ mobile, weights @ target  # (S, 3)
-    covariance = (weights @ products).reshape(-1, 3, 3) - center[:, :, None] * goal[:, None, :]
-    left, _, right = np.linalg.svd(covariance)
-    left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]
-    rotation = left @ right  # (S, 3, 3), mobile @ rotation
-    moved = mobile @ rotation + (goal - np.einsum("si,sij->sj", center, rotation))[:, None]
-    return np.square(moved - target).sum(axis=-1)
+def _starts(lengths: Sequence[int], width: int) -> np.ndarray:
+    """Weights (P, S, width) of the first superpositions of each pair; none where a pair has fewer."""
+    each = [_fragments(length) for length in lengths]
+    bounds = np.zeros((len(each), max(map(len, each)), 2), int)
+    for row, own in zip(bounds, each, strict=True):
+        row[: len(own)] = own
+    at = np.arange(width)
+    return ((at >= bounds[..., :1]) & (at < bounds[..., 1:])).astype(float)
+
+
+class _Superposer:
+    """Pairs of like length, padded to one width L, with what any superposition of them needs, computed once.
+
+    Sums and squared distances are linear in the products of coordinates, so that both are one matrix product.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], references: Sequence[int]) -> None:
+        width = max(len(mobile) for mobile, _ in pairs)
+        self.present = np.zeros((len(pairs), 1, width))
+        self.scale = np.array([distance_scale(length) ** 2 for length in references])[:, None, None]
+        mobile, target = np.zeros((2, len(pairs), width, 3))
+        for row, (first, second) in enumerate(pairs):
+            self.present[row, 0, : len(first)] = 1
+            mobile[row, : len(first)] = first - first.mean(axis=0)
+            target[row, : len(first)] = second - second.mean(axis=0)
+        products = (mobile[..., :, None] * target[..., None, :]).reshape(*mobile.shape[:2], 9)
+        squares = np.square(mobile).sum(axis=-1) + np.square(target).sum(axis=-1)
+        ones = np.ones((*squares.shape, 1))
+        self.points = np.concatenate([products, mobile, target, ones], axis=-1)  # (P, L, 16)
+        self.terms = np.concatenate([self.points, squares[..., None]], axis=-1).transpose(0, 2, 1).copy()  # (P, 17, L)
+
+    def scores(self, weights: np.ndarray) -> np.ndarray:
+        """Residue scores (P, S, L) after superpositions with `weights` (P, S, L), 0 where padded."""
+        sums = np.matmul(weights, self.points)
+        sums /= sums[..., 15:]
+        center, goal = sums[..., 9:12], sums[..., 12:15]
+        covariance = sums[..., :9].reshape(*sums.shape[:2], 3, 3) - center[..., :, None] * goal[..., None, :]
+        rotation = rotations(covariance.reshape(-1, 3, 3)).reshape(covariance.shape)
+        shift = goal - np.matmul(center[..., None, :], rotation)[..., 0, :]
+        turned = np.matmul(rotation, shift[..., None])[..., 0]
+        length = np.square(shift).sum(axis=-1, keepdims=True)
+        factors = [-2 * rotation.reshape(*sums.shape[:2], 9), 2 * turned, -2 * shift, length, np.ones_like(length)]
+        squared = np.matmul(np.concatenate(factors, axis=-1), self.terms)
+        squared /= self.scale
+        squared += 1
+        return np.divide(self.present, squared, out=squared)
+
+    def best(self, lengths: Sequence[int]) -> np.ndarray:
+        """Highest summed score of each pair over the superpositions tried (P,)."""
+        starts = _starts(lengths, self.present.shape[-1])
+        real = starts.any(axis=-1, keepdims=True)
+        score = self.scores(np.where(real, starts, self.present)) * real
+        best = score.sum(axis=-1).max(axis=1)
+        for kept, rounds in REFINEMENT:
+            order = np.argsort(-score.sum(axis=-1), axis=1)[:, :kept]
+            score = np.take_along_axis(score, order[..., None], axis=1)
+            for _ in range(rounds):
+                score = self.scores(np.square(score) + LEAST * self.present)
+            best = np.maximum(best, score.sum(axis=-1).max(axis=1))
+        return best
+
+
+def tm_scores(pairs: Sequence[Pair], lengths: Sequence[int] | None = None) -> np.ndarray:
+    """TM-score of each CA trace on its target, both (L, 3) in Å, residue i on residue i (P,); NaN below 4 residues.
+
+    The best of the superpositions grown from fragments. Each is refined by weighted superposition with the weights
+    (1 + d²/d0²)^-2, the minorisation of the score itself, so that no round lowers it. `lengths` are those of the
+    references, by default L. Zhang & Skolnick 2004, doi:10.1002/prot.20264.
+    """
+    found = np.full(len(pairs), np.nan)
+    references = [len(mobile) for mobile, _ in pairs] if lengths is None else lengths
+    usable = [index for index, (mobile, _) in enumerate(pairs) if len(mobile) >= SHORTEST_FRAGMENT]
+    usable.sort(key=lambda index: len(pairs[index][0]))
+    for start in range(0, len(usable), BATCH):
+        batch = usable[start : start + BATCH]
+        own = [len(pairs[index][0]) for index in batch]
+        sums = _Superposer([pairs[index] for index in batch], [references[index] for index in batch]).best(own)
+        found[batch] = sums / np.array([references[index] for index in batch])
+    return found
 
 
 def tm_score(mobile: np.ndarray, target: np.ndarray, length: int | None = None) -> float:
-    """TM-score of the CA trace `mobile` on `target`, both (L, 3) in Å, residue i on residue i; NaN below 4 residues.
-
-    The best of the superpositions grown from fragments. Each is refined by weighted superposition with the weights
-    (1 + d²/d0²)^-2, the minorisation of the score itself, so that no round lowers it. `length` is that of the
-    reference, by default L. Zhang & Skolnick 2004, doi:10.1002/prot.20264.
-    """
-    if len(mobile) < SHORTEST_FRAGMENT:
-        return float("nan")
-    length = len(mobile) if length is None else length
-    scale = distance_scale(length) ** 2
-    mobile, target = mobile - mobile.mean(axis=0), target - target.mean(axis=0)
-    squared = _squared_distances(_fragments(len(mobile)), mobile, target)
-    best = 0.0
-    for kept, rounds in REFINEMENT:
-        score = (1 / (1 + squared / scale)).sum(axis=1)
-        squared = squared[np.argsort(-score)[:kept]]
-        for _ in range(rounds):
-            squared = _squared_distances(1 / np.square(1 + squared / scale), mobile, target)
-        best = max(best, score.max(), (1 / (1 + squared / scale)).sum(axis=1).max())
-    return float(best / length)
+    """`tm_scores` of one pair."""
+    return float(tm_scores([(mobile, target)], None if length is None else [length])[0])
