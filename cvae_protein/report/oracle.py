@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-import h5py
-
-from ..errors import UserError
 from .read import Results, Row, number
 
 PLACES = (("models", "oracle"), ("models", "oracle", "seed0"))  # of oracle.tsv and confusion.tsv
@@ -45,38 +43,19 @@ def _matrix(rows: Sequence[Row]) -> dict | None:
 
 def disagreements(results: Results) -> list[Row]:
     """A row a variant and class: `n` samples, those that the oracle and the nearest held-out domain put in the class
-    asked for, and those on whose label the two differ, at the level that was asked; none without oracle features.
+    asked for, and those on whose label the two differ, at the level that was asked; none without the oracle's labels.
     """
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for variant, seed, parts in results.runs("features", "samples.h5"):
-        told = _told(results, parts)
-        for row in results.table(*results.place("scores", variant, seed), "structures.tsv"):
-            asked, near = row.get("label", ""), row.get("nearest_label", "")
-            levels = asked.split(".")
-            labels = told.get(row["id"], ())
-            if row.get("kind") != "sample" or not near or len(labels) < len(levels):
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for variant in results.variants:
+        for row in results.structures(variant, ("sample",)):
+            asked, said, near = row.get("label", ""), row.get("oracle_label", ""), row.get("nearest_label", "")
+            if not (asked and said and near):
                 continue
-            said, beside = labels[len(levels) - 1], ".".join(near.split(".")[: len(levels)])
-            counts = found.setdefault((variant, asked), {"n": 0, "oracle": 0, "nearest": 0, "differ": 0})
-            counts["n"] += 1
-            counts["oracle"] += said == asked
-            counts["nearest"] += beside == asked
-            counts["differ"] += said != beside
+            beside = ".".join(near.split(".")[: said.count(".") + 1])
+            counts = found.setdefault((variant, asked), Counter(n=0, oracle=0, nearest=0, differ=0))
+            counts.update({"n": 1, "oracle": said == asked, "nearest": beside == asked, "differ": said != beside})
     rows = ({"variant": v, "fold": fold, **{k: str(n) for k, n in c.items()}} for (v, fold), c in found.items())
     return list(rows)
-
-
-def _told(results: Results, parts: tuple[str, ...]) -> dict[str, list[str]]:
-    """The label of highest probability at each level, of each structure of a file of features."""
-    path = results.root.joinpath(*parts)
-    try:
-        with h5py.File(path, "r") as file:
-            names = [str(name) for name in file["id"].asstr()[:]]
-            levels = sorted(name for name in file if name.startswith("level"))
-            told = [[str(file[level].attrs["labels"][k]) for k in file[level][:].argmax(axis=1)] for level in levels]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not readable as features of the oracle ({error})") from error
-    return dict(zip(names, map(list, zip(*told, strict=True)), strict=True))
 
 
 def said(rows: Sequence[Row]) -> list[dict]:

@@ -36,17 +36,17 @@ class Score:
     value: float
     low: float
     high: float
-    n: str
+    count: int
     note: str = ""
 
     @property
     def shown(self) -> str:
         """Value, interval and count in words."""
         interval = f" ({self.low:.3g} to {self.high:.3g})" if math.isfinite(self.low + self.high) else ""
-        return f"{self.value:.3g}{interval}, n = {self.n}"
+        return f"{self.value:.3g}{interval}, n = {self.count}"
 
 
-ABSENT = Score(math.nan, math.nan, math.nan, "0")
+ABSENT = Score(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _sign(scores: Mapping[str, Score], name: str, threshold: str, fires: Callabl
         return Sign(UNKNOWN, f"{name}: no row in the score table", threshold)
     if not math.isfinite(score.value):
         why = f", {score.note}" if score.note else ""
-        return Sign(UNKNOWN, f"{name}: undefined (n = {score.n}{why})", threshold)
+        return Sign(UNKNOWN, f"{name}: undefined (n = {score.count}{why})", threshold)
     return Sign(YES if fires(score) else NO, f"{name} = {score.shown}", threshold)
 
 
@@ -125,7 +125,7 @@ def collapse(case: Case) -> Sign:
     )
     bound = scores.get("mutual_information_bound", ABSENT)
     if informed.fired == YES and bound.value <= limits.information:
-        few = f"mutual_information: {bound.n} domains can show no more than {bound.value:.3g} nat"
+        few = f"mutual_information: {bound.count} domains can show no more than {bound.value:.3g} nat"
         informed = Sign(UNKNOWN, few, informed.threshold)
     permuted = _sign(
         scores,
@@ -164,22 +164,31 @@ def leak(case: Case) -> Sign:
 def condition_ignored(case: Case) -> Sign:
     """CONDITION-IGNORED: decoding a held-out domain's code under another class rarely gives a structure of that class.
 
-    `swap_flip` is the share that the oracle finds in the class asked for, `swap_flip_chance` what a guess would give.
+    `swap_flip` is the share that the oracle finds in the class asked for, `swap_flip_chance` what a guess
+    would give. Where twice chance is hardly below 1, as with two classes, half way from chance to 1 is asked for.
     """
     if not case.takes_label:
         return _not_applicable(case, "the decoder is given no label")
-    least = case.limits.flip * case.scores.get("swap_flip_chance", ABSENT).value
-    threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance"
+    chance = case.scores.get("swap_flip_chance", ABSENT).value
+    least = min(case.limits.flip * chance, (1 + chance) / 2)
+    threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance, or half way from it to 1"
     own = _sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
+    if chance == 1:
+        return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
     return _against(own, case.scores, "swap_flip_chance")
 
 
 def mode_collapse(case: Case) -> Sign:
-    """MODE-COLLAPSE: the samples cover far fewer of the held-out domains than real domains do (Naeem et al. 2020)."""
-    least = case.limits.coverage * case.real.get("coverage", ABSENT).value
-    threshold = f"coverage < {case.limits.coverage:g} x that of real domains"
-    own = _sign(case.scores, "coverage", threshold, lambda score: score.value < least)
-    return _against(own, case.real, "coverage", "real: ")
+    """MODE-COLLAPSE: the samples cover far fewer of the held-out domains than real domains do (Naeem et al. 2020).
+
+    Coverage grows with the number of samples, at most in proportion, so the limit shrinks where they are fewer.
+    """
+    own, real = case.scores.get("coverage", ABSENT), case.real.get("coverage", ABSENT)
+    fewer = min(1.0, own.count / real.count) if real.count else math.nan
+    least = case.limits.coverage * fewer * real.value
+    threshold = f"coverage < {case.limits.coverage:g} x that of real domains, for as many samples"
+    sign = _sign(case.scores, "coverage", threshold, lambda score: score.value < least)
+    return _against(sign, case.real, "coverage", "real: ")
 
 
 def _nearer_than_real(case: Case, name: str) -> Sign:
@@ -194,10 +203,10 @@ def _nearer_than_real(case: Case, name: str) -> Sign:
 
 
 def memorisation(case: Case) -> Sign:
-    """MEMORISATION: samples lie nearer to training than real training domains without their relatives do.
+    """MEMORISATION: samples lie much nearer to training than real domains of unseen superfamilies do.
 
     Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
-    (`memorisation_ratio`).
+    (`memorisation_ratio`). A margin is left, since a good sampler draws new members of superfamilies it was trained on.
     """
     return _any_of(_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio"))
 
@@ -254,11 +263,11 @@ def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
 
 def _score(row: Mapping[str, str], table: Path) -> Score:
     try:
-        numbers = (float(row[name]) for name in ("value", "low", "high"))
-        return Score(*numbers, row["n"], row.get("note", ""))
+        value, low, high = (float(row[name]) for name in ("value", "low", "high"))
+        return Score(value, low, high, int(row["n"]), row.get("note", ""))
     except ValueError as error:
         where = f"{row['variant']} {row['seed']} {row['metric']}"
-        raise UserError(f"{table}: expected numbers or nan in value, low, high of {where} ({error})") from None
+        raise UserError(f"{table}: expected numbers in value, low, high and n of {where} ({error})") from None
 
 
 def _cells(sign: Sign, remedy: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ class VerdictSettings:
     flip: float = setting(2.0, "CONDITION-IGNORED: least share of swaps that the oracle follows, in chances", ge=0)
     coverage: float = setting(0.5, "MODE-COLLAPSE: least coverage, as a share of that of real domains", ge=0, le=1)
     memorisation: float = setting(
-        0.05, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
+        0.25, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
     )
     fail: bool = setting(False, "a verdict that fires fails the run, after all is written")
 

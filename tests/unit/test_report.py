@@ -32,7 +32,18 @@ from cvae_protein.structure import Backbone
 
 HOSTILE = "<script>alert(1)</script>"
 SCORES = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
-STRUCTURES = ("id", "kind", "label", "length", "helix", "backbone_rmsd", "nearest_id", "nearest_label", "nearest_tm")
+STRUCTURES = (
+    "id",
+    "kind",
+    "label",
+    "length",
+    "helix",
+    "backbone_rmsd",
+    "nearest_id",
+    "nearest_label",
+    "nearest_tm",
+    "oracle_label",
+)
 
 
 def helix(name: str, length: int, random: np.random.Generator) -> Backbone:
@@ -67,7 +78,7 @@ def write_run(root: Path, variant: str, seed: str, prefix: str, random: np.rando
     rows = [
         dict.fromkeys(STRUCTURES, "")
         | {"id": name, "kind": "sample", "label": fold, "length": 44, "helix": 0.5 + 0.1 * int(fold)}
-        | {"nearest_id": f"{prefix}d0", "nearest_label": "1.10.8.1", "nearest_tm": 0.6}
+        | {"nearest_id": f"{prefix}d0", "nearest_label": "1.10.8.1", "nearest_tm": 0.6, "oracle_label": "1"}
         for name, fold in names
     ]
     rows += [dict.fromkeys(STRUCTURES, "") | {"id": f"{prefix}d0", "kind": "reconstruction", "backbone_rmsd": 2.0}]
@@ -98,17 +109,6 @@ def score(variant: str, seed: str, metric: str, value: float, better: str, half:
 def verdict(variant: str, seed: str, name: str, fired: str, prefix: str = "") -> dict[str, str]:
     cells = (variant, seed, name, fired, f"{prefix}number = 0.4", "number > 0.1", "Set train.steps." * (fired == "yes"))
     return dict(zip(VERDICT_COLUMNS, cells, strict=True))
-
-
-def write_features(root: Path, variant: str, seed: str, prefix: str) -> None:
-    """What the oracle says of the samples of `write_run`: class 1 of all, so that it errs on those of class 3."""
-    place = root.joinpath("features", variant, f"seed{seed}", "samples.h5")
-    place.parent.mkdir(parents=True)
-    with h5py.File(place, "w") as file:
-        names = [f"{prefix}{variant}-{fold}-{k}" for fold in ("1", "3") for k in range(3)]
-        file["id"] = np.array(names, object).astype(h5py.string_dtype())
-        file["level1"] = np.tile([0.8, 0.2], (6, 1))
-        file["level1"].attrs["labels"] = ["1", "3"]
 
 
 def write_oracle(root: Path, prefix: str) -> None:
@@ -149,7 +149,6 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
             rows.append(score(variant, seed, "trace_rmsd", 3.0 if variant == "pca" else 2.0, "low"))
             rows.append(score(variant, seed, f"{prefix}invented_metric", 1.0, "none"))
             rows += [score(variant, seed, "fidelity", 0.8, "high") | {"fold": fold} for fold in ("1", "3")]
-            write_features(root, variant, seed, prefix)
     write_table(root / "scores.tsv", SCORES, rows)
     states = {"COLLAPSE": "no", "LEAK": "yes", "MODE-COLLAPSE": "unknown"}
     judged = [verdict("concat", seed, name, state, prefix) for seed in seeds for name, state in states.items()]

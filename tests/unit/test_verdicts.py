@@ -88,8 +88,8 @@ def test_a_sound_model_is_quiet_and_says_why(found):
         ("LEAK", {"leak_skill_level3": (0.4, 0.3, 0.5), "leak_skill": (NAN, NAN, NAN)}),
         ("CONDITION-IGNORED", {"swap_flip": (0.4, 0.3, 0.5)}),
         ("MODE-COLLAPSE", {"coverage": (0.44, 0.4, 0.5)}),
-        ("MEMORISATION", {"training_tm": (0.75, 0.72, 0.78)}),
-        ("MEMORISATION", {"memorisation_ratio": (1.6, 1.5, 1.7)}),
+        ("MEMORISATION", {"training_tm": (0.9, 0.87, 0.93)}),
+        ("MEMORISATION", {"memorisation_ratio": (1.9, 1.8, 2.0)}),
     ],
 )
 def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
@@ -138,6 +138,31 @@ def test_the_reason_of_the_table_is_passed_on(tmp_path):
     write_table(tmp_path / "scores.tsv", (*COLUMNS, "note"), rows)
     row = next(row for row in judge(tmp_path / "scores.tsv", VerdictSettings()) if row["verdict"] == "MODE-COLLAPSE")
     assert "coverage: undefined (n = 48, 5 or more a class are needed)" in row["evidence"]
+
+
+def test_fewer_samples_cannot_cover_as_much(tmp_path):
+    real = rows_of("real", "", REAL, n=48)
+    for count, fired in ((48, "yes"), (24, "no")):  # 0.44 is below half of 0.9, and above a quarter of it
+        few = rows_of("concat", "0", SOUND | {"coverage": (0.44, 0.3, 0.5)}, n=count)
+        write_table(tmp_path / "scores.tsv", COLUMNS, real + few)
+        rows = [row for row in judge(tmp_path / "scores.tsv", LIMITS) if row["variant"] == "concat"]
+        assert {row["fired"] for row in rows if row["verdict"] == "MODE-COLLAPSE"} == {fired}
+
+
+@pytest.mark.parametrize(
+    ("flip", "chance", "fired"),
+    [
+        (0.8, 0.5, "no"),
+        (0.7, 0.5, "yes"),
+        (0.65, 1 / 3, "yes"),
+        (0.68, 1 / 3, "no"),
+        (0.3, 0.1, "no"),
+        (1.0, 1.0, "unknown"),
+    ],
+)
+def test_twice_chance_is_asked_for_where_that_is_possible(found, flip, chance, fired):
+    rows = found({"swap_flip": (flip, flip, flip), "swap_flip_chance": (chance, chance, chance)})
+    assert rows["CONDITION-IGNORED"]["fired"] == fired
 
 
 def test_levels_that_could_not_be_probed_are_passed_over(found):
@@ -189,7 +214,7 @@ def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_pat
 def test_thresholds_are_settings(found):
     lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, flip=0.5, active=0.0)
     broken = {"leak_skill": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_flip": (0.2, 0.1, 0.3)}
-    broken |= {"training_tm": (0.8, 0.75, 0.9), "active_share": (0.05, 0.0, 0.1)}
+    broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
     assert set(states(found(broken)).values()) == {"yes"}
     assert set(states(found(broken, limits=lax)).values()) == {"no"}
     assert "skill > 0.9" in found(broken, limits=lax)["LEAK"]["threshold"]
@@ -214,7 +239,7 @@ def test_a_table_that_is_no_score_table_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"a\.tsv: expected the columns .* fold"):
         judge(tmp_path / "a.tsv", VerdictSettings())
     write_table(tmp_path / "b.tsv", COLUMNS, rows_of("concat", "0", {"coverage": ("much", 0, 1)}))
-    with pytest.raises(UserError, match=r"b\.tsv: expected numbers or nan in value, low, high of concat 0 coverage"):
+    with pytest.raises(UserError, match=r"b\.tsv: expected numbers in value, low, high and n of concat 0 coverage"):
         judge(tmp_path / "b.tsv", VerdictSettings())
 
 
