@@ -87,9 +87,9 @@ class _Superposer:
         best = score.sum(axis=-1).max(axis=1)
         for kept, rounds in REFINEMENT:
             order = np.argsort(-score.sum(axis=-1), axis=1)[:, :kept]
-            score = np.take_along_axis(score, order[..., None], axis=1)
+            score, real = (np.take_along_axis(each, order[..., None], axis=1) for each in (score, real))
             for _ in range(rounds):
-                score = self.scores(np.square(score) + LEAST * self.present)
+                score = self.scores(np.square(score) + LEAST * self.present) * real
             best = np.maximum(best, score.sum(axis=-1).max(axis=1))
         return best
 
