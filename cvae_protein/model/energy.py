@@ -38,26 +38,30 @@ class Chains:
     """The structures before relaxation, and what stays the same in it.
 
     ca, carbonyl : (3, N) in Å, and unit vectors
+    goal : where CA are held, (3, N) in Å
     mask : (B, L), which residues of a padded batch these are
     joined : k -> 1 where residues i and i + k are of one chain, else 0 (N - k,)
     kept : k -> distances in Å of CA over k residues that are kept (N - k,)
-    hold : weight of the squared way of a CA
+    hold : weight of the squared distance of a CA from its goal
     """
 
     ca: Tensor
     carbonyl: Tensor
+    goal: Tensor
     mask: Tensor
     joined: dict[int, Tensor]
     kept: dict[int, Tensor]
     hold: float
 
     @staticmethod
-    def of(ca: Tensor, carbonyl: Tensor, mask: Tensor, hold: float) -> Chains:
-        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3), mask (B, L) and the weight that holds CA in place."""
+    def of(ca: Tensor, carbonyl: Tensor, mask: Tensor, hold: float, goal: Tensor | None = None) -> Chains:
+        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3), mask (B, L), and where CA are held: where they are."""
         chain = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
         joined = {k: (chain[k:] == chain[:-k]).float() for k in (1, *REACH)}
         flat, turn = ca.detach()[mask].T.contiguous(), carbonyl.detach()[mask].T.contiguous()
-        return Chains(flat, turn, mask, joined, {k: apart(flat, k).clamp(*reach) for k, reach in REACH.items()}, hold)
+        held = flat if goal is None else goal.detach()[mask].T.contiguous()
+        kept = {k: apart(flat, k).clamp(*reach) for k, reach in REACH.items()}
+        return Chains(flat, turn, held, mask, joined, kept, hold)
 
     @property
     def has_next(self) -> Tensor:
@@ -143,7 +147,7 @@ def energy(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> T
     closure = ((apart(x, 1) - CA_STEP).square() * chains.joined[1]).sum()
     angle = ((length(n - c, 0) - N_TO_C).square()[1:-1] * chains.joined[2]).sum()
     local = torch.stack([((apart(x, k) - d).square() * chains.joined[k]).sum() for k, d in chains.kept.items()]).sum()
-    moved, turned = (x - chains.ca).square().sum(), (u - chains.carbonyl).square().sum()
+    moved, turned = (x - chains.goal).square().sum(), (u - chains.carbonyl).square().sum()
     return (
         40 * closure
         + 30 * angle

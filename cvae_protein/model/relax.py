@@ -15,18 +15,21 @@ from torch.nn import functional as F
 from .energy import Chains, Pairs, energy
 
 SEARCH_EVERY = 20  # steps after which near pairs are looked for again
-FREE, HELD = 0.01, 0.3  # weight of the squared way of a CA: for a sample, and for a reconstruction
+FREE, HELD = 0.01, 0.5  # weight that holds a CA of a sample, and of a reconstruction
 LARGEST_STEP, SMALLEST_STEP = 0.2, 0.003  # Å, of a coordinate, at first and at last
 
 
-def relax(ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int, hold: float = FREE) -> tuple[Tensor, Tensor]:
+def relax(
+    ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int, hold: float = FREE, goal: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """CA positions in Å and carbonyl directions, (B, L, 3) each, after `steps` of descent; 0 steps change nothing.
 
-    `hold` is the weight of the squared distance in Å² by which a CA has moved.
+    `hold` is the weight of the squared distance in Å² of a CA from its `goal` (B, L, 3), by default where it was. For a
+    structure that a decoder made, the goal is what it decoded: the mean of its Gaussian, and so the likeliest place.
     """
     if not steps:
         return ca, carbonyl
-    chains = Chains.of(ca, carbonyl, mask, hold)
+    chains = Chains.of(ca, carbonyl, mask, hold, goal)
     descent = Descent(torch.cat([chains.ca, chains.carbonyl]))
     for step in range(steps):
         done = step / steps

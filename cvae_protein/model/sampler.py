@@ -199,7 +199,7 @@ def complete(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`)."""
     refined = refine_all(traces, refiner, settings, generator, stage)
-    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage)
+    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, traces)
 
 
 def refine_all(
@@ -230,8 +230,17 @@ def refine_all(
     return refined
 
 
-def relax_all(refined: Sequence[tuple[Tensor, Tensor]], steps: int, hold: float, stage: str) -> list[np.ndarray]:
-    """Full backbones (L, 5, 3) in Å of CA positions and carbonyl directions, (L, 3) each, after `steps` of descent."""
+def relax_all(
+    refined: Sequence[tuple[Tensor, Tensor]],
+    steps: int,
+    hold: float,
+    stage: str,
+    goals: Sequence[Tensor] | None = None,
+) -> list[np.ndarray]:
+    """Full backbones (L, 5, 3) in Å of CA positions and carbonyl directions, (L, 3) each, after `steps` of descent.
+
+    CA are held near `goals` (L, 3) in Å, by default near where they are.
+    """
     made: list[np.ndarray] = [np.empty(0)] * len(refined)
     if not refined:
         return made
@@ -243,7 +252,8 @@ def relax_all(refined: Sequence[tuple[Tensor, Tensor]], steps: int, hold: float,
         """Atoms (B, L, 5, 3) of some of the chains."""
         ca, mask = _pad([refined[row][0] for row in rows])
         carbonyl, _ = _pad([refined[row][1] for row in rows])
-        return build_backbone(*relax(ca, carbonyl, mask, steps, hold), mask.sum(1)).cpu().numpy()
+        goal = None if goals is None else _pad([goals[row].to(device) for row in rows])[0]
+        return build_backbone(*relax(ca, carbonyl, mask, steps, hold, goal), mask.sum(1)).cpu().numpy()
 
     progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
     for pieces in _at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches):

@@ -105,6 +105,15 @@ def test_relaxation_closes_the_chain_and_parts_overlaps() -> None:
     assert torch.equal(same, ca)
 
 
+def test_relaxation_draws_a_chain_to_its_goal() -> None:
+    ca, u = a_helix(24)[None, :, 1], carbonyl(a_helix(24))[None]
+    mask, aside = torch.ones(1, 24, dtype=torch.bool), torch.tensor([3.0, 0.0, 0.0])
+    drawn, _ = relax(ca, u, mask, 200, 0.5, ca + aside)
+    torch.testing.assert_close((drawn - ca).mean((0, 1)), aside, atol=0.05, rtol=0)
+    left, _ = relax(ca, u, mask, 200, 0.5)
+    assert (left - ca).mean((0, 1)).norm() < 0.05
+
+
 def test_a_structure_relaxes_alike_alone_and_in_a_padded_batch() -> None:
     atoms = a_helix(24)
     ca = atoms[:, 1] + 0.3 * torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
@@ -210,7 +219,15 @@ def test_slope_of_the_energy_is_that_of_finite_differences() -> None:
     chains, pairs = flat(bent, a_helix(7))
     place = torch.cat([chains.ca, chains.carbonyl]).double()
     place += 0.1 * torch.randn(place.shape, generator=generator, dtype=torch.double)
-    double = Chains(chains.ca.double(), chains.carbonyl.double(), chains.mask, chains.joined, chains.kept, chains.hold)
+    double = Chains(
+        chains.ca.double(),
+        chains.carbonyl.double(),
+        chains.goal.double(),
+        chains.mask,
+        chains.joined,
+        chains.kept,
+        chains.hold,
+    )
 
     def value(flattened: torch.Tensor) -> torch.Tensor:
         return energy(flattened[:3], flattened[3:], double, pairs, 0.2)
