@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -80,17 +81,19 @@ def nameless(labels):
     return replace(labels, names="")
 
 
+@cache
 def imported(path):
-    """Package files that a package file imports, by reading its text."""
+    """Package files that a package file imports, by reading its text, which is done once."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.parents[node.level - 1].joinpath(
                 *(node.module or "").split(".") if node.module else ()
             )
-            yield base.with_suffix(".py")
-            yield base / "__init__.py"
-            yield from (base / f"{alias.name}.py" for alias in node.names)
-            yield from (base / alias.name / "__init__.py" for alias in node.names)
+            found += [base.with_suffix(".py"), base / "__init__.py"]
+            found += [base / f"{alias.name}.py" for alias in node.names]
+            found += [base / alias.name / "__init__.py" for alias in node.names]
+    return found
 
 
 def is_plumbing(path):
