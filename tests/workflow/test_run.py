@@ -91,6 +91,10 @@ def project(tmp_path_factory):
     code, said = snakemake(folder)
     assert code == 0, said[-8000:]
     assert "Open results/report.html in a browser" in said
+    finished = re.findall(r"^\[(\d+)/(\d+)\] (.*), \d+:\d\d$", said, re.M)  # one line a job
+    assert [int(number) for number, _, _ in finished] == sorted(int(number) for number, _, _ in finished)
+    assert {"labels", "featurize 0", "train concat 0", "report"} <= {name for _, _, name in finished}
+    assert "Select jobs to execute" not in said
     return folder
 
 
@@ -123,7 +127,7 @@ class TestRun:
 
     def test_nothing_temporary_is_left(self, project):
         hidden = {path.name for path in (project / "results").rglob(".*")}
-        locks = {".seed0.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # the empty lock file of what can be resumed stays
+        locks = {".seed0.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # lock files stay
         assert hidden <= {".snakemake_timestamp"} | locks
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 
