@@ -1,0 +1,80 @@
+"""What the profiles make of a run, seen in dry runs: nothing here needs a cluster or a GPU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from small_run import make_project
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+TARGET = "results/models/concat/seed0/spec.json"
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("profiles")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project in which nothing has run."""
+    return make_project(tmp_path_factory.mktemp("profiles"), train={"processes": 8})
+
+
+def training(folder, *arguments):
+    """What a dry run says of the training of `concat`: its resources, and the command."""
+    run = subprocess.run(
+        [BIN / "snakemake", "--dry-run", "--printshellcmds", "--quiet", "host", *arguments, "--", TARGET],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said[-4000:]
+    block = said[said.index("\nrule train:") :]
+    resources = dict(re.findall(r"(\w+)=(.*?)(?:, (?=\w+=)|$)", re.search(r"resources: (.*)", block)[1]))
+    return resources, re.search(r"Shell command: (.*)", block)[1]
+
+
+def test_a_training_takes_gpus_where_there_are_any_to_count(folder):
+    resources, command = training(folder, "--cores", "8", "--resources", "gpu=8")
+    assert resources["gpu"] == "8"
+    assert "cvae-protein launch --processes 8 cvae-protein train --variant concat" in command
+    assert training(folder, "--cores", "8", "--resources", "gpu=0")[0]["gpu"] == "0"
+
+
+def test_the_number_of_gpus_is_counted_by_the_default_profile():
+    profile = yaml.safe_load((ROOT / "workflow/profiles/default/config.yaml").read_text())
+    assert "/dev/nvidia[0-9]*" in profile["resources"]["gpu"]
+
+
+def test_on_slurm_memory_and_time_grow_and_gpus_are_for_the_profile_to_say(folder):
+    profile = ["--workflow-profile", "workflow/profiles/slurm"]
+    resources, _ = training(folder, *profile)
+    assert resources["mem_mb"] == "4000"
+    assert resources["runtime"] == "240"
+    assert resources["gpu"] == "0"
+    settings = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    assert "attempt" in settings["default-resources"]["mem_mb"]
+    assert settings["retries"] >= 1
+    resources, _ = training(folder, *profile, "--set-resources", "train:gpu=2", "train:slurm_partition=fast")
+    assert (resources["gpu"], resources["slurm_partition"]) == ("2", "fast")
+
+
+def test_partition_and_account_stand_in_profiles_alone():
+    for path in [*(ROOT / "workflow/rules").glob("*.smk"), ROOT / "workflow/Snakefile"]:
+        assert not re.search(r"slurm_(partition|account)", path.read_text()), path
+
+
+def test_several_nodes_run_one_launcher_each(folder):
+    resources, command = training(folder, "--workflow-profile", "workflow/profiles/slurm-nodes")
+    assert (resources["nodes"], resources["tasks"], resources["gpu"]) == ("2", "2", "4")
+    assert "mpi" in resources  # the plugin leaves srun to the command
+    launcher = (
+        r"srun --ntasks-per-node=1 torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d .*:29500 --no-python"
+    )
+    assert re.search(launcher + " cvae-protein train --variant concat", command)
