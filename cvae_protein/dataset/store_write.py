@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_path
 from ..progress import track
+from .store_file import new_file
 from .store_layout import (
     BLOCK,
     CENTER,
@@ -91,7 +91,7 @@ def _new_store(path: Path, compression: str, kind: str) -> Iterator[h5py.File]:
     The file format of HDF5 1.10 has checksums of its own over all that is no data, save for strings of any length, and
     HDF5 may read a damaged one of these for ever: so all text is of fixed length, that of attributes as well.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=True, libver=("v110", "v110")) as file:
+    with new_file(path, track_order=True, libver=("v110", "v110")) as file:
         file.attrs.update(
             schema_version=SCHEMA_VERSION,
             length_unit=np.bytes_("angstrom"),
