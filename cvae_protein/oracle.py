@@ -7,28 +7,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .dataset.store import TEXT, Store
+from .dataset.store import TEXT, Store, new_file
 from .errors import UserError
 from .files import atomic_path, owned, sha256, write_table
 from .model.batch import Domains, by_length, pick_device, read_split
 from .model.calibration import calibration_error, fit_temperatures, wilson
 from .model.checkpoint import Training, save_tensors
 from .model.loop import Losses, Task, minimise
-from .model.oracle import FEWEST, Oracle, OracleSpec, label_loss, load_oracle
+from .model.oracle import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
 from .model.parallel import ALONE, Ranks
 from .progress import Progress, say
 from .settings import OracleSettings, TrainSettings
 from .structure import CA
 
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged
 TRIMMED = 0.1  # of the chain, the most that is cut from an end
-EMA = 0.99
+EMA, WEIGHT_DECAY = 0.99, 0.1
 SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
 ORACLE_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
 CONFUSION_COLUMNS = ("split", "level", "label", "told", "n", "share")
@@ -43,15 +43,18 @@ def train_oracle(
     confusion.tsv what it took them for. `checkpoint` is a file for resuming; it is removed at the end.
     """
     with owned(output):
-        sides = {split: side.first_conformations() for split, side in read_split(store, splits).items()}
+        read = read_split(store, splits)
+        sides = {split: read[split].first_conformations() for split in SPLITS if split in read}
         origin = {"store": sha256(store), "splits": sha256(splits), "torch": torch.__version__}
         vocabulary = _vocabulary(sides["train"], settings.levels)
         spec = OracleSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
         torch.manual_seed(settings.seed)
         oracle = Oracle(spec)
-        rows = _fit(oracle, sides, settings, checkpoint)
-        _standardise(oracle, sides["train"])
-        told = {split: _look(oracle, side.coords) for split, side in sides.items()}
+        seen = {split: _describe([c[:, CA] for c in side.coords], pick_device()) for split, side in sides.items()}
+        rows = _fit(oracle, sides, seen, settings, checkpoint)
+        told = {split: _features(oracle, described) for split, described in seen.items()}
+        oracle.centre.copy_(told["train"].mean(0))
+        oracle.scale.copy_(told["train"].std(0, correction=0).clamp(min=1e-3))
         if "validation" in sides:
             labels = _label_ids(spec, sides["validation"])
             spec = oracle.spec = replace(spec, temperatures=fit_temperatures(oracle, told["validation"], labels))
@@ -84,42 +87,49 @@ def _label_ids(spec: OracleSpec, domains: Domains) -> Tensor:
 
 
 def _fit(
-    oracle: Oracle, sides: dict[str, Domains], settings: OracleSettings, checkpoint: Path | None
+    oracle: Oracle,
+    sides: dict[str, Domains],
+    seen: dict[str, Tensor],
+    settings: OracleSettings,
+    checkpoint: Path | None,
 ) -> list[dict[str, float]]:
-    """Train the network by the loop that all trainings share; rare topologies are seen more often than their share."""
+    """Train the network by the loop of all trainings; rare superfamilies are drawn more often than their share."""
     device = pick_device()
-    oracle.to(device)
-    domains, watched = sides["train"], sides.get("validation")
-    labels = _label_ids(oracle.spec, domains)
+    domains, labels = sides["train"], {split: _label_ids(oracle.spec, side) for split, side in sides.items()}
     generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
+    described = _copies(domains, settings, rng, device).to(device)  # (copies, D, INPUTS)
+    oracle.middle.copy_(described.mean((0, 1)))
+    oracle.spread.copy_(described.std((0, 1), correction=0).clamp(min=1e-3))
+    oracle.to(device)
     members = Counter(domains.labels)
     chance = np.array([members[label] ** -0.5 for label in domains.labels])
     chance /= chance.sum()
 
     def losses(step: int, ranks: Ranks = ALONE) -> tuple[Losses, float]:
-        rows = rng.choice(len(domains), settings.batch_size, p=chance)
-        traces = [_disturbed(domains.coords[row][:, CA], settings.jitter, rng) for row in rows][ranks.rows]
-        told = oracle(*(part.to(device) for part in _padded(traces)))
-        own = labels[rows[ranks.rows]].to(device)
-        return {"cross_entropy": (label_loss(told, own), 1.0)}, len(own) / len(rows)
+        rows = rng.choice(len(domains), settings.batch_size, p=chance)[ranks.rows]
+        copies = rng.integers(len(described), size=settings.batch_size)[ranks.rows]
+        told = oracle(described[copies, rows])
+        return {"cross_entropy": (label_loss(told, labels["train"][rows].to(device)), 1.0)}, len(
+            rows
+        ) / settings.batch_size
 
     def watch() -> dict[str, float]:
-        if watched is None:
+        if "validation" not in sides:
             return {}
-        found = oracle.posterior(_look(oracle, watched.coords))
-        known = _label_ids(oracle.spec, watched)
+        found, known = oracle.posterior(_features(oracle, seen["validation"])), labels["validation"]
         right = {
             f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
             for level, p in enumerate(found, 1)
         }
         return {"validation_cross_entropy": float(label_loss(found, known))} | right
 
-    optimizer = torch.optim.AdamW(oracle.parameters(), settings.learning_rate, weight_decay=0.02, fused=True)
+    optimizer = torch.optim.AdamW(oracle.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     task = Task(
         stage="oracle",
         module=oracle,
         losses=losses,
         watch=watch,
+        score=lambda row: row.get("validation_cross_entropy", -row["step"]),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         identity={"spec": oracle.spec.to_json()},
@@ -130,6 +140,16 @@ def _fit(
     rows = minimise(task, state, TrainSettings(steps=settings.steps, ema=EMA))
     oracle.cpu()
     return rows
+
+
+def _copies(domains: Domains, settings: OracleSettings, rng: np.random.Generator, device: torch.device) -> Tensor:
+    """What `describe` makes of disturbed copies of all domains (copies, D, INPUTS)."""
+    progress = Progress("oracle looks", settings.copies, "copies of the training domains")
+    found = []
+    for _ in range(settings.copies):
+        found.append(_describe([_disturbed(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
+        progress.advance()
+    return torch.stack(found).nan_to_num()
 
 
 def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
@@ -153,24 +173,21 @@ def _padded(traces: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _look(oracle: Oracle, coords: Sequence[np.ndarray]) -> Tensor:
-    """Features (D, F), before standardisation, of structures (L, 5, 3); NaN below five CA."""
-    traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
+def _describe(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """What `describe` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
     enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
-    device = oracle.centre.device
-    found = torch.full((len(coords), oracle.spec.settings.features), torch.nan)
-    for places in by_length([len(traces[row]) for row in enough], SEEN_AT_ONCE):
-        rows = enough[places]
+    found = torch.full((len(traces), INPUTS), torch.nan)
+    for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
+        rows = enough[places].tolist()
         ca, mask = _padded([traces[row] for row in rows])
-        found[torch.from_numpy(rows)] = oracle.features(ca.to(device), mask.to(device)).cpu()
+        found[rows] = describe(ca.to(device), mask.to(device)).cpu()
     return found
 
 
-def _standardise(oracle: Oracle, domains: Domains) -> None:
-    """Set the mean and the spread of each feature over the training domains."""
-    seen = _look(oracle, domains.coords)
-    oracle.centre.copy_(seen.mean(0))
-    oracle.scale.copy_(seen.std(0, correction=0).clamp(min=1e-3))
+@torch.no_grad()
+def _features(oracle: Oracle, described: Tensor) -> Tensor:
+    """Features (D, F), before standardisation, of what `describe` made."""
+    return oracle.features(described.to(oracle.centre.device)).cpu()
 
 
 def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen: dict[str, Tensor]) -> None:
@@ -246,9 +263,11 @@ def _embed(oracle: Oracle, path: Path, output: Path) -> None:
         names = store.ids
         coords = [store.coords(store.rows(name)[0]) for name in names]
         labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
-    seen = _look(oracle, coords).to(oracle.centre.device)
+    device = oracle.centre.device
+    traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
+    seen = oracle.features(_describe(traces, device).to(device))
     told = oracle.posterior(seen)
-    with atomic_path(output) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(output) as file:
         for column, words in (("id", names), ("label", labels)):
             file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
         file["feature"] = ((seen - oracle.centre) / oracle.scale).cpu().numpy()

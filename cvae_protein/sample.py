@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
-from torch import Tensor
 
-from .dataset.store import TEXT, Entry, write_store
+from .dataset.store import write_store
 from .errors import UserError
 from .files import atomic_path
-from .model.batch import Domains, as_backbone, read_domain, read_split
-from .model.cvae import CVAE
-from .model.relax import HELD
-from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler, other_class
+from .model.batch import read_domain, read_split
+from .model.heldout import modelled, write_latents, write_reconstructions
+from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 from .model.spec import Spec
 from .progress import say
 from .settings import SampleSettings
@@ -164,7 +160,7 @@ def sample_heldout(
 ) -> None:
     """The workflow's step: samples of every fold class, reconstructions of the split `test`, codes of all.
 
-    Writes samples.h5, raw.h5, reconstructions.h5 and latents.h5 into the folder `output`.
+    Writes samples.h5, raw.h5, reconstructions.h5, swapped.h5 and latents.h5 into the folder `output`.
     """
     sampler = load_sampler(model, refiner)
     spec = sampler.spec
@@ -174,96 +170,15 @@ def sample_heldout(
         raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
     with atomic_path(output) as folder:
         folder.mkdir()
-        _write_latents(folder / "latents.h5", sampler, sides)
-        _write_reconstructions(folder / "reconstructions.h5", sampler, sides["test"], settings, seed)
+        write_latents(folder / "latents.h5", sampler, sides, settings, seed)
+        write_reconstructions(folder, sampler, sides["test"], settings, seed)
         drawn = draw(sampler, folds_to_draw(spec), None, settings.per_class, settings, seed)
         _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
         _write(folder / "raw.h5", drawn.raw, drawn, spec)
 
 
-def _entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
-    """A modelled structure for the store; torsions and secondary structure are the scoring side's."""
-    length = len(coords)
-    nothing = np.full((1, length, 3), np.nan, np.float32)
-    return Entry(as_backbone(name, torch.from_numpy(coords)), nothing, ("?" * length,), facts)
-
-
 def _write(path: Path, coords: list[np.ndarray], drawn: Drawn, spec: Spec) -> None:
     rows = zip(drawn.names, drawn.labels, coords, strict=True)
     facts = {"variant": spec.variant, "seed": spec.seed}
-    entries = [_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
+    entries = [modelled(name, c, {"label": label, **facts}) for name, label, c in rows]
     write_store(path, entries, compression="gzip", kind="samples")
-
-
-@torch.no_grad()
-def _write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains]) -> None:
-    """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain."""
-    parts: dict[str, list] = {"mean": [], "logvar": [], "kl": []}
-    text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
-    for split, side in sides.items():
-        posterior = sampler.infer(side)
-        prior = sampler.prior(side.label_ids(sampler.spec), torch.from_numpy(side.lengths))
-        values = (posterior.mean, posterior.logvar, posterior.kl(prior))
-        for name, value in zip(parts, values, strict=True):
-            parts[name].append(value.numpy())
-        text["id"] += side.ids
-        text["label"] += side.labels
-        text["split"] += [split] * len(side)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["blocks"] = json.dumps(sampler.model.blocks)
-        for name, arrays in parts.items():
-            file[name] = np.concatenate(arrays)
-        for name, words in text.items():
-            file.create_dataset(name, data=np.array(words, object), dtype=TEXT)
-
-
-@torch.no_grad()
-def _write_reconstructions(path: Path, sampler: Sampler, side: Domains, settings: SampleSettings, seed: int) -> None:
-    """Held-out domains from their posterior means, with the rate and with what another code or label would give."""
-    model, spec = sampler.model, sampler.spec
-    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    posterior = sampler.infer(side)
-    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
-    prior = sampler.prior(labels, lengths)
-    own = sampler.decode(posterior.mean, labels, lengths)
-    permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
-    others = other_class(labels, len(spec.vocabulary[0]), generator)
-    swapped = sampler.decode(posterior.mean, others, lengths)
-    facts = {
-        "rate": posterior.kl(prior).sum(-1),
-        "trace_rmsd": heldout_rmsd(model, side, own),
-        "permuted_rmsd": heldout_rmsd(model, side, permuted),
-        "swapped_rmsd": heldout_rmsd(model, side, swapped),
-    }
-    stage = f"reconstruct {spec.variant} seed {spec.seed}"
-    without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
-    _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage, HELD)
-    entries = [
-        _entry(
-            name,
-            coords,
-            {"label": label, "variant": spec.variant, "seed": spec.seed}
-            | {key: float(values[row]) for key, values in facts.items()},
-        )
-        for row, (name, label, coords) in enumerate(zip(side.ids, side.labels, relaxed, strict=True))
-    ]
-    write_store(path, entries, compression="gzip", kind="reconstructions")
-
-
-def heldout_rmsd(model: CVAE, side: Domains, made: Sequence[Tensor]) -> Tensor:
-    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,)."""
-    errors = []
-    for row, trace in enumerate(made):
-        wanted = model.describe(side.batch(model.spec, [row]))[1][0]
-        errors.append((wanted - trace).square().sum(-1).mean().sqrt())
-    return torch.stack(errors)
-
-
-def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:
-    """For each row another row of the same first-level class, at random; itself where it is alone (B,)."""
-    chosen = torch.arange(len(labels))
-    for label in labels[:, 0].unique():
-        rows = torch.nonzero(labels[:, 0] == label)[:, 0].numpy()
-        shuffled = rng.permutation(rows)
-        chosen[shuffled] = torch.from_numpy(np.roll(shuffled, 1))
-    return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .oracle import Oracle
@@ -13,6 +14,7 @@ TEMPERATURES = np.geomspace(0.3, 6.0, 61)
 BINS = 10
 
 
+@torch.no_grad()
 def fit_temperatures(oracle: Oracle, features: Tensor, labels: Tensor) -> tuple[float, ...]:
     """The temperature of each level, coarse to fine, under which held-out labels (B, levels) are the likeliest.
 

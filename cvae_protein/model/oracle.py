@@ -1,13 +1,13 @@
-"""The oracle: a network that tells the fold class of a CA trace, level by level, and the features it looks at.
+"""The oracle: a small network that tells the fold class of a CA trace, level by level, from averages along the chain.
 
 It sees distances, angles and handedness alone, so a rigid motion changes nothing and a mirror image does. Neither the
-sequence nor the other atoms enter, so that real domains, samples and CA traces are seen alike.
+sequence nor the other atoms enter, so that real domains, samples and CA traces are seen alike. Averages over residues,
+not a network along the chain: that learnt the training superfamilies by heart (docs/findings.md).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,16 +20,16 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..settings import OracleSettings
 from .checkpoint import load_tensors
-from .nets import ChainNetwork
 from .spec import label_ids
 
 FEWEST = 5  # CA that a trace needs
 SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain where a kind of contact begins
 NEAR, FAR = (8.0, 1.0), (12.0, 1.5)  # Å: distance and softness of a contact
 ALONG = (2, 3, 4, 5)  # residues along the chain to which distances are taken
-POINTS = 24  # places along the chain between which distances are taken
-INPUTS = 2 * len(ALONG) + 3 + 4 * 2 * len(SEPARATIONS) + 2
-COARSE = POINTS * (POINTS - 1) // 2
+LAGS = (8, 14, 20, 28)  # residues between two states that are counted together
+LOCAL, CONTACTS = 2 * len(ALONG) + 3, 4 * 2 * len(SEPARATIONS)
+INPUTS = 2 * (LOCAL + CONTACTS) + 2 * (CONTACTS + 1) + 4 * len(LAGS) + 1
+MOST = 5.0  # standard deviations of training that an input counts for
 
 
 @dataclass(frozen=True)
@@ -111,34 +111,44 @@ def _contacts(ca: Tensor, mask: Tensor) -> Tensor:
     return torch.cat(found, dim=-1) / 2
 
 
-def _coarse(ca: Tensor, mask: Tensor) -> Tensor:
-    """Roots of the distances between 24 places along the chain, evenly spread (B, 276)."""
-    last = (mask.sum(1) - 1).to(ca.dtype)
-    at = torch.linspace(0, 1, POINTS, device=ca.device) * last[:, None]  # (B, P)
-    low = at.floor().long().clamp(max=ca.shape[1] - 1)
-    high = (low + 1).clamp(max=ca.shape[1] - 1)
-    pick = lambda k: torch.gather(ca, 1, k[..., None].expand(-1, -1, 3))  # noqa: E731
-    points = torch.lerp(pick(low), pick(high), (at - low)[..., None])
-    i, j = torch.triu_indices(POINTS, POINTS, 1)
-    return ((points[:, i] - points[:, j]).norm(dim=-1) + 1e-3).sqrt() - 4
+def _states(local: Tensor) -> Tensor:
+    """How much each residue is like helix and like strand, by distances and torsion along the chain (B, L, 2)."""
+    two, three = 5 * local[..., 0], 5 * local[..., 1]
+    right_handed = (local[..., LOCAL - 2] > 0.3).to(local.dtype)
+    helix = torch.exp(-(((two - 5.5) / 0.5) ** 2) - ((three - 5.2) / 0.7) ** 2) * right_handed
+    strand = torch.sigmoid((two - 6.1) / 0.2) * torch.sigmoid((three - 9.0) / 0.4)
+    return torch.stack([helix, strand], dim=-1)
 
 
-def invariants(ca: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """What the oracle sees of CA traces (B, L, 3) in Å, padded with zeros: a residue (B, L, F) and a chain (B, C)."""
-    length = mask.sum(1, keepdim=True).to(ca.dtype)
-    place = torch.arange(mask.shape[1], device=ca.device) / length
-    ends = torch.stack([place, 1 - place], dim=-1)
-    a_residue = torch.cat([_local(ca, mask), _contacts(ca, mask), ends], dim=-1) * mask[..., None]
-    return a_residue, torch.cat([_coarse(ca, mask), torch.log(length / 100)], dim=-1)
+def describe(ca: Tensor, mask: Tensor) -> Tensor:
+    """Averages over the residues of CA traces (B, L, 3) in Å, padded: (B, INPUTS).
+
+    Mean and spread of distances along the chain, angles and contacts; contacts of helix- and strand-like residues; how
+    often two states follow each other; log length.
+    """
+    inside, length = mask[..., None].to(ca.dtype), mask.sum(1, keepdim=True).to(ca.dtype)
+    local, contacts = _local(ca, mask) * inside, _contacts(ca, mask) * inside
+    both = torch.cat([local, contacts], dim=-1)
+    mean = both.sum(1) / length
+    spread = (((both - mean[:, None]) * inside).square().sum(1) / length).sqrt()
+    states = _states(local) * inside
+    of_state = torch.einsum("bls,blc->bsc", states, contacts) / length[..., None]
+    parts = [mean, spread, states.sum(1) / length, of_state.flatten(1)]
+    for lag in LAGS:
+        there = torch.roll(states, -lag, 1) * _inside(mask, 0, lag)[..., None]
+        parts.append((torch.einsum("bls,blt->bst", states, there) / length[..., None]).flatten(1))
+    return torch.cat([*parts, torch.log(length / 100)], dim=-1)
 
 
 class Oracle(nn.Module):
-    """CA traces -> features, and log probabilities of the labels of each level.
+    """What `describe` makes of CA traces (B, INPUTS) -> features, and log probabilities of the labels of each level.
 
     The labels form a tree: a level's network tells the children of each parent apart, and a label's probability is its
     parent's times that. So the probabilities of a parent's children sum to its own.
     """
 
+    middle: Tensor
+    spread: Tensor
     centre: Tensor
     scale: Tensor
 
@@ -146,32 +156,26 @@ class Oracle(nn.Module):
         super().__init__()
         own = spec.settings
         self.spec = spec
-        self.along = ChainNetwork(INPUTS, COARSE + 1, 2 * own.width, own.width, own.depth, own.dropout)
-        self.whole = nn.Sequential(nn.Linear(COARSE + 1, own.width), nn.GELU())
-        self.join = nn.Sequential(
-            nn.Dropout(own.dropout),
-            nn.Linear(5 * own.width, 2 * own.width),
+        self.layers = nn.Sequential(
+            nn.Dropout(own.dropout / 2),
+            nn.Linear(INPUTS, own.width),
             nn.GELU(),
             nn.Dropout(own.dropout),
-            nn.Linear(2 * own.width, own.features),
+            nn.Linear(own.width, own.features),
         )
         self.tell = nn.ModuleList(nn.Linear(own.features, len(names)) for names in spec.vocabulary)
-        self.register_buffer("centre", torch.zeros(own.features))
-        self.register_buffer("scale", torch.ones(own.features))
+        for name, size in (("middle", INPUTS), ("spread", INPUTS), ("centre", own.features), ("scale", own.features)):
+            self.register_buffer(name, torch.full((size,), float(name in ("spread", "scale"))))
         for level, parents in enumerate(_parents(spec.vocabulary)):
             self.register_buffer(f"parents{level}", parents, persistent=False)
 
-    def features(self, ca: Tensor, mask: Tensor) -> Tensor:
-        """CA traces (B, L, 3) in Å, mask (B, L) -> features before standardisation (B, F)."""
-        a_residue, a_chain = invariants(ca, mask)
-        h = self.along(a_residue, mask, a_chain)
-        most = h.masked_fill(~mask[..., None], -math.inf).amax(1)
-        mean = h.sum(1) / mask.sum(1, keepdim=True)
-        return self.join(torch.cat([mean, most, self.whole(a_chain)], dim=-1))
+    def features(self, described: Tensor) -> Tensor:
+        """Features (B, F), before standardisation."""
+        return self.layers(((described - self.middle) / self.spread).clamp(-MOST, MOST))
 
-    def forward(self, ca: Tensor, mask: Tensor) -> list[Tensor]:
+    def forward(self, described: Tensor) -> list[Tensor]:
         """Log probabilities (B, labels) of each level."""
-        return self.posterior(self.features(ca, mask))
+        return self.posterior(self.features(described))
 
     def logits(self, features: Tensor) -> list[Tensor]:
         """Logits (B, labels) of each level, to be compared between the children of one parent."""
@@ -185,7 +189,7 @@ class Oracle(nn.Module):
             parents: Tensor = getattr(self, f"parents{level}")
             families = torch.arange(int(parents.max()) + 1, device=logits.device)
             stranger = families[:, None] != parents
-            total = logits[:, None].masked_fill(stranger, -math.inf).logsumexp(-1)  # (B, parents)
+            total = logits[:, None].masked_fill(stranger, -torch.inf).logsumexp(-1)  # (B, parents)
             above = told[-1][:, parents] if level else 0.0
             told.append(above + logits - total[:, parents])
         return told

@@ -71,7 +71,7 @@ def _note(metric: Metric, fold: str, groups: Mapping[str, FeatureSet]) -> str:
     )
 
 
-def _limits(value: float, drawn: np.ndarray, settings: ScoreSettings) -> tuple[float, float]:
+def shifted_limits(value: float, drawn: np.ndarray, settings: ScoreSettings) -> tuple[float, float]:
     """Percentile interval, moved by what the resampling itself adds to the mean."""
     low, high = bounds(drawn, settings)
     moved = value - float(np.nanmean(drawn)) if np.isfinite(low) else 0.0
@@ -92,7 +92,7 @@ def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings)
     for metric in METRICS[:-1]:
         for fold in dict.fromkeys((ALL, *groups)):
             value = values[metric.name, fold]
-            low, high = _limits(value, np.array(drawn[metric.name, fold]), settings)
+            low, high = shifted_limits(value, np.array(drawn[metric.name, fold]), settings)
             count = len(groups[fold].own) if fold in groups else sum(len(group.own) for group in groups.values())
             note = _note(metric, fold, groups)
             rows.append(

@@ -20,7 +20,10 @@ MOST_CODES = 2000  # structures in that estimate
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions."""
+    """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
+
+    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the sampling side kept some.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -29,6 +32,7 @@ class Codes:
     logvar: np.ndarray
     kl: np.ndarray
     blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    drawn: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +47,7 @@ class Codes:
             self.logvar[rows],
             self.kl[rows],
             self.blocks,
+            None if self.drawn is None else self.drawn[rows],
         )
 
 
@@ -54,11 +59,12 @@ def read_codes(path: Path) -> Codes:
         with h5py.File(path, "r") as file:
             texts = [np.array([str(text) for text in file[name].asstr()[:]]) for name in ("id", "label", "split")]
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]
+            drawn = np.asarray(file["drawn"][:], float) if "drawn" in file else None
             blocks = json.loads(file.attrs.get("blocks", "{}"))
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a readable file of codes ({error})") from error
     ranges = {name: (int(start), int(stop)) for name, (start, stop) in blocks.items()}
-    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges)
+    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn)
 
 
 def active_units(codes: Codes) -> float:

@@ -23,6 +23,7 @@ from .metric import Judged, first_level, levels_match
 from .neighbours import Search
 from .oracle_rows import SWAPS, swap_rows
 from .output import RAW, structure_table, write_scores
+from .prior_rows import prior_rows
 from .reconstruction import Pair
 from .rows import SCORE_COLUMNS, Row, absent_rows, evaluate, structure_rows
 
@@ -84,7 +85,8 @@ def score_samples(
     pair_folds = np.array([_fold_of(pair.label, asked) for pair in pairs], object)
     rows += structure_rows(reconstruction.METRICS, rebuilt, pair_folds, settings)
     rows += _bin_rows(pairs, rebuilt, audit, settings) if audit else []
-    rows += latent_rows(read_codes(samples / "latents.h5"), domains.superfamily, settings)
+    codes = read_codes(samples / "latents.h5")
+    rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
     values = found.values | {name + RAW: column for name, column in before.items()}
     structures = [*structure_table(drawn, "sample", values, found.placed, found.told)]
     structures += structure_table([pair.model for pair in pairs], "reconstruction", rebuilt)

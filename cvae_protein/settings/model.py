@@ -100,12 +100,12 @@ class OracleSettings:
 
     levels: int = setting(3, "label levels that it tells: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
     features: int = setting(32, "features of a structure, in which sets are compared", ge=2, le=1024)
-    width: int = setting(64, "channels", ge=8, le=2048)
-    depth: int = setting(3, "convolutions along the chain", ge=1, le=64)
-    dropout: float = setting(0.2, "share of hidden units dropped in training", ge=0, lt=1)
+    width: int = setting(128, "hidden units", ge=8, le=8192)
+    dropout: float = setting(0.5, "share of hidden units dropped in training", ge=0, lt=1)
     jitter: float = setting(0.7, "largest standard deviation of the noise on training coordinates, Å", ge=0, le=5)
-    steps: int = setting(1000, "optimiser steps", ge=1)
-    batch_size: int = setting(32, "structures a step", ge=1)
+    copies: int = setting(4, "disturbed copies of each training domain", ge=1, le=1000)
+    steps: int = setting(600, "optimiser steps", ge=1)
+    batch_size: int = setting(64, "structures a step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
     seed: int = setting(0, "of the training", ge=0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -198,6 +199,13 @@ class TestEveryVariant:
             assert made.ids == ["d20", "d21", "d22", "d23"]
             assert np.isfinite(made.columns["rate"]).all()
             assert (made.columns["rate"] > 0).all()
+        with Store(output / "swapped.h5") as swapped:
+            assert swapped.ids == made.ids
+            asked, own = (swapped.columns[name].tolist() for name in ("label", "own_label"))
+            assert all(other in "123" and other != label[0] for other, label in zip(asked, own, strict=True))
+        with h5py.File(output / "latents.h5") as codes:
+            assert codes["drawn"].shape == codes["mean"].shape
+            assert np.isfinite(codes["drawn"][:]).all()
 
 
 def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ rule sample:
         samples=result("samples/{variant}/seed{seed}/samples.h5"),
         raw=result("samples/{variant}/seed{seed}/raw.h5"),
         reconstructions=result("samples/{variant}/seed{seed}/reconstructions.h5"),
+        swapped=result("samples/{variant}/seed{seed}/swapped.h5"),
         latents=result("samples/{variant}/seed{seed}/latents.h5"),
     log:
         result("logs/sample/{variant}/seed{seed}.log"),

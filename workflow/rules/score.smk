@@ -27,6 +27,9 @@ rule score:
         raw=rules.sample.output.raw,
         reconstructions=rules.sample.output.reconstructions,
         latents=rules.sample.output.latents,
+        features=rules.embed.output.samples,
+        swapped=rules.embed.output.swapped,
+        real_features=rules.embed_real.output.domains,
         code=sources("score/table.py"),
     output:
         scores=result("scores/{variant}/seed{seed}/scores.tsv"),
@@ -38,11 +41,13 @@ rule score:
     params:
         folder=subpath(output.scores, parent=True),
         samples=subpath(input.samples, parent=True),
+        features=subpath(input.features, parent=True),
         settings=as_json(settings.score),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein score --store {input.store:q} --splits {input.splits:q}"
         " --audit {input.audit:q}"
         " --samples {params.samples:q} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --features {params.features:q} --real-features {input.real_features:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -50,6 +55,7 @@ rule score_real:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
+        real_features=rules.embed_real.output.domains,
         code=sources("score/table.py"),
     output:
         scores=result("scores/real/scores.tsv"),
@@ -63,6 +69,7 @@ rule score_real:
         settings=as_json(settings.score),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
+        " --real-features {input.real_features:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 

@@ -37,6 +37,7 @@ use rule sample as sample_point with:
         samples=point_result("samples/{variant}/seed{seed}/samples.h5"),
         raw=point_result("samples/{variant}/seed{seed}/raw.h5"),
         reconstructions=point_result("samples/{variant}/seed{seed}/reconstructions.h5"),
+        swapped=point_result("samples/{variant}/seed{seed}/swapped.h5"),
         latents=point_result("samples/{variant}/seed{seed}/latents.h5"),
     log:
         point_result("logs/sample/{variant}/seed{seed}.log"),
@@ -45,6 +46,25 @@ use rule sample as sample_point with:
         model=subpath(input.model, parent=True),
         refiner=subpath(input.refiner, parent=True),
         settings=of_point("sample"),
+
+
+use rule embed as embed_point with:
+    input:
+        samples=rules.sample_point.output.samples,
+        reconstructions=rules.sample_point.output.reconstructions,
+        swapped=rules.sample_point.output.swapped,
+        spec=rules.oracle.output.spec,
+        weights=rules.oracle.output.weights,
+        code=sources("oracle.py"),
+    output:
+        samples=point_result("features/{variant}/seed{seed}/samples.h5"),
+        reconstructions=point_result("features/{variant}/seed{seed}/reconstructions.h5"),
+        swapped=point_result("features/{variant}/seed{seed}/swapped.h5"),
+    log:
+        point_result("logs/embed/{variant}/seed{seed}.log"),
+    params:
+        folder=subpath(output.samples, parent=True),
+        oracle=subpath(input.spec, parent=True),
 
 
 use rule score as score_point with:
@@ -56,6 +76,9 @@ use rule score as score_point with:
         raw=rules.sample_point.output.raw,
         reconstructions=rules.sample_point.output.reconstructions,
         latents=rules.sample_point.output.latents,
+        features=rules.embed_point.output.samples,
+        swapped=rules.embed_point.output.swapped,
+        real_features=rules.embed_real.output.domains,
         code=sources("score/table.py"),
     output:
         scores=point_result("scores/{variant}/seed{seed}/scores.tsv"),
@@ -65,6 +88,7 @@ use rule score as score_point with:
     params:
         folder=subpath(output.scores, parent=True),
         samples=subpath(input.samples, parent=True),
+        features=subpath(input.features, parent=True),
         settings=as_json(settings.score),
 
 

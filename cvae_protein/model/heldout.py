@@ -1,0 +1,123 @@
+"""What a trained model makes of held-out domains: codes, reconstructions, and domains under another class's label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..dataset.store import TEXT, Entry, new_file, write_store
+from ..settings import SampleSettings
+from .batch import Domains, as_backbone
+from .cvae import CVAE
+from .relax import HELD
+from .sampler import Sampler, complete, draw_codes, other_class
+
+MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
+
+
+def modelled(name: str, coords: np.ndarray, facts: dict) -> Entry:
+    """A modelled structure for the store; torsions and secondary structure are the scoring side's."""
+    length = len(coords)
+    nothing = np.full((1, length, 3), np.nan, np.float32)
+    return Entry(as_backbone(name, torch.from_numpy(coords)), nothing, ("?" * length,), facts)
+
+
+@torch.no_grad()
+def write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains], settings: SampleSettings, seed: int) -> None:
+    """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain.
+
+    Beside them `drawn`, a code for the label and the length of each domain from the prior that samples are drawn from,
+    at temperature and guidance 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "drawn": []}
+    text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
+    for split, side in sides.items():
+        posterior = sampler.infer(side)
+        labels, lengths = side.label_ids(sampler.spec), torch.from_numpy(side.lengths)
+        prior = sampler.prior(labels, lengths)
+        drawn = prior.sample(generator)
+        if sampler.own_flow is None:  # behind a flow of its own the prior of the noise is what counts
+            as_learnt = replace(settings, temperature=1.0, guidance=1.0)
+            drawn = draw_codes(sampler, labels, lengths, as_learnt, generator)
+        values = (posterior.mean, posterior.logvar, posterior.kl(prior), drawn)
+        for name, value in zip(parts, values, strict=True):
+            parts[name].append(value.numpy())
+        text["id"] += side.ids
+        text["label"] += side.labels
+        text["split"] += [split] * len(side)
+    with new_file(path) as file:
+        file.attrs["blocks"] = json.dumps(sampler.model.blocks)
+        for name, arrays in parts.items():
+            file[name] = np.concatenate(arrays)
+        for name, words in text.items():
+            file.create_dataset(name, data=np.array(words, object), dtype=TEXT)
+
+
+@torch.no_grad()
+def write_reconstructions(folder: Path, sampler: Sampler, side: Domains, settings: SampleSettings, seed: int) -> None:
+    """Held-out domains from their posterior means, with the rate and with what another code or label would give.
+
+    Writes reconstructions.h5, and swapped.h5: up to 64 of the domains from their own codes under another class's label,
+    which is the label they have there; empty where there is one class alone.
+    """
+    model, spec = sampler.model, sampler.spec
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    posterior = sampler.infer(side)
+    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
+    prior = sampler.prior(labels, lengths)
+    own = sampler.decode(posterior.mean, labels, lengths)
+    permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
+    others = other_class(labels, len(spec.vocabulary[0]), generator)
+    swapped = sampler.decode(posterior.mean, others, lengths)
+    facts = {
+        "rate": posterior.kl(prior).sum(-1),
+        "trace_rmsd": heldout_rmsd(model, side, own),
+        "permuted_rmsd": heldout_rmsd(model, side, permuted),
+        "swapped_rmsd": heldout_rmsd(model, side, swapped),
+    }
+    stage = f"reconstruct {spec.variant} seed {spec.seed}"
+    without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
+    _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage, HELD)
+    told = {"variant": spec.variant, "seed": spec.seed}
+    entries = [
+        modelled(name, coords, {"label": label, **told} | {key: float(values[row]) for key, values in facts.items()})
+        for row, (name, label, coords) in enumerate(zip(side.ids, side.labels, relaxed, strict=True))
+    ]
+    write_store(folder / "reconstructions.h5", entries, compression="gzip", kind="reconstructions")
+    chosen = sorted(rng.permutation(len(side))[:MOST_SWAPPED].tolist())
+    traces = [swapped[row] for row in chosen]
+    _, relaxed = complete(
+        traces, sampler.refiner, without_noise, generator, f"swap {spec.variant} seed {spec.seed}", HELD
+    )
+    names = ["", *spec.vocabulary[0]]
+    entries = [
+        modelled(side.ids[row], coords, {"label": names[int(others[row, 0])], "own_label": side.labels[row], **told})
+        for row, coords in zip(chosen, relaxed, strict=True)
+    ]
+    write_store(folder / "swapped.h5", entries, compression="gzip", kind="reconstructions")
+
+
+def heldout_rmsd(model: CVAE, side: Domains, made: Sequence[Tensor]) -> Tensor:
+    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,)."""
+    errors = []
+    for row, trace in enumerate(made):
+        wanted = model.describe(side.batch(model.spec, [row]))[1][0]
+        errors.append((wanted - trace).square().sum(-1).mean().sqrt())
+    return torch.stack(errors)
+
+
+def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:
+    """For each row another row of the same first-level class, at random; itself where it is alone (B,)."""
+    chosen = torch.arange(len(labels))
+    for label in labels[:, 0].unique():
+        rows = torch.nonzero(labels[:, 0] == label)[:, 0].numpy()
+        shuffled = rng.permutation(rows)
+        chosen[shuffled] = torch.from_numpy(np.roll(shuffled, 1))
+    return chosen

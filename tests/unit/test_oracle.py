@@ -1,0 +1,176 @@
+"""The oracle: what it sees, that its probabilities fit together and can be trusted, and its files."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.errors import UserError
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model.calibration import calibration_error, fit_temperatures, wilson
+from cvae_protein.model.oracle import INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
+from cvae_protein.oracle import embed, train_oracle
+from cvae_protein.score.features import read_features
+from cvae_protein.settings import OracleSettings
+from cvae_protein.structure import Backbone
+
+SETTINGS = OracleSettings(features=6, width=24, dropout=0.1, copies=2, steps=80, batch_size=16, learning_rate=1e-2)
+VOCABULARY = (("1", "2"), ("1.10", "1.20", "2.40"), ("1.10.8", "1.10.9", "2.40.5"))
+LABELS = ("1.10.8", "2.40.5", "3.30.7")
+
+
+def trace(label, length, rng):
+    """CA of a helix, of a strand, or of both in turn, with a little noise (L, 3)."""
+    at = np.arange(length)
+    angle = np.deg2rad(100) * at
+    helix = np.stack([2.3 * np.cos(angle), 2.3 * np.sin(angle), 1.5 * at], axis=1)
+    strand = np.stack([0.9 * (-1.0) ** at, np.zeros(length), 3.3 * at], axis=1)
+    half = length // 2
+    mixed = np.concatenate([helix[:half], helix[half] + strand[: length - half]])
+    chosen = {"1": helix, "2": strand, "3": mixed}[label[0]]
+    return chosen + rng.normal(0, 0.2, chosen.shape)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A store of 45 chains of three classes and its split."""
+    folder, rng = tmp_path_factory.mktemp("oracle"), np.random.default_rng(0)
+    entries, rows = [], []
+    for index in range(45):
+        label, length = LABELS[index % 3], int(rng.integers(40, 60))
+        coords = (trace(label, length, rng)[:, None] + rng.normal(0, 0.5, (1, 5, 3))).astype(np.float32)
+        chain = Backbone(f"d{index:02d}", "A" * length, coords[None], tuple(map(str, range(length))))
+        entries.append(Entry(chain, np.zeros((1, length, 3)), ("-" * length,), {"label": label}))
+        split = "test" if index >= 36 else "validation" if index >= 30 else "train"
+        rows.append({"domain_id": chain.id, "split": split, "label": label})
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", list(rows[0]), rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data):
+    """The folder of an oracle of these chains."""
+    train_oracle(data / "domains.h5", data / "splits.tsv", data / "oracle", SETTINGS)
+    return data / "oracle"
+
+
+def padded(*traces):
+    lengths = torch.tensor([len(each) for each in traces])
+    ca = torch.zeros(len(traces), int(lengths.max()) + 7, 3)
+    for row, each in enumerate(traces):
+        ca[row, : len(each)] = torch.from_numpy(each)
+    return ca, torch.arange(ca.shape[1]) < lengths[:, None]
+
+
+def test_it_sees_no_motion_and_no_padding_but_a_mirror_image():
+    rng = np.random.default_rng(0)
+    short, long = trace("1", 40, rng), trace("3", 70, rng)
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    alone = describe(*padded(short))[0].numpy()
+    assert alone.shape == (INPUTS,)
+    assert describe(*padded(short, long))[0].numpy() == pytest.approx(alone, abs=1e-4)
+    assert describe(*padded(short @ turn + 30))[0].numpy() == pytest.approx(alone, abs=1e-3)
+    assert np.abs(describe(*padded(short * [1, 1, -1]))[0].numpy() - alone).max() > 0.3
+
+
+def test_probabilities_of_a_parent_are_those_of_its_children():
+    spec = OracleSpec(SETTINGS, 0, VOCABULARY, (1.0, 2.0, 0.5), {})
+    told = [p.exp() for p in Oracle(spec).eval()(torch.randn(5, INPUTS))]
+    assert told[0].sum(1).tolist() == pytest.approx([1] * 5)
+    assert torch.allclose(told[1][:, 0] + told[1][:, 1], told[0][:, 0], atol=1e-6)
+    assert torch.allclose(told[2][:, 0] + told[2][:, 1], told[1][:, 0], atol=1e-6)
+    assert torch.allclose(told[1][:, 2], told[0][:, 1], atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_deepest_known_label():
+    told = [torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]).log()]
+    labels = torch.tensor([[1, 2], [1, 0]])  # the second is known at the first level alone
+    assert label_loss(told, labels).item() == pytest.approx((-np.log(0.3) - np.log(0.9)) / 2)
+    assert label_loss(told, torch.zeros(2, 2, dtype=torch.long)).item() == 0
+
+
+def test_calibration_error_of_honest_and_of_boastful_guesses():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 20_000)
+    honest = (rng.random(20_000) < confidence).astype(float)
+    assert calibration_error(confidence, honest) < 0.015
+    assert calibration_error(np.full(100, 0.9), np.repeat([1.0, 0.0], 50)) == pytest.approx(0.4)
+    assert np.isnan(calibration_error(np.zeros(0), np.zeros(0)))
+
+
+def test_temperatures_undo_what_made_logits_too_steep():
+    oracle = Oracle(OracleSpec(SETTINGS, 0, VOCABULARY, (1.0, 1.0, 1.0), {})).eval()
+    with torch.no_grad():
+        oracle.tell[0].weight.mul_(8)
+    generator = torch.Generator().manual_seed(0)
+    features = 2 * torch.randn(4000, SETTINGS.features, generator=generator)
+    p = oracle.posterior(features, (3.0, 1.0, 1.0))[0].exp()
+    labels = torch.zeros(4000, 3, dtype=torch.long)
+    labels[:, 0] = torch.multinomial(p, 1, generator=generator)[:, 0] + 1
+    found = fit_temperatures(oracle, features, labels)
+    assert found[0] == pytest.approx(3, rel=0.15)
+    assert found[1:] == (1.0, 1.0)  # nothing known there
+
+
+def test_wilson_interval_of_a_textbook():
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+
+
+def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
+    checks = {(row["split"], row["level"], row["labels"]): row for row in read_table(trained / "oracle.tsv")}
+    assert float(checks["test", "1", "all"]["accuracy"]) == 1
+    assert checks["test", "3", "trained"]["n"] == "9"
+    assert float(checks["test", "1", "all"]["ece"]) < 0.2
+    confusion = read_table(trained / "confusion.tsv")
+    counts = [int(row["n"]) for row in confusion if (row["split"], row["level"]) == ("test", "2")]
+    assert sum(counts) == 9
+    assert {row["split"] for row in confusion} == {"test", "validation"}
+    assert len(read_table(trained / "history.tsv", ["step", "validation_cross_entropy", "best"])) > 0
+
+
+def test_the_same_seed_gives_the_same_oracle(trained, data, tmp_path):
+    train_oracle(data / "domains.h5", data / "splits.tsv", tmp_path / "again", SETTINGS)
+    for name in ("weights.safetensors", "spec.json", "oracle.tsv"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_embed_writes_a_file_of_features_a_store(trained, data, tmp_path):
+    coords = np.zeros((1, 4, 5, 3), np.float32)
+    short = Entry(Backbone("short", "AAAA", coords, tuple("1234")), np.zeros((1, 4, 3)), ("----",), {"label": "1"})
+    write_store(tmp_path / "few.h5", [short], compression="gzip")
+    embed(trained, [data / "domains.h5", tmp_path / "few.h5"], tmp_path / "features")
+    found, few = (read_features(tmp_path / "features" / name) for name in ("domains.h5", "few.h5"))
+    assert found.ids[:2] == ("d00", "d01")
+    assert found.labels[:3] == LABELS
+    assert found.values.shape == (45, SETTINGS.features)
+    assert found.values[:30].mean(0) == pytest.approx(np.zeros(SETTINGS.features), abs=1e-3)
+    assert found.values[:30].std(0) == pytest.approx(np.ones(SETTINGS.features), abs=1e-2)
+    assert found.likeliest[2][-3:] == LABELS
+    assert found.probability(44, "3") == pytest.approx(found.posteriors[0][44, 2])
+    assert np.isnan(found.probability(0, "9.9"))
+    assert found.of(["d05", "d02"]).ids == ("d05", "d02")
+    assert not few.seen.any()
+    assert few.likeliest[0] == ("",)
+    with pytest.raises(UserError, match="found none of 'x'; embed again"):
+        found.of(["x"])
+
+
+def test_mistakes_are_named(trained, data, tmp_path):
+    with pytest.raises(UserError, match=r"spec\.json: expected the spec\.json of a trained oracle"):
+        load_oracle(tmp_path)
+    with pytest.raises(UserError, match="different file names"):
+        embed(trained, [data / "domains.h5", data / "domains.h5"], tmp_path / "x")
+    with pytest.raises(UserError, match="expected the features"):
+        read_features(tmp_path / "none.h5")
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        file["feature"] = np.zeros((2, 2))
+    with pytest.raises(UserError, match="not a readable file of features"):
+        read_features(tmp_path / "bad.h5")
+    rows = read_table(data / "splits.tsv")
+    write_table(tmp_path / "splits.tsv", list(rows[0]), [{**row, "label": ""} for row in rows])
+    with pytest.raises(UserError, match="expected labelled training domains"):
+        train_oracle(data / "domains.h5", tmp_path / "splits.tsv", tmp_path / "y", SETTINGS)

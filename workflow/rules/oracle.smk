@@ -1,0 +1,73 @@
+# The oracle, one for a run, and what it sees of the domains and of all that models make.
+
+
+rule oracle:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        code=sources("oracle.py"),
+    output:
+        spec=result("models/oracle/spec.json"),
+        weights=result("models/oracle/weights.safetensors"),
+        history=result("models/oracle/history.tsv"),
+        checks=result("models/oracle/oracle.tsv"),
+        confusion=result("models/oracle/confusion.tsv"),
+    log:
+        result("logs/oracle.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.spec, parent=True),
+        checkpoint=result("checkpoints/oracle.safetensors"),
+        settings=as_json(settings.oracle),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein oracle --store {input.store:q} --splits {input.splits:q}"
+        " --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
+        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule embed_real:
+    input:
+        store=rules.merge.output.store,
+        spec=rules.oracle.output.spec,
+        weights=rules.oracle.output.weights,
+        code=sources("oracle.py"),
+    output:
+        domains=result("features/real/domains.h5"),
+    log:
+        result("logs/embed/real.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.domains, parent=True),
+        oracle=subpath(input.spec, parent=True),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein embed {input.store:q} --oracle {params.oracle:q}"
+        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
+rule embed:
+    input:
+        samples=rules.sample.output.samples,
+        reconstructions=rules.sample.output.reconstructions,
+        swapped=rules.sample.output.swapped,
+        spec=rules.oracle.output.spec,
+        weights=rules.oracle.output.weights,
+        code=sources("oracle.py"),
+    output:
+        samples=result("features/{variant}/seed{seed}/samples.h5"),
+        reconstructions=result("features/{variant}/seed{seed}/reconstructions.h5"),
+        swapped=result("features/{variant}/seed{seed}/swapped.h5"),
+    log:
+        result("logs/embed/{variant}/seed{seed}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.samples, parent=True),
+        oracle=subpath(input.spec, parent=True),
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein embed {input.samples:q} {input.reconstructions:q} {input.swapped:q}"
+        " --oracle {params.oracle:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
