@@ -104,8 +104,10 @@ END
     ln -sfn "$SLURM_CONF" "$FOUND"
 }
 
-runs() {
-    [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null
+runs() { # the process of a pid file; a dead one that nobody has waited for does not run
+    local state
+    state=$(awk '/^State:/ {print $2}' "/proc/$(cat "$1" 2>/dev/null)/status" 2>/dev/null) || true
+    [ -n "$state" ] && [ "$state" != Z ]
 }
 
 start() {
@@ -130,9 +132,11 @@ start() {
 stop() {
     [ -s "$SLURM_CONF" ] || return 0
     scancel -u "$(id -un)" 2>/dev/null || true
-    for name in slurmd slurmctld munge/pid; do
-        local file=$ROOT/${name%/pid}.pid
-        [ "$name" = munge/pid ] && file=$ROOT/munge/pid
+    for _ in $(seq 150); do # KillWait and a little more
+        [ -n "$(squeue -h 2>/dev/null)" ] || break
+        sleep 0.2
+    done
+    for file in "$ROOT"/slurmd.pid "$ROOT"/slurmctld.pid "$ROOT"/munge/pid; do
         if runs "$file"; then
             kill "$(cat "$file")"
             for _ in $(seq 50); do
