@@ -16,14 +16,15 @@ class OneLine(logging.Filter):
 
     def __init__(self):
         super().__init__()
-        self.begun = {}  # job -> its name, its log, when it was started or sent off
+        self.begun = {}  # job -> its name, its logs if it runs elsewhere, when it was started or sent off
         self.finished = []
 
     def filter(self, record):
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
             name = " ".join([record.rule_name, *map(str, record.wildcards.values())])
-            self.begun[record.jobid] = (name, record.log, time.monotonic())
+            logs = [] if record.local or workflow.local_exec else record.log
+            self.begun[record.jobid] = (name, logs, time.monotonic())
         elif event == LogEvent.JOB_FINISHED:
             self.finished.append(record.job_id)
             return False
@@ -40,8 +41,7 @@ class OneLine(logging.Filter):
         """Name, time and, of a job elsewhere, last words."""
         name, logs, started = self.begun.get(job, (f"job {job}", [], time.monotonic()))
         text = f"{name}, {clock(time.monotonic() - started)}"
-        elsewhere = [] if workflow.local_exec else map(Path, logs)
-        said = [last_lines(log, 1) for log in elsewhere if log.is_file()]
+        said = [last_lines(log, 1) for log in map(Path, logs) if log.is_file()]
         return ": ".join([text, *sum(said, [])])
 
 
