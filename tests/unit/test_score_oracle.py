@@ -1,0 +1,151 @@
+"""Rows that need the oracle: accuracy, fidelity, disagreement, swapped labels, cover by TM, and the prior's holes."""
+
+import numpy as np
+import pytest
+from score_synthetic import chain, deformed, judged
+
+from cvae_protein.score.covering import nearest_in_class, recall_rows
+from cvae_protein.score.features import Features, Sight
+from cvae_protein.score.inputs import Domains
+from cvae_protein.score.judge import judge_structures
+from cvae_protein.score.latents import Codes
+from cvae_protein.score.neighbours import NO_HIT, Hit, Library, Placed, Search
+from cvae_protein.score.oracle_rows import WORST, accuracy_rows, opinions, oracle_disagreement, swap_rows, told_columns
+from cvae_protein.score.prior_rows import prior_rows
+from cvae_protein.score.rows import ALL
+from cvae_protein.settings import ScoreSettings
+
+SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
+NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))
+
+
+def features(told, asked=None):
+    """Features of structures that the oracle takes for the labels `told`, of two levels, with probability 0.9."""
+    first = np.array([[0.9 if label[0] == name else 0.1 for name in NAMES[0]] for label in told]).reshape(-1, 2)
+    second = np.array([[0.8 if label == name else 0.1 for name in NAMES[1]] for label in told]).reshape(-1, 3)
+    values = np.random.default_rng(len(told)).normal(size=(len(told), 4))
+    ids = tuple(f"x{k}" for k in range(len(told)))
+    return Features(ids, tuple(asked or told), values, NAMES, (first, second))
+
+
+def placed(asked, nearest):
+    hits = [Hit("d", label, 0.5) if label else NO_HIT for label in nearest]
+    return [Placed(label, hit, hit, hit) for label, hit in zip(asked, hits, strict=True)]
+
+
+def by_name(rows):
+    return {(row.metric, row.fold): row for row in rows}
+
+
+def test_fidelity_is_accuracy_over_that_of_real_domains():
+    own = features(["1.10"] * 6 + ["2.40"] * 2 + ["1.10"] * 2)
+    held_out = features(["1.10"] * 4 + ["2.40"] * 3 + ["1.10"], ["1.10"] * 4 + ["2.40", "2.60", "2.40", "2.40"])
+    asked = ["1"] * 6 + ["2"] * 4
+    rows = by_name(accuracy_rows(Sight(own, held_out), placed(asked, asked), SETTINGS))
+    assert rows["oracle_accuracy", "1"].estimate.value == 1
+    assert rows["oracle_accuracy", "2"].estimate.value == 0.5
+    assert rows["oracle_accuracy", ALL].estimate.value == pytest.approx(0.8)
+    assert rows["fidelity", "1"].estimate.value == 1
+    assert rows["fidelity", "2"].estimate.value == pytest.approx(0.5 / 0.75)
+    assert rows["fidelity", ALL].estimate.value == pytest.approx((1 + 0.5 / 0.75) / 2)
+    assert rows["fidelity", WORST].estimate.value == pytest.approx(0.5 / 0.75)
+    assert rows["fidelity", "2"].estimate.low <= 0.5 / 0.75 <= rows["fidelity", "2"].estimate.high
+    assert np.isnan(rows["fidelity_level2", ALL].estimate.value)
+    assert "knows at this level" in rows["fidelity_level2", "1"].note
+
+
+def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
+    own = features(["2.40", "2.60", "1.10", "2.40"])
+    asked = ["2.40", "2.40", "2.40", "2.99"]
+    rows = by_name(accuracy_rows(Sight(own, features(["2.40"])), placed(asked, ["2.40", "2.40", "", "1.10"]), SETTINGS))
+    assert rows["oracle_accuracy", "2.40"].estimate.value == pytest.approx(1 / 3)
+    assert rows["oracle_accuracy_level1", "2.40"].estimate.value == pytest.approx(2 / 3)
+    assert rows["oracle_accuracy_level2", "2.40"].estimate.value == pytest.approx(1 / 3)
+    assert rows["oracle_accuracy", "2.99"].estimate.n == 0  # the oracle knows no 2.99
+    assert "knows no class" in rows["oracle_accuracy", "2.99"].note
+    assert rows["oracle_accuracy_level1", "2.99"].estimate.value == 1
+    assert rows["oracle_disagreement", ALL].estimate.value == pytest.approx(2 / 3)  # 2.60 beside 2.40, 2.40 beside 1.10
+    assert rows["oracle_disagreement", ALL].estimate.n == 3
+
+
+def test_without_a_class_asked_for_nothing_is_claimed():
+    own = features(["2.40", "1.10"])
+    rows = by_name(accuracy_rows(Sight(own, own), placed(["", ""], ["2.40", "2.40"]), SETTINGS))
+    assert rows["oracle_accuracy", ALL].note == "no class was asked for"
+    assert rows["fidelity", ALL].note == "no class was asked for"
+    assert rows["oracle_disagreement", ALL].estimate.value == 0.5
+    assert told_columns(own, ["", "1"]) == [
+        {"oracle_label": "2", "oracle_probability": "nan"},
+        {"oracle_label": "1", "oracle_probability": "0.9"},
+    ]
+
+
+def test_a_structure_that_could_not_be_seen_counts_nowhere():
+    own = features(["1.10", "1.10"])
+    blind = Features(own.ids, own.labels, own.values * [[1], [np.nan]], own.names, own.posteriors)
+    rows = by_name(accuracy_rows(Sight(blind, own), placed(["1", "1"], ["1.10"] * 2), SETTINGS))
+    assert rows["oracle_accuracy", "1"].estimate.n == 1
+    assert np.isnan(oracle_disagreement(opinions(blind, ["1", "1"], ["1.10", "1.10"])[1]))
+
+
+def test_swapped_labels_that_the_decoder_follows_and_ignores():
+    swapped = features(["2.40", "2.40", "2.40", "1.10"], ["2", "2", "2", "2"])  # three of four follow
+    own = features(["1.10", "1.10", "1.10", "2.40", "2.40"])
+    rows = by_name(swap_rows(swapped, own, SETTINGS))
+    assert rows["swap_flip", ALL].estimate.value == 0.75
+    assert rows["swap_flip_control", ALL].estimate.value == 0.25
+    assert rows["swap_flip_chance", ALL].estimate.value == 0.5
+
+
+def domains(*held_out):
+    return Domains(list(held_out), [judged(chain(50, 9), "1.10", name="t")], {}, {}, {})
+
+
+def test_cover_of_the_held_out_domains_both_ways():
+    found = judged(chain(50, 1), "1.10", name="found")
+    missed = judged(chain(52, 2), "1.10", name="missed")
+    other = judged(chain(51, 3), "2.40", name="other")
+    near, far = judged(deformed(chain(50, 1), 0.3), "1", name="near"), judged(chain(50, 7), "1", name="far")
+    both, search = domains(found, missed, other), Search(3)
+    rows = by_name(recall_rows([near, far], both, search, SETTINGS, real=False))
+    assert rows["cov_r", "1"].estimate.value == 0.5
+    assert rows["cov_r", "1"].estimate.n == 2  # of the class, not the third
+    hit = Hit("found", "1.10", search.nearest(near, Library([found])).tm)
+    values = nearest_in_class([near, far], [Placed("1", hit, hit, hit), *placed(["1"], [""])], both, search, real=False)
+    assert values["cov_p"].tolist() == [1, 0]
+    assert values["mat_p"][0] == pytest.approx(1 - hit.tm)
+    assert values["mat_p"][1] > 0.5
+
+
+def test_structures_without_labels_are_compared_with_all_held_out_domains():
+    held_out = [judged(chain(48 + k, k), f"{1 + k % 2}.10", name=f"d{k}") for k in range(8)]
+    given = [judged(chain(50, 20 + k), "", name=f"s{k}") for k in range(3)]
+    found = judge_structures(given, domains(*held_out), SETTINGS)
+    rows = by_name(found.rows)
+    assert {fold for _, fold in rows} == {ALL}
+    assert rows["nearest_tm", ALL].estimate.n == 3
+    assert rows["nearest_same_class", ALL].estimate.n == 0
+    assert rows["wasserstein_rg", ALL].estimate.value >= 0
+    assert rows["fpsd", ALL].note == "no features of an oracle were given"
+    assert found.told == []
+
+
+def test_no_structure_at_all_is_no_crash():
+    rows = by_name(judge_structures([], domains(judged(chain(50, 1), "1.10", name="d")), SETTINGS).rows)
+    assert rows["nearest_tm", ALL].estimate.n == 0
+    empty = features([])
+    seen = judge_structures([], domains(), SETTINGS, Sight(empty, empty)).rows
+    assert all(row.cells("x", "")["note"] for row in seen if np.isnan(row.estimate.value))
+
+
+def test_the_prior_of_a_class_that_is_elsewhere_shows():
+    random = np.random.default_rng(0)
+    labels = np.array(["1.10", "2.40"] * 60)
+    mean = random.normal(size=(120, 3))
+    drawn = random.normal(size=(120, 3)) + 3.0 * (labels == "2.40")[:, None]
+    codes = Codes(labels, labels, np.array(["train"] * 120), mean, np.full((120, 3), -9.0), mean**2, {}, drawn)
+    rows = by_name(prior_rows(codes, SETTINGS))
+    assert abs(rows["prior_mmd", "1"].estimate.value) < 0.05 < 0.3 < rows["prior_mmd", "2"].estimate.value
+    assert rows["prior_mmd", ALL].estimate.n == 120
+    without = prior_rows(Codes(labels, labels, codes.splits, mean, mean, mean), SETTINGS)
+    assert "no draws of the prior" in without[0].note
