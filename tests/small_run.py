@@ -94,13 +94,13 @@ def wait_for_group(process):
 def facts(results):
     """What every file of a results folder holds, by its path: a hash, or the rows without their seconds.
 
-    Logs, checkpoints and locks are no results.
+    Logs, checkpoints, locks and records of what jobs took are no results.
     """
     found = {}
     for path in sorted(Path(results).rglob("*")):
         name = path.relative_to(results)
         hidden = any(part.startswith(".") for part in name.parts)
-        if not path.is_file() or hidden or name.parts[0] in ("logs", "checkpoints", "benchmarks"):
+        if not path.is_file() or hidden or name.parts[0] in ("logs", "checkpoints", "jobs"):
             continue
         if path.name == "history.tsv":
             rows = read_table(path)
