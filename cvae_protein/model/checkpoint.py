@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] |
     told = json.dumps(facts or {}, sort_keys=True)
     signed = json.dumps({"facts": told, "crc32": _checksum(clean, told)}, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file(clean, temporary, metadata={"signed": signed})  # one key: the order of several is not fixed
+        try:
+            save_file(clean, temporary, metadata={"signed": signed})  # one key: the order of several is not fixed
+        except SafetensorError as error:  # as on a full disk
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error), str(path)) from error
 
 
 def _checksum(tensors: dict[str, Tensor], facts: str) -> int:
