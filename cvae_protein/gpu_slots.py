@@ -81,8 +81,8 @@ def _lock_free(names: list[str], count: int) -> dict[str, IO[str]]:
         found[name] = handle
         if len(found) == count:
             return found
-    for handle in found.values():
-        handle.close()
+    for taken in found.values():
+        taken.close()
     return {}
 
 

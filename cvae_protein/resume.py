@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -89,17 +90,20 @@ def queued(names: list[str]) -> list[str]:
 def end_owners(results: Path) -> None:
     """End the processes that hold outputs below a results folder, such as a training whose scheduler was killed."""
     for lock in sorted(results.rglob(".*.lock")):
-        told = holder(lock)
-        if told is None:
-            continue
-        output = lock.with_name(lock.name[1 : -len(".lock")])
-        found = re.fullmatch(r"process (\d+) on (.+)", told)
-        if found and found[2] == socket.gethostname():
-            say(STAGE, f"{output}: {told} is still making it, and gets SIGTERM")
+        if (told := holder(lock)) is not None:
+            _end_owner(lock, told)
+
+
+def _end_owner(lock: Path, told: str) -> None:
+    """Ask the holder of a lock to end, if it is on this machine, and wait for that."""
+    output = lock.with_name(lock.name[1 : -len(".lock")])
+    found = re.fullmatch(r"process (\d+) on (.+)", told)
+    here = found is not None and found[2] == socket.gethostname()
+    say(STAGE, f"{output}: {told} is still making it, {'and gets SIGTERM' if here else 'and is waited for'}")
+    if found is not None and here:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(int(found[1]), signal.SIGTERM)
-        else:
-            say(STAGE, f"{output}: {told} is still making it; waits for it to end")
-        _wait(lambda lock=lock: holder(lock) is None, f"{output}: {told} is still making it; end it, then try again")
+    _wait(lambda: holder(lock) is None, f"{output}: {told} is still making it; end it, then try again")
 
 
 def _wait(ended: Callable[[], bool], otherwise: str) -> None:
