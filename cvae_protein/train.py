@@ -19,7 +19,7 @@ from .model.batch import Batch, Domains, hide_labels, pick_device, read_split, t
 from .model.buckets import Buckets, cut
 from .model.checkpoint import Training, save_tensors
 from .model.cvae import CVAE
-from .model.degrade import crop_windows, degrade, fit_degrader
+from .model.degrade import MOST_LINEAR, crop_windows, degrade, fit_degrader
 from .model.fit_codes import fit_codes
 from .model.loop import Losses, Task, minimise
 from .model.objective import further_terms
@@ -112,6 +112,8 @@ def _train_variant(
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     pool = domains.and_stretches_of(sides.get("stretches"))
     repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
+    if len(repeated) > MOST_LINEAR:
+        repeated = rng.choice(repeated, MOST_LINEAR, replace=False)
     stretches = cut(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
     augmented = training_batch(pool, spec, np.stack([repeated, *stretches], axis=1), 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())

@@ -11,6 +11,7 @@ from .cvae import LinearMap
 from .spec import Spec
 from .trace import center, decode_trace, encode_trace
 
+MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
 
@@ -19,9 +20,12 @@ def fit_degrader(domains: Domains, spec: Spec) -> LinearMap:
     """All principal components of the training coefficients, by which traces are made as coarse as a model's."""
     inputs = 3 * spec.model.coefficients
     linear = LinearMap(inputs, inputs)
-    batch = domains.batch(spec)
+    rows = np.arange(len(domains))
+    if len(rows) > MOST_LINEAR:
+        rows = np.linspace(0, len(rows) - 1, MOST_LINEAR).astype(int)
+    batch = domains.batch(spec, rows)
     flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
-    linear.fit(flat, torch.from_numpy(domains.weights).float())
+    linear.fit(flat, torch.from_numpy(domains.weights[rows]).float())
     return linear
 
 

@@ -23,7 +23,7 @@ from cvae_protein.model import loop
 from cvae_protein.model.batch import Batch, Domains, training_batch
 from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
 from cvae_protein.model.checkpoint import Training, load_tensors, save_tensors
-from cvae_protein.model.cvae import CVAE, Output
+from cvae_protein.model.cvae import CVAE, LinearMap, Output
 from cvae_protein.model.loop import MOST_SETBACKS, Task, minimise
 from cvae_protein.model.parallel import Ranks, SharedNoise
 from cvae_protein.model.shortage import in_pieces
@@ -503,3 +503,24 @@ def test_jitter_and_hidden_labels_of_training_batches() -> None:
     assert batch.labels[:, 0].tolist() == [1, 0, 1, 0]
     assert batch.lengths.tolist() == [50, 40, 50, 49]
     assert batch.coords[batch.mask].std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_principal_components_of_many_structures_are_made_of_some(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that memory does not grow with the set; a set below the limit is taken whole."""
+    seen: list[int] = []
+    fit = LinearMap.fit
+
+    def count(linear: LinearMap, flat: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        seen.append(len(flat))
+        assert len(flat) == len(weights)
+        return fit(linear, flat, weights)
+
+    monkeypatch.setattr(LinearMap, "fit", count)
+    for most in (1 << 15, 10):
+        monkeypatch.setattr("cvae_protein.train.MOST_LINEAR", most)
+        monkeypatch.setattr("cvae_protein.model.degrade.MOST_LINEAR", most)
+        train(*data, "pca", 0, tmp_path / f"pca{most}", MODEL, TRAIN, REFINE, 2)
+        train(*data, "refiner", 0, tmp_path / f"refiner{most}", MODEL, TRAIN, replace(REFINE, steps=1), 1)
+    assert seen == [4 * 14, 14, 10, 10]
