@@ -18,8 +18,8 @@ import torch
 
 from cvae_protein.files import read_table, write_table
 from cvae_protein.model.batch import read_split
+from cvae_protein.model.heldout import heldout_rmsd
 from cvae_protein.model.sampler import decode_all, load_model
-from cvae_protein.sample import heldout_rmsd
 from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.train import train
 
