@@ -14,6 +14,7 @@ from .metric import Metric, levels_match
 from .rows import ALL, Row, absent_rows
 
 MOST_RESAMPLINGS = 200
+POSSIBLE = {"share": (0.0, 1.0), "nat": (0.0, np.inf), "folds": (1.0, np.inf), "ratio": (0.0, np.inf)}
 P_VALUE = Metric("mmd_p", "p", "none", lambda group: float("nan"))  # of permutations, in `_p_rows`
 METRICS = (*POOLED, *AVERAGED, P_VALUE)
 
@@ -92,11 +93,19 @@ def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings)
     for metric in METRICS[:-1]:
         for fold in dict.fromkeys((ALL, *groups)):
             value = values[metric.name, fold]
-            low, high = shifted_limits(value, np.array(drawn[metric.name, fold]), settings)
+            limits = shifted_limits(value, np.array(drawn[metric.name, fold]), settings)
+            low, high = np.clip(limits, *POSSIBLE.get(metric.unit, (-np.inf, np.inf)))
             count = len(groups[fold].own) if fold in groups else sum(len(group.own) for group in groups.values())
             note = _note(metric, fold, groups)
             rows.append(
-                Row(metric.name, metric.unit, metric.better, fold, Estimate(value, low, high, count), note=note)
+                Row(
+                    metric.name,
+                    metric.unit,
+                    metric.better,
+                    fold,
+                    Estimate(value, float(low), float(high), count),
+                    note=note,
+                )
             )
     return [*rows, *_p_rows(groups, values, settings)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -80,10 +80,18 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """Features of the structures that are judged, in their order, and of the held-out domains, in theirs."""
+    """Features of the structures that are judged, in their order, and of the held-out domains, in theirs.
+
+    `superfamily` names that of a real domain: those of one are no independent witnesses.
+    """
 
     own: Features
     held_out: Features
+    superfamily: Mapping[str, str] = field(default_factory=dict)
+
+    def witnesses(self, features: Features) -> np.ndarray:
+        """For each structure what it is one witness of: its superfamily, or itself (n,)."""
+        return np.array([self.superfamily.get(name) or name for name in features.ids], object)
 
 
 def read_features(path: Path) -> Features:

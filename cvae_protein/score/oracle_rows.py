@@ -109,7 +109,7 @@ def accuracy_rows(sight: Sight, placed: Sequence[Placed], settings: ScoreSetting
     rows = [_explained(row, asked) for row in structure_rows(METRICS, found, folds, settings)]
     for metric in METRICS:
         if metric.name in FIDELITY:
-            rows += _fidelity_rows(FIDELITY[metric.name], metric, found[metric.name], folds, sight.held_out, settings)
+            rows += _fidelity_rows(FIDELITY[metric.name], metric, found[metric.name], folds, sight, settings)
     return rows
 
 
@@ -122,21 +122,27 @@ def _explained(row: Row, asked: Sequence[str]) -> Row:
 
 
 def _fidelity_rows(
-    fidelity: Metric, accuracy: Metric, own: np.ndarray, folds: np.ndarray, held_out: Features, settings: ScoreSettings
+    fidelity: Metric, accuracy: Metric, own: np.ndarray, folds: np.ndarray, sight: Sight, settings: ScoreSettings
 ) -> list[Row]:
-    """Ratio of accuracies a class; its mean over classes as `all`, and over their worst tenth."""
+    """Ratio of accuracies a class; its mean over classes as `all`, and over their worst tenth.
+
+    Superfamilies of real domains are resampled whole.
+    """
     values, drawn, counts, notes = {}, {}, {}, {}
     for fold in sorted(set(folds.tolist()) - {ALL}):
-        chosen = own[(folds == fold) & np.isfinite(own)]
-        members = held_out.take([row for row, label in enumerate(held_out.labels) if levels_match(fold, label)])
+        rows = (folds == fold) & np.isfinite(own)
+        chosen = own[rows]
+        members = sight.held_out.take([k for k, label in enumerate(sight.held_out.labels) if levels_match(fold, label)])
         theirs = evaluate(opinions(members, [fold] * len(members)), (accuracy,))[accuracy.name]
-        theirs = theirs[np.isfinite(theirs)]
+        known = np.isfinite(theirs)
+        theirs = theirs[known]
         counts[fold], notes[fold] = len(chosen), _fidelity_reason(chosen, theirs)
         random = generator(settings, fidelity.name, fold)
         values[fold], drawn[fold] = float("nan"), np.full(settings.bootstrap, np.nan)
         if not notes[fold]:
             values[fold] = chosen.mean() / theirs.mean()
-            ours, real = (random.binomial(len(x), x.mean(), settings.bootstrap) / len(x) for x in (chosen, theirs))
+            ours = resampled(chosen, sight.witnesses(sight.own)[rows], settings.bootstrap, random)
+            real = resampled(theirs, sight.witnesses(members)[known], settings.bootstrap, random)
             drawn[fold] = np.divide(ours, real, out=np.full(settings.bootstrap, np.nan), where=real > 0)
     defined = [fold for fold in values if not notes[fold]]
     table = np.array([drawn[fold] for fold in defined]).reshape(len(defined), settings.bootstrap)
@@ -149,6 +155,14 @@ def _fidelity_rows(
         notes[name] = f"mean over {keep} of {len(notes) - (name == WORST)} classes" if defined else _first(notes)
     estimates = {fold: Estimate(value, *bounds(drawn[fold], settings), counts[fold]) for fold, value in values.items()}
     return [Row(fidelity.name, fidelity.unit, fidelity.better, f, e, note=notes[f]) for f, e in estimates.items()]
+
+
+def resampled(values: np.ndarray, witnesses: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Means (count,) of values (n,) whose witnesses are drawn with replacement, each with all its values."""
+    _, place = np.unique(witnesses, return_inverse=True)
+    sizes = np.bincount(place)
+    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
+    return (drawn @ np.bincount(place, values)) / (drawn @ sizes)
 
 
 def _first(notes: Mapping[str, str]) -> str:

@@ -111,7 +111,7 @@ def read_sight(own: Path, real: Path, names: Sequence[str], domains: Domains) ->
     """What the oracle saw of the structures `names`, in the file `own`, and of the held-out domains, in `real`."""
     held_out = read_features(real).of([domain.id for domain in domains.held_out])
     labels = tuple(domain.label for domain in domains.held_out)
-    return Sight(read_features(own).of(names), replace(held_out, labels=labels))
+    return Sight(read_features(own).of(names), replace(held_out, labels=labels), domains.superfamily)
 
 
 def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[Row]:

@@ -10,7 +10,15 @@ from cvae_protein.score.inputs import Domains
 from cvae_protein.score.judge import judge_structures
 from cvae_protein.score.latents import Codes
 from cvae_protein.score.neighbours import NO_HIT, Hit, Library, Placed, Search
-from cvae_protein.score.oracle_rows import WORST, accuracy_rows, opinions, oracle_disagreement, swap_rows, told_columns
+from cvae_protein.score.oracle_rows import (
+    WORST,
+    accuracy_rows,
+    opinions,
+    oracle_disagreement,
+    resampled,
+    swap_rows,
+    told_columns,
+)
 from cvae_protein.score.prior_rows import prior_rows
 from cvae_protein.score.rows import ALL
 from cvae_protein.settings import ScoreSettings
@@ -52,6 +60,17 @@ def test_fidelity_is_accuracy_over_that_of_real_domains():
     assert rows["fidelity", "2"].estimate.low <= 0.5 / 0.75 <= rows["fidelity", "2"].estimate.high
     assert np.isnan(rows["fidelity_level2", ALL].estimate.value)
     assert "knows at this level" in rows["fidelity_level2", "1"].note
+
+
+def test_relatives_are_no_independent_witnesses():
+    values = np.repeat([1.0, 0.0], 10)
+    alone, tied = (
+        resampled(values, np.array(witnesses, object), 4000, np.random.default_rng(0))
+        for witnesses in ([f"x{k}" for k in range(20)], ["first"] * 10 + ["second"] * 10)
+    )
+    assert alone.mean() == pytest.approx(0.5, abs=0.01)
+    assert alone.std() == pytest.approx((0.25 / 20) ** 0.5, rel=0.05)
+    assert set(tied.tolist()) == {0, 0.5, 1}
 
 
 def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
