@@ -7,17 +7,13 @@ from collections.abc import Sequence
 
 from .read import Results, Row, number
 
-PLACES = (("models", "oracle"), ("models", "oracle", "seed0"))  # of oracle.tsv and confusion.tsv
 MOST_LABELS = 12  # of a confusion that is shown as a matrix
 MOST_MISTAKES = 10  # that are listed
 
 
 def oracle(results: Results) -> dict | None:
     """Held-out accuracy and calibration, confusions, and `disagreements`; None where no oracle is in the results."""
-    checks, confusion = (
-        next((rows for place in PLACES if (rows := results.table(*place, name))), [])
-        for name in ("oracle.tsv", "confusion.tsv")
-    )
+    checks, confusion = (results.table("models", "oracle", name) for name in ("oracle.tsv", "confusion.tsv"))
     checks = [row for row in checks if row["split"] == "test"]
     confusion = [row for row in confusion if row["split"] == "test"]
     if not checks:

@@ -188,7 +188,10 @@ def mode_collapse(case: Case) -> Sign:
     least = case.limits.coverage * fewer * real.value
     threshold = f"coverage < {case.limits.coverage:g} x that of real domains, for as many samples"
     sign = _sign(case.scores, "coverage", threshold, lambda score: score.value < least)
-    return _against(sign, case.real, "coverage", "real: ")
+    sign = _against(sign, case.real, "coverage", "real: ")
+    if sign.fired != UNKNOWN and real.low <= 0:
+        return Sign(UNKNOWN, f"{sign.evidence}: real domains cover next to nothing", threshold)
+    return sign
 
 
 def _nearer_than_real(case: Case, name: str) -> Sign:

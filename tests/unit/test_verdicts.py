@@ -132,6 +132,12 @@ def test_without_real_domains_what_is_set_against_them_is_unknown(found):
     assert "real: coverage: no row" in rows["MODE-COLLAPSE"]["evidence"]
 
 
+def test_where_real_domains_cover_nothing_no_model_is_blamed(found):
+    rows = found({"coverage": (0.0, 0.0, 0.0)}, real=REAL | {"coverage": (0.01, -0.02, 0.04)})
+    assert rows["MODE-COLLAPSE"]["fired"] == "unknown"
+    assert "cover next to nothing" in rows["MODE-COLLAPSE"]["evidence"]
+
+
 def test_the_reason_of_the_table_is_passed_on(tmp_path):
     rows = rows_of("concat", "0", SOUND, note="")
     rows += rows_of("concat", "0", {"coverage": (NAN, NAN, NAN)}, note="5 or more a class are needed")

@@ -29,6 +29,8 @@ rule report:
         names=rules.names.output.names,
         rejected=rules.merge.output.rejected,
         store=rules.merge.output.store,
+        oracle=rules.oracle.output.checks,
+        confusion=rules.oracle.output.confusion,
         real=rules.score_real.output.structures,
         structures=expand(
             rules.score.output.structures, variant=MODELS, seed=settings.seeds
