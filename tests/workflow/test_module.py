@@ -1,0 +1,98 @@
+"""The workflow as others use it: as a module of their own workflow, its graph, its report, and its catalogue entry."""
+
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from small_run import BIN, ROOT, environment, finish, make_project
+
+HOST = """
+configfile: "mine.yaml"
+
+
+module cvae_protein:
+    snakefile: "theirs/workflow/Snakefile"
+    config: config["structures"]
+
+
+use rule * from cvae_protein as structures_*
+
+
+rule mine:
+    default_target: True
+    input: rules.structures_labels.output.domains
+    output: "count.txt"
+    shell: "wc -l < {input} > {output}"
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("module"))
+
+
+def snakemake(folder, source, *arguments):
+    """Snakemake in `folder` with the package of the project `source`: exit code and output."""
+    command = [str(BIN / "snakemake"), "--cores", "1", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment(source), capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.workflow
+def test_another_workflow_uses_it_as_a_module(tmp_path, project):
+    """Settings come from the other workflow; its rule reads what a rule of this one made."""
+    (tmp_path / "theirs").symlink_to(project)
+    for name in (".test", "data"):
+        (tmp_path / name).symlink_to(project / name)
+    settings = yaml.safe_load((project / "config/config.yaml").read_text()) | {"results": "made/here"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"structures": settings}))
+    (tmp_path / "Snakefile").write_text(HOST)
+    code, _, said = snakemake(tmp_path, project)
+    assert code == 0, said[-4000:]
+    kept = (tmp_path / "made/here/domains.tsv").read_text().splitlines()
+    assert int((tmp_path / "count.txt").read_text()) == len(kept)
+    code, planned, said = snakemake(tmp_path, project, "--dry-run", "structures_all")
+    assert code == 0, said[-4000:]
+    assert "made/here/report.html" in planned + said
+
+
+@pytest.mark.workflow
+def test_graph_of_the_rules_is_drawn(project):
+    code, graph, said = snakemake(project, project, "--rulegraph")
+    assert code == 0, said[-4000:]
+    assert graph.startswith("digraph")
+    names = set(re.findall(r'label ?= ?"?<?(?:<b>)?(\w+)', graph))
+    assert {"labels", "featurize", "merge", "split", "train", "sample", "score", "report", "manifest"} <= names
+
+
+@pytest.mark.faults
+def test_snakemakes_own_report_as_page_and_as_archive(tmp_path):
+    """Built without a network: it ends well where every connection is refused."""
+    folder = make_project(tmp_path / "project")
+    code, said = finish(folder)
+    assert code == 0, said[-4000:]
+    for name in ("page.html", "page.zip"):
+        offline = shutil.which("unshare")
+        command = [str(BIN / "snakemake"), "--report", name]
+        command = [offline, "--net", "--map-root-user", *command] if offline else command
+        done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-4000:]
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert "report.html" in page
+    with zipfile.ZipFile(folder / "page.zip") as archive:
+        assert any(Path(name).name == "report.html" for name in archive.namelist())
+
+
+def test_catalogue_finds_what_it_asks_for():
+    """Standardized usage: fixed places, a schema with descriptions, a documented configuration and one for tests."""
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage["software-stack-deployment"]) == {"conda", "apptainer", "apptainer+conda"}
+    for name in ("workflow/Snakefile", "config/README.md", "config/config.yaml", ".test/config/config.yaml", "LICENSE"):
+        assert (ROOT / name).is_file(), name
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert all("description" in value and "default" in value for value in schema["properties"].values())
