@@ -184,7 +184,10 @@ def say_failed():
 
 settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
-shell.prefix(f"export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; ")
+# The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.
+shell.prefix(
+    f"set -euo pipefail; export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
+)
 BATCHES = range(count_batches())
 POINTS = checked_by(grid.points, settings)
 checked_by(grid.space, settings)
