@@ -40,3 +40,11 @@ def test_rules_call_the_command_line_alone(path):
         assert "cvae-protein " in rule
         assert "sources(" in rule
         assert "2>&1 | tee {log:q} >&2" in rule
+
+
+def test_what_comes_before_every_command_keeps_the_strict_mode():
+    """Each rule ends in a pipe to its log: without `pipefail` its failure would be lost, and a prefix replaces it."""
+    text = (ROOT / "workflow/rules/common.smk").read_text()
+    prefixes = re.findall(r"shell\.prefix\(\s*f?\"([^\"]*)", text)
+    assert len(prefixes) == 1
+    assert prefixes[0].startswith("set -euo pipefail; ")
