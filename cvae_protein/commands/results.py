@@ -10,16 +10,18 @@ import typer
 
 from ..errors import UserError
 from ..progress import say
-from .options import Given, Output, Seed, Splits, Stored, app, settings_of
+from .options import Given, Output, Seed, app, settings_of
 
 
 @app.command()
 def score(
-    store: Stored,
-    splits: Splits,
     output: Output,
-    samples: Annotated[Path | None, typer.Option(help="Folder that `sample` wrote.")] = None,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples.")] = "",
+    store: Annotated[Path | None, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")] = None,
+    splits: Annotated[Path | None, typer.Option("--splits", help="Table that `split` wrote.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder that `sample` wrote; with --reference: a folder or file of anyone's.")
+    ] = None,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "",
     seed: Seed = 0,
     audit: Annotated[
         Path | None, typer.Option(help="Table that `audit` wrote: reconstructions also by nearness to training.")
@@ -27,27 +29,59 @@ def score(
     features: Annotated[Path | None, typer.Option(help="Folder that `embed` wrote of the same files.")] = None,
     real_features: Annotated[Path | None, typer.Option(help="File that `embed` wrote of the store.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Score real domains that trained nothing instead.")] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="Store beside which samples of any origin are judged, in place of --store.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="With --reference: table `id label` or `file label`, the class asked for.")
+    ] = None,
+    oracle: Annotated[Path | None, typer.Option(help="With --reference: folder of a trained oracle.")] = None,
+    report: Annotated[Path | None, typer.Option(help="With --reference: page to write.")] = None,
     settings: Given = "",
 ) -> None:
-    """Judge samples and reconstructions, or the held-out real domains, by the same metrics.
+    """Judge samples and reconstructions, the held-out real domains, or structures of any origin, by the same metrics.
 
     \b
     Example:
       cvae-protein score --store domains.h5 --splits splits.tsv --samples samples/concat/seed0 --variant concat \\
           --seed 0 --features features/concat/seed0 --real-features features/real/domains.h5 -o scores/concat/seed0
       cvae-protein score --real --store domains.h5 --splits splits.tsv -o scores/real
+      cvae-protein score --samples designs/ --reference domains.h5 --splits splits.tsv --labels labels.tsv \\
+          --oracle models/oracle --report designs.html -o scores/designs
 
+    With --reference, --samples is a folder or file of PDB, mmCIF or BinaryCIF (.gz too; each model and chain is a
+    sample) or a store. Without --splits the whole reference is held out and nothing is known of training.
     Every row of scores.tsv names its unit and which direction is better.
     """
     from ..score.table import score_real, score_samples
 
     own = settings_of("score", settings)
+    if reference is not None:
+        _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
+        if samples is None:
+            raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
+        from .third_party import score_third_party
+
+        score_third_party(samples, reference, splits, labels, oracle, report, variant, seed, own, output)
+        return
+    _refuse("--store", labels=labels, oracle=oracle, report=report)
+    if store is None or splits is None:
+        raise UserError("score: expected --store and --splits of a run, or --reference to judge samples of any origin")
     if real:
         score_real(store, splits, own, output, real_features)
     elif samples is None or not variant:
         raise UserError("score: expected --samples and --variant, or --real")
     else:
         score_samples(store, splits, samples, variant, seed, own, output, audit, features, real_features)
+
+
+def _refuse(form: str, **others: object) -> None:
+    """`UserError` where an option was given that belongs to the other form of the command."""
+    wrong = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
+    if wrong:
+        raise UserError(
+            f"score with {form}: expected none of {', '.join(wrong)}, which belong to the command's other form"
+        )
 
 
 @app.command()

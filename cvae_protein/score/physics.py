@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import pdist
+from scipy.spatial import cKDTree
 
 from ..geometry import dihedral
 from ..structure import ATOMS, CA, LONGEST_CA_STEP, C, N
@@ -57,18 +57,30 @@ def clashes(structure: Judged) -> float:
     return float((np.linalg.norm(trace[i] - trace[j], axis=1) < CLASH).sum())
 
 
+def _alpha_alone(structure: Judged) -> bool:
+    """Whether no residue has its N and C."""
+    return not np.isfinite(structure.coords[:, (N, C)]).all(axis=(1, 2)).any()
+
+
 def overlaps(structure: Judged) -> float:
-    """Pairs of atoms (N CA C O CB) of different residues closer than 1.0 Å."""
+    """Pairs of atoms (N CA C O CB) of different residues closer than 1.0 Å; NaN where there are CA alone."""
+    if _alpha_alone(structure):
+        return float("nan")
     atoms = structure.coords.reshape(-1, 3)
-    residue = np.repeat(np.arange(len(structure)), len(ATOMS))
-    found = np.isfinite(atoms).all(axis=1)
-    close = np.flatnonzero(pdist(atoms[found]) < OVERLAP)
-    i, j = np.triu_indices(int(found.sum()), 1)
-    return float((residue[found][i[close]] != residue[found][j[close]]).sum())
+    found = np.flatnonzero(np.isfinite(atoms).all(axis=1))
+    residue = found // len(ATOMS)
+    tree = cKDTree(atoms[found])
+    near = tree.query_pairs(np.nextafter(OVERLAP, 0), output_type="ndarray")
+    return float((residue[near[:, 0]] != residue[near[:, 1]]).sum())
 
 
 def physical_yield(structure: Judged) -> float:
-    """1 where the chain is whole (C-N ≤ 2.0, CA-CA ≤ 4.5 Å), no atoms overlap (< 1.0 Å) and no CA clash (< 3.0 Å)."""
+    """1 where the chain is whole (C-N ≤ 2.0, CA-CA ≤ 4.5 Å), no atoms overlap (< 1.0 Å) and no CA clash (< 3.0 Å).
+
+    NaN where there are CA alone, of which fewer faults can be seen.
+    """
+    if _alpha_alone(structure):
+        return float("nan")
     return float(not (chain_breaks(structure) or clashes(structure) or overlaps(structure)))
 
 

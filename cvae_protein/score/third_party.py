@@ -1,0 +1,266 @@
+"""Samples of any origin judged against a store of real domains: what `score --reference` does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset.labels import write_rejected
+from ..dataset.store import Entry, Store, write_store
+from ..errors import UserError
+from ..files import read_table, write_table
+from ..progress import say, track
+from ..settings import ScoreSettings
+from . import covering
+from .features import Features, Sight, read_features
+from .inputs import Domains, judged, read_domains
+from .intervals import generator, mean_estimate
+from .judge import judge_structures
+from .metric import Better, levels_match
+from .output import STRUCTURE_COLUMNS, structure_table
+from .rows import ALL, SCORE_COLUMNS, Row
+from .sample_files import SUFFIX, Found, Sample, read_samples
+
+SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "copy_of")
+LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
+RESERVED = (ALL, "worst_decile")  # folds of the score table that are no class
+LARGEST_RADIUS = 320.0  # Å from the centre, what a store holds
+NEEDS_BACKBONE = frozenset(
+    (
+        *("physical_yield", "overlaps", "bond_rmsz", "angle_rmsz", "ramachandran_favoured", "ramachandran_outlier"),
+        *("helix", "strand", "wasserstein_helix", "wasserstein_strand"),
+    )
+)
+NEEDS_TRAINING = frozenset(("training_tm", "training_equal_tm", "memorisation_ratio"))
+NEEDS_CLASS = frozenset(("nearest_same_class", *(metric.name for metric in (*covering.METRICS, *covering.RECALL))))
+NEEDS_MEMBERS = frozenset(
+    ("cov_r", "mat_r", "cov_p", "mat_p", "wasserstein_helix", "wasserstein_strand", "wasserstein_rg")
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """Samples with their labels, the domains beside which they are judged, and what was left out.
+
+    `lost` are the classes of the rejected, `named` all classes of the table of labels; `copies` names for each sample
+    the first one of the same coordinates, where that is another.
+    """
+
+    found: Found
+    domains: Domains
+    lost: Sequence[str]
+    named: Sequence[str]
+    copies: Mapping[str, str]
+
+
+def read_set(samples: Path, reference: Path, splits: Path | None, labels: Path | None) -> SampleSet:
+    """Read samples, labels and the reference, whose domains are all held-out ones where `splits` is None.
+
+    `labels` is a table with the columns `label` and `id` (that of a sample, or a file's name without suffix) or `file`
+    (below the folder). `UserError` where a table is of another form or the reference holds nothing to compare with.
+    """
+    table = _read_labels(labels) if labels else {}
+    domains = read_domains(reference, splits) if splits else _all_held_out(reference)
+    if not domains.held_out:
+        where = f"{splits}: expected domains of the split `test`" if splits else f"{reference}: expected domains"
+        raise UserError(f"{where}, found none; there is nothing to compare the samples with")
+    found = read_samples(samples, {domain.id for domain in [*domains.held_out, *domains.training]})
+    labelled = [_labelled(sample, table) for sample in found.samples] if labels else found.samples
+    if labels:
+        _say_unlabelled(labelled, table, labels)
+    for label in {sample.structure.label for sample in labelled} - {""}:
+        _check_label(label, samples)
+    lost = [_label_of(table, row["domain_id"]) for row in found.rejected]
+    return SampleSet(Found(labelled, found.rejected), domains, lost, sorted(set(table.values())), _copies(labelled))
+
+
+def _all_held_out(reference: Path) -> Domains:
+    """Every domain of a store as a held-out one."""
+    with Store(reference) as store:
+        known = "label" in store.columns
+        members = [
+            judged(store, name, str(store.fact(name, "label")) if known else "")
+            for name in track(store.ids, "reference", len(store.ids), "domains")
+        ]
+    return Domains(members, [], {}, {}, {})
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    """Label by id or file, less what is empty; `UserError` where the table has neither column or a label is no code."""
+    rows = read_table(path, ("label",))
+    columns = [name for name in ("id", "file") if rows and name in rows[0]]
+    if rows and not columns:
+        raise UserError(f"{path}: expected the columns `id label` or `file label`, found {', '.join(rows[0])}")
+    table: dict[str, str] = {}
+    for row in rows:
+        label = row["label"].strip()
+        if label:
+            _check_label(label, path)
+        for name in columns:
+            if row[name] and label and table.setdefault(row[name], label) != label:
+                raise UserError(f"{path}: {row[name]!r} stands there with two labels, {table[row[name]]} and {label}")
+    return table
+
+
+def _check_label(label: str, where: Path) -> None:
+    if label in RESERVED or not LABEL.fullmatch(label):
+        raise UserError(f"{where}: expected labels such as 3, 3.40 or c.37.1, got {label[:40]!r}")
+
+
+def _labelled(sample: Sample, table: Mapping[str, str]) -> Sample:
+    """The sample with its label of the table, empty where that has none."""
+    label = _label_of(table, sample.file, sample.backbone.id)
+    return replace(sample, structure=replace(sample.structure, label=label))
+
+
+def _label_of(table: Mapping[str, str], file: str, name: str = "") -> str:
+    """Label of a sample by its id, its file below the folder, the file's name, or that without suffix."""
+    base = file.rsplit("/", 1)[-1]
+    keys = (name, file, base, SUFFIX.sub("", file), SUFFIX.sub("", base))
+    return next((table[key] for key in keys if key in table), "")
+
+
+def _say_unlabelled(samples: Sequence[Sample], table: Mapping[str, str], labels: Path) -> None:
+    without = [sample.backbone.id for sample in samples if not sample.structure.label]
+    if without:
+        say("score", f"{len(without)} of {len(samples)} samples have no label in {labels}, the first: {without[0]}")
+    if samples and len(without) == len(samples):
+        raise UserError(f"{labels}: expected ids or files of the samples, such as {without[0]!r}; none of it is there")
+
+
+def _copies(samples: Sequence[Sample]) -> dict[str, str]:
+    """Id of the first sample of the same coordinates, for each that has one before it."""
+    first: dict[bytes, str] = {}
+    ids = [
+        (sample.backbone.id, first.setdefault(sample.backbone.coords.tobytes(), sample.backbone.id))
+        for sample in samples
+    ]
+    return {name: other for name, other in ids if name != other}
+
+
+def write_set(given: SampleSet, output: Path, name: str, seed: int) -> list[str]:
+    """Write `samples.tsv`, `rejected.tsv` and `samples.h5` into the folder `output`; ids of the samples in the store.
+
+    `UserError`, after the tables are written, where no sample can be used.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    samples, rejected = given.found.samples, given.found.rejected
+    write_rejected(output / "rejected.tsv", rejected)
+    write_table(output / "samples.tsv", SAMPLE_COLUMNS, (_sample_row(sample, given.copies) for sample in samples))
+    if not samples:
+        first = f"; the first: {rejected[0]['domain_id']}: {rejected[0]['detail']}" if rejected else ""
+        raise UserError(f"{output / 'rejected.tsv'}: none of {len(rejected)} structures can be used{first}")
+    if rejected:
+        say(
+            "score",
+            f"{len(rejected)} of {len(rejected) + len(samples)} structures cannot be used: {output / 'rejected.tsv'}",
+        )
+    kept = [sample for sample in samples if _fits_a_store(sample)]
+    if len(kept) < len(samples):
+        say("score", f"{len(samples) - len(kept)} samples reach farther than a store holds: not in samples.h5")
+    entries = (_entry(sample, {"label": sample.structure.label, "variant": name, "seed": seed}) for sample in kept)
+    write_store(output / "samples.h5", entries, compression="gzip", kind="samples")
+    return [sample.backbone.id for sample in kept]
+
+
+def _fits_a_store(sample: Sample) -> bool:
+    atoms = sample.structure.coords.reshape(-1, 3)
+    atoms = atoms[np.isfinite(atoms).all(axis=1)]
+    return bool(np.abs(atoms - atoms.mean(axis=0)).max() < LARGEST_RADIUS)
+
+
+def _entry(sample: Sample, facts: Mapping[str, str | int]) -> Entry:
+    return Entry(sample.backbone, sample.structure.torsions[None], (sample.structure.ss,), facts)
+
+
+def _sample_row(sample: Sample, copies: Mapping[str, str]) -> dict[str, object]:
+    structure = sample.structure
+    row: dict[str, object] = {name: getattr(sample, name) for name in ("file", "model", "chain", "atoms")}
+    row |= {"id": structure.id, "label": structure.label, "length": len(structure)}
+    return row | {"copy_of": copies.get(structure.id, "")}
+
+
+def read_set_sight(given: SampleSet, own: Path, real: Path) -> Sight:
+    """What the oracle saw of the samples, in the file `own`, and of the held-out domains, in `real`; NaN where not."""
+    held_out = read_features(real).of([domain.id for domain in given.domains.held_out])
+    seen = read_features(own)
+    place = {name: row for row, name in enumerate(seen.ids)}
+    rows = np.array([place.get(sample.backbone.id, -1) for sample in given.found.samples])
+    blank = Features(
+        ("",),
+        ("",),
+        np.full((1, seen.values.shape[1]), np.nan),
+        seen.names,
+        tuple(p[:1] * np.nan for p in seen.posteriors),
+    )
+    joined = Features(
+        (*seen.ids, *blank.ids),
+        (*seen.labels, *blank.labels),
+        np.concatenate([seen.values, blank.values]),
+        seen.names,
+        tuple(np.concatenate([p, b]) for p, b in zip(seen.posteriors, blank.posteriors, strict=True)),
+    )
+    labels = tuple(domain.label for domain in given.domains.held_out)
+    return Sight(joined.take(np.where(rows < 0, len(seen), rows)), replace(held_out, labels=labels))
+
+
+def score_set(
+    given: SampleSet, output: Path, name: str, seed: int, settings: ScoreSettings, sight: Sight | None = None
+) -> None:
+    """Write `scores.tsv` and `structures.tsv` of a set into the folder `output`, each whole or not at all."""
+    structures = [sample.structure for sample in given.found.samples]
+    judgement = judge_structures(structures, given.domains, settings, sight)
+    rows = [*_count_rows(given, settings), *(_explained(row, given) for row in judgement.rows)]
+    table = structure_table(structures, "sample", judgement.values, judgement.placed, judgement.told)
+    write_table(output / "structures.tsv", STRUCTURE_COLUMNS, table)
+    write_table(output / "scores.tsv", SCORE_COLUMNS, (row.cells(name, str(seed)) for row in rows))
+    say(
+        "score",
+        f"{len(structures)} samples beside {len(given.domains.held_out)} held-out domains: {output / 'scores.tsv'}",
+    )
+
+
+def _count_rows(given: SampleSet, settings: ScoreSettings) -> list[Row]:
+    """Share of the structures that could be used, and of those that repeat an earlier one, over all and a class."""
+    samples = given.found.samples
+    labels = np.array([sample.structure.label for sample in samples] + list(given.lost), object)
+    usable = np.repeat([1.0, 0.0], [len(samples), len(given.lost)])
+    repeated = np.array([float(sample.backbone.id in given.copies) for sample in samples])
+    rows = []
+    for fold in (ALL, *sorted({*given.named, *labels.tolist()} - {""})):
+        chosen = labels == fold if fold != ALL else np.ones(len(labels), bool)
+        parts: tuple[tuple[str, Better, np.ndarray], ...] = (
+            ("readable", "high", usable[chosen]),
+            ("repeated", "low", repeated[chosen[: len(samples)]]),
+        )
+        for name, better, values in parts:
+            estimate = mean_estimate(values, settings, generator(settings, name, fold))
+            note = "" if len(values) else "no structure of the class"
+            rows.append(Row(name, "share", better, fold, estimate, note=note))
+    return rows
+
+
+def _explained(row: Row, given: SampleSet) -> Row:
+    """The row with the reason why a number is absent, or over which part of the structures it is taken."""
+    if row.note:
+        return row
+    inside = [s for s in given.found.samples if row.fold in (ALL, s.structure.label)]
+    alone = sum(sample.atoms == "CA alone" for sample in inside)
+    labelled = any(sample.structure.label for sample in inside)
+    members = any(row.fold == ALL or levels_match(row.fold, domain.label) for domain in given.domains.held_out)
+    absent = np.isnan(row.estimate.value)
+    if absent and row.metric in NEEDS_TRAINING and not given.domains.training:
+        note = "no training domains are known: give --splits"
+    elif absent and row.metric in NEEDS_CLASS and not labelled:
+        note = "no class was asked for: give --labels"
+    elif absent and row.metric in NEEDS_MEMBERS and not members:
+        note = "no held-out domain of the class"
+    elif alone and row.metric in NEEDS_BACKBONE:
+        note = f"needs N, C and O; {alone} of {len(inside)} samples are CA alone"
+    else:
+        note = ""
+    return replace(row, note=note)

@@ -1,0 +1,334 @@
+"""Samples of any origin beside a reference: what is read, what is said of what is missing, and that nothing is lost."""
+
+import gzip
+import os
+
+import numpy as np
+import pytest
+from score_synthetic import backbone, chain
+
+from cvae_protein.cli import run
+from cvae_protein.dataset.dssp import secondary_structure
+from cvae_protein.dataset.store import Entry, Store, write_store
+from cvae_protein.export import write_mmcif, write_pdb
+from cvae_protein.files import read_table, write_table
+from cvae_protein.geometry import torsions
+from cvae_protein.score.sample_files import placed_oxygen, read_samples
+
+FAST = '{"bootstrap": 20, "neighbours": 2}'
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A store of nine domains of the classes 1, 2 and 3, and a table that holds out every third of a class."""
+    folder = tmp_path_factory.mktemp("reference")
+    entries, rows = [], []
+    for index in range(9):
+        made = backbone(chain(44 + index % 4, index), f"d{index}")
+        label = f"{index % 3 + 1}.10.{index}.10"
+        entries.append(Entry(made, torsions(made.coords, made.breaks), secondary_structure(made), {"label": label}))
+        split = "test" if index < 6 else "train"
+        rows.append(
+            {"domain_id": f"d{index}", "split": split, "label": label, "superfamily": label, "group": f"d{index}"}
+        )
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", list(rows[0]), rows)
+    return folder
+
+
+def save(path, *chains, atoms=slice(0, 5)):
+    """A PDB file of some chains, a model each, with part of their atoms."""
+    kept = []
+    for index, coords in enumerate(chains):
+        part = np.full_like(coords, np.nan)
+        part[:, atoms] = coords[:, atoms]
+        kept.append(backbone(part, f"m{index}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_pdb(kept, path)
+    return path
+
+
+def score(samples, reference, output, *options):
+    """Exit code of the command, and the rows of scores.tsv by metric and fold."""
+    arguments = ["--samples", samples, "--reference", reference / "domains.h5", "-o", output, "--settings", FAST]
+    code = run([*map(str, ["score", *arguments, *options])])
+    scores = output / "scores.tsv"
+    rows = read_table(scores) if scores.is_file() else []
+    return code, {(row["metric"], row["fold"]): row for row in rows}
+
+
+def labels(path, **table):
+    write_table(path, ["id", "label"], [{"id": name, "label": label} for name, label in table.items()])
+    return path
+
+
+# --- reading
+
+
+def test_every_format_model_and_chain_is_a_sample(tmp_path):
+    folder = tmp_path / "set"
+    save(folder / "models.pdb", chain(40, 1), chain(52, 2), chain(40, 3))
+    write_mmcif([backbone(chain(45, 4), "x")], folder / "below/one.cif")
+    packed = save(tmp_path / "x.pdb", chain(46, 5)).read_bytes()
+    (folder / "packed.pdb.gz").write_bytes(gzip.compress(packed))
+    found = read_samples(folder)
+    lengths = {sample.backbone.id: len(sample.structure) for sample in found.samples}
+    assert lengths == {"models_m0001": 40, "models_m0002": 52, "models_m0003": 40, "below_one": 45, "packed": 46}
+    assert not found.rejected
+
+
+def test_ids_are_unlike_each_other_and_the_reference(tmp_path):
+    for name in ("d1.pdb", "a b.pdb", "a_b.pdb", "d1.ent"):
+        save(tmp_path / "x.pdb", chain(40, 1)).rename(tmp_path / name)
+    assert sorted(sample.backbone.id for sample in read_samples(tmp_path, {"d1"}).samples) == [
+        "a_b", "a_b-2", "d1-2", "d1-3",
+    ]  # fmt: skip
+
+
+def test_oxygen_is_placed_where_the_sampler_writes_none():
+    coords = chain(40, 7)
+    bare = coords.copy()
+    bare[:, 3:] = np.nan
+    placed = placed_oxygen(bare)
+    assert np.linalg.norm(placed[:-1, 3] - coords[:-1, 3], axis=1).max() < 0.1
+    assert np.isnan(placed[-1, 3]).all()
+    assert np.array_equal(placed_oxygen(coords), coords)
+    alone = np.full_like(coords, np.nan)
+    alone[:, 1] = coords[:, 1]
+    assert np.isnan(placed_oxygen(alone)[:, 3]).all()
+
+
+def test_bare_backbone_has_the_secondary_structure_of_the_whole(tmp_path):
+    whole = read_samples(save(tmp_path / "whole.pdb", chain(60, 3))).samples[0]
+    bare = read_samples(save(tmp_path / "bare.pdb", chain(60, 3), atoms=slice(0, 3))).samples[0]
+    assert bare.atoms == "backbone, O placed"
+    same = np.mean([a == b for a, b in zip(whole.structure.ss, bare.structure.ss, strict=True)])
+    assert same > 0.9
+    assert "H" in bare.structure.ss
+
+
+def test_atoms_behind_the_end_are_told(tmp_path):
+    once = save(tmp_path / "a.pdb", chain(40, 1)).read_text()
+    text = "\n".join(line for line in once.splitlines() if line.startswith("ATOM")) + "\nEND\n"
+    (tmp_path / "a.pdb").write_text(text + text)
+    found = read_samples(tmp_path / "a.pdb")
+    assert len(found.samples) == 1
+    assert found.rejected[0]["reason"] == "truncated"
+
+
+# --- scoring
+
+
+def test_set_with_labels_and_splits(reference, tmp_path):
+    folder = tmp_path / "designs"
+    for index in range(6):
+        save(folder / f"s{index}.pdb", chain(44 + index % 4, index))
+    table = labels(tmp_path / "labels.tsv", **{f"s{index}": str(index % 3 + 1) for index in range(6)})
+    code, rows = score(folder, reference, tmp_path / "out", "--splits", reference / "splits.tsv", "--labels", table)
+    assert code == 0
+    assert float(rows["nearest_same_class", "all"]["value"]) == 1  # they are the held-out domains
+    assert float(rows["readable", "all"]["value"]) == 1
+    assert np.isfinite(float(rows["training_tm", "all"]["value"]))
+    assert {row["variant"] for row in rows.values()} == {"designs"}
+    assert {row["label"] for row in read_table(tmp_path / "out/structures.tsv")} == {"1", "2", "3"}
+    with Store(tmp_path / "out/samples.h5") as stored:
+        assert len(stored.ids) == 6
+        assert stored.fact("s1", "label") == "2"
+
+
+def test_without_splits_novelty_has_a_reason_and_without_labels_the_class(reference, tmp_path):
+    save(tmp_path / "set/a.pdb", chain(44, 50), chain(46, 51))
+    code, rows = score(tmp_path / "set", reference, tmp_path / "out")
+    assert code == 0
+    assert rows["training_tm", "all"]["value"] == "nan"
+    assert "--splits" in rows["training_tm", "all"]["note"]
+    assert rows["nearest_same_class", "all"]["value"] == "nan"
+    assert "--labels" in rows["nearest_same_class", "all"]["note"]
+    assert float(rows["nearest_tm", "all"]["value"]) > 0.1
+    assert rows["nearest_tm", "all"]["n"] == "2"
+
+
+def test_alpha_carbons_alone_say_what_they_cannot_tell(reference, tmp_path):
+    save(tmp_path / "set/ca.pdb", chain(44, 1), chain(48, 2), atoms=slice(1, 2))
+    save(tmp_path / "set/full.pdb", chain(44, 3))
+    code, rows = score(tmp_path / "set", reference, tmp_path / "out")
+    assert code == 0
+    for name in ("physical_yield", "overlaps", "helix", "bond_rmsz", "ramachandran_favoured"):
+        assert rows[name, "all"]["n"] == "1", name
+        assert "2 of 3 samples are CA alone" in rows[name, "all"]["note"], name
+    assert rows["clashes", "all"]["n"] == "3"
+    assert rows["nearest_tm", "all"]["n"] == "3"
+    only = tmp_path / "only"
+    save(only / "ca.pdb", chain(44, 1), atoms=slice(1, 2))
+    code, rows = score(only, reference, tmp_path / "out2")
+    assert code == 0
+    assert rows["physical_yield", "all"]["value"] == "nan"
+    assert "needs N, C and O" in rows["physical_yield", "all"]["note"]
+
+
+def test_one_unreadable_file_stops_nothing_and_counts(reference, tmp_path):
+    folder = tmp_path / "set"
+    save(folder / "good.pdb", chain(44, 1))
+    (folder / "text.pdb").write_text("no structure")
+    (folder / "empty.cif").write_text("")
+    (folder / "cut.pdb.gz").write_bytes(gzip.compress(b"ATOM")[:-6])
+    save(folder / "short.pdb", chain(44, 1)[:3])
+    table = labels(tmp_path / "labels.tsv", good="1", text="2", absent="3")
+    code, rows = score(folder, reference, tmp_path / "out", "--labels", table)
+    assert code == 0
+    reasons = {row["domain_id"]: row["reason"] for row in read_table(tmp_path / "out/rejected.tsv")}
+    assert reasons == {
+        "text.pdb": "not_a_structure", "empty.cif": "empty_file", "cut.pdb.gz": "truncated", "short.pdb": "too_short",
+    }  # fmt: skip
+    assert float(rows["readable", "all"]["value"]) == 0.2
+    assert rows["readable", "all"]["n"] == "5"
+    assert float(rows["readable", "2"]["value"]) == 0
+    assert rows["readable", "3"]["value"] == "nan"
+    assert rows["readable", "3"]["note"] == "no structure of the class"
+
+
+def test_nothing_usable_is_one_line_and_leaves_the_reasons(reference, tmp_path, capsys):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a.pdb").write_text("no structure")
+    code, _ = score(tmp_path / "set", reference, tmp_path / "out")
+    assert code == 1
+    assert "none of 1 structures" in capsys.readouterr().err
+    assert len(read_table(tmp_path / "out/rejected.tsv")) == 1
+
+
+def test_coordinates_that_are_no_numbers(reference, tmp_path):
+    path = save(tmp_path / "set/a.pdb", chain(44, 1))
+    lines = path.read_text().splitlines()
+    torn = [line[:30] + "     nan     nan     nan" + line[54:] if line[22:26] == "  20" else line for line in lines]
+    path.write_text("\n".join(torn) + "\n")
+    far = chain(44, 2)
+    far[30:] += 900.0
+    save(tmp_path / "set/far.pdb", far)
+    same = chain(44, 3)
+    same[:] = same[0, 0]
+    save(tmp_path / "set/same.pdb", same)
+    code, rows = score(tmp_path / "set", reference, tmp_path / "out")
+    assert code == 0
+    assert rows["physical_yield", "all"]["n"] == "3"
+    assert float(rows["physical_yield", "all"]["value"]) == 0
+    with Store(tmp_path / "out/samples.h5") as stored:
+        assert stored.ids == ["a", "same"]  # the other reaches farther than a store holds, and is judged all the same
+
+
+def test_copies_are_counted(reference, tmp_path):
+    for name in ("a", "b", "c"):
+        save(tmp_path / f"set/{name}.pdb", chain(44, 1))
+    save(tmp_path / "set/d.pdb", chain(45, 2))
+    code, rows = score(tmp_path / "set", reference, tmp_path / "out")
+    assert code == 0
+    assert float(rows["repeated", "all"]["value"]) == 0.5
+    copies = {row["id"]: row["copy_of"] for row in read_table(tmp_path / "out/samples.tsv")}
+    assert copies == {"a": "", "b": "a", "c": "a", "d": ""}
+
+
+def test_one_sample_has_values_without_intervals(reference, tmp_path):
+    save(tmp_path / "one.pdb", chain(44, 1))
+    table = labels(tmp_path / "labels.tsv", one="2")
+    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--labels", table)
+    assert code == 0
+    row = rows["nearest_tm", "2"]
+    assert np.isfinite(float(row["value"]))
+    assert row["low"] == "nan"
+    assert row["note"] == "too few for an interval"
+
+
+def test_class_that_the_reference_lacks(reference, tmp_path):
+    save(tmp_path / "one.pdb", chain(44, 1), chain(46, 2))
+    table = labels(tmp_path / "labels.tsv", one="4")
+    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--labels", table)
+    assert code == 0
+    assert rows["cov_p", "4"]["value"] == "nan"
+    assert rows["cov_p", "4"]["note"] == "no held-out domain of the class"
+
+
+def test_reference_of_one_class_or_none(tmp_path):
+    save(tmp_path / "set/a.pdb", chain(44, 1), chain(46, 2))
+    for name, facts in (("one", {"label": "1.10"}), ("none", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        made = [backbone(chain(44 + k, 20 + k), f"d{k}") for k in range(3)]
+        write_store(
+            folder / "domains.h5",
+            [Entry(b, torsions(b.coords, b.breaks), secondary_structure(b), facts) for b in made],
+            compression="gzip",
+        )
+        code, rows = score(tmp_path / "set", folder, folder / "out", "--labels", labels(folder / "l.tsv", a="1"))
+        assert code == 0
+        assert rows["nearest_same_class", "1"]["value"] == ("1" if name == "one" else "0")
+
+
+def test_hostile_file_names(reference, tmp_path):
+    folder = tmp_path / "set"
+    path = save(folder / "a.pdb", chain(44, 1))
+    (folder / "tab\tand\nline.pdb").write_bytes(path.read_bytes())
+    (folder / "--output.pdb").write_bytes(path.read_bytes())
+    with open(os.fsencode(folder) + b"/\xff\xfe.pdb", "wb") as file:
+        file.write(path.read_bytes())
+    with open(os.fsencode(folder) + b"/\xff.cif", "wb") as file:
+        file.write(b"nothing")
+    code, _ = score(folder, reference, tmp_path / "out")
+    assert code == 0
+    rows = read_table(tmp_path / "out/samples.tsv")
+    assert len(rows) == 4
+    assert len({row["id"] for row in rows}) == 4
+    assert len(read_table(tmp_path / "out/rejected.tsv")) == 1
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--store", "x.h5"], "expected none of --store"),
+        (["--real"], "expected none of --real"),
+        (["--labels", "absent.tsv"], "absent.tsv"),
+        (["--splits", "absent.tsv"], "absent.tsv"),
+    ],
+)
+def test_mixed_forms_and_missing_files_are_one_line(reference, tmp_path, capsys, options, said):
+    save(tmp_path / "set/a.pdb", chain(44, 1))
+    code, _ = score(tmp_path / "set", reference, tmp_path / "out", *options)
+    error = capsys.readouterr().err
+    assert code == 1
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_the_form_of_a_run_refuses_what_belongs_to_the_other(tmp_path, capsys):
+    given = ["score", "--store", "a.h5", "--splits", "s.tsv", "--labels", "l.tsv", "-o", str(tmp_path / "out")]
+    assert run(given) == 1
+    assert "expected none of --labels" in capsys.readouterr().err
+    assert run(["score", "-o", str(tmp_path / "out")]) == 1
+    assert "--reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", ["../x", "all", "3.40/1", "x" * 90 + "/"])
+def test_labels_that_are_no_codes(reference, tmp_path, capsys, label):
+    save(tmp_path / "a.pdb", chain(44, 1))
+    code, _ = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--labels", labels(tmp_path / "l.tsv", a=label))
+    assert code == 1
+    assert "expected labels such as" in capsys.readouterr().err
+
+
+def test_the_tables_stay_where_the_page_cannot_be_written(reference, tmp_path, capsys):
+    save(tmp_path / "a.pdb", chain(44, 1))
+    (tmp_path / "file").write_text("")
+    code, rows = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--report", tmp_path / "file/page.html")
+    assert code == 1
+    assert rows
+    assert "tables are in" in capsys.readouterr().err
+
+
+def test_page(reference, tmp_path):
+    save(tmp_path / "designs/a.pdb", chain(44, 1), chain(46, 2))
+    table = labels(tmp_path / "l.tsv", a="1")
+    page = tmp_path / "page.html"
+    code, _ = score(tmp_path / "designs", reference, tmp_path / "out", "--labels", table, "--report", page)
+    assert code == 0
+    assert "designs" in page.read_text()
