@@ -153,9 +153,9 @@ def energy(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> T
         + 30 * angle
         + local
         + chains.hold * moved
-        + 0.5 * turned
+        + 0.1 * turned
         + (10.0 if late else 2.5) * overlap(points(x, n, c, o), pairs)
-        + (0.3 if late else 1.0) * hydrogen_bonds(x, n, c, o, pairs)
+        + (1.0 if late else 2.0) * hydrogen_bonds(x, n, c, o, pairs)
         + (ramachandran(x, n, c) * chains.joined[2]).sum()
     )
 
