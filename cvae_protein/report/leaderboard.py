@@ -36,6 +36,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "nearest_tm": ("Nearest held-out TM", "TM-score to the nearest held-out domain"),
         "fidelity": ("Class fidelity", "share that the oracle finds in the class asked for, over that of real domains"),
         "nearest_same_class": ("Class kept", "the nearest held-out domain has the class asked for"),
+        "oracle_disagreement": ("Judges differ", "samples whose class oracle and nearest domain see differently"),
         "helix": ("Helix share", "by DSSP"),
         "strand": ("Strand share", "by DSSP"),
         "relative_rg": ("Relative Rg", "radius of gyration over the one expected of the length"),
