@@ -34,11 +34,13 @@ STAGES = {
     ),
     "leak_audit.tsv": ("audit", *STORE),
     "models/concat/seed0": (
-        *("train", "--variant", "concat", "--seed", "0", "--depth", "1", "--settings", CONFIG, *STORE),
+        *("train", "--variant", "concat", "--seed", "0", "--depth", "1", "--settings", CONFIG, "--refine", "{{}}"),
+        *STORE,
         *("--checkpoint", "{disk}/checkpoints/concat/seed0.safetensors"),
     ),
     "models/refiner/seed0": (
-        *("train", "--variant", "refiner", "--seed", "0", "--settings", CONFIG, *STORE),
+        *("train", "--variant", "refiner", "--seed", "0", "--model", '{{"coefficients": 16}}', "--refine", CONFIG),
+        *STORE,
         *("--checkpoint", "{disk}/checkpoints/refiner/seed0.safetensors"),
     ),
     "samples/concat/seed0": ("sample", *MODEL, "--seed", "0", *STORE, "--settings", CONFIG),
