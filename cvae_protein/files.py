@@ -96,8 +96,8 @@ def _locked(folder: Path) -> Iterator[None]:
 def owned(path: str | Path) -> Iterator[None]:
     """Hold the lock file of an output while it is made; `UserError` where another process holds it.
 
-    The lock goes with the process, also when it is killed; the file beside the output stays, since removing it would let
-    a third process in. It says who holds the lock, or held it when killed.
+    The lock goes with the process, also when it is killed; the file beside the output stays, since removing it would
+    let a third process in. It says who holds the lock, or held it when killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,11 @@ LAYERS = [
     ("resume.py", {"errors", "files", "progress", "run_record"}, set()),
     ("structure.py", {"errors"}, {"numpy"}),
     ("geometry.py", {"errors", "structure"}, {"numpy", "scipy"}),
-    ("dataset/store", SHARED | {"dataset.store_file", "dataset.store_layout", "dataset.store_write"}, {"numpy", "h5py", "hdf5plugin"}),
+    (
+        "dataset/store",
+        SHARED | {"dataset.store_file", "dataset.store_layout", "dataset.store_write"},
+        {"numpy", "h5py", "hdf5plugin"},
+    ),
     ("dataset/contents.py", {"errors"}, {"biotite"}),
     ("dataset/answer.py", {"errors", "dataset"}, {"httpx"}),
     ("dataset/download.py", SHARED | {"dataset"}, {"httpx"}),
