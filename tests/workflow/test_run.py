@@ -27,10 +27,13 @@ OUTPUTS = [
     *(f"models/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("spec.json", "weights.safetensors", "history.tsv")),
     *(f"samples/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
-      for name in ("samples.h5", "raw.h5", "reconstructions.h5", "latents.h5", "1.pdb", "2.pdb", "3.pdb")),
+      for name in ("samples.h5", "raw.h5", "reconstructions.h5", "swapped.h5", "latents.h5", "1.pdb", "2.pdb",
+                   "3.pdb")),
+    *(f"models/oracle/{name}" for name in ("spec.json", "weights.safetensors", "oracle.tsv", "confusion.tsv")),
     *(f"scores/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("scores.tsv", "structures.tsv")),
 ]  # fmt: skip
+JUDGED = ("embed", "score", "collect", "verdicts", "report")  # rules that follow sampling
 
 
 def make_project(folder):
@@ -127,7 +130,7 @@ class TestRun:
 
     def test_nothing_temporary_is_left(self, project):
         hidden = {path.name for path in (project / "results").rglob(".*")}
-        locks = {".seed0.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # lock files stay
+        locks = {".seed0.lock", ".oracle.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # lock files stay
         assert hidden <= {".snakemake_timestamp"} | locks
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 
@@ -143,9 +146,10 @@ class TestRun:
             ("verdict={leak: 0.2}", {"verdicts", "report"}),
             ("verdict={fail: true}", {"pass_verdicts"}),
             ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
-            ("sample={temperature: 0.9}", {"sample", "score", "collect", "verdicts", "report"}),
-            ("train={steps: 41}", {"train", "sample", "score", "collect", "verdicts", "report"}),
-            ("refine={steps: 21}", {"train_refiner", "sample", "score", "collect", "verdicts", "report"}),
+            ("sample={temperature: 0.9}", {"sample", *JUDGED}),
+            ("train={steps: 41}", {"train", "sample", *JUDGED}),
+            ("refine={steps: 21}", {"train_refiner", "sample", *JUDGED}),
+            ("oracle={steps: 41}", {"oracle", "embed_real", "score_real", *JUDGED}),
         ],
     )
     def test_editing_a_section_reruns_its_stage_and_what_follows(self, project, changed, rules):
