@@ -1,0 +1,245 @@
+"""Conformations drawn around one domain beside its known ones: fluctuations, spread of size and distances, states.
+
+Everything is of CA traces whose residues correspond, in Å, one residue in both or in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import eye as identity
+from scipy.sparse import kron, vstack
+
+from ..geometry import move, radius_of_gyration, rmsd, superpose
+from .metric import Better
+
+COVERED = 2.0  # Å from a known state to the nearest sample
+FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared
+FEWEST_FOR_HISTOGRAM = 8
+APART = 3  # residues along the chain from which a distance counts
+ROUNDS = 5  # of superposition on the mean, which then moves no more
+COMPONENTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Conformations of one domain: `samples` (n, L, 3), `states` (m, L, 3), Å; `own` is the state drawn around.
+
+    L counts the residues whose CA every sample and every state has.
+    """
+
+    samples: np.ndarray
+    states: np.ndarray
+    own: int = 0
+
+    @property
+    def others(self) -> np.ndarray:
+        """The states but for the one drawn around."""
+        return np.delete(self.states, self.own, axis=0)
+
+    @cached_property
+    def to_others(self) -> np.ndarray:
+        """RMSD of each other state to each sample, Å (m - 1, n)."""
+        return rmsd(self.samples[None], self.others[:, None]).reshape(len(self.others), len(self.samples))
+
+    @cached_property
+    def own_to_others(self) -> np.ndarray:
+        """RMSD of each other state to the state drawn around, Å (m - 1,)."""
+        return np.atleast_1d(rmsd(self.states[self.own][None], self.others))
+
+    @cached_property
+    def samples_laid(self) -> np.ndarray:
+        """The samples superposed on their mean."""
+        return on_mean(self.samples)
+
+    @cached_property
+    def states_laid(self) -> np.ndarray:
+        """The states superposed on their mean."""
+        return on_mean(self.states)
+
+
+def on_mean(traces: np.ndarray) -> np.ndarray:
+    """Traces (n, L, 3) superposed on their mean, which is sought in turn (generalised Procrustes, Gower 1975)."""
+    laid = np.asarray(traces, np.float64)
+    target = laid[0]
+    for _ in range(ROUNDS):
+        laid = move(laid, *superpose(laid, target))
+        target = laid.mean(axis=0)
+    return laid
+
+
+def rmsf(laid: np.ndarray) -> np.ndarray:
+    """Root mean square fluctuation of each residue (L,) in Å about the mean of superposed traces (n, L, 3)."""
+    return np.sqrt(np.square(laid - laid.mean(axis=0)).sum(axis=-1).mean(axis=0))
+
+
+def rmsf_correlation(ensemble: Ensemble) -> float:
+    """Pearson's r of the residues' fluctuations (RMSF) in samples and in states, each about its own mean.
+
+    Jing, Berger & Jaakkola 2024, arXiv:2402.04845 (AlphaFlow).
+    """
+    ours, theirs = rmsf(ensemble.samples_laid), rmsf(ensemble.states_laid)
+    if min(ours.std(), theirs.std()) < 1e-6:
+        return float("nan")
+    return float(np.corrcoef(ours, theirs)[0, 1])
+
+
+def mean_rmsf(ensemble: Ensemble) -> float:
+    """Mean over residues of the samples' RMSF in Å."""
+    return float(rmsf(ensemble.samples_laid).mean())
+
+
+def state_rmsf(ensemble: Ensemble) -> float:
+    """Mean over residues of the states' RMSF in Å: what `sample_rmsf` should come to."""
+    return float(rmsf(ensemble.states_laid).mean())
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence in nats of distributions over the last axis, at most ln 2 (Lin 1991)."""
+    middle = (p + q) / 2
+
+    def relative(a: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(a > 0, a * np.log(a / middle), 0.0).sum(axis=-1)
+
+    return (relative(p) + relative(q)) / 2
+
+
+def _histograms(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of values (n, K) and (m, K) in bins over the range of both, the root of the smaller number of bins."""
+    bins = max(2, int(np.sqrt(min(len(ours), len(theirs)))))
+    low = np.minimum(ours.min(axis=0), theirs.min(axis=0))
+    width = np.maximum(np.maximum(ours.max(axis=0), theirs.max(axis=0)) - low, 1e-9)
+
+    def shares(values: np.ndarray) -> np.ndarray:
+        index = np.minimum((bins * (values - low) / width).astype(int), bins - 1)
+        return np.stack([(index == k).mean(axis=0) for k in range(bins)], axis=-1)
+
+    return shares(ours), shares(theirs)
+
+
+def js_rg(ensemble: Ensemble) -> float:
+    """Jensen-Shannon divergence in nats of the radii of gyration of samples and of states, in √n bins.
+
+    Lu et al. 2024, arXiv:2306.03117 (Str2Str), with fewer bins for the few conformations there are.
+    """
+    ours, theirs = (radius_of_gyration(traces)[:, None] for traces in (ensemble.samples, ensemble.states))
+    return float(jensen_shannon(*_histograms(ours, theirs))[0])
+
+
+def _distances(traces: np.ndarray) -> np.ndarray:
+    i, j = np.triu_indices(traces.shape[1], APART)
+    return np.linalg.norm(traces[:, i] - traces[:, j], axis=-1)
+
+
+def js_distances(ensemble: Ensemble) -> float:
+    """Mean over residue pairs, three or more apart, of the Jensen-Shannon divergence of their CA distance, in nats.
+
+    Lu et al. 2024, arXiv:2306.03117 (Str2Str), in √n bins.
+    """
+    return float(jensen_shannon(*_histograms(_distances(ensemble.samples), _distances(ensemble.states))).mean())
+
+
+def wasserstein_2(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Wasserstein-2 distance of two sets of points (n, K), (m, K) of even weight, by the transport plan of least cost.
+
+    Linear programme of Kantorovich 1942, solved exactly.
+    """
+    n, m = len(ours), len(theirs)
+    cost = np.square(ours[:, None] - theirs[None]).sum(axis=-1)
+    given = kron(identity(n), np.ones((1, m)))
+    taken = kron(np.ones((1, n)), identity(m))
+    weights = np.concatenate([np.full(n, 1 / n), np.full(m, 1 / m)])
+    plan = linprog(cost.ravel(), A_eq=vstack([given, taken]), b_eq=weights, method="highs")
+    return float(np.sqrt(max(plan.fun, 0.0)))
+
+
+def pca_w2(ensemble: Ensemble) -> float:
+    """Wasserstein-2 distance in Å of samples and states on the first two principal components of both together.
+
+    All traces are superposed on the mean of the states; samples and states weigh alike in the components, and are
+    scaled by 1/√L, so that a distance is an RMSD. Jing et al. 2024, arXiv:2402.04845 (joint PCA W2).
+    """
+    target = ensemble.states_laid.mean(axis=0)
+    sets = [move(x, *superpose(x, target)) for x in (ensemble.samples, ensemble.states)]
+    flat = [(x - target).reshape(len(x), -1) / np.sqrt(x.shape[1]) for x in sets]
+    middle = (flat[0].mean(axis=0) + flat[1].mean(axis=0)) / 2
+    weighted = np.concatenate([(x - middle) / np.sqrt(len(x)) for x in flat])
+    axes = np.linalg.svd(weighted, full_matrices=False)[2][:COMPONENTS]
+    return wasserstein_2(*((x - middle) @ axes.T for x in flat))
+
+
+def state_coverage(ensemble: Ensemble) -> float:
+    """Share of the other states with a sample within 2.0 Å."""
+    return float((ensemble.to_others.min(axis=1) <= COVERED).mean())
+
+
+def state_rmsd(ensemble: Ensemble) -> float:
+    """Mean over the other states of the RMSD in Å to the nearest sample."""
+    return float(ensemble.to_others.min(axis=1).mean())
+
+
+def state_ratio(ensemble: Ensemble) -> float:
+    """Mean over the other states of the nearest sample's RMSD over that of the state drawn around.
+
+    1 where the samples come no nearer to a state than the domain itself is, 0 where they meet it.
+    """
+    return float((ensemble.to_others.min(axis=1) / ensemble.own_to_others).mean())
+
+
+def state_nearer(ensemble: Ensemble) -> float:
+    """Share of the other states to which a sample is nearer than the state drawn around."""
+    return float((ensemble.to_others.min(axis=1) < ensemble.own_to_others).mean())
+
+
+def state_spread(ensemble: Ensemble) -> float:
+    """Mean RMSD in Å of the other states to the one drawn around."""
+    return float(ensemble.own_to_others.mean())
+
+
+def sample_spread(ensemble: Ensemble) -> float:
+    """Mean RMSD in Å of the samples to the state drawn around."""
+    return float(rmsd(ensemble.samples, ensemble.states[ensemble.own]).mean())
+
+
+@dataclass(frozen=True)
+class EnsembleMetric:
+    """A number about an `Ensemble`, and how many samples and states it needs."""
+
+    name: str
+    unit: str
+    better: Better
+    function: Callable[[Ensemble], float]
+    samples: int = 1
+    states: int = 2
+
+    def reason(self, ensemble: Ensemble) -> str:
+        """Why the number is not given; empty where it is."""
+        n, m = len(ensemble.samples), len(ensemble.states)
+        if ensemble.states.shape[1] < FEWEST_RESIDUES:
+            return f"{ensemble.states.shape[1]} residues in common, needs {FEWEST_RESIDUES}"
+        if n < self.samples:
+            return f"{n} samples, needs {self.samples}"
+        return f"{m} known conformations, needs {self.states}" if m < self.states else ""
+
+
+FEWEST_RESIDUES = 5
+METRICS = (
+    EnsembleMetric("rmsf_correlation", "r", "high", rmsf_correlation, FEWEST_FOR_SPREAD),
+    EnsembleMetric("sample_rmsf", "Å", "none", mean_rmsf, 2, 1),
+    EnsembleMetric("state_rmsf", "Å", "none", state_rmsf),
+    EnsembleMetric("js_rg", "nat", "low", js_rg, FEWEST_FOR_HISTOGRAM, FEWEST_FOR_HISTOGRAM),
+    EnsembleMetric("js_distances", "nat", "low", js_distances, FEWEST_FOR_HISTOGRAM, FEWEST_FOR_HISTOGRAM),
+    EnsembleMetric("pca_w2", "Å", "low", pca_w2, FEWEST_FOR_SPREAD),
+    EnsembleMetric("state_coverage", "share", "high", state_coverage),
+    EnsembleMetric("state_rmsd", "Å", "low", state_rmsd),
+    EnsembleMetric("state_ratio", "ratio", "low", state_ratio),
+    EnsembleMetric("state_nearer", "share", "high", state_nearer),
+    EnsembleMetric("state_spread", "Å", "none", state_spread),
+    EnsembleMetric("sample_spread", "Å", "none", sample_spread, 1, 1),
+)
+"""Metrics of an `Ensemble`."""
