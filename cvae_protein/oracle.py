@@ -113,10 +113,12 @@ def _fit(
             rows
         ) / settings.batch_size
 
+    @torch.no_grad()
     def watch() -> dict[str, float]:
         if "validation" not in sides:
             return {}
-        found, known = oracle.posterior(_features(oracle, seen["validation"])), labels["validation"]
+        found = [p.cpu() for p in oracle(seen["validation"].to(device))]
+        known = labels["validation"]
         right = {
             f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
             for level, p in enumerate(found, 1)
