@@ -8,8 +8,8 @@ import pytest
 from small_run import BIN, environment, finish, make_project
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
-# Long enough to be cut off in its middle; a checkpoint twice a second.
-SETTINGS = {"steps": 1500, "flow_steps": 20, "batch_size": 16, "report_every": 100, "checkpoint_seconds": 0.5}
+# Long enough to be cut off in its middle; a checkpoint every fifth of a second.
+SETTINGS = {"steps": 800, "flow_steps": 20, "batch_size": 16, "report_every": 100, "checkpoint_seconds": 0.2}
 
 
 def pytest_collection_modifyitems(config, items):
