@@ -7,7 +7,7 @@ missing, it is unknown, never quiet.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,45 +17,16 @@ from ..files import read_table, write_table
 from ..progress import say
 from ..settings import VerdictSettings
 from .rows import ALL
+from .signs import ABSENT, NO, NOT_APPLICABLE, UNKNOWN, YES, Score, Sign, against, any_of, sign_of
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
 VERDICT_COLUMNS = ("variant", "seed", "verdict", "fired", "evidence", "threshold", "remedy")
-YES, NO, UNKNOWN, NOT_APPLICABLE = "yes", "no", "unknown", "not_applicable"
 REAL = "real"
 CEILINGS = ("real_shuffled",)  # worse on purpose, nothing to judge
 UNTRAINED = ("copies", "floor", "pca", "shuffled")  # variants whose decoder takes no label
 REFERENCES = (REAL, "pca")  # in every run without being asked for: their verdicts fail no run
 OF_A_CODE = ("active_share", "mutual_information", "permuted_ratio", "leak_skill", "rate")
 DEEPER_LEAKS = ("leak_skill_level2", "leak_skill_level3")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A row of the score table over all classes; NaN where undefined, and `note` says why."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    note: str = ""
-
-    @property
-    def shown(self) -> str:
-        """Value, interval and count in words."""
-        interval = f" ({self.low:.3g} to {self.high:.3g})" if math.isfinite(self.low + self.high) else ""
-        return f"{self.value:.3g}{interval}, n = {self.count}"
-
-
-ABSENT = Score(math.nan, math.nan, math.nan, 0)
-
-
-@dataclass(frozen=True)
-class Sign:
-    """One number beside its limit: `fired` is one of yes, no, unknown, not_applicable."""
-
-    fired: str
-    evidence: str
-    threshold: str
 
 
 @dataclass(frozen=True)
@@ -78,33 +49,6 @@ class Case:
         return self.has_code and self.variant not in UNTRAINED
 
 
-def _sign(scores: Mapping[str, Score], name: str, threshold: str, fires: Callable[[Score], bool]) -> Sign:
-    """The sign of a metric: unknown where the table has no number for it."""
-    score = scores.get(name)
-    if score is None:
-        return Sign(UNKNOWN, f"{name}: no row in the score table", threshold)
-    if not math.isfinite(score.value):
-        why = f", {score.note}" if score.note else ""
-        return Sign(UNKNOWN, f"{name}: undefined (n = {score.count}{why})", threshold)
-    return Sign(YES if fires(score) else NO, f"{name} = {score.shown}", threshold)
-
-
-def _against(own: Sign, scores: Mapping[str, Score], name: str, of: str = "") -> Sign:
-    """`own`, with the number beside it that it was set against; unknown where that one is. `of` says whose it is."""
-    other = _sign(scores, name, own.threshold, lambda score: False)
-    fired = UNKNOWN if UNKNOWN in (own.fired, other.fired) else own.fired
-    return Sign(fired, f"{own.evidence}; {of}{other.evidence}", own.threshold)
-
-
-def _any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
-    """Fires where one sign does, and then tells those alone; else unknown where one is."""
-    signs = list(signs)
-    states = {sign.fired for sign in signs}
-    fired = next(state for state in (YES, UNKNOWN, NO) if state in states)
-    telling = [sign.evidence for sign in signs if sign.fired == fired or fired != YES]
-    return Sign(fired, "; ".join([*telling, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
-
-
 def _not_applicable(case: Case, why: str) -> Sign:
     return Sign(NOT_APPLICABLE, why if case.has_code else "structures without a code", "")
 
@@ -119,28 +63,28 @@ def collapse(case: Case) -> Sign:
         return _not_applicable(case, "")
     scores, limits = case.scores, case.limits
     least, told, changed = (f"{limits.active:g}", f"{limits.information:g} nat", f"{limits.permutation:g}")
-    active = _sign(scores, "active_share", f"active_share < {least}", lambda s: s.value < limits.active)
-    informed = _sign(
+    active = sign_of(scores, "active_share", f"active_share < {least}", lambda s: s.value < limits.active)
+    informed = sign_of(
         scores, "mutual_information", f"mutual_information < {told}", lambda s: s.value < limits.information
     )
     bound = scores.get("mutual_information_bound", ABSENT)
     if informed.fired == YES and bound.value <= limits.information:
         few = f"mutual_information: {bound.count} domains can show no more than {bound.value:.3g} nat"
         informed = Sign(UNKNOWN, few, informed.threshold)
-    permuted = _sign(
+    permuted = sign_of(
         scores,
         "permuted_ratio",
         f"permuted_ratio within {changed} of 1",
         lambda s: abs(s.value - 1) < limits.permutation,
     )
-    return _any_of([active, informed, permuted])
+    return any_of([active, informed, permuted])
 
 
 def _leak(case: Case, name: str) -> Sign:
     """One attack on the code. A skill whose interval reaches 0 is no leak yet: few domains give any skill by chance."""
     limit, margin = case.limits.leak, case.limits.leak_margin
     threshold = f"skill > {limit:g} or its interval above {margin:g}"
-    found = _sign(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
+    found = sign_of(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
     if found.fired == YES and case.scores[name].low <= 0:
         return Sign(UNKNOWN, f"{found.evidence}: too few domains, the interval reaches 0", threshold)
     return found
@@ -155,10 +99,10 @@ def leak(case: Case) -> Sign:
     if not case.takes_label:
         return _not_applicable(case, "no label is given beside the code, so that the code has to tell it")
     if "leak_skill_fold" in case.scores:
-        return _any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
+        return any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
     deeper = [name for name in DEEPER_LEAKS if name in case.scores]
     absent = [f"{name}: too few superfamilies a label" for name in DEEPER_LEAKS if name not in deeper]
-    return _any_of([_leak(case, name) for name in ("leak_skill", *deeper)], absent)
+    return any_of([_leak(case, name) for name in ("leak_skill", *deeper)], absent)
 
 
 def condition_ignored(case: Case) -> Sign:
@@ -172,10 +116,10 @@ def condition_ignored(case: Case) -> Sign:
     chance = case.scores.get("swap_flip_chance", ABSENT).value
     least = min(case.limits.flip * chance, (1 + chance) / 2)
     threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance, or half way from it to 1"
-    own = _sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
+    own = sign_of(case.scores, "swap_flip", threshold, lambda score: score.value < least)
     if chance == 1:
         return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
-    return _against(own, case.scores, "swap_flip_chance")
+    return against(own, case.scores, "swap_flip_chance")
 
 
 def mode_collapse(case: Case) -> Sign:
@@ -187,8 +131,8 @@ def mode_collapse(case: Case) -> Sign:
     fewer = min(1.0, own.count / real.count) if real.count else math.nan
     least = case.limits.coverage * fewer * real.value
     threshold = f"coverage < {case.limits.coverage:g} x that of real domains, for as many samples"
-    sign = _sign(case.scores, "coverage", threshold, lambda score: score.value < least)
-    sign = _against(sign, case.real, "coverage", "real: ")
+    sign = sign_of(case.scores, "coverage", threshold, lambda score: score.value < least)
+    sign = against(sign, case.real, "coverage", "real: ")
     if sign.fired != UNKNOWN and real.low <= 0:
         return Sign(UNKNOWN, f"{sign.evidence}: real domains cover next to nothing", threshold)
     return sign
@@ -199,19 +143,33 @@ def _nearer_than_real(case: Case, name: str) -> Sign:
     margin = 1 + case.limits.memorisation
     most = margin * case.real.get(name, ABSENT).high
     threshold = f"interval of {name} above {margin:g} x that of real domains"
-    found = _against(_sign(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: ")
+    found = against(sign_of(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: ")
     if found.fired == NO and not math.isfinite(case.scores[name].low + most):
         return Sign(UNKNOWN, f"{found.evidence}: too few for an interval", threshold)
     return found
+
+
+def _as_near_as_rebuilt(case: Case) -> Sign:
+    """Whether samples come as near to training as the model's reconstructions to their domains, and nearer than real.
+
+    A copy handed out by a coarse decoder is no nearer to its original than that decoder makes it.
+    """
+    rebuilt, share = case.scores.get("tm", ABSENT).value, case.limits.copied
+    threshold = f"training_tm > {share:g} x tm of reconstructions, and its interval above that of real domains"
+    most = case.real.get("training_tm", ABSENT).high
+    own = sign_of(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)
+    return against(own, case.scores, "tm", "reconstructions: ")
 
 
 def memorisation(case: Case) -> Sign:
     """MEMORISATION: samples lie much nearer to training than real domains of unseen superfamilies do.
 
     Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
-    (`memorisation_ratio`). A margin is left, since a good sampler draws new members of superfamilies it was trained on.
+    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm`, where the model rebuilds). A
+    margin is left, since a good sampler draws new members of superfamilies it was trained on.
     """
-    return _any_of(_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio"))
+    signs = [_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio")]
+    return any_of([*signs, _as_near_as_rebuilt(case)] if "tm" in case.scores else signs)
 
 
 VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(

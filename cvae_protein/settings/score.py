@@ -33,6 +33,11 @@ class VerdictSettings:
     memorisation: float = setting(
         0.25, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
     )
+    copied: float = setting(
+        0.95,
+        "MEMORISATION: TM-score to training, as a share of the reconstructions', from which samples are copies",
+        gt=0,
+    )
     fail: bool = setting(False, "a verdict that fires fails the run, after all is written")
 
 

@@ -132,6 +132,20 @@ def test_without_real_domains_what_is_set_against_them_is_unknown(found):
     assert "real: coverage: no row" in rows["MODE-COLLAPSE"]["evidence"]
 
 
+@pytest.mark.parametrize(
+    ("nearest", "rebuilt", "fired"),
+    [
+        ((0.7, 0.68, 0.72), 0.7, "yes"),  # a copy, as good as this decoder makes one
+        ((0.7, 0.68, 0.72), 0.9, "no"),  # new members of trained superfamilies
+        ((0.62, 0.6, 0.64), 0.3, "no"),  # a bad decoder, and no nearer to training than real domains
+        ((0.7, 0.68, 0.72), NAN, "unknown"),
+    ],
+)
+def test_a_copy_through_a_coarse_decoder_is_told(found, nearest, rebuilt, fired):
+    rows = found({"training_tm": nearest, "tm": (rebuilt, rebuilt, rebuilt)})
+    assert rows["MEMORISATION"]["fired"] == fired
+
+
 def test_where_real_domains_cover_nothing_no_model_is_blamed(found):
     rows = found({"coverage": (0.0, 0.0, 0.0)}, real=REAL | {"coverage": (0.01, -0.02, 0.04)})
     assert rows["MODE-COLLAPSE"]["fired"] == "unknown"
