@@ -43,12 +43,19 @@ STAGES = {
         *STORE,
         *("--checkpoint", "{disk}/checkpoints/refiner/seed0.safetensors"),
     ),
+    "models/oracle": ("oracle", *STORE, "--settings", CONFIG, "--checkpoint", "{disk}/checkpoints/oracle.safetensors"),
+    "features/real": ("embed", "results/domains.h5", "--oracle", "results/models/oracle"),
     "samples/concat/seed0": ("sample", *MODEL, "--seed", "0", *STORE, "--settings", CONFIG),
     "scores/concat/seed0": (
         *("score", *STORE, "--audit", "results/leak_audit.tsv", "--samples", "results/samples/concat/seed0"),
-        *("--variant", "concat", "--seed", "0", "--settings", CONFIG),
+        *("--variant", "concat", "--seed", "0", "--settings", CONFIG, "--features", "results/features/concat/seed0"),
+        *("--real-features", "results/features/real/domains.h5"),
     ),
-    "scores.tsv": ("collect", "results/scores/real/scores.tsv", "results/scores/concat/seed0/scores.tsv"),
+    "scores.tsv": (
+        *("collect", "results/scores/real/scores.tsv", "results/scores/concat/seed0/scores.tsv"),
+        "results/scores/pca/seed0/scores.tsv",
+    ),
+    "report.html": ("report", "--results", "results", "--variants", "concat,pca", "--settings", CONFIG),
 }
 QUICK = ("domains.tsv", "domains.h5")
 
