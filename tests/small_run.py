@@ -14,7 +14,7 @@ from cvae_protein.files import read_table, sha256
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-LONGEST = 900  # seconds that a run may take
+LONGEST = 1800  # seconds that a run may take
 
 
 def make_project(folder, **changes):
