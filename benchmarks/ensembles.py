@@ -45,19 +45,18 @@ def chosen(store: Path, splits: dict[str, str], count: int) -> dict[str, np.ndar
     found: list[tuple[float, str, np.ndarray]] = []
     with Store(store) as file:
         related = families(file)
-        names = [name for name in file.ids if splits.get(name) in ("train", "test") and related[name]]
-        for name in names:
+        first: set[str] = set()  # of each family
+        for name in file.ids:
+            if splits.get(name) not in ("train", "test") or first.intersection(related[name]):
+                continue
+            first.add(name)
             states = known_states(file, name, related[name])[0]
             if len(states) > 1 and np.isfinite(states[0]).all():
                 own = distinct(common(states[:1], states))
                 spread = float(own.own_to_others.max()) if len(own.states) > 1 else 0.0
                 if NEAREST < spread < FARTHEST:
                     found.append((spread, name, states))
-    taken: dict[str, np.ndarray] = {}
-    for _, name, states in sorted(found, key=lambda each: -each[0]):
-        if len(taken) < count and not set(related[name]) & taken.keys():
-            taken[name] = states
-    return taken
+    return {name: states for _, name, states in sorted(found, key=lambda each: -each[0])[:count]}
 
 
 def noise(own: np.ndarray, rmsf: float, count: int, seed: int) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_command(store, tmp_path, capsys):
     drawn = [(f"s{k}", [moved(chain(50, 3), k)], "A" * 50, "") for k in range(4)]
     samples = stored(tmp_path / "y.h5", *drawn)
     arguments = ["--reference", str(store), "--domain", "nmr", "-o", str(tmp_path / "e.tsv")]
-    code = run(["ensemble", "--samples", str(samples), *arguments, "--settings", '{"bootstrap": 20}'])
+    code = run(["ensemble", "--samples", str(samples), *arguments, "--settings", '{"bootstrap": 10}'])
     rows = {row["metric"]: row for row in read_table(tmp_path / "e.tsv")}
     assert code == 0
     assert set(rows) == {metric.name for metric in METRICS}
