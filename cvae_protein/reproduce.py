@@ -56,7 +56,7 @@ def reproduce(manifest: Path, output: Path, cores: int) -> list[Row]:
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output}: expected an empty or absent folder, so that nothing old is compared")
     output.mkdir(parents=True, exist_ok=True)
-    configuration = output / "config.yaml"
+    configuration = output / ".reproduce.yaml"  # hidden: no result of the run
     configuration.write_text(yaml.safe_dump(recorded.settings | {"results": str(output)}, sort_keys=False), "utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", str(configuration)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
