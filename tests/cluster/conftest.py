@@ -83,12 +83,6 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def make_cluster(slurm, tmp_path_factory):
-    """A function that makes a project whose runs are sent to Slurm."""
-
-    def make(name, **changes):
-        folder = make_project(tmp_path_factory.mktemp(name), **{"train": SETTINGS, **changes})
-        (folder / "bin").mkdir()
-        return Cluster(folder)
-
-    return make
+def cluster(slurm, tmp_path_factory):
+    """A project in which nothing has run, whose runs are sent to Slurm."""
+    return Cluster(make_project(tmp_path_factory.mktemp("slurm"), train=SETTINGS))

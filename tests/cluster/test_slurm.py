@@ -64,10 +64,10 @@ def trainings(folder):
 
 
 @pytest.fixture(scope="module")
-def cluster(make_cluster):
-    """A project after a run on Slurm whose scheduler was killed while `concat` was trained."""
-    cluster = make_cluster("slurm")
+def killed(cluster):
+    """What was at work after the scheduler was killed: trainings, who holds the output, and the outcome on record."""
     program = cluster.folder / "bin/cvae-protein"
+    program.parent.mkdir()
     program.write_text(PROGRAM.format(real=BIN / "cvae-protein"))
     program.chmod(0o755)
     process = cluster.start(*HARDSHIPS)
@@ -76,12 +76,6 @@ def cluster(make_cluster):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    return cluster
-
-
-@pytest.fixture(scope="module")
-def killed(cluster):
-    """What was at work after the scheduler was killed: trainings, who holds the output, and the outcome on record."""
     time.sleep(0.5)
     lock = cluster.folder / "results/models/concat/.seed0.lock"
     return trainings(cluster.folder), holder(lock), read(cluster.folder / "results")["outcome"]
@@ -102,19 +96,19 @@ def test_a_job_of_a_killed_scheduler_lives_on(killed):
     assert outcome == ""
 
 
-def test_two_trainings_get_two_gpus(cluster):
+def test_two_trainings_get_two_gpus(cluster, killed):
     rows = [line.split() for line in (cluster.folder / "gpus.txt").read_text().splitlines()]
     assert sorted(variant for variant, _ in rows) == ["concat", "pca"]
     assert sorted(gpu for _, gpu in rows) == ["0", "1"]
 
 
-def test_batches_of_a_group_are_one_job(cluster):
+def test_batches_of_a_group_are_one_job(cluster, killed):
     assert [path.stem for path in sorted((cluster.folder / "results/shards").glob("*.h5"))] == ["0", "1"]
     assert cluster.jobs("rule_featurize") == []
     assert [state for state, _ in cluster.jobs("rule_several")] == ["COMPLETED"]
 
 
-def test_a_job_killed_for_memory_comes_back_with_more(cluster):
+def test_a_job_killed_for_memory_comes_back_with_more(cluster, killed):
     (first, little), *_, (last, more) = cluster.jobs("rule_cluster")
     assert (first, little) == ("FAILED", "150M")
     assert (last, more) == ("COMPLETED", "2400M")
@@ -145,15 +139,19 @@ def test_the_results_are_those_of_a_run_that_nothing_disturbed(cluster, resumed,
 
 
 @pytest.mark.long
-def test_two_processes_share_a_training_on_two_gpus(make_cluster, cluster, resumed):
-    several = make_cluster("processes")
-    shutil.copytree(cluster.folder / "results", several.folder / "results", dirs_exist_ok=True)
-    target = "results/models/concat/seed1/spec.json"
+def test_two_processes_share_a_training_on_two_gpus(cluster, resumed, tmp_path):
+    folder = tmp_path / "several"
+    shutil.copytree(cluster.folder, folder, symlinks=True)
+    (folder / "run.log").unlink()
+    (folder / "bin/cvae-protein").unlink()
+    several = type(cluster)(folder)
     process = several.start(
         *("--config", "seeds=[1]", "train={steps: 30, report_every: 10, processes: 2}"),
-        *("--set-resources", "train:gpu=2", "train:slurm_partition=gpu", "--until", "train", "--", target),
+        *("--set-resources", "train:gpu=2", "train:slurm_partition=gpu"),
+        *("--", "results/models/concat/seed1/spec.json"),
     )
-    assert process.wait(900) == 0, several.said()[-6000:]
-    assert (several.folder / target).stat().st_size
-    assert "sbatch" not in several.said()
-    assert len(several.jobs("rule_train_wildcards_concat_1")) == 1
+    assert process.wait(1500) == 0, several.said()[-6000:]
+    assert (folder / "results/models/concat/seed1/weights.safetensors").stat().st_size
+    log = (folder / "results/logs/train/concat/seed1.log").read_text()
+    assert "30/30 steps" in log
+    assert [state for state, _ in several.jobs("rule_train_wildcards_concat_1")] == ["COMPLETED"]
