@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-gpu format schema envs test-cluster test-faults licences clean
+.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -58,6 +58,9 @@ bench-sample: $(STAMP) ## speed of sampling, stage by stage, about a minute
 
 bench-scaling: $(STAMP) ## what planning and starting jobs costs, up to a million domains, a few minutes
 	@$(BIN)/python benchmarks/scaling.py
+
+bench-score: $(STAMP) ## speed of comparing structures beside TM-align and TM-score, of a finished run (RESULTS=results)
+	@$(BIN)/python benchmarks/score.py $(RESULTS)
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from .superpose import rotations
 from .tm import distance_scale
 
 OFFSET_STEP = 4  # residues between the gapless starts
@@ -32,9 +33,7 @@ def _superposed(weights: np.ndarray, mobile: np.ndarray, target: np.ndarray) -> 
     covariance = (
         np.matmul((mobile * weights[..., None]).transpose(0, 2, 1), target) - center[:, :, None] * goal[:, None]
     )
-    left, _, right = np.linalg.svd(covariance)
-    left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]
-    rotation = left @ right
+    rotation = rotations(covariance).astype(np.float32)
     return rotation, goal - np.matmul(center[:, None], rotation)[:, 0]
 
 

@@ -25,7 +25,7 @@ def _fragments(length: int) -> np.ndarray:
     found: list[tuple[int, int]] = []
     size = length
     while True:
-        step = max(1, size // 2) if size < length else length
+        step = max(1, size // 4) if size < length else length
         found.extend((start, start + size) for start in sorted({*range(0, length - size + 1, step), length - size}))
         if size <= SHORTEST_FRAGMENT:
             return np.array(found)
@@ -39,7 +39,7 @@ def _starts(lengths: Sequence[int], width: int) -> np.ndarray:
     for row, own in zip(bounds, each, strict=True):
         row[: len(own)] = own
     at = np.arange(width)
-    return ((at >= bounds[..., :1]) & (at < bounds[..., 1:])).astype(float)
+    return ((at >= bounds[..., :1]) & (at < bounds[..., 1:])).astype(np.float32)
 
 
 class _Superposer:
@@ -48,7 +48,7 @@ class _Superposer:
     Sums and squared distances are linear in the products of coordinates, so that both are one matrix product.
     """
 
-    def __init__(self, pairs: Sequence[Pair], references: Sequence[int]) -> None:
+    def __init__(self, pairs: Sequence[Pair], references: Sequence[int], precision: type) -> None:
         width = max(len(mobile) for mobile, _ in pairs)
         self.present = np.zeros((len(pairs), 1, width))
         self.scale = np.array([distance_scale(length) ** 2 for length in references])[:, None, None]
@@ -60,8 +60,10 @@ class _Superposer:
         products = (mobile[..., :, None] * target[..., None, :]).reshape(*mobile.shape[:2], 9)
         squares = np.square(mobile).sum(axis=-1) + np.square(target).sum(axis=-1)
         ones = np.ones((*squares.shape, 1))
-        self.points = np.concatenate([products, mobile, target, ones], axis=-1)  # (P, L, 16)
-        self.terms = np.concatenate([self.points, squares[..., None]], axis=-1).transpose(0, 2, 1).copy()  # (P, 17, L)
+        points = np.concatenate([products, mobile, target, ones], axis=-1)
+        terms = np.concatenate([points, squares[..., None]], axis=-1).transpose(0, 2, 1)
+        self.points, self.terms = points.astype(precision), terms.astype(precision)  # (P, L, 16), (P, 17, L)
+        self.present, self.scale = self.present.astype(precision), self.scale.astype(precision)
 
     def scores(self, weights: np.ndarray) -> np.ndarray:
         """Residue scores (P, S, L) after superpositions with `weights` (P, S, L), 0 where padded."""
@@ -69,7 +71,7 @@ class _Superposer:
         sums /= sums[..., 15:]
         center, goal = sums[..., 9:12], sums[..., 12:15]
         covariance = sums[..., :9].reshape(*sums.shape[:2], 3, 3) - center[..., :, None] * goal[..., None, :]
-        rotation = rotations(covariance.reshape(-1, 3, 3)).reshape(covariance.shape)
+        rotation = rotations(covariance.reshape(-1, 3, 3)).reshape(covariance.shape).astype(sums.dtype)
         shift = goal - np.matmul(center[..., None, :], rotation)[..., 0, :]
         turned = np.matmul(rotation, shift[..., None])[..., 0]
         length = np.square(shift).sum(axis=-1, keepdims=True)
@@ -79,19 +81,23 @@ class _Superposer:
         squared += 1
         return np.divide(self.present, squared, out=squared)
 
-    def best(self, lengths: Sequence[int]) -> np.ndarray:
-        """Highest summed score of each pair over the superpositions tried (P,)."""
-        starts = _starts(lengths, self.present.shape[-1])
-        real = starts.any(axis=-1, keepdims=True)
-        score = self.scores(np.where(real, starts, self.present)) * real
-        best = score.sum(axis=-1).max(axis=1)
-        for kept, rounds in REFINEMENT:
-            order = np.argsort(-score.sum(axis=-1), axis=1)[:, :kept]
-            score, real = (np.take_along_axis(each, order[..., None], axis=1) for each in (score, real))
-            for _ in range(rounds):
-                score = self.scores(np.square(score) + LEAST * self.present) * real
-            best = np.maximum(best, score.sum(axis=-1).max(axis=1))
-        return best
+
+def _best(pairs: Sequence[Pair], references: Sequence[int]) -> np.ndarray:
+    """Highest summed score of each of a batch of pairs over the superpositions tried (P,).
+
+    In single precision until few superpositions are left; those are finished in double precision.
+    """
+    rough, exact = (_Superposer(pairs, references, precision) for precision in (np.float32, np.float64))
+    starts = _starts([len(mobile) for mobile, _ in pairs], rough.present.shape[-1])
+    real = starts.any(axis=-1, keepdims=True)
+    score = rough.scores(np.where(real, starts, rough.present)) * real
+    for number, (kept, rounds) in enumerate(REFINEMENT, 1):
+        order = np.argsort(-score.sum(axis=-1), axis=1)[:, :kept, None]
+        score, real = (np.take_along_axis(each, order, axis=1) for each in (score, real))
+        superposer = exact if number == len(REFINEMENT) else rough
+        for _ in range(rounds):
+            score = superposer.scores(np.square(score) + LEAST * superposer.present) * real
+    return score.sum(axis=-1).max(axis=1)
 
 
 def tm_scores(pairs: Sequence[Pair], lengths: Sequence[int] | None = None) -> np.ndarray:
@@ -107,8 +113,7 @@ def tm_scores(pairs: Sequence[Pair], lengths: Sequence[int] | None = None) -> np
     usable.sort(key=lambda index: len(pairs[index][0]))
     for start in range(0, len(usable), BATCH):
         batch = usable[start : start + BATCH]
-        own = [len(pairs[index][0]) for index in batch]
-        sums = _Superposer([pairs[index] for index in batch], [references[index] for index in batch]).best(own)
+        sums = _best([pairs[index] for index in batch], [references[index] for index in batch])
         found[batch] = sums / np.array([references[index] for index in batch])
     return found
 
