@@ -156,7 +156,7 @@ def energy(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> T
         + 0.1 * turned
         + (10.0 if late else 2.5) * overlap(points(x, n, c, o), pairs)
         + (1.0 if late else 2.0) * hydrogen_bonds(x, n, c, o, pairs)
-        + (ramachandran(x, n, c) * chains.joined[2]).sum()
+        + 3 * (ramachandran(x, n, c) * chains.joined[2]).sum()
     )
 
 
