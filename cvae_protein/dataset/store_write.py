@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..progress import track
-from .store_file import new_file
+from .store_file import check_room, new_file
 from .store_layout import (
     BLOCK,
     CENTER,
@@ -75,6 +75,7 @@ class Columns:
             dataset[self.written :] = block
             self.sums[name].append(checksums(block))
         self.written += count
+        check_room(self.file)
 
     def finish(self) -> None:
         """Write what waits, and the checksums."""

@@ -1,0 +1,68 @@
+"""HDF5 files that cannot be written are an error of one line and no crash. A limit of size plays the full disk."""
+
+import resource
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+import pytest
+
+from cvae_protein.dataset.store import TEXT, Entry, new_file, write_store
+from cvae_protein.dataset.store_file import _Disk
+
+
+@contextmanager
+def largest(size):
+    """Files may have so many bytes at most; Python ignores the signal that comes with it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def fill(path):
+    """Write numbers and text, and read the text while the file is open."""
+    with new_file(path) as file:
+        file["a"] = np.random.default_rng(0).normal(size=(100, 64))
+        file.create_dataset("b", data=np.array(["word" * 30] * 100, object), dtype=TEXT)
+        assert file["b"].asstr()[7] == "word" * 30  # what could not be written is still read
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4096, 10_000, 30_000])
+def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path, make_backbone, size):
+    chains = [make_backbone(f"d{number:03d}", 60, seed=number) for number in range(60)]
+    entries = [Entry(chain, np.zeros((1, 60, 3)), ("-" * 60,), {"label": "1"}) for chain in chains]
+    with largest(size), pytest.raises(OSError, match="File too large") as caught:
+        write_store(tmp_path / "x.h5", entries, compression="gzip")
+    assert caught.value.filename == str(tmp_path / "x.h5")
+    with largest(size), pytest.raises(OSError, match="File too large"):
+        fill(tmp_path / "y.h5")
+    assert list(tmp_path.iterdir()) == []
+    write_store(tmp_path / "x.h5", entries, compression="gzip")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert len(file["center"]) == 60
+
+
+def test_what_cannot_be_written_is_read_from_memory(tmp_path):
+    with largest(10), _Disk(tmp_path / "x") as disk:
+        disk.write(b"0123456789abcdef")
+        disk.seek(4)
+        disk.write(b"XY")
+        disk.seek(0)
+        buffer = bytearray(20)
+        disk.readinto(buffer)
+        assert buffer == b"0123XY6789abcdef" + bytes(4)
+        assert disk.seek(0, 2) == 16
+        assert disk.error is not None
+
+
+def test_errors_of_the_caller_pass(tmp_path):
+    def ask():
+        with new_file(tmp_path / "x.h5") as file:
+            return file["absent"]
+
+    with pytest.raises(KeyError):
+        ask()
+    assert list(tmp_path.iterdir()) == []
