@@ -149,7 +149,7 @@ def energy(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> T
     local = torch.stack([((apart(x, k) - d).square() * chains.joined[k]).sum() for k, d in chains.kept.items()]).sum()
     moved, turned = (x - chains.goal).square().sum(), (u - chains.carbonyl).square().sum()
     return (
-        40 * closure
+        60 * closure
         + 30 * angle
         + local
         + chains.hold * moved
