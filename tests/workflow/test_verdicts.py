@@ -151,7 +151,7 @@ def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, varia
 
 
 def test_the_control_is_quiet(verdicts_of):
-    """A refiner of 150 steps makes no samples that cover real domains: of MODE-COLLAPSE real domains are the control."""
+    """A refiner of 150 steps makes no samples that cover real domains, so of MODE-COLLAPSE those are the control."""
     found = verdicts_of("flow_prior")
     assert {name: row["evidence"] for name, row in found.items() if row["fired"] != "no"}.keys() <= {"MODE-COLLAPSE"}
 
