@@ -2,10 +2,14 @@
 
 import gzip
 import os
+import sys
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from score_synthetic import backbone, chain
+from tmtools import tm_align
 
 from cvae_protein.cli import run
 from cvae_protein.dataset.dssp import secondary_structure
@@ -13,6 +17,7 @@ from cvae_protein.dataset.store import Entry, Store, write_store
 from cvae_protein.export import write_mmcif, write_pdb
 from cvae_protein.files import read_table, write_table
 from cvae_protein.geometry import torsions
+from cvae_protein.score.neighbours import gathered, tm_align_score
 from cvae_protein.score.sample_files import placed_oxygen, read_samples
 
 FAST = '{"bootstrap": 20, "neighbours": 2}'
@@ -202,7 +207,7 @@ def test_coordinates_that_are_no_numbers(reference, tmp_path):
     torn = [line[:30] + "     nan     nan     nan" + line[54:] if line[22:26] == "  20" else line for line in lines]
     path.write_text("\n".join(torn) + "\n")
     far = chain(44, 2)
-    far[30:] += 900.0
+    far[30:] += 5000.0
     save(tmp_path / "set/far.pdb", far)
     same = chain(44, 3)
     same[:] = same[0, 0]
@@ -332,3 +337,42 @@ def test_page(reference, tmp_path):
     code, _ = score(tmp_path / "designs", reference, tmp_path / "out", "--labels", table, "--report", page)
     assert code == 0
     assert "designs" in page.read_text()
+
+
+def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
+    """A stand-in for the network: what is tested is that features find their structures."""
+
+    def embed(oracle, stores, output):
+        output.mkdir()
+        for path in stores:
+            with Store(path) as stored, h5py.File(output / path.name, "w") as file:
+                labels = [str(stored.fact(name, "label")) for name in stored.ids]
+                for name, words in (("id", stored.ids), ("label", labels)):
+                    file.create_dataset(name, data=words, dtype=h5py.string_dtype())
+                classes = np.array([int(label[0]) for label in labels])
+                file["feature"] = np.eye(4)[classes] + 0.01 * np.arange(len(labels))[:, None]
+                level = file.create_dataset("level1", data=np.eye(4)[classes][:, 1:])
+                level.attrs.create("labels", ["1", "2", "3"], dtype=h5py.string_dtype())
+
+    monkeypatch.setitem(sys.modules, "cvae_protein.oracle", SimpleNamespace(embed=embed))  # needs no torch
+    far = chain(44, 2)
+    far[30:] += 900.0
+    save(tmp_path / "set/far.pdb", far)
+    save(tmp_path / "set/near.pdb", chain(44, 1), chain(45, 2))
+    table = labels(tmp_path / "l.tsv", far="1", near="2")
+    options = ["--labels", table, "--oracle", tmp_path, "--splits", reference / "splits.tsv"]
+    code, rows = score(tmp_path / "set", reference, tmp_path / "out", *options)
+    assert code == 0
+    assert rows["oracle_accuracy", "all"]["n"] == "2"
+    assert rows["oracle_accuracy", "2"]["value"] == "1"
+    told = {row["id"]: row["oracle_label"] for row in read_table(tmp_path / "out/structures.tsv")}
+    assert told == {"far": "", "near_m0001": "2", "near_m0002": "2"}
+
+
+def test_torn_chains_align_as_they_would_apart():
+    torn, other = chain(44, 2)[:, 1], chain(45, 5)[:, 1]
+    torn[30:] += 200.0
+    whole = tm_align(torn, other, "A" * 44, "A" * 45).tm_norm_chain1
+    assert tm_align_score(torn, other)[0] == pytest.approx(whole, abs=0.002)
+    assert np.linalg.norm(np.diff(gathered(torn * 40), axis=0), axis=1).max() == pytest.approx(50)
+    assert np.array_equal(gathered(other), other)
