@@ -2,7 +2,7 @@
 
     python benchmarks/score.py [results/benchmark] [--queries 50] [--pairs 200] [--program 20] [--seed 0]
 
-The folder holds a finished run. Queries are held-out domains, whose relatives are no neighbours, and samples, half each;
+The folder holds a finished run. Queries are held-out domains (without their relatives) and samples, half each;
 for each the search and the exhaustive alignment of all held-out domains of like length by tmtools take turns in one
 process. A query counts as found where its TM-score is within 0.001 of the exhaustive best. Reconstructions and unlike
 chains cut to one length are scored as pairs of corresponding residues, beside the program TMscore where it is found

@@ -62,7 +62,8 @@ class _Superposer:
         ones = np.ones((*squares.shape, 1))
         points = np.concatenate([products, mobile, target, ones], axis=-1)
         terms = np.concatenate([points, squares[..., None]], axis=-1).transpose(0, 2, 1)
-        self.points, self.terms = points.astype(precision), terms.astype(precision)  # (P, L, 16), (P, 17, L)
+        self.points: np.ndarray = points.astype(precision)  # (P, L, 16)
+        self.terms: np.ndarray = terms.astype(precision)  # (P, 17, L)
         self.present, self.scale = self.present.astype(precision), self.scale.astype(precision)
 
     def scores(self, weights: np.ndarray) -> np.ndarray:
