@@ -96,7 +96,7 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:
             f"- SHA-256 of the splits: {origin.get('splits', 'unknown')}",
             f"- PyTorch {origin.get('torch', 'unknown')}\n",
             "## Figures\n",
-            "Mean and 95 % interval; `real` are training domains judged as if they were samples.\n",
+            "Mean and 95 % interval; `real` are validation domains judged as if they were samples.\n",
             f"| | {variant} | real |",
             "|---|---|---|",
             *(
