@@ -113,7 +113,7 @@ class SplitSettings:
     max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
     max_length: int = setting(
         0,
-        "residues beyond which a domain trains the autoencoders by stretches alone, and is never held out; 0 = no limit",
+        "residues beyond which a domain trains by stretches alone and is never held out; 0 = no limit",
         ge=0,
         le=4096,
     )

@@ -16,7 +16,9 @@ class OneLine(logging.Filter):
 
     def __init__(self):
         super().__init__()
-        self.begun = {}  # job -> its name, its logs if it runs elsewhere, when it was started or sent off
+        self.begun = (
+            {}
+        )  # job -> its name, its logs if it runs elsewhere, when it was started or sent off
         self.finished = []
 
     def filter(self, record):
