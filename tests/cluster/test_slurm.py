@@ -17,13 +17,13 @@ from cvae_protein.run_record import read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("slurm")]
 
-# Stands before the real program: cancels the first job that trains the refiner, and notes each variant's GPU, going on
+# Stands before the real program: cancels the first job that splits, and notes each variant's GPU, going on
 # once two trainings are at work at the same time.
 PROGRAM = """#!/bin/sh
 case "$*" in
-"train --variant refiner"*)
+"split "*)
     if mkdir cancelled 2>/dev/null; then scancel "$SLURM_JOB_ID"; sleep 60; fi ;;
-"train --variant "*)
+"train --variant concat"* | "train --variant pca"*)
     echo "$3 $CUDA_VISIBLE_DEVICES" >> gpus.txt
     for _ in $(seq 120); do [ "$(wc -l < gpus.txt)" -lt 2 ] || break; sleep 0.5; done ;;
 esac
@@ -116,10 +116,8 @@ def test_a_job_killed_for_memory_comes_back_with_more(cluster, killed):
     assert "exceeded memory limit" in logs
 
 
-def test_a_cancelled_job_is_sent_again(cluster, resumed):
-    states = [state for state, _ in cluster.jobs("rule_train_refiner")]
-    assert states[0] == "CANCELLED"
-    assert states[-1] == "COMPLETED"
+def test_a_cancelled_job_is_sent_again(cluster, killed):
+    assert [state for state, _ in cluster.jobs("rule_split")] == ["CANCELLED", "COMPLETED"]
 
 
 def test_resume_leaves_one_training_which_goes_on(cluster, killed, resumed):
