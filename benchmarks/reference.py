@@ -29,7 +29,7 @@ LARGEST = 15_000_000  # bytes of both weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
 FARTHEST = 0.1  # Å that rounding may move an atom
 METRICS = {
-    "trace_rmsd": "held-out domains rebuilt: smooth trace, Å",
+    "trace_rmsd": "held-out domains rebuilt: decoded trace, Å",
     "backbone_rmsd": "held-out domains rebuilt: backbone, Å",
     "physical_yield": "samples that could exist",
     "ramachandran_favoured": "samples: Ramachandran favoured",

@@ -1,4 +1,4 @@
-"""The conditional VAE of smooth traces: one class, composed of an encoder, a prior and a decoder.
+"""The conditional VAE of CA traces: one class, composed of an encoder, a prior and a decoder.
 
 Encoder and decoder each add a correction, at first zero, to the linear map of principal components. Before training a
 model is therefore probabilistic PCA (Tipping and Bishop 1999), and what training adds is what the network adds.
@@ -136,7 +136,7 @@ def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
 
 
 class CVAE(nn.Module):
-    """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a smooth trace x given label y and length.
+    """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a CA trace x given label y and length.
 
     `encoder` and `prior` are modules called with (flat, condition) and (condition); `blocks` names parts of z;
     `critic`, if any, is trained with the model (see `critics`); so are

@@ -10,7 +10,7 @@ from .read import Results, Row, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     "Reconstruction of held-out domains": {
-        "trace_rmsd": ("Trace RMSD", "CA of the smooth trace before refinement"),
+        "trace_rmsd": ("Trace RMSD", "CA of the decoded trace, before refinement"),
         "ca_rmsd": ("CA RMSD", "after refinement"),
         "backbone_rmsd": ("Backbone RMSD", "N, CA, C, O after refinement"),
         "tm": ("TM-score", "decoded structure on the domain"),

@@ -133,7 +133,7 @@ def numbers(rows: Sequence[Row], name: str) -> np.ndarray:
 
 
 def reconstruction(results: Results, colours: dict[str, str]) -> list[Plot]:
-    """Rate against RMSD, and the held-out distributions of the smooth trace and of the refined structure."""
+    """Rate against RMSD, and the held-out distributions of the decoded trace and of the refined structure."""
     rate: dict[str, np.ndarray] = {}
     trace: dict[str, np.ndarray] = {}
     for variant in results.variants:

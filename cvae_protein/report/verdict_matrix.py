@@ -8,7 +8,7 @@ from .read import Results
 MEANINGS = {
     "COLLAPSE": "the code says nothing of the structure",
     "LEAK": "the code tells the class, which the label should",
-    "CONDITION-IGNORED": "the label changes nothing",
+    "CONDITION-IGNORED": "another label too seldom gives its class",
     "MODE-COLLAPSE": "few shapes, whatever the code",
     "MEMORISATION": "samples are copies of training domains",
 }

@@ -126,17 +126,17 @@ def rate(pair: Pair) -> float:
 
 
 def trace_rmsd(pair: Pair) -> float:
-    """CA RMSD of the smooth trace decoded from the domain's own code, as recorded."""
+    """CA RMSD of the trace decoded from the domain's own code, as recorded."""
     return _fact(pair, "trace_rmsd")
 
 
 def permuted_rmsd(pair: Pair) -> float:
-    """CA RMSD of the smooth trace decoded from the code of another domain of the class, as recorded."""
+    """CA RMSD of the trace decoded from the code of another domain of the class, as recorded."""
     return _fact(pair, "permuted_rmsd")
 
 
 def swapped_rmsd(pair: Pair) -> float:
-    """CA RMSD of the smooth trace decoded from its own code with another class's label, as recorded."""
+    """CA RMSD of the trace decoded from its own code with another class's label, as recorded."""
     return _fact(pair, "swapped_rmsd")
 
 

@@ -83,7 +83,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """The refiner that turns a smooth trace into a full backbone; one for all variants."""
+    """The refiner that turns a decoded trace into a full backbone; one for all variants."""
 
     width: int = setting(96, "channels", ge=8, le=2048)
     depth: int = setting(4, "blocks", ge=1, le=64)
