@@ -117,6 +117,7 @@ def _train_variant(
     stretches = cut(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
     augmented = training_batch(pool, spec, np.stack([repeated, *stretches], axis=1), 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
+    model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
     model.to(device)
     trained = variants.is_trained(spec.variant)
     if trained:

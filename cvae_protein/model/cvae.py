@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, Domains, by_length
+from .class_components import ClassComponents
 from .latent import Gaussian
 from .nets import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
 from .shortage import in_pieces
@@ -140,7 +141,8 @@ class CVAE(nn.Module):
 
     `encoder` and `prior` are modules called with (flat, condition) and (condition); `blocks` names parts of z;
     `critic`, if any, is trained with the model (see `critics`); so are
-    `critics`, which the training adds and takes away.
+    `critics`, which the training adds and takes away. With `components`, encoder and decoder work with scores of the
+    shared components, of which the code is what the class leaves (see `class_components`).
     """
 
     def __init__(
@@ -151,13 +153,14 @@ class CVAE(nn.Module):
         linear: LinearMap,
         blocks: dict[str, tuple[int, int]],
         critic: nn.Module | None = None,
+        components: ClassComponents | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.blocks = blocks
         self.linear = linear
         self.condition = make_condition(spec)
-        self.encoder, self.prior, self.critic = encoder, prior, critic
+        self.encoder, self.prior, self.critic, self.components = encoder, prior, critic, components
         self.critics = nn.ModuleDict()
         self.decoder = Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))
@@ -169,11 +172,18 @@ class CVAE(nn.Module):
 
     def posterior(self, coefficients: Tensor, labels: Tensor, lengths: Tensor) -> Gaussian:
         """q(z | x, y) of coefficients (B, K, 3), as the encoder guesses it."""
-        return self.encoder(coefficients.flatten(1), self.condition(labels, lengths))
+        found = self.encoder(coefficients.flatten(1), self.condition(labels, lengths))
+        return (
+            found if self.components is None else Gaussian(self.components.to_codes(found.mean, labels), found.logvar)
+        )
+
+    def scores(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Scores of the shared components (B, Z) of codes (B, Z)."""
+        return z if self.components is None else self.components.to_scores(z, labels)
 
     def decode(self, z: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         """CA traces (B, L, 3) in Å of codes (B, Z), zeros in the padding."""
-        return self.decoder(z, self.condition(labels, mask.sum(1)), mask)
+        return self.decoder(self.scores(z, labels), self.condition(labels, mask.sum(1)), mask)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
         """Encode, draw a code, decode."""
@@ -196,14 +206,19 @@ class CVAE(nn.Module):
             condition = self.condition(labels, lengths)
             prior, precision = self.prior(condition), torch.exp(-2 * self.log_sigma)
             weight = self.linear.decode.weight
-            curvature = precision * lengths[:, None, None] * (weight.T @ weight)
+            gram = weight.T @ weight
+            if self.components is not None:
+                spread = self.components.spread[labels[:, 0]]
+                gram = spread.transpose(1, 2) @ gram @ spread
+            curvature = precision * lengths[:, None, None] * gram
             step = torch.linalg.inv(curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean)))
         best = mean = guess.mean
         least, velocity = torch.full_like(mean[:, 0], math.inf), torch.zeros_like(mean)
         for _ in range(steps + 1 if steps else 0):
             mean = mean.detach().requires_grad_(True)
             with torch.enable_grad():
-                error = (self.decoder(mean, condition, batch.mask) - target).square().sum((1, 2))
+                trace = self.decoder(self.scores(mean, labels), condition, batch.mask)
+                error = (trace - target).square().sum((1, 2))
                 bound = 0.5 * precision * error + Gaussian(mean, guess.logvar).kl(prior).sum(-1)
                 (gradient,) = torch.autograd.grad(bound.sum(), mean)
             best = torch.where((bound < least)[:, None], mean.detach(), best)
@@ -239,6 +254,14 @@ class CVAE(nn.Module):
         sigma_squared = (weights * error).sum() / (weights * 3 * batch.lengths).sum()
         self.log_sigma.fill_(0.5 * float(sigma_squared.log()))
         self.encoder.logvar.data.copy_(-torch.log1p(variance * batch.lengths.float().mean() / sigma_squared))
+
+    @torch.no_grad()
+    def fit_components(self, batch: Batch, weights: Tensor) -> None:
+        """Set `components`, if there are any, from whole training domains and their weights (D,)."""
+        if self.components is not None:
+            flat = self.describe(batch)[0].flatten(1)
+            variance = self.linear.decode.weight.square().sum(0)
+            self.components.fit(self.linear.encode(flat - self.linear.center), batch.labels, weights, variance)
 
 
 def make_condition(spec: Spec) -> Condition:

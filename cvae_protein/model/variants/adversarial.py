@@ -1,4 +1,7 @@
-"""`adversarial`: as `concat`, and a critic D(z, y) that tells encoded codes from the prior's, class by class."""
+"""`adversarial`: as `concat`, with components class by class and a critic D(z, y) that tells codes from the prior's.
+
+The components take the class's mean and covariance out of the code; the critic presses on what is left.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import torch
 
 from ...settings import TrainSettings
 from .. import critics
+from ..class_components import ClassComponents
 from ..cvae import CVAE
 from ..spec import Spec
 from ..terms import WeightedTerm, constant, ramp
@@ -15,6 +19,7 @@ from . import concat
 def build(spec: Spec) -> CVAE:
     """An untrained model with its critic."""
     model = concat.build(spec)
+    model.components = ClassComponents(spec)
     model.critic = critics.Critic(spec)
     return model
 

@@ -1,7 +1,8 @@
 """`branched`: structure and condition pass branches of their own; z is a shape block and a fold block.
 
-The shape block is encoded from the structure alone and has the prior N(0, 1): it cannot be told the label. The fold
-block is encoded where both branches meet and has a prior learnt from the label.
+The shape block is encoded from the structure alone and has the prior N(0, 1); the label enters it by taking itself
+out, in components class by class. The fold block is encoded where both branches meet and has a prior learnt from the
+label.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..class_components import ClassComponents
 from ..cvae import CONDITION, CVAE, LinearMap, VariationalEncoder
 from ..latent import FoldPrior, Gaussian
 from ..nets import ConditionedMLP
@@ -42,6 +44,6 @@ def build(spec: Spec) -> CVAE:
     shape = latent - fold
     linear = LinearMap(3 * spec.model.coefficients, latent)
     encoder = BranchedEncoder(spec, linear, shape, fold)
-    return CVAE(
-        spec, encoder, FoldPrior(shape, fold, CONDITION), linear, {"shape": (0, shape), "fold": (shape, latent)}
-    )
+    blocks = {"shape": (0, shape), "fold": (shape, latent)}
+    prior = FoldPrior(shape, fold, CONDITION)
+    return CVAE(spec, encoder, prior, linear, blocks, components=ClassComponents(spec))
