@@ -208,7 +208,7 @@ class CVAE(nn.Module):
             weight = self.linear.decode.weight
             gram = weight.T @ weight
             if self.components is not None:
-                spread = self.components.spread[labels[:, 0]]
+                spread = self.components.spread(labels)
                 gram = spread.transpose(1, 2) @ gram @ spread
             curvature = precision * lengths[:, None, None] * gram
             step = torch.linalg.inv(curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean)))

@@ -74,7 +74,7 @@ def test_the_map_loses_nothing_and_is_the_identity_without_a_class(fitted: Class
 def test_numbers_of_a_code_stay_independent_in_the_posterior(fitted: ClassComponents) -> None:
     """A squared error in Å² weighs the scores by their variance; by the codes' numbers it must be a sum of squares."""
     for label in (1, 2):
-        spread = fitted.spread[label].double()
+        spread = fitted.spread(torch.tensor([[label, 0]]))[0].double()
         gram = spread.T @ torch.diag(VARIANCE.double()) @ spread
         assert (gram - torch.diag(gram.diagonal())).abs().max() < 1e-4 * gram.diagonal().max()
         assert (gram.diagonal().diff() <= 0).all()
