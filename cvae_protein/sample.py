@@ -170,8 +170,9 @@ def sample_heldout(
         raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
     with atomic_path(output) as folder:
         folder.mkdir()
-        write_latents(folder / "latents.h5", sampler, sides, settings, seed)
-        write_reconstructions(folder, sampler, sides["test"], settings, seed)
+        posteriors = {split: sampler.infer(side) for split, side in sides.items()}
+        write_latents(folder / "latents.h5", sampler, sides, posteriors, settings, seed)
+        write_reconstructions(folder, sampler, sides["test"], posteriors["test"], settings, seed)
         drawn = draw(sampler, folds_to_draw(spec), None, settings.per_class, settings, seed)
         _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
         _write(folder / "raw.h5", drawn.raw, drawn, spec)

@@ -15,6 +15,7 @@ from ..dataset.store import TEXT, Entry, new_file, write_store
 from ..settings import SampleSettings
 from .batch import Domains, as_backbone
 from .cvae import CVAE
+from .latent import Gaussian
 from .relax import HELD
 from .sampler import Sampler, complete, draw_codes, other_class
 
@@ -29,7 +30,14 @@ def modelled(name: str, coords: np.ndarray, facts: dict) -> Entry:
 
 
 @torch.no_grad()
-def write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains], settings: SampleSettings, seed: int) -> None:
+def write_latents(
+    path: Path,
+    sampler: Sampler,
+    sides: dict[str, Domains],
+    posteriors: dict[str, Gaussian],
+    settings: SampleSettings,
+    seed: int,
+) -> None:
     """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain.
 
     Beside them `drawn`, a code for the label and the length of each domain from the prior that samples are drawn from,
@@ -39,7 +47,7 @@ def write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains], setti
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "drawn": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
     for split, side in sides.items():
-        posterior = sampler.infer(side)
+        posterior = posteriors[split]
         labels, lengths = side.label_ids(sampler.spec), torch.from_numpy(side.lengths)
         prior = sampler.prior(labels, lengths)
         drawn = prior.sample(generator)
@@ -61,15 +69,16 @@ def write_latents(path: Path, sampler: Sampler, sides: dict[str, Domains], setti
 
 
 @torch.no_grad()
-def write_reconstructions(folder: Path, sampler: Sampler, side: Domains, settings: SampleSettings, seed: int) -> None:
-    """Held-out domains from their posterior means, with the rate and with what another code or label would give.
+def write_reconstructions(
+    folder: Path, sampler: Sampler, side: Domains, posterior: Gaussian, settings: SampleSettings, seed: int
+) -> None:
+    """Held-out domains from the means of their posterior, with the rate and with what another code or label would give.
 
     Writes reconstructions.h5, and swapped.h5: up to 64 of the domains from their own codes under another class's label,
     which is the label they have there; empty where there is one class alone.
     """
     model, spec = sampler.model, sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    posterior = sampler.infer(side)
     labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
     prior = sampler.prior(labels, lengths)
     own = sampler.decode(posterior.mean, labels, lengths)
