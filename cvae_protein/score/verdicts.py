@@ -181,13 +181,13 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
         ),
         "LEAK": (
             leak,
-            "Train the variant flow_prior, whose flow takes the label out of the code, with labels.depth at the level "
-            "that leaks; train.terms.hsic and train.terms.class_mmd press on the codes of the other variants.",
+            "Train branched or adversarial, whose components take mean and covariance of each label out of the code, or "
+            "flow_prior, whose flow does so, with labels.depth at the level that leaks.",
         ),
         "CONDITION-IGNORED": (
             condition_ignored,
-            "Train the variant flow_prior, whose decoder needs the label; for the others try train.terms.classifier "
-            "and train.terms.label_seeking.",
+            "Train branched, adversarial or flow_prior, whose decoders need the label; for concat try "
+            "train.terms.classifier and train.terms.label_seeking.",
         ),
         "MODE-COLLAPSE": (
             mode_collapse,
