@@ -115,7 +115,7 @@ class SampleSettings:
     """What is drawn from a trained model."""
 
     per_class: int = setting(16, "samples a fold class", ge=1)
-    temperature: float = setting(0.7, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
+    temperature: float = setting(0.85, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
         "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
