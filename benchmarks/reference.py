@@ -36,7 +36,6 @@ METRICS = {
     "helix": "samples: helix share",
     "strand": "samples: strand share",
     "nearest_tm": "samples: TM-score to the nearest held-out domain",
-    "nearest_same_class": "samples: nearest held-out domain is of the class asked for",
     "training_tm": "samples: TM-score to the nearest training domain",
     "memorisation_ratio": "samples: memorisation ratio",
 }
