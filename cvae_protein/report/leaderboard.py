@@ -71,6 +71,8 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "swap_flip_chance": ("Swap by chance", "what a guess would give"),
         "prior_mmd": ("Prior hole", "discrepancy of codes and prior, class by class"),
         "leak_skill": ("Leak skill", "how well fresh probes read the class from the code: 0 = chance"),
+        "leak_skill_level2": ("Leak, architecture", "the same of the label's second level"),
+        "leak_skill_level3": ("Leak, topology", "the same of its third level"),
     },
 }
 REFERENCES = ("real", "real_shuffled")  # floor and ceiling: real domains judged as samples, by their class or another
@@ -117,8 +119,10 @@ def show(value: float, unit: str = "") -> str:
     if unit == "share":
         return f"{100 * value:.{1 if abs(value) < 0.0995 else 0}f}\u00a0%"
     size = abs(value)
-    if size and size < 0.001:
+    if size < 0.00005:
         return f"{value:.1e}"
+    if size < 0.001:
+        return f"{value:.4f}"
     return (
         f"{value:.0f}"
         if size >= 100
