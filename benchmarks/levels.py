@@ -1,6 +1,6 @@
 """Print how often samples asked for at each label level have that label, beside real domains judged alike.
 
-    python benchmarks/levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 1.0] [--temperature 0.85]
+    python benchmarks/levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 2] [--temperature 0.9]
 
 RESULTS is a finished run, MODEL a model trained on it with `--depth 3`, REFINER a refiner of it. Every label with at
 least `members` training domains, of which some are held out, is drawn `number` times; a sample counts where the nearest
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("refiner", type=Path)
     parser.add_argument("--number", type=int, default=8, help="samples a label")
     parser.add_argument("--members", type=int, default=20, help="fewest training domains of a label")
-    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=SampleSettings().guidance)
     parser.add_argument("--temperature", type=float, default=SampleSettings().temperature)
     given = parser.parse_args()
     sampler = load_sampler(given.model, given.refiner)

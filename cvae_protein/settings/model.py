@@ -115,13 +115,13 @@ class SampleSettings:
     """What is drawn from a trained model."""
 
     per_class: int = setting(16, "samples a fold class", ge=1)
-    temperature: float = setting(0.85, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
+    temperature: float = setting(0.9, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
         "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
     )
     guidance: float = setting(
-        1.0, "how far the flow follows the label: 0 = not at all, above 1 = beyond it", ge=0, le=10
+        2.0, "how far the flow follows the label: 0 = not at all, 1 = as learnt, above 1 = beyond it", ge=0, le=10
     )
     refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
     refine_steps: int = setting(
