@@ -181,8 +181,8 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
         ),
         "LEAK": (
             leak,
-            "Train branched or adversarial, whose components take mean and covariance of each label out of the code, or "
-            "flow_prior, whose flow does so, with labels.depth at the level that leaks.",
+            "Train branched or adversarial, whose components take mean and covariance of each label out of the code, "
+            "or flow_prior, whose flow takes out more, with labels.depth at the level that leaks.",
         ),
         "CONDITION-IGNORED": (
             condition_ignored,
