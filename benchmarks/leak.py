@@ -1,0 +1,90 @@
+"""Print which moments of the codes tell the label: principal-component scores with the label's mean or covariance out.
+
+    python benchmarks/leak.py results/benchmark [--write NAME]
+
+Needs a finished run with `pca`, trains nothing. Scores of all domains but `excluded` ones; means and covariances are
+those of training domains, by labels known to one, two or three levels (`model/class_components.py`). Skill of the best
+of three fresh probes at each level, no superfamily on both sides, 0 = chance, with its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cvae_protein.files import read_table, write_table
+from cvae_protein.model.batch import read_split
+from cvae_protein.model.class_components import ClassComponents
+from cvae_protein.model.sampler import load_model
+from cvae_protein.score.intervals import Estimate
+from cvae_protein.score.probes import PROBES, guesses
+from cvae_protein.settings import ModelSettings, RefineSettings, ScoreSettings
+from cvae_protein.train import make_spec
+
+LEVELS = {1: "class", 2: "architecture", 3: "topology"}
+
+
+def views(results: Path) -> Iterator[tuple[str, str, np.ndarray, list[str], list[str]]]:
+    """What was taken out, at which levels; codes (D, Z); labels and ids of the domains."""
+    sides = read_split(results / "domains.h5", results / "splits.tsv")
+    sides = {split: sides[split].first_conformations() for split in ("train", "validation", "test") if split in sides}
+    model = load_model(results / "models/pca/seed0")
+    scores = torch.cat([model.infer_all(side, 0).mean for side in sides.values()])
+    labels = [label for side in sides.values() for label in side.labels]
+    ids = [name for side in sides.values() for name in side.ids]
+    yield "nothing", "", scores.numpy(), labels, ids
+    trained, variance = len(sides["train"]), model.linear.decode.weight.detach().square().sum(0)
+    for depth in LEVELS:
+        spec = make_spec("pca", 0, ModelSettings(), RefineSettings(), depth, sides["train"], {})
+        components = ClassComponents(spec)
+        told = torch.tensor([spec.label_ids(label) for label in labels])
+        components.fit(scores[:trained], told[:trained], torch.ones(trained), variance)
+        levels = " ".join(list(LEVELS.values())[:depth])
+        yield "mean", levels, (scores - _mean(components, told)).numpy(), labels, ids
+        yield "mean and covariance", levels, components.to_codes(scores, told).numpy(), labels, ids
+
+
+def _mean(components: ClassComponents, told: Tensor) -> Tensor:
+    return components.to_scores(torch.zeros(len(told), ModelSettings().latent), told)
+
+
+def skill(codes: np.ndarray, labels: list[str], groups: np.ndarray, level: int, settings: ScoreSettings) -> Estimate:
+    """Skill of the best probe for a level of the label."""
+    at_level = np.array([".".join(label.split(".")[:level]) for label in labels])
+    found = [guesses(codes, at_level, groups, name, settings.seed) for name in PROBES]
+    return max(found, key=lambda each: each.skill).estimate(settings, np.random.default_rng(0))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--write", metavar="NAME", help="keep the table in benchmarks/results/NAME.tsv")
+    given = parser.parse_args()
+    superfamily = {
+        row["domain_id"]: row["superfamily"] or row["domain_id"]
+        for row in read_table(given.results / "splits.tsv", ["domain_id", "superfamily"])
+    }
+    columns = ["taken_out", "levels", *(f"{name}{end}" for name in LEVELS.values() for end in ("", "_low", "_high"))]
+    table = []
+    print("| taken out | of the label's | " + " | ".join(LEVELS.values()) + " |\n" + "|---" * (len(LEVELS) + 2) + "|")
+    for name, levels, codes, labels, ids in views(given.results):
+        groups = np.array([superfamily[each] for each in ids])
+        found = {LEVELS[level]: skill(codes, labels, groups, level, ScoreSettings()) for level in LEVELS}
+        cells = [f"{e.value:.2f} ({e.low:.2f}-{e.high:.2f})" for e in found.values()]
+        print(f"| {name} | {levels} | " + " | ".join(cells) + " |", flush=True)
+        row: dict[str, object] = {"taken_out": name, "levels": levels}
+        for level, e in found.items():
+            row |= {level: e.value, f"{level}_low": e.low, f"{level}_high": e.high}
+        table.append(row)
+    if given.write:
+        write_table(Path(__file__).parent / "results" / f"{given.write}.tsv", columns, table)
+
+
+if __name__ == "__main__":
+    main()
