@@ -41,7 +41,7 @@ def write_latents(
     """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain.
 
     Beside them `drawn`, a code for the label and the length of each domain from the prior that samples are drawn from,
-    at temperature and guidance 1.
+    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is told.
     """
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "drawn": []}
@@ -62,6 +62,7 @@ def write_latents(
         text["split"] += [split] * len(side)
     with new_file(path) as file:
         file.attrs["blocks"] = json.dumps(sampler.model.blocks)
+        file.attrs["levels"] = sampler.spec.depth
         for name, arrays in parts.items():
             file[name] = np.concatenate(arrays)
         for name, words in text.items():

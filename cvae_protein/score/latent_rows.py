@@ -8,7 +8,7 @@ import numpy as np
 
 from ..progress import Progress
 from ..settings import ScoreSettings
-from .intervals import Estimate, bounds, generator, mean_estimate
+from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
 from .latents import METRICS, MOST_CODES, Codes, information
 from .probes import PROBES, Guesses, guesses
 from .rows import ALL, Row
@@ -89,4 +89,6 @@ def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSet
     """All rows about the codes: held-out domains for use of the code, all domains for the leak."""
     held_out = codes.take(codes.splits == "test")
     leak = _leak_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
-    return [*_unit_rows(held_out, settings), *_information_rows(held_out, settings), *leak]
+    told = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED
+    known = Row("told_levels", "levels", "none", ALL, told, EVERY)
+    return [*_unit_rows(held_out, settings), *_information_rows(held_out, settings), *leak, known]

@@ -22,7 +22,8 @@ MOST_CODES = 2000  # structures in that estimate
 class Codes:
     """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
 
-    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the sampling side kept some.
+    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the sampling side kept some;
+    `levels` are the label's levels that the model is told, 0 where the sampling side did not say.
     """
 
     ids: np.ndarray
@@ -33,6 +34,7 @@ class Codes:
     kl: np.ndarray
     blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     drawn: np.ndarray | None = None
+    levels: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +50,7 @@ class Codes:
             self.kl[rows],
             self.blocks,
             None if self.drawn is None else self.drawn[rows],
+            self.levels,
         )
 
 
@@ -60,11 +63,11 @@ def read_codes(path: Path) -> Codes:
             texts = [np.array([str(text) for text in file[name].asstr()[:]]) for name in ("id", "label", "split")]
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]
             drawn = np.asarray(file["drawn"][:], float) if "drawn" in file else None
-            blocks = json.loads(file.attrs.get("blocks", "{}"))
+            blocks, levels = json.loads(file.attrs.get("blocks", "{}")), int(file.attrs.get("levels", 0))
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a readable file of codes ({error})") from error
     ranges = {name: (int(start), int(stop)) for name, (start, stop) in blocks.items()}
-    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn)
+    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn, levels)
 
 
 def active_units(codes: Codes) -> float:

@@ -94,15 +94,19 @@ def leak(case: Case) -> Sign:
     """LEAK: the best of several fresh probes reads the label from the code, at some level of the label.
 
     Of a model with a block `fold`, which is meant to know the label, the other block alone is judged. Levels whose
-    labels have too few superfamilies to probe have no row and are passed over.
+    labels have too few superfamilies to probe have no row and are passed over; so are levels that the model is not
+    told, which its code has to tell, as a code without any label does.
     """
     if not case.takes_label:
         return _not_applicable(case, "no label is given beside the code, so that the code has to tell it")
     if "leak_skill_fold" in case.scores:
         return any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
-    deeper = [name for name in DEEPER_LEAKS if name in case.scores]
-    absent = [f"{name}: too few superfamilies a label" for name in DEEPER_LEAKS if name not in deeper]
-    return any_of([_leak(case, name) for name in ("leak_skill", *deeper)], absent)
+    levels = case.scores["told_levels"].value if "told_levels" in case.scores else math.nan
+    told = [name for level, name in enumerate(DEEPER_LEAKS, 2) if not level > levels]
+    absent = [f"{name}: a level that the model is not told" for name in DEEPER_LEAKS if name not in told]
+    absent += [f"{name}: too few superfamilies a label" for name in told if name not in case.scores]
+    judged = ("leak_skill", *(name for name in told if name in case.scores))
+    return any_of([_leak(case, name) for name in judged], absent)
 
 
 def condition_ignored(case: Case) -> Sign:

@@ -191,6 +191,17 @@ def test_levels_that_could_not_be_probed_are_passed_over(found):
     assert "leak_skill_level3: too few superfamilies" in rows["LEAK"]["evidence"]
 
 
+def test_levels_that_the_model_is_not_told_do_not_leak(found):
+    deep = {"leak_skill_level2": (0.3, 0.2, 0.4), "leak_skill_level3": (0.4, 0.3, 0.5)}
+    quiet = found(deep | {"told_levels": (1, 1, 1)})["LEAK"]
+    assert quiet["fired"] == "no"
+    assert "leak_skill_level3: a level that the model is not told" in quiet["evidence"]
+    fires = found(deep | {"told_levels": (2, 2, 2)})["LEAK"]
+    assert fires["fired"] == "yes"
+    assert "leak_skill_level2 = 0.3" in fires["evidence"]
+    assert found(deep | {"told_levels": (NAN, NAN, NAN)})["LEAK"]["fired"] == "yes"
+
+
 def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
     known = {"leak_skill": (0.9, 0.8, 1.0), "leak_skill_level2": (0.9, 0.8, 1.0), "leak_skill_fold": (0.9, 0.8, 1.0)}
     quiet = found(known | {"leak_skill_shape": (0.02, -0.02, 0.05)}, "branched")
