@@ -62,6 +62,22 @@ def kill(process):
     process.wait()
 
 
+def test_what_is_dated_after_now_is_dated_to_now(tmp_path):
+    now = time.time()
+    dates = {"models/ahead.txt": now + 86_400, "late.txt": now + 60, "skewed.txt": now + 2, "old.txt": now - 86_400}
+    for name, date in dates.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("kept")
+        os.utime(path, (date, date))
+    assert run_record.settle_dates(tmp_path) == 2
+    for name, date in dates.items():
+        expected = date if date < now + 5 else now
+        assert (tmp_path / name).stat().st_mtime == pytest.approx(expected, abs=2)
+    assert run_record.settle_dates(tmp_path) == 0
+    assert (tmp_path / "late.txt").read_text() == "kept"
+
+
 def test_record_says_how_a_run_began_and_ended(tmp_path):
     start(tmp_path, "first", "done").wait()
     facts = json.loads((tmp_path / "results/run.json").read_text())

@@ -137,6 +137,11 @@ def counted(resource):
 def record_start(logs):
     """Leave word of the run in its results folder; a mistake where another run is at work there."""
     run_record.begin(settings.results, list(map(str, workflow.configfiles)), logs)
+    if ahead := run_record.settle_dates(settings.results):
+        print(
+            f"{settings.results}: {ahead} files were dated after now, as where a clock was set back; dated to now",
+            file=sys.stderr,
+        )
 
 
 def say_done():
