@@ -63,7 +63,7 @@ class ClassComponents(nn.Module):
         scores, labels, weights = scores[known].double(), labels[known], weights[known].double()
         unit = variance.double().sqrt()  # Å a unit of score
         means = torch.zeros_like(scores)  # of each domain's label at the level above
-        covariances = {(): _covariance(scores - _means(scores, labels[:, :1], weights), weights)}
+        covariances = {(): _covariance(scores - _means(scores, labels[:, 0], weights), weights)}
         for level in range(labels.shape[1]):
             for path in [tuple(row) for row in labels[:, : level + 1].unique(dim=0).tolist() if row[-1]]:
                 members = (labels[:, : level + 1] == torch.tensor(path)).all(1)
@@ -77,9 +77,10 @@ class ClassComponents(nn.Module):
 
 
 def _means(rows: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The mean of each row's label (D, Z)."""
-    alike = (labels[:, None] == labels[None]).all(-1).to(rows.dtype) * weights
-    return (alike @ rows) / alike.sum(1, keepdim=True)
+    """The mean of all rows (D, Z) of each row's label (D,)."""
+    weighted = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1) * weights[:, None]
+    sums = weighted.new_zeros(int(labels.max()) + 1, weighted.shape[1]).index_add_(0, labels, weighted)
+    return (sums[:, :-1] / sums[:, -1:])[labels]
 
 
 def _covariance(rows: Tensor, weights: Tensor) -> Tensor:
