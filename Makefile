@@ -50,10 +50,10 @@ bench-store: $(STAMP) ## the store against other ways to keep domains, about two
 bench-featurize: $(STAMP) ## speed of reading structures beside other tools, a few minutes
 	@$(BIN)/python benchmarks/featurize.py
 
-bench-train: $(STAMP) ## speed of training beside the plain way, about a minute
+bench-train: $(STAMP) ## speed of training beside the plain way, several minutes
 	@$(BIN)/python benchmarks/train.py
 
-bench-sample: $(STAMP) ## speed of sampling, stage by stage, about a minute
+bench-sample: $(STAMP) ## speed of sampling, stage by stage, several minutes
 	@$(BIN)/python benchmarks/sample.py
 
 bench-scaling: $(STAMP) ## what planning and starting jobs costs, up to a million domains, a few minutes
