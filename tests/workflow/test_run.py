@@ -146,7 +146,7 @@ class TestRun:
             ("verdict={leak: 0.2}", {"verdicts", "report"}),
             ("verdict={fail: true}", {"pass_verdicts"}),
             ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
-            ("sample={temperature: 0.9}", {"sample", *JUDGED}),
+            ("sample={temperature: 0.8}", {"sample", *JUDGED}),
             ("train={steps: 41}", {"train", "sample", *JUDGED}),
             ("refine={steps: 21}", {"train_refiner", "sample", *JUDGED}),
             ("oracle={steps: 41}", {"oracle", "embed_real", "score_real", *JUDGED}),
