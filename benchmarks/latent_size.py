@@ -1,10 +1,11 @@
-"""Print held-out CA RMSD of the decoded trace against the size of the latent, variants beside `pca`, and rate in nats.
+"""Print held-out CA RMSD of the decoded trace and rate in nats against the size of the latent, variants beside `pca`.
 
     python benchmarks/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
 Trains each model on the store and split of a finished run; RMSD by posterior means over the split `test`, with its 95 %
-interval. `--by-code` holds out label codes instead, each for itself, as a careless split would: domains whose code ends
-at the topology then have relatives on both sides.
+interval. With a flow of its own, a variant's rate is that of the noise behind it. `--by-code`
+holds out label codes instead, each for itself, as a careless split would: domains whose code ends at the topology then
+have relatives on both sides.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ import numpy as np
 import torch
 
 from cvae_protein.files import read_table, write_table
+from cvae_protein.model import variants
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.heldout import heldout_rmsd
-from cvae_protein.model.sampler import decode_all, load_model
+from cvae_protein.model.reference import FOLDER
+from cvae_protein.model.sampler import load_sampler
 from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.train import train
+
+FLOW_STEPS = 4000
 
 
 def split_by_code(splits: Path, seed: int, output: Path) -> None:
@@ -37,14 +42,12 @@ def split_by_code(splits: Path, seed: int, output: Path) -> None:
 
 def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]:
     """RMSD in Å of each held-out trace, and the mean rate in nats, of a trained model."""
-    model = load_model(folder)
-    spec = model.spec
+    sampler = load_sampler(folder, FOLDER / "refiner")  # which traces do not need
     side = read_split(store, splits)["test"].first_conformations()
-    posterior = model.infer_all(side, spec.model.inference_steps)
-    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
-    prior = model.prior(model.condition(labels, lengths))
-    error = heldout_rmsd(model, side, decode_all(model, posterior.mean, labels, lengths))
-    return error.numpy(), posterior.kl(prior).sum(-1).mean().item()
+    posterior = sampler.infer(side)
+    labels, lengths = side.label_ids(sampler.spec), torch.from_numpy(side.lengths)
+    error = heldout_rmsd(sampler.model, side, sampler.decode(posterior.mean, labels, lengths))
+    return error.numpy(), posterior.kl(sampler.prior(labels, lengths)).sum(-1).mean().item()
 
 
 def main() -> None:
@@ -66,13 +69,13 @@ def main() -> None:
 
 def compare(store: Path, splits: Path, latents: list[int], names: list[str], steps: int) -> None:
     """Train each model at each latent size and print its row."""
-    settings = TrainSettings(steps=steps, flow_steps=1)
     random = np.random.default_rng(0)
     print("latent\tvariant\theld-out trace RMSD, Å\tlow\thigh\trate, nats\tn")
     for latent in latents:
         for variant in ("pca", *names):
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / variant
+                settings = TrainSettings(steps=steps, flow_steps=FLOW_STEPS if variants.has_own_flow(variant) else 1)
                 train(store, splits, variant, 0, folder, ModelSettings(latent=latent), settings, RefineSettings(), 1)
                 error, rate = heldout(folder, store, splits)
             means = error[random.integers(0, len(error), (1000, len(error)))].mean(1)
