@@ -14,12 +14,14 @@ from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, Tr
 
 ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
 
+REFERENCE = "reference"  # the trained model that comes with the package, told labels of CATH
+
 
 def variants() -> list[str]:
-    """Names of the model variants that can be asked for: the files of `model/variants/`, without the baseline."""
+    """Names that can be asked for: files of `model/variants/`, without the baseline, and the package's own model."""
     folder = Path(__file__).parent / "model" / "variants"
     names = (path.stem for path in folder.glob("[a-z]*.py"))
-    return sorted(name for name in names if name not in ALWAYS_TRAINED)
+    return sorted([REFERENCE, *(name for name in names if name not in ALWAYS_TRAINED)])
 
 
 def disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
@@ -72,6 +74,8 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             said = f"; did you mean {near[0]}?" if near else ""
             yield f"variants: expected some of {', '.join(known)} (files in model/variants), got {name!r}{said}"
+    if REFERENCE in settings.variants and settings.labels.scheme != "cath":
+        yield f"variants: expected no reference with labels.scheme {settings.labels.scheme}; it is told labels of cath"
     if doubled := _doubled(settings.variants):
         yield f"variants: expected each variant once, got {doubled} more than once"
     if doubled := _doubled(settings.seeds):

@@ -51,11 +51,14 @@ def say_what_is_unknown(spec: Spec, folds: Sequence[str], lengths: Sequence[int]
                 say("sample", f"{length} residues lie beyond what the model has seen: {have}")
 
 
-def folds_to_draw(spec: Spec) -> list[str]:
-    """The finest labels with at least `FEWEST_MEMBERS` training domains; a class that has none of them, itself."""
+def folds_to_draw(spec: Spec, depth: int) -> list[str]:
+    """The labels of `depth` levels, or of as many as the model is told, with `FEWEST_MEMBERS` training domains or more.
+
+    A class that has none of them is drawn itself.
+    """
     folds: list[str] = []
     for name in spec.vocabulary[0]:
-        finest = [label for label in spec.vocabulary[-1] if label.startswith(f"{name}.")]
+        finest = [label for label in spec.vocabulary[:depth][-1] if label.startswith(f"{name}.")]
         folds += [label for label in finest if len(spec.lengths[label]) >= FEWEST_MEMBERS] or [name]
     return folds
 
@@ -157,8 +160,9 @@ def sample_heldout(
     settings: SampleSettings,
     seed: int,
     output: Path,
+    depth: int,
 ) -> None:
-    """The workflow's step: samples of every fold class, reconstructions of the split `test`, codes of all.
+    """The workflow's step: samples of every label of `depth` levels, reconstructions of the split `test`, all codes.
 
     Writes samples.h5, raw.h5, reconstructions.h5, swapped.h5 and latents.h5 into the folder `output`.
     """
@@ -173,7 +177,7 @@ def sample_heldout(
         posteriors = {split: sampler.infer(side) for split, side in sides.items()}
         write_latents(folder / "latents.h5", sampler, sides, posteriors, settings, seed)
         write_reconstructions(folder, sampler, sides["test"], posteriors["test"], settings, seed)
-        drawn = draw(sampler, folds_to_draw(spec), None, settings.per_class, settings, seed)
+        drawn = draw(sampler, folds_to_draw(spec, depth), None, settings.per_class, settings, seed)
         _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
         _write(folder / "raw.h5", drawn.raw, drawn, spec)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import atomic_path, owned, sha256, write_table
-from .model import variants
+from .model import reference, variants
 from .model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
 from .model.buckets import Buckets, cut
 from .model.checkpoint import Training, save_tensors
@@ -25,6 +26,7 @@ from .model.loop import Losses, Task, minimise
 from .model.objective import further_terms
 from .model.parallel import ALONE, Ranks, shared_noise, together
 from .model.refiner import Refiner, random_rotations
+from .model.sampler import load_model
 from .model.spec import Spec
 from .model.terms import TargetRate, WeightedTerm, evidence_terms
 from .model.watch import look_at, observe, score_of
@@ -49,12 +51,18 @@ def train(
 ) -> None:
     """Train `variant` (or `refiner`) and write `output` with spec.json, weights.safetensors and history.tsv.
 
+    The name `reference` stands for the trained model of the package, which is copied, to be judged beside the others.
+
     `checkpoint` is a file for resuming; it is removed at the end.
     """
     with together() as ranks, owned(output) if ranks.first else nullcontext():
         if max(train.batch_size, refine.batch_size) < ranks.count:
             raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
         sides = read_split(store, splits)
+        if variant == reference.NAME:
+            if ranks.first:
+                _copy_reference(sides, output)
+            return
         if variant in variants.names() and not variants.is_trained(variant):
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
@@ -71,6 +79,18 @@ def train(
             write_table(folder / "history.tsv", list(rows[0]), rows)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+
+
+def _copy_reference(sides: dict[str, Domains], output: Path) -> None:
+    """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
+    source, _ = reference.resolve(Path(reference.NAME), None)
+    model = load_model(source).to(pick_device())
+    rows = [{"step": 0, "seconds": 0.0} | observe(model, look_at(sides, model.spec, pick_device()))]
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        for name in ("spec.json", "weights.safetensors"):
+            shutil.copyfile(source / name, folder / name)
+        write_table(folder / "history.tsv", list(rows[0]), rows)
 
 
 def _facts(settings: TrainSettings) -> dict:

@@ -20,7 +20,7 @@ from .options import Given, Output, Seed, Splits, Stored, app, settings_of
 
 @app.command()
 def train(
-    variant: Annotated[str, typer.Option(help="`refiner`, `pca`, or a file in model/variants, such as `concat`.")],
+    variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `reference`: the package's.")],
     store: Stored,
     splits: Splits,
     output: Output,
@@ -92,6 +92,9 @@ def sample(
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
     around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How far the draw follows the label; 1 = as learnt.")] = None,
+    depth: Annotated[
+        int, typer.Option(min=1, max=4, help="With --splits: levels of the label to ask for, of those it is told.")
+    ] = 4,
     settings: Given = "",
 ) -> None:
     """Draw backbones: of chosen fold classes, around a domain, or as a run's step with reconstructions and codes.
@@ -126,7 +129,7 @@ def sample(
     elif store is None or splits is None:
         raise UserError("sample: expected --fold, --around with --store, or --store and --splits")
     else:
-        _sample_heldout(folder, refiner, store, splits, own, seed, output)
+        _sample_heldout(folder, refiner, store, splits, own, seed, output, depth)
 
 
 def _write(output: Path, draw: Callable[[Path], None]) -> None:
@@ -143,7 +146,9 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
         export(read_backbones(drawn), output)
 
 
-def _sample_heldout(model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path) -> None:
+def _sample_heldout(
+    model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path, depth: int
+) -> None:
     """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
     from ..dataset.store import Store
     from ..export import write_folds
@@ -151,7 +156,7 @@ def _sample_heldout(model: Path, refiner: Path, store: Path, splits: Path, own: 
     from ..sample import sample_heldout
 
     with atomic_path(output) as folder:
-        sample_heldout(model, refiner, store, splits, own, seed, folder)
+        sample_heldout(model, refiner, store, splits, own, seed, folder, depth)
         with Store(folder / "samples.h5") as drawn:
             backbones = [drawn.backbone(name) for name in drawn.ids]
             write_folds(backbones, [str(drawn.fact(name, "label")) for name in drawn.ids], folder)

@@ -33,7 +33,10 @@ class Settings:
     """A whole run."""
 
     results: str = setting("results", "folder of all outputs", min_length=1)
-    variants: tuple[str, ...] = setting(("concat", "branched", "adversarial"), "models to train beside `pca`")
+    variants: tuple[str, ...] = setting(
+        ("concat", "branched", "adversarial", "reference"),
+        "models to train beside `pca`; `reference`: the trained one of the package, judged beside them",
+    )
     seeds: tuple[int, ...] = setting((0,), "one training a seed and variant", min_length=1)
     labels: LabelSettings = setting(LabelSettings, "domain table and labels")
     fetch: FetchSettings = setting(FetchSettings, "entry files")

@@ -49,6 +49,7 @@ MISTAKES = [
     ({"seeds": [-1]}, "seeds: expected whole numbers ≥ 0, got -1"),
     ({"variants": ["concatt"]}, "did you mean concat?"),
     ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
+    ({"variants": ["reference"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no reference with"),
     ({"variants": ["pca"]}, "variants: pca is trained in every run"),
     ({"variants": ["../concat"]}, "got '../concat'"),
     ({"results": ""}, "results: expected text that is not empty"),
@@ -141,7 +142,7 @@ def test_absent_file_is_a_users_mistake(tmp_path):
 
 def test_variants_are_the_files_of_the_folder():
     folder = ROOT / "cvae_protein/model/variants"
-    assert set(variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca"}
+    assert set(variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca"} | {"reference"}
     assert set(Settings().variants) <= set(variants())
 
 
@@ -175,5 +176,6 @@ def test_schema_describes_every_key():
 
 def test_classes_found_by_clustering_are_not_held_out_whole() -> None:
     with pytest.raises(UserError, match=r"split\.scheme: expected sequence with labels\.scheme cluster"):
-        config.load({"labels": {"scheme": "cluster"}})
-    assert config.load({"labels": {"scheme": "cluster"}, "split": {"scheme": "sequence"}}).split.scheme == "sequence"
+        config.load({"variants": ["concat"], "labels": {"scheme": "cluster"}})
+    right = {"variants": ["concat"], "labels": {"scheme": "cluster"}, "split": {"scheme": "sequence"}}
+    assert config.load(right).split.scheme == "sequence"

@@ -13,8 +13,8 @@ import torch
 from cvae_protein.dataset.store import Entry, Store, write_store
 from cvae_protein.errors import UserError
 from cvae_protein.files import read_table, write_table
+from cvae_protein.model import reference, variants
 from cvae_protein.model import sampler as sampler_module
-from cvae_protein.model import variants
 from cvae_protein.model.batch import Batch, Domains, pad, read_split, training_batch
 from cvae_protein.model.buckets import cut
 from cvae_protein.model.checkpoint import Training, load_tensors
@@ -189,7 +189,7 @@ class TestEveryVariant:
         assert Spec.read(folder / "spec.json").variant == name
         assert len(read_table(folder / "history.tsv", ["step", "rmsd", "validation_rmsd", "active_units"])) > 0
         output = tmp_path / "samples"
-        sample_heldout(folder, trained / "refiner/seed0", *data, SAMPLE, 0, output)
+        sample_heldout(folder, trained / "refiner/seed0", *data, SAMPLE, 0, output, 4)
         with Store(output / "samples.h5") as samples, Store(output / "raw.h5") as raw:
             assert samples.ids == raw.ids
             assert list(samples.columns["label"]) == ["1", "1", "2", "2", "3", "3"]
@@ -320,12 +320,30 @@ def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None
         choose_lengths(spec, "7", 1, rng)
 
 
+def test_the_model_of_the_package_stands_beside_those_of_a_run(
+    data: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, made = trained / "flow_prior/seed0", tmp_path / "reference/seed1"
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "package")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/model").symlink_to(source)
+    train(*data, "reference", 1, made, MODEL, TRAIN, REFINE, 1)
+    for name in ("spec.json", "weights.safetensors"):
+        assert (made / name).read_bytes() == (source / name).read_bytes()
+    (row,) = read_table(made / "history.tsv", ["step"])
+    assert float(row["validation_rmsd"]) > 0
+    sample_heldout(made, trained / "refiner/seed0", *data, SAMPLE, 1, tmp_path / "samples", 1)
+    with Store(tmp_path / "samples/samples.h5") as store:
+        assert {str(store.fact(name, "label")) for name in store.ids} == {"1", "2", "3"}
+
+
 def test_the_finest_labels_with_members_enough_are_drawn(data: tuple[Path, Path]) -> None:
     spec = a_spec(data)
     many = {"1": (50,) * 20, "1.10": (50,) * 8, "1.20": (50,) * 12, "2": (60,) * 9, "2.10": (60,) * 7}
     finer = replace(spec, vocabulary=(("1", "2"), ("1.10", "1.20", "2.10")), lengths=many)
-    assert folds_to_draw(finer) == ["1.10", "1.20", "2"]
-    assert folds_to_draw(replace(finer, vocabulary=(("1", "2"),))) == ["1", "2"]
+    assert folds_to_draw(finer, 4) == ["1.10", "1.20", "2"]
+    assert folds_to_draw(finer, 1) == ["1", "2"]
+    assert folds_to_draw(replace(finer, vocabulary=(("1", "2"),)), 4) == ["1", "2"]
 
 
 def cut_rows(domains: Domains, share: float) -> np.ndarray:

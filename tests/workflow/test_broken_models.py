@@ -116,7 +116,7 @@ def verdicts_of(ground, monkeypatch):
         name = f"{variant}-{len(list(ground.glob('models/*')))}"
         places = {stage: ground / stage / name for stage in ("models", "samples", "features", "scores")}
         train(*given, variant, 0, places["models"], model, own, REFINE, 1)
-        sample_heldout(places["models"], ground / "refiner", *given, SAMPLE, 0, places["samples"])
+        sample_heldout(places["models"], ground / "refiner", *given, SAMPLE, 0, places["samples"], 1)
         seen = [places["samples"] / f"{file}.h5" for file in ("samples", "raw", "reconstructions", "swapped")]
         embed(ground / "oracle", seen, places["features"])
         real = ground / "features/real/domains.h5"

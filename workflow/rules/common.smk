@@ -122,6 +122,11 @@ def package_data(folder):
     )
 
 
+def package_model():
+    """Files of the trained model that comes with the package."""
+    return sorted(nearest(path) for path in (PACKAGE / "reference/model").iterdir())
+
+
 def nearest(path):
     """`path` seen from the working folder where it lies below it, else as it is."""
     here = Path.cwd()

@@ -43,9 +43,10 @@ rule train:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=lambda wildcards: sources(
-            "train.py", f"model/variants/{wildcards.variant}.py"
-        ),
+        code=lambda wildcards: [
+            *sources("train.py", f"model/variants/{wildcards.variant}.py"),
+            *(package_model() if wildcards.variant == "reference" else []),
+        ],
     output:
         spec=result("models/{variant}/seed{seed}/spec.json"),
         weights=result("models/{variant}/seed{seed}/weights.safetensors"),
@@ -102,7 +103,8 @@ rule sample:
         model=subpath(input.model, parent=True),
         refiner=subpath(input.refiner, parent=True),
         settings=as_json(settings.sample),
+        depth=settings.labels.depth,
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
-        " --store {input.store:q} --splits {input.splits:q} --settings {params.settings:q}"
+        " --store {input.store:q} --splits {input.splits:q} --settings {params.settings:q} --depth {params.depth}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
