@@ -2,7 +2,7 @@
 
     python benchmarks/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
-Trains each model on the store and split of a finished run; RMSD by posterior means over the split `test`, with its 95 %
+Trains each model as the reference run does, on the store and split of a finished run; RMSD by posterior means over the split `test`, with its 95 %
 interval. With a flow of its own, a variant's rate is that of the noise behind it. `--by-code`
 holds out label codes instead, each for itself, as a careless split would: domains whose code ends at the topology then
 have relatives on both sides.
@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cvae_protein import config
 from cvae_protein.files import read_table, write_table
 from cvae_protein.model import variants
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.heldout import heldout_rmsd
 from cvae_protein.model.reference import FOLDER
 from cvae_protein.model.sampler import load_sampler
-from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
+from cvae_protein.settings import ModelSettings, RefineSettings
 from cvae_protein.train import train
 
-FLOW_STEPS = 4000
+REFERENCE_RUN = Path(__file__).parents[1] / "config/examples/benchmark.yaml"
 
 
 def split_by_code(splits: Path, seed: int, output: Path) -> None:
@@ -69,13 +71,13 @@ def main() -> None:
 
 def compare(store: Path, splits: Path, latents: list[int], names: list[str], steps: int) -> None:
     """Train each model at each latent size and print its row."""
-    random = np.random.default_rng(0)
+    usual, random = replace(config.load(REFERENCE_RUN).train, steps=steps), np.random.default_rng(0)
     print("latent\tvariant\theld-out trace RMSD, Å\tlow\thigh\trate, nats\tn")
     for latent in latents:
         for variant in ("pca", *names):
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / variant
-                settings = TrainSettings(steps=steps, flow_steps=FLOW_STEPS if variants.has_own_flow(variant) else 1)
+                settings = replace(usual, flow_steps=usual.flow_steps if variants.has_own_flow(variant) else 1)
                 train(store, splits, variant, 0, folder, ModelSettings(latent=latent), settings, RefineSettings(), 1)
                 error, rate = heldout(folder, store, splits)
             means = error[random.integers(0, len(error), (1000, len(error)))].mean(1)

@@ -55,8 +55,7 @@ def _split_mistakes(split: SplitSettings) -> Iterator[str]:
 def _train_mistakes(train: TrainSettings) -> Iterator[str]:
     if train.terms.schedule.kind == "target_rate":
         yield "terms.schedule.kind: expected constant, ramp, cosine or cycle; target_rate steers the divergence alone"
-    weighed = any(isinstance(value, float) and value for value in vars(train.terms).values())
-    if weighed and train.batch_size < 2 * train.processes:
+    if train.terms.compare_structures and train.batch_size < 2 * train.processes:
         yield f"batch_size: expected 2 or more a process where terms compare structures, got {train.batch_size}"
 
 

@@ -174,8 +174,7 @@ def variant_task(
     )
     controllers = [term.weight for term in terms if isinstance(term.weight, TargetRate)]
     # Terms of a batch as a whole want it to be a sample of all lengths.
-    of_batch = settings.free_bits or any(value for value in vars(settings.terms).values() if isinstance(value, float))
-    pool = 1 if of_batch else settings.bucket
+    pool = 1 if settings.free_bits or settings.terms.compare_structures else settings.bucket
     chance = domains.weights / domains.weights.sum()
     buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)
 

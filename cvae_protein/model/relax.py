@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .energy import Chains, Pairs, energy
 
 SEARCH_EVERY = 20  # steps after which near pairs are looked for again
-FREE, HELD = 0.01, 0.5  # weight that holds a CA of a sample, and of a reconstruction
+FREE, HELD = 0.01, 1.0  # weight that holds a CA of a sample, and of a reconstruction
 LARGEST_STEP, SMALLEST_STEP = 0.2, 0.003  # Å, of a coordinate, at first and at last
 
 

@@ -37,6 +37,11 @@ class TermSettings:
     fape: float = setting(0.0, "error of the decoded trace seen from each residue's frame", ge=0)
     step_length: float = setting(0.0, "decoded steps from CA to CA that are not 3.8 Å", ge=0)
 
+    @property
+    def compare_structures(self) -> bool:
+        """Whether a term that is on looks at a batch as a whole, and not at one structure after the other."""
+        return any(weight for name, weight in vars(self).items() if name not in ("schedule", "fape", "step_length"))
+
 
 @dataclass(frozen=True)
 class ModelSettings:

@@ -10,7 +10,7 @@ import yaml
 from cvae_protein import config, schema
 from cvae_protein.config_checks import variants
 from cvae_protein.errors import UserError
-from cvae_protein.settings import ScoreSettings, Settings
+from cvae_protein.settings import ScoreSettings, Settings, TermSettings
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]
@@ -179,3 +179,10 @@ def test_classes_found_by_clustering_are_not_held_out_whole() -> None:
         config.load({"variants": ["concat"], "labels": {"scheme": "cluster"}})
     right = {"variants": ["concat"], "labels": {"scheme": "cluster"}, "split": {"scheme": "sequence"}}
     assert config.load(right).split.scheme == "sequence"
+
+
+def test_terms_that_look_at_single_structures_do_not_compare_them() -> None:
+    names = [field.name for field in fields(TermSettings) if field.name != "schedule"]
+    alone = {name for name in names if not TermSettings(**{name: 1.0}).compare_structures}
+    assert alone == {"fape", "step_length"}
+    assert not TermSettings().compare_structures
