@@ -2,10 +2,10 @@
 
     python benchmarks/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
-Trains each model as the reference run does, on the store and split of a finished run; RMSD by posterior means over the split `test`, with its 95 %
-interval. With a flow of its own, a variant's rate is that of the noise behind it. `--by-code`
-holds out label codes instead, each for itself, as a careless split would: domains whose code ends at the topology then
-have relatives on both sides.
+Trains each model as the reference run does, on the store and split of a finished run; RMSD by posterior means over the
+split `test`, with its 95 % interval. With a flow of its own, a variant's rate is that of the noise behind it.
+`--by-code` holds out label codes instead, each for itself, as a careless split would: domains whose code ends at the
+topology then have relatives on both sides.
 """
 
 from __future__ import annotations
