@@ -73,7 +73,7 @@ def plainly() -> Iterator[None]:
     """Within it the networks compute as PyTorch's layers do, in float32."""
     own = nets.convolve_chain, nets.Dropout.forward, nets.mixed_precision
     nets.convolve_chain, nets.Dropout.forward = plain_convolution, plain_dropout
-    nets.mixed_precision = lambda device: torch.autocast(device.type, torch.bfloat16, enabled=False)
+    nets.mixed_precision = lambda device, training: torch.autocast(device.type, torch.bfloat16, enabled=False)
     try:
         yield
     finally:

@@ -8,10 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# CPUs whose own instructions multiply bfloat16; others would only emulate it.
+CPU_HAS_BFLOAT16 = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 for the matrix products of a network on a GPU; coordinates and codes stay float32 outside it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+def mixed_precision(device: torch.device, training: bool) -> torch.autocast:
+    """bfloat16 for the matrix products of a network; coordinates and codes stay float32 outside it.
+
+    On a GPU always; on a CPU that has it, in training alone, so that what a trained model makes of a structure does not
+    depend on the CPU beyond rounding.
+    """
+    enabled = device.type == "cuda" or (training and CPU_HAS_BFLOAT16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 class Dropout(nn.Module):
@@ -81,7 +89,7 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """`x` (B, inputs), `condition` (B, condition) -> (B, outputs)."""
-        with mixed_precision(x.device):
+        with mixed_precision(x.device, self.training):
             h = self.into(x)
             for norm, wide, back in zip(self.norms, self.wide, self.back, strict=True):
                 h = h + back(self.dropout(F.silu(wide(torch.cat([norm(h), condition], dim=-1)))))
@@ -167,7 +175,7 @@ class ChainNetwork(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
         """`x` (B, L, inputs), `mask` (B, L), `condition` (B, condition) -> (B, L, outputs)."""
         inside = mask[..., None]
-        with mixed_precision(x.device):
+        with mixed_precision(x.device, self.training):
             h = self.into(x)
             shape = h.shape[-1:]
             for modulate, along, wide, back in zip(self.modulate, self.along, self.wide, self.back, strict=True):

@@ -44,7 +44,7 @@ class Refiner(nn.Module):
         """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6)."""
         ca = trace + SCALE * state[..., :3]
         features, near = _local_features(trace, ca, state[..., 3:], mask), _nearness(trace, ca)
-        with mixed_precision(trace.device):
+        with mixed_precision(trace.device, self.training):
             h = self.into(features)
             h = h + 0.1 * chain_positions(h.shape[1], h.shape[2], h.device)
             moment = self.time(time_features(time, 32))

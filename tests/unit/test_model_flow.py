@@ -54,9 +54,23 @@ def test_bfloat16_networks_stay_near_float32(monkeypatch: pytest.MonkeyPatch) ->
     trace = torch.randn(2, 30, 3).cumsum(1) * 2 * mask[..., None]
     arguments = (torch.randn(2, 30, 6), torch.tensor([0.2, 0.7]), trace, mask)
     exact = net(*arguments)
-    monkeypatch.setattr(refiner, "mixed_precision", lambda device: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr(refiner, "mixed_precision", lambda device, training: torch.autocast("cpu", torch.bfloat16))
     rounded = net(*arguments)
     assert rounded.dtype == torch.float32
     error = (rounded - exact).norm() / exact.norm()
     assert 0 < error < 0.05
-    assert nets.mixed_precision(torch.device("cpu")).fast_dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_a_cpu_computes_in_bfloat16_in_training_alone_and_where_it_can(
+    instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nets, "CPU_HAS_BFLOAT16", instructions)
+    net = nets.ChainNetwork(4, 3, 2, 16, 1, 0.0)
+    net.out.weight.data.normal_()
+    inputs = torch.randn(2, 30, 4), torch.ones(2, 30, dtype=torch.bool), torch.randn(2, 3)
+    exact, trained = net.eval()(*inputs), net.train()(*inputs)
+    monkeypatch.setattr(nets, "mixed_precision", lambda device, training: torch.autocast("cpu", enabled=False))
+    assert torch.equal(exact, net(*inputs))
+    assert torch.equal(trained, exact) is not instructions
+    torch.testing.assert_close(trained, exact, atol=0.05, rtol=0.05)
