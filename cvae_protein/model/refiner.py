@@ -8,6 +8,8 @@ variants.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,26 +42,40 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, state: Tensor, time: Tensor, trace: Tensor, mask: Tensor) -> Tensor:
-        """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6)."""
+    def forward(
+        self, state: Tensor, time: Tensor, trace: Tensor, mask: Tensor, trace_bias: Tensor | None = None
+    ) -> Tensor:
+        """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6).
+
+        `trace_bias` is `trace_bias(trace, mask)`, for whoever calls more than once.
+        """
         ca = trace + SCALE * state[..., :3]
-        features, near = _local_features(trace, ca, state[..., 3:], mask), _nearness(trace, ca)
+        features = _local_features(trace, ca, state[..., 3:], mask)
+        biases = self._pair_bias(self.trace_bias(trace, mask) if trace_bias is None else trace_bias, ca)
         with mixed_precision(trace.device, self.training):
             h = self.into(features)
             h = h + 0.1 * chain_positions(h.shape[1], h.shape[2], h.device)
             moment = self.time(time_features(time, 32))
-            for block, bias in zip(self.blocks, self._pair_bias(near, mask), strict=True):
+            for block, bias in zip(self.blocks, biases, strict=True):
                 h = block(h, bias.to(h.dtype), mask, moment)
             return self.out(F.layer_norm(h, h.shape[-1:])).float() * mask[..., None]
 
-    def _pair_bias(self, near: Tensor, mask: Tensor) -> Tensor:
-        """Attention biases (depth, B, heads, L, L) from `_nearness` and chain separation, -inf at padded keys."""
-        batch, length = mask.shape
-        place = torch.arange(length, device=mask.device)
+    def trace_bias(self, trace: Tensor, mask: Tensor) -> Tensor:
+        """The part of the attention biases that stays while CA move: (B, depth * heads, L * L), -inf at padded keys."""
+        place = torch.arange(mask.shape[1], device=mask.device)
         apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
-        bias = self.pair(near) + self.separation(apart)
-        bias = bias.masked_fill(~mask[:, None, :, None], float("-inf"))
-        return bias.view(batch, length, length, len(self.blocks), -1).permute(3, 0, 4, 1, 2)
+        fixed = self.pair.bias[:, None] + self.separation.weight[apart.flatten()].T
+        weight = self.pair.weight[:, : len(RADII)].expand(len(trace), -1, -1)
+        bias = torch.baddbmm(fixed, weight, _nearness(trace))
+        hidden = ~mask[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        return bias.masked_fill(hidden.flatten(2), float("-inf"))
+
+    def _pair_bias(self, trace_bias: Tensor, ca: Tensor) -> Iterable[Tensor]:
+        """Attention biases (B, heads, L, L) of each block, from `trace_bias` and CA positions (B, L, 3) in Å."""
+        batch, length, _ = ca.shape
+        weight = self.pair.weight[:, len(RADII) :].expand(batch, -1, -1)
+        bias = torch.baddbmm(trace_bias, weight, _nearness(ca))
+        return bias.view(batch, len(self.blocks), -1, length, length).unbind(1)
 
     def loss(self, ca: Tensor, carbonyl: Tensor, trace: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """Mean squared error of the velocity, summed over the six numbers of a residue.
@@ -82,19 +98,20 @@ class Refiner(nn.Module):
         The start noise is `noise` times a standard normal.
         """
         state = noise * torch.randn((*trace.shape[:2], 6), generator=generator).to(trace.device)
+        bias = self.trace_bias(trace, mask)
         for step in range(steps):
             time = torch.full((len(trace),), step / steps, device=trace.device)
-            middle = state + self(state, time, trace, mask) / (2 * steps)
-            state = state + self(middle, time + 0.5 / steps, trace, mask) / steps
+            middle = state + self(state, time, trace, mask, bias) / (2 * steps)
+            state = state + self(middle, time + 0.5 / steps, trace, mask, bias) / steps
         ca = (trace + SCALE * state[..., :3]) * mask[..., None]
         return ca, F.normalize(state[..., 3:], dim=-1)
 
 
-def _nearness(trace: Tensor, ca: Tensor) -> Tensor:
-    """How near each pair of residues is to each of `RADII`, in the trace and in the CA positions (B, L, L, F)."""
-    radii = torch.tensor(RADII, device=trace.device)
-    distances = [torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")[..., None] for x in (trace, ca)]
-    return torch.cat([torch.exp(-(((d - radii) / 3).square())) for d in distances], dim=-1)
+def _nearness(x: Tensor) -> Tensor:
+    """How near each pair of residues is to each of `RADII`, of positions (B, L, 3) in Å: (B, F, L * L)."""
+    radii = torch.tensor(RADII, device=x.device)[:, None] / 3
+    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").flatten(1)[:, None] / 3
+    return torch.exp((distances - radii).square().neg())
 
 
 def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:
