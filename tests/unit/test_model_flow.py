@@ -65,6 +65,7 @@ def test_bfloat16_networks_stay_near_float32(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_cpu_computes_in_bfloat16_in_training_alone_and_where_it_can(
     instructions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.manual_seed(0)
     monkeypatch.setattr(nets, "CPU_HAS_BFLOAT16", instructions)
     net = nets.ChainNetwork(4, 3, 2, 16, 1, 0.0)
     net.out.weight.data.normal_()
@@ -72,5 +73,5 @@ def test_a_cpu_computes_in_bfloat16_in_training_alone_and_where_it_can(
     exact, trained = net.eval()(*inputs), net.train()(*inputs)
     monkeypatch.setattr(nets, "mixed_precision", lambda device, training: torch.autocast("cpu", enabled=False))
     assert torch.equal(exact, net(*inputs))
-    assert torch.equal(trained, exact) is not instructions
-    torch.testing.assert_close(trained, exact, atol=0.05, rtol=0.05)
+    error = (trained - exact).norm() / exact.norm()
+    assert 0 < error < 0.05 if instructions else error == 0
