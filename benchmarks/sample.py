@@ -1,6 +1,7 @@
 """Print, and write to benchmarks/results/sample.tsv, how many structures a second are drawn, stage by stage.
 
-    python benchmarks/sample.py [--length 128] [--batch 128] [--threads 2] [--rounds 5] [--output FILE]
+    python benchmarks/sample.py [--length 128] [--batch 128] [--threads 2] [--rounds 5]
+        [--refine-steps 4] [--relax-steps 200] [--output FILE]
 
 Runs on the CPU and, where there is one, on the first GPU. Weights are random and traces are compact random chains of
 steps of 3.8 Å, as crowded as a domain, since the speed depends on neither beyond that. Figures are medians of rounds
@@ -84,9 +85,9 @@ def a_sampler(length: int, device: torch.device) -> Sampler:
     return Sampler(model, aggregate, CodeFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))
 
 
-def measure(device: torch.device, length: int, count: int, rounds: int) -> dict[str, Timing]:
+def measure(device: torch.device, length: int, count: int, rounds: int, settings: SampleSettings) -> dict[str, Timing]:
     """Timings of the stages, each on the same input, and of a whole draw."""
-    sampler, settings = a_sampler(length, device), SampleSettings()
+    sampler = a_sampler(length, device)
     labels, lengths = torch.ones(count, 1, dtype=torch.long), torch.full((count,), length)
     traces = list(compact_chains(count, length, torch.Generator().manual_seed(0)))
 
@@ -115,13 +116,16 @@ def measure(device: torch.device, length: int, count: int, rounds: int) -> dict[
     return {name: timed(work, device, rounds) for name, work in stages.items()}
 
 
-def rows_of(device: torch.device, length: int, count: int, rounds: int, machine: str) -> list[dict[str, object]]:
-    """Rows of the table for one device; the goal and the peer are those of a whole draw."""
-    date = datetime.now(UTC).date().isoformat()
+def rows_of(
+    device: torch.device, length: int, count: int, rounds: int, settings: SampleSettings
+) -> list[dict[str, object]]:
+    """Rows of the table for one device, named by stage, length and steps; goal and peer are those of a whole draw."""
+    date, machine = datetime.now(UTC).date().isoformat(), machine_of(device)
+    size = f"{length} residues, {settings.refine_steps} + {settings.relax_steps} steps"
     rows = []
-    for stage, timing in measure(device, length, count, rounds).items():
+    for stage, timing in measure(device, length, count, rounds, settings).items():
         row: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"machine": machine, "date": date}
-        row |= {"what": f"{stage}, {length} residues", "unit": "structures/s", "ours": figure(count / timing.wall)}
+        row |= {"what": f"{stage}, {size}", "unit": "structures/s", "ours": figure(count / timing.wall)}
         rows.append(row)
         if stage == "whole draw":
             name, peer = QUOTED
@@ -152,13 +156,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="structures a draw; default: 128 on a CPU, 2048 on a GPU")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--refine-steps", type=int, default=SampleSettings().refine_steps)
+    parser.add_argument("--relax-steps", type=int, default=SampleSettings().relax_steps)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    settings = SampleSettings(refine_steps=given.refine_steps, relax_steps=given.relax_steps)
     rows = []
     for name in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         device = torch.device(name)
-        rows += rows_of(device, given.length, given.batch or BATCHES[name], given.rounds, machine_of(device))
+        rows += rows_of(device, given.length, given.batch or BATCHES[name], given.rounds, settings)
     for row in rows:
         print("\t".join(str(row[column]) for column in COLUMNS))
     write_table(given.output, COLUMNS, rows)
