@@ -17,6 +17,7 @@ from torch.nn import functional as F
 N_CA, CA_C, C_N, C_O = 1.458, 1.525, 1.329, 1.231
 CA_C_N, C_N_CA, CA_C_O = math.radians(117.2), math.radians(121.7), math.radians(120.1)
 N_CA_C = math.radians(111.0)
+CB_N, CB_C, CB_ACROSS = -0.56802827, -0.54067466, -0.58273431  # CB as N, C and C x N, all seen from CA; L-alanine
 PHI, PSI = math.radians(-65.0), math.radians(140.0)  # of the two residues that lack a neighbour
 
 
@@ -37,7 +38,7 @@ def _peptide_plane() -> tuple[float, list[float], list[float], list[float]]:
     return float(ca.norm()), (basis @ c).tolist(), (basis @ o).tolist(), (basis @ (n - ca)).tolist()
 
 
-CA_STEP, _C, _O, _N = _peptide_plane()
+CA_STEP, PEPTIDE_C, PEPTIDE_O, PEPTIDE_N = _peptide_plane()
 
 
 def place(a: Tensor, b: Tensor, c: Tensor, bond: float, angle: float, dihedral: float) -> Tensor:
@@ -57,8 +58,8 @@ def length(v: Tensor, dim: int = -1) -> Tensor:
 
 def ideal_cb(n: Tensor, ca: Tensor, c: Tensor, dim: int = -1) -> Tensor:
     """CB of an L-residue from N, CA, C with x, y, z along `dim`, by the mean tetrahedral geometry of alanine."""
-    first, second = ca - n, c - ca
-    return ca - 0.58273431 * torch.linalg.cross(first, second, dim=dim) + 0.56802827 * first - 0.54067466 * second
+    first, second = n - ca, c - ca
+    return ca + CB_N * first + CB_C * second + CB_ACROSS * torch.linalg.cross(second, first, dim=dim)
 
 
 def peptides(step: Tensor, carbonyl: Tensor, dim: int = -1) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +70,7 @@ def peptides(step: Tensor, carbonyl: Tensor, dim: int = -1) -> tuple[Tensor, Ten
     axis = step / length(step, dim).unsqueeze(dim)
     side = carbonyl - (carbonyl * axis).sum(dim, keepdim=True) * axis
     side = side / length(side, dim).unsqueeze(dim)
-    c, o, n = (place[0] * axis + place[1] * side for place in (_C, _O, _N))
+    c, o, n = (place[0] * axis + place[1] * side for place in (PEPTIDE_C, PEPTIDE_O, PEPTIDE_N))
     return c, o, n
 
 

@@ -69,10 +69,11 @@ class CodeFlow(nn.Module):
 
         def velocity(x: Tensor, time: float) -> Tensor:
             at = torch.full((len(x),), time, device=x.device)
-            told = self(x, at, labels, lengths)
             if guidance == 1.0:
-                return told
-            return torch.lerp(self(x, at, torch.zeros_like(labels), lengths), told, guidance)
+                return self(x, at, labels, lengths)
+            both = torch.cat([torch.zeros_like(labels), labels])
+            untold, told = self(x.repeat(2, 1), at.repeat(2), both, lengths.repeat(2)).chunk(2)
+            return torch.lerp(untold, told, guidance)
 
         step = (stop - start) / STEPS
         for index in range(STEPS):

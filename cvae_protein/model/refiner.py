@@ -111,7 +111,7 @@ def _nearness(x: Tensor) -> Tensor:
     """How near each pair of residues is to each of `RADII`, of positions (B, L, 3) in Å: (B, F, L * L)."""
     radii = torch.tensor(RADII, device=x.device)[:, None] / 3
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").flatten(1)[:, None] / 3
-    return torch.exp((distances - radii).square().neg())
+    return (distances - radii).square().neg_().exp_()  # in place: it is the largest tensor but the biases
 
 
 def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:

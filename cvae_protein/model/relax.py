@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energy import Chains, Pairs, energy
+from .energy import Chains, Pairs, slope
 
 SEARCH_EVERY = 20  # steps after which near pairs are looked for again
 FREE, HELD = 0.01, 1.0  # weight that holds a CA of a sample, and of a reconstruction
 LARGEST_STEP, SMALLEST_STEP = 0.2, 0.003  # Å, of a coordinate, at first and at last
 
 
+@torch.no_grad()
 def relax(
     ca: Tensor, carbonyl: Tensor, mask: Tensor, steps: int, hold: float = FREE, goal: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -31,16 +32,13 @@ def relax(
         return ca, carbonyl
     chains = Chains.of(ca, carbonyl, mask, hold, goal)
     descent = Descent(torch.cat([chains.ca, chains.carbonyl]))
+    x, u = descent.place[:3], descent.place[3:]  # views, which move with it
     for step in range(steps):
         done = step / steps
-        x, u = descent.place.detach()[:3], descent.place.detach()[3:]
         if step % SEARCH_EVERY == 0:
             pairs = Pairs.of(x, u, chains)
-        with torch.enable_grad():
-            place = descent.place.requires_grad_(True)
-            (slope,) = torch.autograd.grad(energy(place[:3], place[3:], chains, pairs, done), place)
-        descent.step(slope, LARGEST_STEP * math.sqrt(1 - done) + SMALLEST_STEP)
-    return chains.padded(descent.place.detach()[:3]), chains.padded(F.normalize(descent.place.detach()[3:], dim=0))
+        descent.step(slope(x, u, chains, pairs, done), LARGEST_STEP * math.sqrt(1 - done) + SMALLEST_STEP)
+    return chains.padded(x), chains.padded(F.normalize(u, dim=0))
 
 
 class Descent:
@@ -50,7 +48,6 @@ class Descent:
         self.place = place
         self.mean, self.square, self.steps = torch.zeros_like(place), torch.zeros_like(place), 0
 
-    @torch.no_grad()
     def step(self, slope: Tensor, rate: float) -> None:
         """Go down along `slope`, of the shape of `place`."""
         self.steps += 1

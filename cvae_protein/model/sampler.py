@@ -32,7 +32,7 @@ from .spec import Spec
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
 # Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
-RELAXED_AT_ONCE = {"cpu": 8192, "cuda": 262_144}
+RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
 Result = TypeVar("Result")
 
@@ -268,7 +268,7 @@ def relax_all(
 def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
     """What `work` makes of each batch, in order; on a CPU, a batch a thread.
 
-    PyTorch's own threads within an operation gain nothing for operations as small as those of a relaxation. Batches do
+    PyTorch's own threads within an operation gain less for operations as small as those of a relaxation. Batches do
     not depend on the number of threads, so that results do not.
     """
     threads = torch.get_num_threads()

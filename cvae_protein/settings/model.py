@@ -130,6 +130,6 @@ class SampleSettings:
     )
     refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
     refine_steps: int = setting(
-        4, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
+        3, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
     )
     relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)

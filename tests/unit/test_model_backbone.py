@@ -6,22 +6,10 @@ import math
 
 import pytest
 import torch
+from plain_energy import dihedral, energy, hydrogen_bonds, inner_atoms, overlap, points, ramachandran
 
 from cvae_protein.model import backbone as bb
-from cvae_protein.model.energy import (
-    BOND_REACH,
-    MARGIN,
-    NEAR,
-    Chains,
-    Pairs,
-    dihedral,
-    energy,
-    hydrogen_bonds,
-    inner_atoms,
-    overlap,
-    points,
-    ramachandran,
-)
+from cvae_protein.model.energy import BOND_REACH, MARGIN, NEAR, Chains, Pairs, cross, slope
 from cvae_protein.model.refiner import Refiner, random_rotations
 from cvae_protein.model.relax import relax
 from cvae_protein.settings import RefineSettings
@@ -178,7 +166,7 @@ def test_hydrogen_bonds_of_a_helix_have_the_energy_of_kabsch_and_sander() -> Non
             r = [float((a - b).norm().clamp(min=1)) for a, b in ((o, n), (c, h), (o, h), (c, n))]
             bond = 0.42 * 0.2 * 332 * (1 / r[0] + 1 / r[1] - 1 / r[2] - 1 / r[3])
             expected += max(-2.5, min(0.0, bond)) / (1 + math.exp((r[0] - 5.2) / 0.4))
-    found = hydrogen_bonds(chains.ca, *inner_atoms(chains.ca, chains.carbonyl), pairs).item()
+    found = hydrogen_bonds(points(chains.ca, *inner_atoms(chains.ca, chains.carbonyl)), pairs).item()
     assert found == pytest.approx(expected, rel=5e-3)
     assert found / 16 < -1.2  # a helix of 20 residues has 16 bonds of about 2 kcal/mol
 
@@ -188,10 +176,14 @@ def test_pairs_are_those_that_a_plain_search_finds_and_join_no_two_chains() -> N
     chains, pairs = flat(helix, other)
     count = chains.ca.shape[1]
     assert count == 42
-    assert ((pairs.first % count < 30) == (pairs.second % count < 30)).all()
-    assert ((pairs.acceptor < 30) == (pairs.donor < 30)).all()
-    assert not set(pairs.donor.tolist()) & {0, 30}
-    assert not set(pairs.acceptor.tolist()) & {29, 41}
+    first, second = pairs.contacts[:, 0] % count
+    assert ((first < 30) == (second < 30)).all()
+    (acceptor, carbon, donor, hydrogen) = pairs.bonds[:, 0] % count
+    assert torch.equal(acceptor, carbon)
+    assert torch.equal(donor, hydrogen)
+    assert ((acceptor < 30) == (donor < 30)).all()
+    assert not set(donor.tolist()) & {0, 30}
+    assert not set(acceptor.tolist()) & {29, 41}
     n, _, o = inner_atoms(chains.ca, chains.carbonyl)
     reach = torch.cdist((chains.ca + o).T, (chains.ca + n).T)
     wanted = {
@@ -200,39 +192,52 @@ def test_pairs_are_those_that_a_plain_search_finds_and_join_no_two_chains() -> N
         for d in range(1, 30)
         if abs(a - d) >= 2 and reach[a, d] < BOND_REACH + MARGIN and (chains.ca[:, a] - chains.ca[:, d]).norm() < NEAR
     }
-    assert {(a, d) for a, d in zip(pairs.acceptor.tolist(), pairs.donor.tolist(), strict=True) if a < 30} == wanted
+    assert {(a, d) for a, d in zip(acceptor.tolist(), donor.tolist(), strict=True) if a < 30} == wanted
 
 
 def test_overlap_counts_penetration_alone() -> None:
     chains, pairs = flat(a_helix(20))
     spots = points(chains.ca, *inner_atoms(chains.ca, chains.carbonyl))
     assert overlap(spots, pairs).item() < 0.02  # nothing of a helix touches
-    first, second = int(pairs.first[0]), int(pairs.second[0])
-    moved = 100.0 * torch.arange(spots.shape[1]) * torch.tensor([[1.0], [0.0], [0.0]])
-    moved[:, second] = moved[:, first] + torch.tensor([0.0, 2.0, 0.0])
-    assert overlap(moved, pairs).item() == pytest.approx((pairs.contact[0].item() - 2.0) ** 2, rel=1e-4)
+    moved = 100.0 * torch.arange(spots.numel())  # all far apart
+    first, second = pairs.contacts[:, :, 0]
+    moved[second] = moved[first] + torch.tensor([0.0, 2.0, 0.0])
+    assert overlap(moved, pairs).item() == pytest.approx((pairs.limit[0].item() - 2.0) ** 2, rel=1e-4)
 
 
-def test_slope_of_the_energy_is_that_of_finite_differences() -> None:
+@pytest.mark.parametrize("done", [0.2, 0.9])
+@pytest.mark.parametrize("noise", [0.1, 3.0])
+def test_slope_is_that_which_autograd_finds_in_the_plain_energy(noise: float, done: float) -> None:
     generator = torch.Generator().manual_seed(1)
-    bent = a_helix(9) + 0.4 * torch.randn(9, 5, 3, generator=generator)
-    chains, pairs = flat(bent, a_helix(7))
-    place = torch.cat([chains.ca, chains.carbonyl]).double()
+    bent = a_helix(40) + 0.4 * torch.randn(40, 5, 3, generator=generator)
+    chains, pairs = flat(bent.double(), a_helix(7).double(), a_helix(23).double())
+    place = torch.cat([chains.ca, chains.carbonyl])
+    place += noise * torch.randn(place.shape, generator=generator, dtype=torch.double)
+    x, u = place.requires_grad_(True)[:3], place[3:]
+    (expected,) = torch.autograd.grad(energy(x, u, chains, pairs, done), place)
+    found = slope(x.detach(), u.detach(), chains, pairs, done)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    if noise > 1:  # what holds only in crowds is there: atoms that overlap, and some nearer than 1 Å
+        assert overlap(points(x, *inner_atoms(x, u)), pairs) > 5
+        oxygen, _, _, hydrogen = points(x, *inner_atoms(x, u)).flatten()[pairs.bonds]
+        assert (oxygen - hydrogen).norm(dim=0).min() < 1
+
+
+def test_slope_of_the_plain_energy_is_that_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    chains, pairs = flat((a_helix(9) + 0.4 * torch.randn(9, 5, 3, generator=generator)).double(), a_helix(7).double())
+    place = torch.cat([chains.ca, chains.carbonyl])
     place += 0.1 * torch.randn(place.shape, generator=generator, dtype=torch.double)
-    double = Chains(
-        chains.ca.double(),
-        chains.carbonyl.double(),
-        chains.goal.double(),
-        chains.mask,
-        chains.joined,
-        chains.kept,
-        chains.hold,
-    )
 
     def value(flattened: torch.Tensor) -> torch.Tensor:
-        return energy(flattened[:3], flattened[3:], double, pairs, 0.2)
+        return energy(flattened[:3], flattened[3:], chains, pairs, 0.2)
 
     assert torch.autograd.gradcheck(value, place.requires_grad_(True), eps=1e-6, atol=1e-3, rtol=1e-3)
+
+
+def test_cross_products_are_those_of_torch() -> None:
+    a, b = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(cross(a, b), torch.linalg.cross(a, b, dim=0))
 
 
 def test_ramachandran_prefers_a_helix_to_its_mirror_image() -> None:
