@@ -1,7 +1,7 @@
 """Print, and write to benchmarks/results/sample.tsv, how many structures a second are drawn, stage by stage.
 
     python benchmarks/sample.py [--length 128] [--batch 128] [--threads 2] [--rounds 5]
-        [--refine-steps 4] [--relax-steps 200] [--output FILE]
+        [--refine-steps 3] [--relax-steps 200] [--output FILE]
 
 Runs on the CPU and, where there is one, on the first GPU. Weights are random and traces are compact random chains of
 steps of 3.8 Å, as crowded as a domain, since the speed depends on neither beyond that. Figures are medians of rounds
