@@ -73,8 +73,8 @@ format: $(STAMP) ## put code and workflow into shape
 	@PATH="$(BIN):$$PATH"; export PATH; ruff format .; ruff check --fix .; snakefmt workflow
 
 schema: $(STAMP) ## write the JSON schema and the key table of the configuration from settings.py
-	@$(BIN)/cvae-protein schema --output workflow/schemas/config.schema.yaml
-	@$(BIN)/cvae-protein schema --guide --output config/README.md
+	@$(BIN)/cvae-protein schema --force --output workflow/schemas/config.schema.yaml
+	@$(BIN)/cvae-protein schema --guide --force --output config/README.md
 
 envs: ## write the environment of conda from requirements.txt
 	@sed -i '/- pip:$$/q' workflow/envs/cvae_protein.yaml

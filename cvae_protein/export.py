@@ -85,9 +85,20 @@ def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *,
         return write(backbones, path)
     written: list[Path] = []
     for length in sorted({len(backbone) for backbone in backbones}):
-        group = [backbone for backbone in backbones if len(backbone) == length]
-        written += write(group, path.with_name(f"{path.stem}-L{length}{path.suffix}"))
+        write_to = _of_length(path, length)
+        written += write([backbone for backbone in backbones if len(backbone) == length], write_to)
     return written
+
+
+def targets(backbones: Sequence[Backbone], path: Path, format: str = "", *, by_length: bool = False) -> list[Path]:
+    """The files that `export` writes, given the same."""
+    paths = [_of_length(path, length) for length in sorted(set(map(len, backbones)))] if by_length else [path]
+    topologies = [each.with_suffix(".pdb") for each in paths] if check_format(path, format) == "xtc" else []
+    return [*paths, *topologies]
+
+
+def _of_length(path: Path, length: int) -> Path:
+    return path.with_name(f"{path.stem}-L{length}{path.suffix}")
 
 
 def check_format(path: Path, format: str = "") -> str:

@@ -16,13 +16,17 @@ from pathlib import Path
 
 from .errors import UserError
 
+MARKER = ".cvae_protein.scratch"  # file in every scratch folder of ours: what bears none is somebody else's
+FORMER = "former"  # name in the scratch folder of what is being replaced
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     Works for a file and for a folder. The temporary name keeps the suffix, so that writers which look at it still work.
-    What killed writers of the same output left behind is removed.
+    A former folder at `path` is moved aside, and is put back where the new one cannot take its place. What killed
+    writers of the same output left behind is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,9 +36,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if temporary.is_file():
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
-        elif path.is_dir():
-            os.replace(path, scratch / "replaced")
+        elif temporary.is_dir() and path.is_dir():
+            os.replace(path, scratch / FORMER)
         os.replace(temporary, path)
+
+
+def recover(path: Path) -> None:
+    """Put back a folder at `path` whose replacement was killed halfway, and remove what dead writers of it left."""
+    if path.parent.is_dir():
+        with _locked(path.parent):
+            _remove_abandoned(path)
+
+
+def try_move(folder: Path) -> None:
+    """Move a folder aside and back, so that one which cannot be replaced is known at once; `OSError` where it can't."""
+    with _scratch(folder) as scratch:
+        os.replace(folder, scratch / FORMER)
+        os.replace(scratch / FORMER, folder)
 
 
 @contextmanager
@@ -43,33 +61,42 @@ def _scratch(path: Path) -> Iterator[Path]:
     with _locked(path.parent):
         _remove_abandoned(path)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        (scratch / MARKER).touch(mode=0o600)
         lock = _try_lock(scratch)
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove_scratch(scratch, path)
         if lock is not None:
             os.close(lock)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the scratch folders of `path` that no living process holds."""
+    """Remove the scratch folders of `path` that bear our marker and that no living process holds."""
     ours = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
     with os.scandir(path.parent) as entries:
         found = [entry.path for entry in entries if ours.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-    for folder in found:
-        if (lock := _try_lock(Path(folder))) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in map(Path, found):
+        if (folder / MARKER).is_file() and (lock := _try_lock(folder)) is not None:
+            _remove_scratch(folder, path)
             os.close(lock)
+
+
+def _remove_scratch(scratch: Path, path: Path) -> None:
+    """Remove a scratch folder; what it holds of a former output goes back first where nothing took its place."""
+    former = scratch / FORMER
+    if former.exists() and not os.path.lexists(path):
+        os.replace(former, path)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _try_lock(scratch: Path) -> int | None:
     """A descriptor that locks a scratch folder until closed; None where another has it or the system has no locks.
 
-    The lock is that of a file in it: the folder's own is taken while further scratch folders are made inside.
+    The lock is that of the marker in it: the folder's own is taken while further scratch folders are made inside.
     """
     try:
-        descriptor = os.open(scratch / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(scratch / MARKER, os.O_RDWR)
     except OSError:
         return None
     try:

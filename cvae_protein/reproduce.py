@@ -53,8 +53,6 @@ def reproduce(manifest: Path, output: Path, cores: int) -> list[Row]:
     recorded = Manifest(manifest)
     if not Path("workflow/Snakefile").is_file():
         raise UserError("reproduce: expected to be called in the project's folder, found no workflow/Snakefile")
-    if output.exists() and any(output.iterdir()):
-        raise UserError(f"{output}: expected an empty or absent folder, so that nothing old is compared")
     output.mkdir(parents=True, exist_ok=True)
     configuration = output / ".reproduce.yaml"  # hidden: no result of the run
     configuration.write_text(yaml.safe_dump(recorded.settings | {"results": str(output)}, sort_keys=False), "utf-8")

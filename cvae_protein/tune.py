@@ -64,15 +64,28 @@ def _origin(store: Path, splits: Path, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _study(journal: Path, name: str) -> Any:
+def is_of_another_search(store: Path, splits: Path, settings: Settings, output: Path) -> bool:
+    """Whether a folder holds searches and none of them is this one."""
+    if not (output / "study.journal").is_file():
+        return False
+    names = _storage(output / "study.journal").get_all_studies()
+    return bool(names) and _origin(store, splits, settings) not in {study.study_name for study in names}
+
+
+def _storage(journal: Path) -> Any:
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise UserError(f"tune: needs optuna ({error}); pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    return optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _study(journal: Path, name: str) -> Any:
+    import optuna
+
+    return optuna.create_study(storage=_storage(journal), study_name=name, direction="minimize", load_if_exists=True)
 
 
 def _take_up_interrupted(study: Any) -> None:

@@ -10,12 +10,19 @@ import typer
 
 from ..errors import UserError
 from ..progress import say
-from .options import Domains, Given, Output, Rejected, Splits, Stored, app, settings_of
+from .options import Domains, Given, Output, Rejected, Splits, Stored, app, paths_of, settings_of
+from .outputs import DOMAINS, REJECTED, table, writes
+from .outputs import Output as Written
 
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
 @app.command()
+@writes(
+    reads=lambda given: paths_of(settings_of("labels", given["settings"])),
+    output=Written(table("domain_id", "pdb_id", "chain")),
+    rejected=REJECTED,
+)
 def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
     """Choose the domains of a table, of a CATH or SCOPe file, or of a folder of structures.
 
@@ -33,6 +40,7 @@ def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
 
 
 @app.command()
+@writes(reads=lambda given: paths_of(settings_of("labels", given["settings"])), output=Written(table("code", "name")))
 def names(domains: Domains, output: Output, settings: Given = "") -> None:
     """Look up the names of the domains' folds, for the report.
 
@@ -49,6 +57,12 @@ def names(domains: Domains, output: Output, settings: Given = "") -> None:
 
 
 @app.command()
+@writes(
+    reads=lambda given: paths_of(settings_of("fetch", given["settings"])),
+    output=Written(table("pdb_id", "source", "path", "sha256")),
+    rejected=REJECTED,
+    lock=Written(table("pdb_id", "source", "url", "sha256")),
+)
 def fetch(
     domains: Domains,
     output: Output,
@@ -79,6 +93,7 @@ def fetch(
 
 
 @app.command()
+@writes(output=DOMAINS, rejected=REJECTED)
 def featurize(
     output: Output,
     rejected: Rejected,
@@ -119,6 +134,7 @@ def _batch(text: str) -> tuple[int, int]:
 
 
 @app.command()
+@writes(output=DOMAINS, rejected=REJECTED)
 def merge(
     parts: Annotated[list[Path], typer.Argument(help="Stores (.h5) and tables of rejected domains (.tsv), in order.")],
     output: Output,
@@ -145,6 +161,7 @@ def merge(
 
 
 @app.command()
+@writes(output=Written(table("domain_id", "split", "label", "superfamily")))
 def split(
     store: Stored,
     output: Output,
@@ -168,6 +185,7 @@ def split(
 
 
 @app.command()
+@writes(output=Written(table("domain_id", "split", "label", "length", "max_tm")))
 def audit(
     store: Stored,
     splits: Splits,

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from .options import Given, Output, Seed, app, settings_of
+from .outputs import SCORES, writes
 
 
 @app.command()
+@writes(output=SCORES)
 def ensemble(
     samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of the domain.")],
     reference: Annotated[Path, typer.Option(help="Store that holds the domain and its other conformers.")],

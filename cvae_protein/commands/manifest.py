@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import UserError
 from ..progress import say
 from .options import Output, app
+from .outputs import Output as Written
+from .outputs import folder, text, writes
 
 
 @app.command()
+@writes(output=Written(text("w3id.org/ro/crate/1.1/context")))
 def manifest(
     results: Annotated[Path, typer.Option(help="Folder of a run.")],
     output: Output,
@@ -38,7 +42,13 @@ def manifest(
     say("manifest", f"{count} files in {output}")
 
 
+def _made_again(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """An empty folder, unless what is there is only compared."""
+    return {} if given["compare_only"] else {given["output"]: folder({}, goes_on=True)}
+
+
 @app.command()
+@writes(_made_again)
 def reproduce(
     recorded: Annotated[Path, typer.Argument(metavar="MANIFEST", help="ro-crate-metadata.json of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the new run.")] = Path("reproduced"),

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +16,33 @@ import typer
 
 from ..errors import UserError
 from .options import Given, Output, Seed, Splits, Stored, app, settings_of
+from .outputs import (
+    CHECKPOINT,
+    SAMPLES,
+    folder,
+    hdf5,
+    json_with,
+    recorded,
+    table,
+    tensors,
+    text,
+    writes,
+)
+from .outputs import (
+    Output as Written,
+)
+
+TRAINED = {"spec.json": json_with("variant"), "weights.safetensors": tensors, "history.tsv": table("step", "seconds")}
+DRAWN = {
+    **{f"{name}.h5": hdf5("kind", "samples") for name in ("samples", "raw")},
+    **{f"{name}.h5": hdf5("kind", "reconstructions") for name in ("reconstructions", "swapped")},
+}
+STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), "*.pdb": text("REMARK 250 MODEL")})
+STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 
 
 @app.command()
+@writes(output=folder(TRAINED), checkpoint=CHECKPOINT)
 def train(
     variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `reference`: the package's.")],
     store: Stored,
@@ -74,7 +98,17 @@ def launch(
     os.execv(program, [program, "--standalone", f"--nproc-per-node={processes}", "--no-python", *command])
 
 
+def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """What `sample` writes: the folder of a run's step, or a file, beside which XTC has its topology."""
+    output = given["output"]
+    if not (given["fold"] or given["around"]):
+        return {output: STEP}
+    files = [output, output.with_suffix(".pdb")] if output.suffix == ".xtc" else [output]
+    return {path: STRUCTURES.get(path.suffix, Written(recorded)) for path in files}
+
+
 @app.command()
+@writes(_drawn)
 def sample(
     model: Annotated[
         str, typer.Option(help="Folder of a trained model, or `reference`, which comes with the package.")

@@ -28,6 +28,12 @@ Splits = Annotated[Path, typer.Option("--splits", help="Table that `split` wrote
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the randomness.")]
 
 
+def paths_of(section: Any) -> list[str]:
+    """Files and folders that a section of the settings names."""
+    values = [getattr(section, name, "") for name in ("table", "boundaries", "include", "names", "locked", "cache")]
+    return [path for path in [*values, *getattr(section, "sources", ())] if path]
+
+
 def settings_of(name: str, given: str, file: str = "") -> Any:
     """Settings of the section `name` as `given`; else from `file` where that is no JSON; else the defaults."""
     from ..config import section

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .options import Given, Output, Splits, Stored, app, settings_of
+from .outputs import CHECKPOINT, folder, hdf5, json_with, table, tensors, writes
+from .outputs import Output as Written
+
+TRAINED = {
+    "spec.json": json_with("temperatures"),
+    "weights.safetensors": tensors,
+    "history.tsv": table("step", "seconds"),
+    "oracle.tsv": table("split", "level", "labels"),
+    "confusion.tsv": table("split", "level", "label"),
+}
 
 
 @app.command()
+@writes(output=folder(TRAINED), checkpoint=CHECKPOINT)
 def oracle(
     store: Stored,
     splits: Splits,
@@ -32,7 +44,13 @@ def oracle(
     train_oracle(store, splits, output, settings_of("oracle", settings), checkpoint)
 
 
+def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """A folder with a file for each store."""
+    return {given["output"]: folder({path.name: hdf5("feature") for path in given["stores"]})}
+
+
 @app.command()
+@writes(_embedded)
 def embed(
     stores: Annotated[list[Path], typer.Argument(help="Stores of structures (.h5): domains or samples.")],
     output: Output,

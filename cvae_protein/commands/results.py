@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import UserError
 from ..progress import say
 from .options import Given, Output, Seed, app, settings_of
+from .outputs import PAGE, SAMPLES, SCORES, folder, recorded, table, text, writes
+from .outputs import Output as Written
+
+JUDGED = {"scores.tsv": SCORES.is_ours, "structures.tsv": table("id", "kind", "label", "length")}
+THIRD_PARTY = {
+    **JUDGED,
+    "samples.tsv": table("id", "file", "model", "chain"),
+    "rejected.tsv": table("domain_id", "source", "reason", "detail"),
+    "samples.h5": SAMPLES.is_ours,
+}
+
+
+def _scored(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """A folder of tables, and the page where one is asked for."""
+    output = folder(THIRD_PARTY, ["samples.h5"]) if given["reference"] else folder(JUDGED)
+    return {given["output"]: output} | ({given["report"]: PAGE} if given["report"] else {})
 
 
 @app.command()
+@writes(_scored)
 def score(
     output: Output,
     store: Annotated[Path | None, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")] = None,
@@ -85,6 +103,7 @@ def _refuse(form: str, **others: object) -> None:
 
 
 @app.command()
+@writes(output=SCORES)
 def collect(
     tables: Annotated[list[Path], typer.Argument(help="Tables scores.tsv of all variants and seeds.")], output: Output
 ) -> None:
@@ -100,6 +119,7 @@ def collect(
 
 
 @app.command()
+@writes(output=PAGE)
 def report(
     results: Annotated[Path, typer.Option(help="Folder of a run.")],
     output: Output,
@@ -120,7 +140,19 @@ def report(
     write_report(results, settings_of("report", settings), variants.split(","), seeds.split(","), output)
 
 
+def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """The files of an export; which lengths there are says the store."""
+    from ..export import check_format, read_backbones, targets
+
+    output, format = given["output"], given["format"]
+    check_format(output, format)
+    backbones = read_backbones(given["input"], given["fold"], given["length"]) if given["by_length"] else []
+    paths = targets(backbones, output, format, by_length=given["by_length"])
+    return {path: Written(text("REMARK 250 MODEL") if path.suffix == ".pdb" else recorded) for path in paths}
+
+
 @app.command()
+@writes(_exported)
 def export(
     input: Annotated[Path, typer.Option("--input", "-i", help="Store of samples or domains (.h5).")],
     output: Output,
@@ -145,6 +177,7 @@ def export(
 
 
 @app.command()
+@writes(output=Written(text("Written by `make schema`")))
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
     guide: Annotated[bool, typer.Option("--guide", help="The table of keys instead, as Markdown.")] = False,

@@ -9,6 +9,8 @@ import typer
 
 from ..errors import UserError
 from .options import Given, Output, Stored, app, settings_of
+from .outputs import Output as Written
+from .outputs import table, writes
 
 
 @app.command()
@@ -44,6 +46,7 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of dom
 
 
 @app.command()
+@writes(output=Written(table("domain_id", "sequence_cluster")))
 def cluster(
     store: Stored,
     output: Output,

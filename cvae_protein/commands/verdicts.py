@@ -9,11 +9,14 @@ import typer
 
 from ..progress import say
 from .options import Given, Output, app, settings_of
+from .outputs import Output as Written
+from .outputs import table, writes
 
 VERDICT_FIRED = 3
 
 
 @app.command()
+@writes(output=Written(table("variant", "seed", "verdict")))
 def verdicts(
     scores: Annotated[Path, typer.Option("--scores", help="Table scores.tsv of `score` or `collect`.")],
     output: Output,

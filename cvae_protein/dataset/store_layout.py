@@ -103,6 +103,15 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def bears(path: Path, name: str, value: str = "") -> bool:
+    """Whether an HDF5 file has a dataset `name` at its root or, where `value` is given, this attribute and value."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return file.attrs.get(name) == value.encode() if value else name in file
+    except UNREADABLE:
+        return False
+
+
 def open_store(path: Path) -> h5py.File:
     """Open a store for reading, without a lock, so that any number of processes and read-only folders will do.
 

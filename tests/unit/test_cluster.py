@@ -247,7 +247,7 @@ def test_the_command_names_fold_classes_by_size_where_they_are_asked_for(tmp_pat
     ]
     assert [row["sequence_cluster"] for row in rows] == ["a0", "b0", "b1", "b2"]
     assert rows[0]["method"] == "kmer identity 0.35 coverage 0.8; TM-align 0.5 of the longer"
-    assert cli.run(["cluster", *settings, "--scheme", "scope"]) == 0
+    assert cli.run(["cluster", *settings, "--force", "--scheme", "scope"]) == 0
     assert {row["structure_cluster"] for row in read_table(tmp_path / "c.tsv")} == {""}
-    assert cli.run(["cluster", *settings, "--scheme", "other"]) == 1
+    assert cli.run(["cluster", *settings, "--force", "--scheme", "other"]) == 1
     assert "expected cath, scope or cluster, got 'other'" in capsys.readouterr().err

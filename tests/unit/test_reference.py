@@ -108,7 +108,7 @@ def test_unknown_folds_and_lengths_are_told(
     assert "45 residues lie beyond what the model has seen: the 2 training domains of 2.60.40 have 50 to 70" in said
     with Store(output) as store:
         assert list(store.columns["label"]) == ["2.60.99", "2.60.40.10"]
-    assert draw("--fold", "7.1", "-n", "1", "-o", output) == 1
+    assert draw("--fold", "7.1", "-n", "1", "-o", tmp_path / "other.h5") == 1
     assert "expected one of 1, 1.10, 2" in capsys.readouterr().err
 
 

@@ -164,6 +164,7 @@ def test_command(store, tmp_path, capsys):
     assert rows["js_rg"]["value"] == "nan"
     assert "needs 8" in rows["js_rg"]["note"]
     wrong = stored(tmp_path / "w.h5", ("s", [chain(49, 3)], "A" * 49, ""))
+    arguments += ["--force"]
     assert run(["ensemble", "--samples", str(wrong), *arguments]) == 1
     assert "expected samples of 50 residues" in capsys.readouterr().err
     assert run(["ensemble", "--samples", str(samples), *arguments[:3], "none", *arguments[4:]]) == 1

@@ -147,7 +147,8 @@ def test_a_stranger_s_store_writes_nothing_outside(tmp_path, monkeypatch, value)
         assert run(["export", "-i", "x.h5", "-o", name]) in (0, 1)
     run(["export", "-i", "x.h5", "-o", "y.pdb", "--by-length"])
     allowed = {"x.h5", "x.pdb", "x.cif", "x.xtc", "y-L30.pdb"}
-    assert {path.name for path in (tmp_path / "work").iterdir()} <= allowed
+    records = {f".{name}.made.json" for name in allowed}
+    assert {path.name for path in (tmp_path / "work").iterdir()} <= allowed | records
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 

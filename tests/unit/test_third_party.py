@@ -321,10 +321,14 @@ def test_labels_that_are_no_codes(reference, tmp_path, capsys, label):
     assert "expected labels such as" in capsys.readouterr().err
 
 
-def test_the_tables_stay_where_the_page_cannot_be_written(reference, tmp_path, capsys):
+def test_the_tables_stay_where_the_page_cannot_be_written(reference, tmp_path, capsys, monkeypatch):
     save(tmp_path / "a.pdb", chain(44, 1))
-    (tmp_path / "file").write_text("")
-    code, rows = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--report", tmp_path / "file/page.html")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cvae_protein.report.page.write_report", fail)
+    code, rows = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--report", tmp_path / "page.html")
     assert code == 1
     assert rows
     assert "tables are in" in capsys.readouterr().err
