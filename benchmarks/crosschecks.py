@@ -26,17 +26,17 @@ from crosschecks_sets import Check, set_checks
 from featurize_peers import mkdssp
 from tmtools import tm_align
 
+from cvae_protein.core.files import write_table
+from cvae_protein.core.geometry import torsions
+from cvae_protein.core.progress import say, track
+from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.dssp import secondary_structure
 from cvae_protein.dataset.store import Store
-from cvae_protein.files import write_table
-from cvae_protein.geometry import torsions
-from cvae_protein.progress import say, track
 from cvae_protein.score import composition, ramachandran, reconstruction
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs
 from cvae_protein.score.neighbours import tm_align_score
 from cvae_protein.score.reconstruction import Pair
 from cvae_protein.score.tm import tm_scores
-from cvae_protein.structure import Backbone
 
 OUTPUT = Path(__file__).parents[1] / "benchmarks/results/crosschecks.tsv"
 COLUMNS = ("metric", "ours", "independent", "n", "worst", "unit", "remark", "date")

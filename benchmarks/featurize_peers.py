@@ -11,10 +11,10 @@ import mdtraj
 import numpy as np
 from Bio.PDB.MMCIFParser import FastMMCIFParser
 
+from cvae_protein.core.errors import StructureError
+from cvae_protein.core.structure import ATOMS, Backbone
 from cvae_protein.dataset.parse import _atoms_of, _read_whole_cif
 from cvae_protein.dataset.residues import residues_of
-from cvae_protein.errors import StructureError
-from cvae_protein.structure import ATOMS, Backbone
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 NAMES = gemmi.expand_one_letter_sequence(LETTERS, gemmi.ResidueKind.AA)

@@ -20,7 +20,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from cvae_protein.files import read_table
+from cvae_protein.core.files import read_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared/benchmark/tables/cath-domain-list.sample.txt"

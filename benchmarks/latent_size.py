@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cvae_protein import config
-from cvae_protein.files import read_table, write_table
+from cvae_protein.config import load
+from cvae_protein.config.settings import ModelSettings, RefineSettings
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model import variants
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.heldout import heldout_rmsd
 from cvae_protein.model.reference import FOLDER
 from cvae_protein.model.sampler import load_sampler
-from cvae_protein.settings import ModelSettings, RefineSettings
 from cvae_protein.train import train
 
 REFERENCE_RUN = Path(__file__).parents[1] / "config/examples/benchmark.yaml"
@@ -71,7 +71,7 @@ def main() -> None:
 
 def compare(store: Path, splits: Path, latents: list[int], names: list[str], steps: int) -> None:
     """Train each model at each latent size and print its row."""
-    usual, random = replace(config.load(REFERENCE_RUN).train, steps=steps), np.random.default_rng(0)
+    usual, random = replace(load.load(REFERENCE_RUN).train, steps=steps), np.random.default_rng(0)
     print("latent\tvariant\theld-out trace RMSD, Å\tlow\thigh\trate, nats\tn")
     for latent in latents:
         for variant in ("pca", *names):

@@ -15,7 +15,7 @@ import os
 import platform
 from pathlib import Path
 
-from cvae_protein.files import read_table, write_table
+from cvae_protein.core.files import read_table, write_table
 
 ROWS = {
     "Held-out reconstruction": [

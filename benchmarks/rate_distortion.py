@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cvae_protein.files import read_table
+from cvae_protein.core.files import read_table
 from cvae_protein.report.draw import variant_colours
 
 HERE = Path(__file__).parent

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import torch
 
-from cvae_protein.files import write_table
+from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings
+from cvae_protein.core.files import write_table
 from cvae_protein.model import variants
 from cvae_protein.model.flow import CodeFlow
 from cvae_protein.model.latent import AggregatePosterior
@@ -32,7 +33,6 @@ from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.relax import FREE
 from cvae_protein.model.sampler import Sampler, decode_all, draw_codes, refine_all, relax_all
 from cvae_protein.model.spec import Spec
-from cvae_protein.settings import ModelSettings, RefineSettings, SampleSettings
 
 OUTPUT = Path(__file__).parent / "results/sample.tsv"
 COLUMNS = ("what", "unit", "ours", "peer_name", "peer", "ratio", "goal", "machine", "date")

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import yaml
 
-from cvae_protein.files import read_table, write_table
+from cvae_protein.core.files import read_table, write_table
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("what", "unit", "domains", "value", "goal", "machine", "date")
@@ -103,7 +103,11 @@ def seconds_a_job(count: int = 200) -> float:
 
 def seconds_to_start(rounds: int) -> float:
     """CPU seconds of a featurizing job before its first domain."""
-    command = [sys.executable, "-c", "import cvae_protein.commands, cvae_protein.config, cvae_protein.dataset.features"]
+    command = [
+        sys.executable,
+        "-c",
+        "import cvae_protein.commands, cvae_protein.config.load, cvae_protein.dataset.features",
+    ]
     return statistics.median(cost_of(command, ROOT).cpu for _ in range(rounds))
 
 

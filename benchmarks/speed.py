@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 import torch
 
+from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.model import variants
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import evidence_terms
-from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 
 ROUNDS = 5
 

@@ -27,8 +27,9 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cvae_protein import config
-from cvae_protein.files import read_table, write_table
+from cvae_protein.config import load
+from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import Domains, read_split
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.decoder_terms import profile
@@ -36,7 +37,6 @@ from cvae_protein.model.heldout import heldout_rmsd
 from cvae_protein.model.sampler import decode_all, load_model
 from cvae_protein.model.trace import decode_trace, encode_trace
 from cvae_protein.score.probes import PROBES, guesses
-from cvae_protein.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.train import train
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def settings_of(changes: Mapping[str, Any], steps: int) -> TrainSettings:
     rise = {"steps": max(1, steps // (4 if changes.get("kl", {}).get("kind") == "cycle" else 2))}
     terms = changes.get("terms", {}) | {"schedule": {"steps": max(1, steps // 2)}}
     given = {**changes, "kl": changes.get("kl", {}) | rise, "terms": terms, "steps": steps, "flow_steps": 1}
-    return config.load({"train": given}).train
+    return load.load({"train": given}).train
 
 
 def classes_of(domains: Domains) -> np.ndarray:

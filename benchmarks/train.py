@@ -26,8 +26,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from cvae_protein.files import write_table
-from cvae_protein.model import nets, variants
+from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
+from cvae_protein.core.files import write_table
+from cvae_protein.model import batch, nets, variants
 from cvae_protein.model.batch import Domains, pick_device, read_split, training_batch
 from cvae_protein.model.buckets import cut
 from cvae_protein.model.checkpoint import Training
@@ -35,7 +36,6 @@ from cvae_protein.model.loop import Task, _descend, _with_averaged
 from cvae_protein.model.parallel import ALONE
 from cvae_protein.model.signals import Signals
 from cvae_protein.model.terms import evidence_terms
-from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.train import make_spec, variant_task
 
 ROOT = Path(__file__).parents[1]
@@ -190,16 +190,15 @@ def whole() -> Iterator[None]:
 
 def count_places() -> None:
     """Note of every batch how many residues it has, and how many places with the padding."""
-    from cvae_protein import train
 
-    made = train.training_batch
+    made = batch.training_batch
 
     def counted(*given: object) -> object:
         batch = made(*given)
         SEEN[:] = [int(batch.mask.sum()), batch.mask.numel()]
         return batch
 
-    train.training_batch = counted
+    batch.training_batch = counted
 
 
 def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:

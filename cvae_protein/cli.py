@@ -12,8 +12,8 @@ from pathlib import Path
 
 import typer
 
-from .commands import app
-from .errors import StructureError, UserError
+from .commands.options import app
+from .core.errors import StructureError, UserError
 
 DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 RECORDS = "CVAE_PROTEIN_JOBS"  # variable that names the folder for records of what jobs took; the workflow sets it

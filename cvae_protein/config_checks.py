@@ -10,10 +10,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
+from .config.settings import RefineSettings, TrainSettings
+from .settings.data import LabelSettings, SplitSettings
+from .settings.run import Settings
 
 ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
-
 REFERENCE = "reference"  # the trained model that comes with the package, told labels of CATH
 
 

@@ -16,14 +16,13 @@ import time
 from pathlib import Path
 from typing import IO
 
-from .errors import UserError
-from .progress import say
+from .core.errors import UserError
+from .core.progress import say
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_LOOKS = 1.0
 GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)")
 PART = re.compile(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)")
-
 _held: list[IO[str]] = []  # open for as long as this process lives: closing one would free its GPU
 
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import reduce
 from typing import Any
 
-from . import config
-from .errors import UserError
-from .settings import Settings
+from .config import load
+from .core.errors import UserError
+from .settings.run import Settings
 
 SWEPT = ("model", "train", "sample")  # what comes before them, and the refiner, is shared by all points
 SEARCHED = ("model", "train")
@@ -38,7 +38,7 @@ class Range:
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """The settings with dotted keys such as `train.kl.weight` changed; `UserError` as of a file with these values."""
-    return config.load(merged(asdict(settings), changes))
+    return load.load(merged(asdict(settings), changes))
 
 
 def merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

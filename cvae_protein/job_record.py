@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from .files import atomic_path
+from .core.files import atomic_path
 
 BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
 

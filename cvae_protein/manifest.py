@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import UserError
-from .files import atomic_path, sha256
+from .core.errors import UserError
+from .core.files import atomic_path, sha256
 from .job_record import machine, utc
 
 NAME = "ro-crate-metadata.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .errors import UserError
+from .core.errors import UserError
 from .job_record import machine
 from .manifest import commit, hashes, package_versions
 

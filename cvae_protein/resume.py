@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import UserError
-from .files import holder
-from .progress import say
+from .core.errors import UserError
+from .core.files import holder
+from .core.progress import say
 from .run_record import read, record_of, running
 
 SLURM_RUN = re.compile(r"SLURM run ID: ([A-Za-z0-9_-]+)")  # every job of a run bears it as its name

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .files import atomic_path, holder, owned
+from .core.errors import UserError
+from .core.files import atomic_path, holder, owned
 
 SKEW = 5.0  # seconds by which a file server's clock may be ahead without anyone minding
 _held = ExitStack()  # the lock of this process's run; never left before the process ends

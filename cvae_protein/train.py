@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import UserError
-from .files import atomic_path, owned, sha256, write_table
+from .config.settings import ModelSettings, RefineSettings, TrainSettings
+from .core.errors import UserError
+from .core.files import atomic_path, owned, sha256, write_table
+from .core.progress import say
 from .model import reference, variants
 from .model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
 from .model.buckets import Buckets, cut
@@ -30,8 +32,6 @@ from .model.sampler import load_model
 from .model.spec import Spec
 from .model.terms import TargetRate, WeightedTerm, evidence_terms
 from .model.watch import look_at, observe, score_of
-from .progress import say
-from .settings import ModelSettings, RefineSettings, TrainSettings
 
 WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components

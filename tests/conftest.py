@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae_protein.structure import Backbone
+from cvae_protein.core.structure import Backbone
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 from unit.synthetic import BONDS, DATA, place
 
+from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.parse import extract_domain, read_structure
 from cvae_protein.score.metric import Judged
-from cvae_protein.structure import Backbone
 
 
 def backbone(coords, name="x"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from cvae_protein.files import read_table, sha256
+from cvae_protein.core.files import read_table, sha256
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

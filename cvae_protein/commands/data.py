@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
-from ..progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 from .options import Domains, Given, Output, Rejected, Splits, Stored, app, paths_of, settings_of
 from .outputs import DOMAINS, REJECTED, table, writes
 from .outputs import Output as Written
@@ -147,8 +147,8 @@ def merge(
     Example:
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
     """
-    from ..dataset.store import merge_stores
-    from ..files import read_table, write_table
+    from ..core.files import read_table, write_table
+    from ..dataset.store_write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
         raise UserError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")

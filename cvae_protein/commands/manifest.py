@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UserError
-from ..progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 from .options import Output, app
 from .outputs import Output as Written
 from .outputs import folder, text, writes
@@ -34,7 +34,7 @@ def manifest(
     import json
     from dataclasses import asdict
 
-    from ..config import load
+    from ..config.load import load
     from ..manifest import write_manifest
 
     whole = load(json.loads(settings) if settings.lstrip().startswith("{") else Path(settings))

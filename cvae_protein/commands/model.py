@@ -14,23 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .options import Given, Output, Seed, Splits, Stored, app, settings_of
-from .outputs import (
-    CHECKPOINT,
-    SAMPLES,
-    folder,
-    hdf5,
-    json_with,
-    recorded,
-    table,
-    tensors,
-    text,
-    writes,
-)
-from .outputs import (
-    Output as Written,
-)
+from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
+from .outputs import Output as Written
 
 TRAINED = {"spec.json": json_with("variant"), "weights.safetensors": tensors, "history.tsv": table("step", "seconds")}
 DRAWN = {
@@ -184,9 +171,9 @@ def _sample_heldout(
     model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path, depth: int
 ) -> None:
     """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
+    from ..core.files import atomic_path
     from ..dataset.store import Store
     from ..export import write_folds
-    from ..files import atomic_path
     from ..sample import sample_heldout
 
     with atomic_path(output) as folder:

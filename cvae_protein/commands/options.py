@@ -16,7 +16,6 @@ app = typer.Typer(
     "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a defect of the program, "
     "3 a verdict fired (on request), 130 interrupted.",
 )
-
 Given = Annotated[
     str, typer.Option("--settings", metavar="JSON|FILE", help="Settings of the stage: JSON, or a YAML config file.")
 ]
@@ -36,6 +35,6 @@ def paths_of(section: Any) -> list[str]:
 
 def settings_of(name: str, given: str, file: str = "") -> Any:
     """Settings of the section `name` as `given`; else from `file` where that is no JSON; else the defaults."""
-    from ..config import section
+    from ..config.load import section
 
     return section(name, given or ("{}" if file.lstrip().startswith("{") else file) or "{}")

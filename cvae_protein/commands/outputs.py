@@ -21,8 +21,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ..errors import UserError
-from ..files import MARKER, atomic_path, recover, try_move
+from ..core.errors import UserError
+from ..core.files import MARKER, atomic_path, recover, try_move
 
 WORKFLOW = "CVAE_PROTEIN_JOBS"  # variable that the workflow sets for its jobs (`job_record`)
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UserError
-from ..progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 from .options import Given, Output, Seed, app, settings_of
 from .outputs import PAGE, SAMPLES, SCORES, folder, recorded, table, text, writes
 from .outputs import Output as Written
@@ -189,8 +189,8 @@ def schema(
       cvae-protein schema -o workflow/schemas/config.schema.yaml
       cvae-protein schema --guide -o config/README.md
     """
-    from .. import schema as described
-    from ..files import atomic_path
+    from ..config import schema as described
+    from ..core.files import atomic_path
 
     text = described.guide() if guide else described.schema_text()
     if output is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .options import Given, Output, Stored, app, settings_of
 from .outputs import Output as Written
 from .outputs import table, writes

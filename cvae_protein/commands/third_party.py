@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 
 
 def score_third_party(
@@ -57,7 +57,7 @@ def _sight(given: Any, oracle: Path, reference: Path, samples: Path) -> Any:
 
 def _write_page(page: Path, reference: Path, splits: Path | None, name: str, seed: int, output: Path) -> None:
     """The page of a run, of a folder that is laid out like one and holds this set alone."""
-    from ..config import section
+    from ..config.load import section
     from ..report.page import write_report
 
     with tempfile.TemporaryDirectory() as scratch:

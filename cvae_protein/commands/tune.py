@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .options import Given, Splits, Stored, app, settings_of
 from .outputs import SCORES, WORKFLOW, folder, table, tensors, text, writes
 
@@ -66,7 +66,7 @@ def tune(
     from dataclasses import replace
 
     from ..gpu_slots import take
-    from ..settings import Settings
+    from ..settings.run import Settings
 
     take(1)
     from ..tune import is_of_another_search

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..progress import say
+from ..core.progress import say
 from .options import Given, Output, app, settings_of
 from .outputs import Output as Written
 from .outputs import table, writes

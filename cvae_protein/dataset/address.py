@@ -11,7 +11,7 @@ import ipaddress
 import socket
 from urllib.parse import SplitResult, urlsplit
 
-from ..errors import StructureError, UserError
+from ..core.errors import StructureError, UserError
 
 
 def check_address(url: str, key: str) -> None:

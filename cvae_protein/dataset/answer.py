@@ -9,7 +9,7 @@ from typing import IO
 
 import httpx
 
-from ..errors import StructureError
+from ..core.errors import StructureError
 from .cache import Receipt
 
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others later

@@ -8,7 +8,7 @@ from typing import Any
 import gemmi
 import numpy as np
 
-from ..structure import ATOMS
+from ..core.structure import ATOMS
 
 METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
 UNTOLD, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)

@@ -9,8 +9,8 @@ from typing import Any
 import gemmi
 import numpy as np
 
-from ..errors import StructureError
-from ..structure import ATOMS
+from ..core.errors import StructureError
+from ..core.structure import ATOMS
 from .columns import KEYS, NAMES, NEEDED, OPTIONAL
 
 ATOM_TAGS = {*NEEDED, *NAMES, *OPTIONAL.values(), *(tag for tags in KEYS.values() for tag in tags)}

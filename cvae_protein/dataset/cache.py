@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from ..files import atomic_path, sha256
+from ..core.files import atomic_path, sha256
 
 SECONDS_BETWEEN_LOOKS = 0.1  # at a lock that another process holds
 

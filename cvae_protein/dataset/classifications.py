@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import StructureError, UserError
-from ..settings import LabelSettings
+from ..core.errors import StructureError, UserError
+from ..settings.data import LabelSettings
 from . import cath, scope
 from .rows import Problem, Row, lines_of
 

@@ -35,7 +35,6 @@ LONGEST_NAME = 7  # bytes; what gemmi's flat structure can hold
 BLOCK = 2**24  # bytes of rows that are cut at once, which bounds the memory
 DOT, UNKNOWN, ATOM, HETATM = (np.uint64(name_code(name)) for name in (".", "?", "ATOM", "HETATM"))
 HASH = np.uint64(0x9E3779B97F4A7C15)  # an odd number, of Fibonacci hashing
-
 Part = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # columns of residues (R,), and of backbone atoms (A,)
 
 

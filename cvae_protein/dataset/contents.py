@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import IO
 
-from ..errors import StructureError
+from ..core.errors import StructureError
 
 HEAD = 1 << 18  # bytes in which a file says what it is
 CHUNK = 1 << 20

@@ -18,9 +18,9 @@ from typing import IO, Self
 import httpx
 
 from .. import __version__
-from ..errors import StructureError, UserError
-from ..files import sha256
-from ..settings import FetchSettings
+from ..core.errors import StructureError, UserError
+from ..core.files import sha256
+from ..settings.data import FetchSettings
 from .address import check_address, check_redirect
 from .answer import PassingError, begin, begun_receipt, refusal, request_headers, whole_size
 from .cache import Receipt, keep, kept_file, locked_part, part_path, read_receipt, write_receipt
@@ -29,7 +29,6 @@ MOST_REDIRECTS = 5
 SMALL = 1 << 16  # bytes of an error page that are read, so that its connection serves the next request
 TRICKLE = 1000  # bytes a second; slower than that is as good as no answer
 FAILURES_OF_A_LOST_HOST = 5  # files in a row, each with all its tries
-
 Check = Callable[[Path], None]
 """Raises `StructureError` where a downloaded file is not what was asked for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mdtraj.geometry import _geometry
 
-from ..structure import CA, Backbone, C, N, O
+from ..core.structure import CA, Backbone, C, N, O
 
 ANGSTROM_IN_NM = 0.1  # mdtraj counts in nanometres
 

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import StructureError, UserError
-from ..files import read_table, sha256
-from ..geometry import torsions
-from ..progress import Progress, say
-from ..settings import FeaturizeSettings, LabelSettings
+from ..core.errors import StructureError, UserError
+from ..core.files import read_table, sha256
+from ..core.geometry import torsions
+from ..core.progress import Progress, say
+from ..settings.data import FeaturizeSettings, LabelSettings
+from .classifications import REQUIRED
 from .dssp import secondary_structure
 from .entries import key_of, read_entries
-from .labels import COLUMNS, REQUIRED, domain_row, rejection, write_rejected
-from .parse import Structure, extract_domain, read_structure
+from .labels import COLUMNS, domain_row, rejection, write_rejected
+from .parse import extract_domain, read_structure
 from .quality import check_quality
-from .store import Entry, write_store
+from .residues import Structure
+from .store_layout import Entry
+from .store_write import write_store
 
 Made = TypeVar("Made")
 Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv

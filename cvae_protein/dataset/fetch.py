@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import StructureError, UserError
-from ..files import read_table
-from ..progress import Progress, say
-from ..settings import FetchSettings
+from ..core.errors import StructureError, UserError
+from ..core.files import read_table
+from ..core.progress import Progress, say
+from ..settings.data import FetchSettings
+from .classifications import REQUIRED
 from .download import Downloader
 from .entries import EntryFile, check_lock, write_entries, write_lock
-from .labels import REQUIRED, is_safe_id, rejection, write_rejected
+from .labels import is_safe_id, rejection, write_rejected
 from .obsolete import Obsolete
 from .sources import Source, sources_of
 

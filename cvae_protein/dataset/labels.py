@@ -8,16 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..errors import StructureError, UserError
-from ..files import read_table, write_table
-from ..progress import say
-from ..settings import LabelSettings
-from .classifications import REQUIRED, read_classification, read_ids, read_names
+from ..core.errors import StructureError, UserError
+from ..core.files import read_table, write_table
+from ..core.progress import say
+from ..settings.data import LabelSettings
+from .classifications import read_classification, read_ids, read_names
 from .ranges import parse_range
 from .rows import Problem, Row
 from .thinning import cap_superfamilies, drop_rare, drop_redundant, fold_class, resolution_of
-
-__all__ = ["COLUMNS", "REQUIRED", "domain_row", "fold_class", "is_safe_id", "name_folds", "rejection", "select_domains"]
 
 COLUMNS = Row._fields[: Row._fields.index("label") + 1]
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")

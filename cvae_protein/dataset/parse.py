@@ -8,8 +8,8 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from ..errors import StructureError
-from ..structure import Backbone
+from ..core.errors import StructureError
+from ..core.structure import Backbone
 from .atoms import Atoms, atoms_of
 from .binary import read_binary_cif
 from .columns import read_columns
@@ -17,8 +17,6 @@ from .contents import MESSAGE_PACK_MAP
 from .pdb_text import read_pdb
 from .ranges import Segment, parse_range
 from .residues import Structure, residues_of
-
-__all__ = ["Structure", "extract_domain", "parse_range", "read_structure"]
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
 LARGEST_FILE = 2**28  # bytes, unpacked

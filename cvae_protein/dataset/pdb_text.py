@@ -7,7 +7,7 @@ import re
 import gemmi
 import numpy as np
 
-from ..errors import StructureError
+from ..core.errors import StructureError
 
 ATOM_NAME, ALPHA = 12, np.frombuffer(b" CA ", "<u4")[0]  # column of an atom line, and what stands there
 RESIDUE = slice(16, 27)  # alternative location, residue name, chain, number and insertion code

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..errors import StructureError
-from ..settings import FeaturizeSettings, LabelSettings
-from ..structure import Backbone
-from .store import MISSING, RESOLUTION
+from ..core.errors import StructureError
+from ..core.structure import Backbone
+from ..settings.data import FeaturizeSettings, LabelSettings
+from .store_layout import MISSING, RESOLUTION
 from .store_write import RESIDUE_ID_BYTES
 
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ..errors import StructureError
+from ..core.errors import StructureError
 
 SEGMENT = re.compile(r"(-?[0-9]{1,6})([A-Za-z]?)(?:-(-?[0-9]{1,6})([A-Za-z]?))?")
 

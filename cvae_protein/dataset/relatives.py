@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .labels import fold_class
+from .thinning import fold_class
 
 CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
 SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily

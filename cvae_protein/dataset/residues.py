@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import gemmi
 import numpy as np
 
-from ..errors import StructureError
-from ..structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, C, N
+from ..core.errors import StructureError
+from ..core.structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, C, N
 from .atoms import POLYMER, UNTOLD, Atoms, codes
 from .cells import changes
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 LONGEST_LINE = 100 << 20  # letters; a file that unpacks to more in one line is no table
 INSERTION = re.compile(r"\((\w)\)")

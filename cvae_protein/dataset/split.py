@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import read_table, write_table
-from ..progress import say
-from ..settings import LabelSettings, SplitSettings
+from ..core.errors import UserError
+from ..core.files import read_table, write_table
+from ..core.progress import say
+from ..settings.data import LabelSettings, SplitSettings
 from .holdout import assign
 from .near_identical import near_identical
 from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of, topology
@@ -190,6 +190,7 @@ def _tell(rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def _prefix(label: str, depth: int) -> str:
+    """The first `depth` levels of a label."""
     return ".".join(label.split(".")[:depth])
 
 

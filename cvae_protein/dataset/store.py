@@ -25,13 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..structure import Backbone
-from .store_file import new_file
-from .store_layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, TEXT, Entry, is_text, open_store, reading
-from .store_write import merge_stores, write_store
-
-__all__ = ["MISSING", "RESOLUTION", "TEXT", "Entry", "Ragged", "Store", "merge_stores", "new_file", "write_store"]
+from ..core.errors import UserError
+from ..core.structure import Backbone
+from .store_layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, Entry, is_text, open_store, reading
 
 NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; after a step of at most NEAR, READ_AHEAD are read at once
 # Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.

@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from ..files import atomic_path
+from ..core.files import atomic_path
 
 
 class _Disk(io.FileIO):

@@ -13,15 +13,14 @@ from types import ModuleType
 import h5py
 import numpy as np
 
-from ..errors import UserError
-from ..structure import Backbone
+from ..core.errors import UserError
+from ..core.structure import Backbone
 
 hdf5plugin: ModuleType | None
 try:
     import hdf5plugin
 except ImportError:  # a bare GPU node reads gzip stores without it
     hdf5plugin = None
-
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # 1 has no checksums
 RESOLUTION = 0.01  # Å a step of int16

@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import UserError
-from ..progress import track
+from ..core.errors import UserError
+from ..core.progress import track
 from .store_file import check_room, new_file
 from .store_layout import (
     BLOCK,

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ..errors import UserError
-from ..settings import LabelSettings
+from ..core.errors import UserError
+from ..settings.data import LabelSettings
 from .rows import Problem, Row
 
 Thinned = tuple[list[Row], list[Problem]]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import UserError
+from ..core.files import read_table
+from ..core.structure import CA, Backbone, C, O
 from ..dataset.store import Store
-from ..errors import UserError
-from ..files import read_table
-from ..structure import CA, Backbone, C, O
 from .spec import Spec
 
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it

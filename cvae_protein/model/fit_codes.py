@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..settings import TrainSettings
+from ..config.settings import TrainSettings
 from . import variants
 from .batch import Domains, hide_labels
 from .checkpoint import Training

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dataset.store import TEXT, Entry, new_file, write_store
-from ..settings import SampleSettings
+from ..config.settings import SampleSettings
+from ..dataset.store_file import new_file
+from ..dataset.store_layout import TEXT, Entry
+from ..dataset.store_write import write_store
 from .batch import Domains, as_backbone
 from .cvae import CVAE
 from .latent import Gaussian

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..progress import Progress, say
-from ..settings import TrainSettings
+from ..config.settings import TrainSettings
+from ..core.errors import UserError
+from ..core.progress import Progress, say
 from . import shortage
 from .checkpoint import Drawn, Packed, Training
 from .events import Events, events

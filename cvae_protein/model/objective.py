@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..settings import TermSettings
+from ..config.settings import TermSettings
 from . import critics, decoder_terms, regularizers
 from .cvae import CVAE
 from .terms import Term, Weight, WeightedTerm, constant, schedule

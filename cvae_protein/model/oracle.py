@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
-from ..settings import OracleSettings
+from ..config.settings import OracleSettings
+from ..core.errors import UserError
 from .checkpoint import load_tensors
 from .spec import label_ids
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 NAME = "reference"
 FOLDER = Path(__file__).parents[1] / NAME  # model/ and refiner/, each with spec.json and weights.safetensors

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..settings import RefineSettings
+from ..config.settings import RefineSettings
 from .nets import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it

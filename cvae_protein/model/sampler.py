@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import UserError
-from ..progress import Progress
-from ..settings import SampleSettings
+from ..config.settings import SampleSettings
+from ..core.errors import UserError
+from ..core.progress import Progress
 from . import variants
 from .backbone import build_backbone
 from .batch import Domains, by_length, pick_device

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ..errors import UserError
-from ..progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 
 Result = TypeVar("Result")
 ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is a RuntimeError

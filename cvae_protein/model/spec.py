@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..settings import ModelSettings, RefineSettings
+from ..config.settings import ModelSettings, RefineSettings
+from ..core.errors import UserError
 
 
 def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..settings import Schedule, TrainSettings
+from ..config.settings import Schedule, TrainSettings
 from .batch import Batch
 from .cvae import Output
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..settings import TrainSettings
+from ..config.settings import TrainSettings
 from .batch import Batch, Domains, by_length
 from .cvae import CVAE, Output
 from .spec import Spec

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..score.composition import HELIX, STRAND, radius_of_gyration
+from ..core.geometry import radius_of_gyration
+from ..score.composition import HELIX, STRAND
 from .leaderboard import REFERENCES, Cell, cell_of
 from .read import Results, Row, belongs, number
 

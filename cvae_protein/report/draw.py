@@ -23,7 +23,6 @@ FOLD_COLOURS = ("#d6455d", "#2f7fd1", "#2a9d6f", "#b78a00", "#8b62c9", "#d07a2d"
 PCA_COLOUR = "#8d8f94"
 REAL_COLOUR = INK
 SHUFFLED_COLOUR = "#b9a9a0"
-
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cvae_protein",

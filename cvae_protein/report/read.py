@@ -14,9 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..dataset.store import Entry, Store
-from ..errors import UserError
-from ..files import read_table
+from ..core.errors import UserError
+from ..core.files import read_table
+from ..dataset.store import Store
+from ..dataset.store_layout import Entry
 
 CLASS_NAMES = {
     "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..dataset.store import Entry
-from ..geometry import torsions
+from ..core.geometry import torsions
+from ..dataset.store_layout import Entry
 from . import figures
 from .downloads import Plot, plot
 from .read import Results, Row, belongs, number

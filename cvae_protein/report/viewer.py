@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 from tmtools import tm_align
 
-from ..dataset.store import Entry
-from ..structure import Backbone
+from ..core.structure import Backbone
+from ..dataset.store_layout import Entry
 from .read import Results, Row, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import UserError
+from ..core.files import owned, read_table, sha256, write_table
+from ..core.progress import Progress, say
 from ..dataset.store import Store
-from ..errors import UserError
-from ..files import owned, read_table, sha256, write_table
-from ..progress import Progress, say
 from .containing import ContainingLibrary
 from .identity import Sequences
 from .metric import Judged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..geometry import radius_of_gyration
+from ..core.geometry import radius_of_gyration
 from .metric import UNASSIGNED, Judged, Metric
 
 HELIX, STRAND = "HGI", "EB"  # DSSP letters

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from Bio.Align import PairwiseAligner
 
+from ..core.errors import UserError
+from ..core.files import write_table
+from ..core.geometry import rmsd
+from ..core.progress import say
+from ..core.structure import CA
 from ..dataset.near_identical import near_identical
 from ..dataset.store import Store
-from ..errors import UserError
-from ..files import write_table
-from ..geometry import rmsd
-from ..progress import say
-from ..settings import ScoreSettings
-from ..structure import CA
+from ..settings.score import ScoreSettings
 from .ensemble import FEWEST_RESIDUES, METRICS, Ensemble, EnsembleMetric
 from .identity import plain
 from .intervals import Estimate, bounds, generator

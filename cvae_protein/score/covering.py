@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 from .inputs import Domains
 from .metric import Judged, Metric, levels_match
 from .neighbours import Hit, Library, Placed, Search
@@ -30,7 +30,6 @@ def distance(hit: Hit) -> float:
 
 METRICS = (Metric("cov_p", "share", "high", covered), Metric("mat_p", "distance", "low", distance))
 """Of the `Hit` of each structure among the held-out domains of its class: precision."""
-
 RECALL = (Metric("cov_r", "share", "high", covered), Metric("mat_r", "distance", "low", distance))
 """Of the `Hit` of each held-out domain among the structures asked for as its class: recall."""
 

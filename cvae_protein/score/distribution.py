@@ -233,7 +233,6 @@ POOLED = (
     *(Metric(f"fjsd_level{k}", "nat", "low", partial(fjsd_at, level=k - 1)) for k in LEVELS),
 )
 """Metrics whose value over all classes is that of the pooled set."""
-
 AVERAGED = (
     Metric("kid", "none", "low", kid),
     Metric("mmd", "none", "low", mmd),

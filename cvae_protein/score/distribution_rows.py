@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 from .distribution import AVERAGED, POOLED, FeatureSet, permuted_mmd, pooled, reason
 from .features import Sight
 from .intervals import Estimate, bounds, generator

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from scipy.sparse import eye as identity
 from scipy.sparse import kron, vstack
 
-from ..geometry import move, radius_of_gyration, rmsd, superpose
+from ..core.geometry import move, radius_of_gyration, rmsd, superpose
 from .metric import Better
 
 COVERED = 2.0  # Å from a known state to the nearest sample

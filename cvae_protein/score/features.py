@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

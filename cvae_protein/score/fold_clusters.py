@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.progress import Progress, say
+from ..core.structure import CA
 from ..dataset.store import Store
-from ..progress import Progress, say
-from ..structure import CA
 from .metric import Judged
 from .neighbours import MARGIN, Library, tm_align_score
 from .screen import screen

@@ -14,7 +14,6 @@ WORD = 3  # residues
 SCORED = 512  # sequences that share most words and are scored by alignment
 ALIGNED = 40  # of them, those with the best score a residue of the shorter, whose identical residues are counted
 GAP_OPEN, GAP_EXTEND = -11, -1  # of BLASTP beside BLOSUM62: a gap, and each residue of it
-
 _ALIGNER = PairwiseAligner(
     mode="local",
     substitution_matrix=substitution_matrices.load("BLOSUM62"),

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..core.errors import UserError
+from ..core.files import read_table
 from ..dataset.store import Store
-from ..errors import UserError
-from ..files import read_table
 from .metric import Judged
 from .reconstruction import Pair
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 
 CHUNK = 4_000_000  # resampled values held at once
 

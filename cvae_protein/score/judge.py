@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..progress import Progress
-from ..settings import ScoreSettings
+from ..core.progress import Progress
+from ..settings.score import ScoreSettings
 from . import composition, covering, distribution_rows, neighbours, oracle_rows, physics
 from .distribution_rows import class_features
 from .features import Sight

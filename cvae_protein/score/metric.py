@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..core.geometry import torsions
+from ..core.structure import CA, Backbone
 from ..dataset.dssp import secondary_structure
-from ..geometry import torsions
-from ..structure import CA, Backbone
 
 Better = Literal["low", "high", "none"]
 UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from tmtools import tm_align
 
-from ..progress import Progress
+from ..core.progress import Progress
 from .metric import Judged, Metric, levels_match
 from .screen import screen
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 from .features import Features, Sight
 from .intervals import Estimate, bounds, generator
 from .metric import Metric, levels_match
@@ -68,14 +68,12 @@ METRICS = (
     Metric("oracle_disagreement", "share", "none", oracle_disagreement),
 )
 """Metrics of an `Opinion`."""
-
 FIDELITY = {
     accuracy.name: Metric(accuracy.name.replace("oracle_accuracy", "fidelity"), "ratio", "high", accuracy.function)
     for accuracy in METRICS
     if accuracy.name.startswith("oracle_accuracy")
 }
 """For each accuracy the metric that sets it against the same of the held-out domains."""
-
 SWAPS = (
     Metric("swap_flip", "share", "high", oracle_accuracy),
     Metric("swap_flip_control", "share", "none", oracle_accuracy),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_path, write_table
+from ..core.files import atomic_path, write_table
 from . import composition, covering, neighbours, physics, reconstruction
 from .metric import Judged
 from .neighbours import Placed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..geometry import dihedral
-from ..structure import ATOMS, CA, LONGEST_CA_STEP, C, N
+from ..core.geometry import dihedral
+from ..core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
 from .metric import Judged, Metric
 from .ramachandran import ALLOWED, FAVOURED, region
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 from .distribution import NEIGHBOURS, FeatureSet, mmd
 from .distribution_rows import MOST_RESAMPLINGS, shifted_limits
 from .intervals import Estimate, generator

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ..settings import ScoreSettings
+from ..settings.score import ScoreSettings
 from .intervals import UNDEFINED, Estimate, bounds
 
 FOLDS = 5

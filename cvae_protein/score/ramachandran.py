@@ -6,7 +6,6 @@ import numpy as np
 
 STEP = 5  # degrees a cell of the map
 OUTLIER, ALLOWED, FAVOURED = 0, 1, 2
-
 # One line a cell of phi, from -180 degrees on; one letter a cell of psi, from -180 degrees on. F favoured, a allowed.
 MAP = """
 aaaaa...............................................aaaaaaaaaaaaaaaaFFFa
@@ -87,7 +86,6 @@ aaa.........................................................aaaaaaaaaaaa
 Lovell et al. 2003, Structure validation by Cα geometry: φ, ψ and Cβ deviation, Proteins 50:437, doi:10.1002/prot.10286
 (500 structures of high resolution, residues with B < 30).
 """
-
 CODES = np.array([[".aF".index(letter) for letter in line] for line in MAP.split()], np.int8)
 
 

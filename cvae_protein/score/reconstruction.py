@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..geometry import rmsd
-from ..structure import CA, CB
+from ..core.geometry import rmsd
+from ..core.structure import CA, CB
 from .metric import UNASSIGNED, Judged, Metric
 from .tm import tm_score
 

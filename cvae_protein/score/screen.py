@@ -20,7 +20,6 @@ SUPERPOSITIONS = 3  # reweighted superpositions a round
 FLOOR = 0.15  # residue score below which two residues are better left unaligned
 CELLS = 3_000_000  # of the score matrices of one batch of targets, for each start
 LOCAL_WIDTH = 3.0  # Å, of the likeness of two local chain geometries
-
 FAR = 1e3  # Å, where the padding of shorter targets is put, so that nothing aligns to it
 Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -122,6 +122,5 @@ METRICS = (
     Metric("memorisation_ratio", "ratio", "low", memorisation_ratio),
 )
 """Metrics of a `ClassSet`."""
-
 PAIRED = ("mean_pairwise_tm", "clusters", "vendi")
 """Metrics of the `pair_tm` structures alone."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import read_table, write_table
-from .table import SCORE_COLUMNS
+from ..core.errors import UserError
+from ..core.files import read_table, write_table
+from .rows import SCORE_COLUMNS
 
 
 def collect_points(tables: Mapping[Path, Mapping[str, str]], output: Path) -> None:

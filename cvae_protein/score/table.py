@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..files import read_table, write_table
-from ..settings import ScoreSettings
+from ..core.errors import UserError
+from ..core.files import read_table, write_table
+from ..settings.score import ScoreSettings
 from . import physics, reconstruction
 from .audit import BINS, read_bins
 from .features import Sight, read_features

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import UserError
+from ..core.files import read_table, write_table
+from ..core.progress import say, track
 from ..dataset.labels import write_rejected
-from ..dataset.store import Entry, Store, write_store
-from ..errors import UserError
-from ..files import read_table, write_table
-from ..progress import say, track
-from ..settings import ScoreSettings
+from ..dataset.store import Store
+from ..dataset.store_layout import Entry
+from ..dataset.store_write import write_store
+from ..settings.score import ScoreSettings
 from . import covering
 from .features import Features, Sight, read_features
 from .inputs import Domains, judged, read_domains

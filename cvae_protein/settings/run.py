@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..config.settings import ModelSettings, OracleSettings, RefineSettings, SampleSettings, TrainSettings
 from .data import ClusterSettings, FeaturizeSettings, FetchSettings, LabelSettings, SplitSettings
 from .field import setting
-from .model import ModelSettings, OracleSettings, RefineSettings, SampleSettings, TrainSettings
 from .score import ReportSettings, ScoreSettings, VerdictSettings
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_run import BIN, differences, left_behind
 
-from cvae_protein.files import holder, read_table
+from cvae_protein.core.files import holder, read_table
 from cvae_protein.run_record import read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("slurm")]

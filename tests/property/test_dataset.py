@@ -4,12 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cvae_protein import geometry
+from cvae_protein.core import geometry
+from cvae_protein.core.errors import StructureError
+from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.labels import is_safe_id
-from cvae_protein.dataset.parse import parse_range
-from cvae_protein.dataset.store import Entry, Store, write_store
-from cvae_protein.errors import StructureError
-from cvae_protein.structure import Backbone
+from cvae_protein.dataset.ranges import parse_range
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 
 settings.register_profile("dataset", deadline=None, max_examples=60)
 settings.load_profile("dataset")

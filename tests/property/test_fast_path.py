@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvae_protein.core.errors import StructureError
 from cvae_protein.dataset import cells, columns, parse
 from cvae_protein.dataset.residues import residues_of
-from cvae_protein.errors import StructureError
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = sorted((ROOT / "data/embedded").glob("*/*.cif.gz"))

@@ -8,10 +8,11 @@ import pytest
 from score_synthetic import backbone, chain, deformed, judged, moved, ubiquitin
 from tmtools import tm_align
 
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, sha256, write_table
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.score import audit as module
 from cvae_protein.score.audit import AUDIT_COLUMNS, BINS, audit, read_bins, said, summary, tm_bin
 from cvae_protein.score.containing import SCREENED, ContainingLibrary

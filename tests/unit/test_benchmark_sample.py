@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvae_protein.settings import RefineSettings, SampleSettings
+from cvae_protein.config.settings import RefineSettings, SampleSettings
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from biotite.structure.io import pdbx
 
+from cvae_protein.core.errors import StructureError
 from cvae_protein.dataset import parse
 from cvae_protein.dataset.features import STRUCTURE_FILE
 from cvae_protein.dataset.parse import read_structure
-from cvae_protein.errors import StructureError
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "tests/data/1ejg.cif.gz", ROOT / "tests/data/1ubi.cif.gz"]

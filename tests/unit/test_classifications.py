@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import chain_lines, helix, write
 
-from cvae_protein import config
+from cvae_protein.config import load
+from cvae_protein.core.errors import REASONS, UserError
+from cvae_protein.core.files import read_table
 from cvae_protein.dataset.classifications import FORMATS, count_rows, detect, read_classification, read_ids, read_names
 from cvae_protein.dataset.labels import COLUMNS, NAME_COLUMNS, REJECTED_COLUMNS, name_folds, select_domains
 from cvae_protein.dataset.rows import Problem, Row
-from cvae_protein.errors import REASONS, UserError
-from cvae_protein.files import read_table
 from cvae_protein.report.read import Results
-from cvae_protein.settings import LabelSettings
+from cvae_protein.settings.data import LabelSettings
 
 HEADER = "#------\n# FILE NAME:    CathDomainList.v4.3.0\n#\n# FILE FORMAT:  Cath List File (CLF) Format 2.0\n#------\n"
 LIST = HEADER + (
@@ -464,7 +464,7 @@ def test_strange_names(tmp_path):
 )
 def test_settings_that_disagree(given, said):
     with pytest.raises(UserError, match=said):
-        config.load({"labels": given})
+        load.load({"labels": given})
 
 
 def test_examples_over_the_users_file_are_valid(root):
@@ -477,4 +477,4 @@ def test_examples_over_the_users_file_are_valid(root):
         merged = {**base}
         for key, value in yaml.safe_load(path.read_text()).items():
             merged[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
-        assert config.load(merged).results != base["results"], path.stem
+        assert load.load(merged).results != base["results"], path.stem

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from cvae_protein import cli
-from cvae_protein.commands import app
-from cvae_protein.dataset.store import Entry, Store, write_store
-from cvae_protein.errors import StructureError
-from cvae_protein.files import read_table, write_table
+from cvae_protein.commands.options import app
+from cvae_protein.core.errors import StructureError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 STAGES = [
@@ -119,7 +121,7 @@ def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "import cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
-        "from cvae_protein.files import atomic_path\n"
+        "from cvae_protein.core.files import atomic_path\n"
         "def slow(store, settings, output, *others):\n"
         "    with atomic_path(output) as path:\n"
         "        path.write_text('half'); print('ready', flush=True); time.sleep(60)\n"

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvae_protein import config, schema
+from cvae_protein.config import load, schema
+from cvae_protein.config.settings import TermSettings
 from cvae_protein.config_checks import variants
-from cvae_protein.errors import UserError
-from cvae_protein.settings import ScoreSettings, Settings, TermSettings
+from cvae_protein.core.errors import UserError
+from cvae_protein.settings.run import Settings
+from cvae_protein.settings.score import ScoreSettings
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]
@@ -59,7 +61,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("given", "said"), MISTAKES)
 def test_mistake_is_said_in_one_line(given, said):
     with pytest.raises(UserError) as caught:
-        config.load(given)
+        load.load(given)
     lines = str(caught.value).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("configuration: ")
@@ -68,7 +70,7 @@ def test_mistake_is_said_in_one_line(given, said):
 
 def test_every_mistake_has_its_line():
     with pytest.raises(UserError) as caught:
-        config.load({"trian": {}, "train": {"steps": 0, "kl": {"kind": "ramps"}}})
+        load.load({"trian": {}, "train": {"steps": 0, "kl": {"kind": "ramps"}}})
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -87,7 +89,7 @@ def test_every_mistake_has_its_line():
     ],
 )
 def test_what_yaml_and_the_command_line_bring_is_understood(given, path, value):
-    found = config.load(given)
+    found = load.load(given)
     for part in path.split("."):
         found = getattr(found, part)
     assert found == value
@@ -95,49 +97,49 @@ def test_what_yaml_and_the_command_line_bring_is_understood(given, path, value):
 
 
 def test_defaults_are_those_of_the_dataclasses():
-    assert config.load({}) == Settings()
+    assert load.load({}) == Settings()
 
 
 def test_users_file_says_the_defaults():
-    assert config.load(ROOT / "config/config.yaml") == Settings()
+    assert load.load(ROOT / "config/config.yaml") == Settings()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config/examples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_examples_are_valid_and_write_elsewhere(path):
-    assert config.load(path).results != Settings().results
+    assert load.load(path).results != Settings().results
 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_section_as_json_reads_back(name):
-    assert config.section(name, config.as_json(getattr(Settings(), name))) == getattr(Settings(), name)
+    assert load.section(name, load.as_json(getattr(Settings(), name))) == getattr(Settings(), name)
 
 
 def test_section_from_a_file(tmp_path):
     (tmp_path / "c.yaml").write_text("score: {bootstrap: 50}\n")
-    assert config.section("score", str(tmp_path / "c.yaml")) == ScoreSettings(bootstrap=50)
+    assert load.section("score", str(tmp_path / "c.yaml")) == ScoreSettings(bootstrap=50)
 
 
 def test_section_names_its_path_in_a_mistake():
     with pytest.raises(UserError, match=r"settings: train\.kl\.kind: expected one of"):
-        config.section("train", '{"kl": {"kind": 3}}')
+        load.section("train", '{"kl": {"kind": 3}}')
 
 
 @pytest.mark.parametrize("text", ["{", "{'a': 1}"])
 def test_section_of_broken_json(text):
     with pytest.raises(UserError, match="score: expected JSON"):
-        config.section("score", text)
+        load.section("score", text)
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n", "\xff"])
 def test_unreadable_file_is_a_users_mistake(tmp_path, content):
     (tmp_path / "c.yaml").write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=r"c\.yaml"):
-        config.load(tmp_path / "c.yaml")
+        load.load(tmp_path / "c.yaml")
 
 
 def test_absent_file_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match="found no file"):
-        config.load(tmp_path / "none.yaml")
+        load.load(tmp_path / "none.yaml")
 
 
 def test_variants_are_the_files_of_the_folder():
@@ -176,9 +178,9 @@ def test_schema_describes_every_key():
 
 def test_classes_found_by_clustering_are_not_held_out_whole() -> None:
     with pytest.raises(UserError, match=r"split\.scheme: expected sequence with labels\.scheme cluster"):
-        config.load({"variants": ["concat"], "labels": {"scheme": "cluster"}})
+        load.load({"variants": ["concat"], "labels": {"scheme": "cluster"}})
     right = {"variants": ["concat"], "labels": {"scheme": "cluster"}, "split": {"scheme": "sequence"}}
-    assert config.load(right).split.scheme == "sequence"
+    assert load.load(right).split.scheme == "sequence"
 
 
 def test_terms_that_look_at_single_structures_do_not_compare_them() -> None:

@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 from Bio.PDB import MMCIFParser, PDBParser
 
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.export import (
-    export,
-    file_name,
-    read_backbones,
-    write_folds,
-    write_mmcif,
-    write_pdb,
-    write_xtc,
-)
-from cvae_protein.structure import ATOMS, Backbone
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.structure import ATOMS, Backbone
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
+from cvae_protein.export import export, file_name, read_backbones, write_folds, write_mmcif, write_pdb, write_xtc
 
 TOLERANCE = 0.0005001  # Å, half of the last digit of a PDB file
 

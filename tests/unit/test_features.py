@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from synthetic import DATA, chain_lines, helix, write
 
+from cvae_protein.core.files import read_table, sha256, write_table
+from cvae_protein.core.geometry import torsions
+from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import features
-from cvae_protein.dataset.features import featurize, featurize_folder, secondary_structure
+from cvae_protein.dataset.dssp import secondary_structure
+from cvae_protein.dataset.features import featurize, featurize_folder
 from cvae_protein.dataset.labels import COLUMNS
 from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.dataset.store import Store, merge_stores
-from cvae_protein.files import read_table, sha256, write_table
-from cvae_protein.geometry import torsions
-from cvae_protein.settings import FeaturizeSettings, LabelSettings
-from cvae_protein.structure import Backbone
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_write import merge_stores
+from cvae_protein.settings.data import FeaturizeSettings, LabelSettings
 
 SETTINGS = FeaturizeSettings()
 LABELS = LabelSettings(min_length=20, max_length=100)

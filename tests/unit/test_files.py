@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from cvae_protein.errors import UserError
-from cvae_protein.files import atomic_path, holder, owned, read_table, sha256, write_table
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import atomic_path, holder, owned, read_table, sha256, write_table
 
 HOLDER = """
 import sys, time
-from cvae_protein.files import owned
+from cvae_protein.core.files import owned
 with owned(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -22,7 +22,7 @@ with owned(sys.argv[1]):
 SLOW_WRITER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background inherits that it is ignored
-from cvae_protein.files import atomic_path
+from cvae_protein.core.files import atomic_path
 with atomic_path(sys.argv[1]) as path:
     with open(path, "w") as handle:
         handle.write("half")
@@ -148,7 +148,7 @@ def test_sha256_of_known_bytes(tmp_path):
 
 def test_many_writers_of_one_file_leave_one_whole_file(tmp_path):
     program = (
-        "import sys\nfrom cvae_protein.files import write_table\n"
+        "import sys\nfrom cvae_protein.core.files import write_table\n"
         "for _ in range(50): write_table(sys.argv[1], ['a'], [{'a': 'v'}] * 500)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "t.tsv")]) for _ in range(2)]

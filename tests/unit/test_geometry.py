@@ -6,9 +6,9 @@ from Bio.PDB import PPBuilder
 from Bio.SVDSuperimposer import SVDSuperimposer
 from synthetic import DATA, biopython_chain, helix
 
-from cvae_protein import geometry
+from cvae_protein.core import geometry
+from cvae_protein.core.structure import CA, CB, C, N
 from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.structure import CA, CB, C, N
 
 
 @pytest.fixture(scope="module")

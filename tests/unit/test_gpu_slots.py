@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cvae_protein.errors import UserError
+from cvae_protein.core.errors import UserError
 from cvae_protein.gpu_slots import installed, take
 
 LISTED = """\

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from cvae_protein import config, grid
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
+from cvae_protein import grid
+from cvae_protein.config import load
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.grid import Choices, Range
 from cvae_protein.score.rows import SCORE_COLUMNS
 from cvae_protein.score.sweep import collect_points
-from cvae_protein.settings import Settings
+from cvae_protein.settings.run import Settings
 
 
 def test_points_are_all_combinations_with_nothing_else_changed() -> None:
-    settings = config.load({"sweep": {"train.kl.weight": [0.3, 1], "model.latent": [32, 64, 128]}})
+    settings = load.load({"sweep": {"train.kl.weight": [0.3, 1], "model.latent": [32, 64, 128]}})
     points = grid.points(settings)
     assert len(points) == 6
     name = "train.kl.weight=0.3,model.latent=128"
@@ -29,7 +30,7 @@ def test_points_are_all_combinations_with_nothing_else_changed() -> None:
 
 def test_values_are_as_the_setting_has_them() -> None:
     """Snakemake's --config brings text alone; YAML reads 1e-3 as text."""
-    settings = config.load(
+    settings = load.load(
         {"sweep": {"model.latent": ["8", "16"]}, "tune": {"space": {"train.kl.weight": ["1e-2", "10"]}}}
     )
     assert list(grid.points(settings)) == ["model.latent=8", "model.latent=16"]
@@ -66,13 +67,13 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
 )
 def test_mistakes_in_a_sweep_are_named(sweep: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        grid.points(config.load({"sweep": sweep}))
+        grid.points(load.load({"sweep": sweep}))
 
 
 def test_a_sweep_that_is_no_mapping_is_said_in_one_line() -> None:
     with pytest.raises(UserError, match="sweep: expected a section of dotted keys, each with a list"):
-        config.load({"sweep": ["model.latent"]})
-    assert config.load({"sweep": '{"model.latent": [8]}'}).sweep == {"model.latent": [8]}
+        load.load({"sweep": ["model.latent"]})
+    assert load.load({"sweep": '{"model.latent": [8]}'}).sweep == {"model.latent": [8]}
 
 
 def test_a_space_is_of_ranges_and_choices() -> None:
@@ -83,7 +84,7 @@ def test_a_space_is_of_ranges_and_choices() -> None:
         "model.width": [64, 128, 256],
         "train.kl.kind": ["ramp", "cosine"],
     }
-    assert grid.space(config.load({"tune": {"space": space}})) == {
+    assert grid.space(load.load({"tune": {"space": space}})) == {
         "train.kl.weight": Range(0.1, 10, log=True),
         "model.dropout": Range(0.0, 0.3, log=False),
         "model.latent": Range(16, 64, log=False),
@@ -102,7 +103,7 @@ def test_a_space_is_of_ranges_and_choices() -> None:
 )
 def test_mistakes_in_a_space_are_named(space: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        grid.space(config.load({"tune": {"space": space}}))
+        grid.space(load.load({"tune": {"space": space}}))
 
 
 def test_scores_of_points_stand_beside_their_settings(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 import pytest
 
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.dataset.labels import COLUMNS, REJECTED_COLUMNS, is_safe_id, select_domains
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
-from cvae_protein.settings import LabelSettings
+from cvae_protein.settings.data import LabelSettings
 
 
 def row(name, **values):

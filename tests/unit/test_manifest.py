@@ -9,8 +9,8 @@ from datetime import datetime
 import pytest
 
 from cvae_protein.cli import run
-from cvae_protein.config import load
-from cvae_protein.files import sha256, write_table
+from cvae_protein.config.load import load
+from cvae_protein.core.files import sha256, write_table
 from cvae_protein.job_record import write_record
 from cvae_protein.manifest import write_manifest
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
+from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.model.class_components import MEMBERS, ClassComponents
 from cvae_protein.model.spec import Spec
-from cvae_protein.settings import ModelSettings, RefineSettings
 
 LATENT = 4
 SPEC = Spec(

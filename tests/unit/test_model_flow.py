@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.model import nets, refiner
 from cvae_protein.model.flow import CodeFlow
 from cvae_protein.model.latent import Gaussian
 from cvae_protein.model.spec import Spec
-from cvae_protein.settings import ModelSettings, RefineSettings
 
 
 def test_codes_of_each_class_are_drawn_where_that_class_lies() -> None:

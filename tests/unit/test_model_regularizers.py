@@ -11,10 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cvae_protein import config
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
+from cvae_protein.config import load
+from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TermSettings, TrainSettings
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import critics, decoder_terms, regularizers, variants
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.checkpoint import load_tensors
@@ -22,8 +25,6 @@ from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.latent import Gaussian
 from cvae_protein.model.objective import JUDGED, PLAIN, further_terms
 from cvae_protein.model.spec import Spec
-from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TermSettings, TrainSettings
-from cvae_protein.structure import Backbone
 from cvae_protein.train import train
 
 MODEL = ModelSettings(
@@ -331,12 +332,12 @@ class TestObjective:
 
     def test_wrong_settings_are_named(self) -> None:
         with pytest.raises(UserError, match=r"train\.terms\.schedule\.kind: expected constant, ramp"):
-            config.load({"train": {"terms": {"schedule": {"kind": "target_rate"}}}})
+            load.load({"train": {"terms": {"schedule": {"kind": "target_rate"}}}})
         with pytest.raises(UserError, match=r"train\.batch_size: expected 2 or more"):
-            config.load({"train": {"batch_size": 7, "processes": 4, "terms": {"mmd": 1}}})
-        config.load({"train": {"batch_size": 1}})
+            load.load({"train": {"batch_size": 7, "processes": 4, "terms": {"mmd": 1}}})
+        load.load({"train": {"batch_size": 1}})
         with pytest.raises(UserError, match=r"train\.terms\.mdm: unknown key; did you mean mmd"):
-            config.load({"train": {"terms": {"mdm": 1}}})
+            load.load({"train": {"terms": {"mdm": 1}}})
 
     @pytest.mark.parametrize("variant", ["concat", "branched"])
     def test_training_logs_its_terms_and_keeps_no_critic(self, variant: str, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.model import critics, terms
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import Output
 from cvae_protein.model.latent import AggregatePosterior, Gaussian
 from cvae_protein.model.spec import Spec
-from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 
 GENERATOR = torch.Generator()
 

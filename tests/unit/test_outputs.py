@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import typer
 
-from cvae_protein import cli, files
-from cvae_protein.commands import app
+from cvae_protein import cli
+from cvae_protein.commands.options import app
 from cvae_protein.commands.outputs import WORKFLOW
-from cvae_protein.dataset.store import Entry, write_store
+from cvae_protein.core import files
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 
 CALLS = {
     "labels": "labels -o {output} --rejected {rejected}",
@@ -265,7 +267,7 @@ class TestFolders:
 
 KILLED = """
 import os, sys
-from cvae_protein import files
+from cvae_protein.core import files
 real, calls = os.replace, []
 def replace(a, b):
     calls.append(a)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from synthetic import DATA, NAMES, biopython_chain, chain_lines, helix, line, residue_lines, write
 
-from cvae_protein.dataset.parse import extract_domain, parse_range, read_structure
-from cvae_protein.errors import StructureError
-from cvae_protein.structure import CA, CB, N
+from cvae_protein.core.errors import StructureError
+from cvae_protein.core.structure import CA, CB, N
+from cvae_protein.dataset.parse import extract_domain, read_structure
+from cvae_protein.dataset.ranges import parse_range
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from cvae_protein import progress
-from cvae_protein.progress import Progress, clock, say, track
+from cvae_protein.core import progress
+from cvae_protein.core.progress import Progress, clock, say, track
 
 
 class Terminal(io.StringIO):

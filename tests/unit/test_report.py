@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.report.cards import cards
 from cvae_protein.report.downloads import as_tsv, plot, safe
 from cvae_protein.report.draw import variant_colours
@@ -27,8 +29,7 @@ from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
 from cvae_protein.score.audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.score.verdicts import VERDICT_COLUMNS
-from cvae_protein.settings import ReportSettings
-from cvae_protein.structure import Backbone
+from cvae_protein.settings.score import ReportSettings
 
 HOSTILE = "<script>alert(1)</script>"
 SCORES = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")

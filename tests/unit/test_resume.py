@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cvae_protein import run_record
-from cvae_protein.errors import UserError
-from cvae_protein.files import holder
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import holder
 from cvae_protein.resume import again, cancel_jobs, end_owners, slurm_runs
 
 RUN = """
@@ -28,7 +28,7 @@ else: time.sleep(60)
 """
 OWNER = """
 import sys, time
-from cvae_protein.files import owned
+from cvae_protein.core.files import owned
 with owned(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -8,7 +8,7 @@ from cvae_protein.score.distribution import FeatureSet, frechet, pooled, reason
 from cvae_protein.score.distribution_rows import distribution_rows
 from cvae_protein.score.rows import ALL
 from cvae_protein.score.sets import ClassSet, vendi
-from cvae_protein.settings import ScoreSettings
+from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=60)
 

@@ -21,7 +21,7 @@ from cvae_protein.score.oracle_rows import (
 )
 from cvae_protein.score.prior_rows import prior_rows
 from cvae_protein.score.rows import ALL
-from cvae_protein.settings import ScoreSettings
+from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
 NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))

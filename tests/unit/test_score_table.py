@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 from score_synthetic import backbone, chain, deformed
 
-from cvae_protein.dataset.features import secondary_structure
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
-from cvae_protein.geometry import torsions
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.geometry import torsions
+from cvae_protein.dataset.dssp import secondary_structure
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.score.audit import AUDIT_COLUMNS, BINS
 from cvae_protein.score.reconstruction import METRICS
 from cvae_protein.score.rows import SCORE_COLUMNS
 from cvae_protein.score.table import collect, score_real, score_samples
-from cvae_protein.settings import ScoreSettings
+from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=50, neighbours=3)
 

@@ -18,11 +18,13 @@ import pytest
 from synthetic import chain_lines, helix
 
 from cvae_protein.cli import run
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table
+from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import rows
-from cvae_protein.dataset.store import Entry, Store, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table
-from cvae_protein.structure import Backbone
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 
 ROOT = Path(__file__).parents[2]
 CODE = [path for folder in ("cvae_protein", "benchmarks", "data", "tests") for path in (ROOT / folder).rglob("*.py")]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from synthetic import helix
 
-from cvae_protein.dataset.store import Entry, Store, merge_stores, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.structure import Backbone
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import merge_stores, write_store
 
 
 def entry(name="1abcA00", length=12, models=1, shift=0.0, **facts):

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cvae_protein.dataset.store import TEXT, Entry, new_file, write_store
-from cvae_protein.dataset.store_file import _Disk
+from cvae_protein.dataset.store_file import _Disk, new_file
+from cvae_protein.dataset.store_layout import TEXT, Entry
+from cvae_protein.dataset.store_write import write_store
 
 
 @contextmanager

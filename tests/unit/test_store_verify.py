@@ -6,9 +6,10 @@ import pytest
 from test_store import entry, many, old_store
 
 from cvae_protein import cli
-from cvae_protein.dataset.store import Store, write_store
+from cvae_protein.core.errors import UserError
+from cvae_protein.dataset.store import Store
 from cvae_protein.dataset.store_verify import verify_store
-from cvae_protein.errors import UserError
+from cvae_protein.dataset.store_write import write_store
 
 
 def contents(path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic import helix
 
-from cvae_protein.structure import CA, Backbone, C, N
+from cvae_protein.core.structure import CA, Backbone, C, N
 
 
 def backbone(coords, sequence=None):

@@ -12,11 +12,13 @@ from score_synthetic import backbone, chain
 from tmtools import tm_align
 
 from cvae_protein.cli import run
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.geometry import torsions
 from cvae_protein.dataset.dssp import secondary_structure
-from cvae_protein.dataset.store import Entry, Store, write_store
+from cvae_protein.dataset.store import Store
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.export import write_mmcif, write_pdb
-from cvae_protein.files import read_table, write_table
-from cvae_protein.geometry import torsions
 from cvae_protein.score.neighbours import gathered, tm_align_score
 from cvae_protein.score.sample_files import placed_oxygen, read_samples
 
@@ -358,7 +360,7 @@ def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
                 level = file.create_dataset("level1", data=np.eye(4)[classes][:, 1:])
                 level.attrs.create("labels", ["1", "2", "3"], dtype=h5py.string_dtype())
 
-    monkeypatch.setitem(sys.modules, "cvae_protein.oracle", SimpleNamespace(embed=embed))  # needs no torch
+    monkeypatch.setitem(sys.modules, "cvae_protein.oracle", SimpleNamespace(embed=embed))
     far = chain(44, 2)
     far[30:] += 900.0
     save(tmp_path / "set/far.pdb", far)

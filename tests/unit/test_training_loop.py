@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
+from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import loop
 from cvae_protein.model.batch import Batch, Domains, training_batch
 from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
@@ -29,8 +32,6 @@ from cvae_protein.model.parallel import Ranks, SharedNoise
 from cvae_protein.model.shortage import in_pieces
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.watch import score_of
-from cvae_protein.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
-from cvae_protein.structure import Backbone
 from cvae_protein.train import train
 
 MODEL = ModelSettings(

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import yaml
 
-from cvae_protein import config
+from cvae_protein import train
 from cvae_protein import tune as search
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.errors import UserError
-from cvae_protein.files import read_table, write_table
-from cvae_protein.settings import Settings
-from cvae_protein.structure import Backbone
+from cvae_protein.config import load
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
+from cvae_protein.settings.run import Settings
 
 pytest.importorskip("optuna")
-SETTINGS = config.load(
+SETTINGS = load.load(
     {
         "model": {"latent": 4, "coefficients": 10, "width": 16, "depth": 1, "decoder_width": 16, "decoder_depth": 1},
         "train": {"steps": 3, "batch_size": 8, "report_every": 1, "kl": {"steps": 1}},
@@ -69,7 +71,7 @@ def test_the_best_trial_has_the_least_bound_and_its_values_are_a_config(straight
     best = min(rows, key=lambda row: float(row["validation_bound"]))
     text = (straight / "best.yaml").read_text()
     assert "validation_bound" in text.splitlines()[0]
-    found = config.load(yaml.safe_load(text))
+    found = load.load(yaml.safe_load(text))
     assert found.train.kl.weight == float(best["train.kl.weight"])
     assert found.model.width == int(best["model.width"])
     assert 0.1 <= found.train.kl.weight <= 10
@@ -86,7 +88,7 @@ def test_more_trials_go_on_and_are_those_of_one_go(straight: Path, data: tuple[P
 def test_an_interrupted_trial_is_made_anew(
     straight: Path, data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = search.train, []
+    real, calls = train.train, []
 
     def interrupted(*arguments: object) -> None:
         calls.append(1)
@@ -112,7 +114,7 @@ def test_a_changed_setting_begins_another_search(data: tuple[Path, Path], tmp_pa
 def test_a_failed_training_has_a_row_and_the_search_goes_on(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = search.train, []
+    real, calls = train.train, []
 
     def failing(*arguments: object) -> None:
         calls.append(1)

@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 from unit.synthetic import BONDS, place
 
-from cvae_protein.dataset.features import secondary_structure
-from cvae_protein.dataset.store import Entry, write_store
-from cvae_protein.files import read_table, write_table
-from cvae_protein.geometry import torsions
+from cvae_protein.config.settings import (
+    ModelSettings,
+    OracleSettings,
+    RefineSettings,
+    SampleSettings,
+    Schedule,
+    TrainSettings,
+)
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.geometry import torsions
+from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.dssp import secondary_structure
+from cvae_protein.dataset.store_layout import Entry
+from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import variants
 from cvae_protein.oracle import embed, train_oracle
 from cvae_protein.sample import sample_heldout
@@ -20,17 +30,7 @@ from cvae_protein.score.metric import first_level
 from cvae_protein.score.output import write_scores
 from cvae_protein.score.table import collect, read_sight, score_real, score_samples
 from cvae_protein.score.verdicts import judge
-from cvae_protein.settings import (
-    ModelSettings,
-    OracleSettings,
-    RefineSettings,
-    SampleSettings,
-    Schedule,
-    ScoreSettings,
-    TrainSettings,
-    VerdictSettings,
-)
-from cvae_protein.structure import Backbone
+from cvae_protein.settings.score import ScoreSettings, VerdictSettings
 from cvae_protein.train import train
 
 pytestmark = pytest.mark.xdist_group("verdicts")

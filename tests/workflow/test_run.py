@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cvae_protein.core.files import read_table
 from cvae_protein.dataset.store import Store
-from cvae_protein.files import read_table
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvae_protein.config import load
-from cvae_protein.files import read_table
+from cvae_protein.config.load import load
+from cvae_protein.core.files import read_table
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))

@@ -14,8 +14,9 @@ from snakemake.exceptions import WorkflowError
 
 try:
     import cvae_protein
-    from cvae_protein import config as configuration, grid, run_record
-    from cvae_protein.errors import UserError
+    from cvae_protein.config import load as configuration
+    from cvae_protein import grid, run_record
+    from cvae_protein.core.errors import UserError
     from cvae_protein.dataset.classifications import count_rows
 except ImportError as error:
     raise WorkflowError(
@@ -27,16 +28,18 @@ MOST_BATCHES = 400
 SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
-PLUMBING = {
-    "errors.py",
-    "progress.py",
-    "settings",
-    "config.py",
-    "config_checks.py",
-    "cli.py",
-    "gpu_slots.py",
-    "__init__.py",
-}
+PLUMBING = [
+    Path(name)
+    for name in (
+        "__init__.py",
+        "core/errors.py",
+        "core/progress.py",
+        "core/variants.py",
+        "config",
+        "cli",
+        "training/gpu_slots.py",
+    )
+]
 
 
 def checked_by(check, given):
@@ -98,7 +101,7 @@ def imported(path):
 
 def is_plumbing(path):
     """Whether a package file is one that all stages share."""
-    return path.parts[0] in PLUMBING
+    return any(path == name or name in path.parents for name in PLUMBING)
 
 
 def sources(*names):

@@ -5,7 +5,7 @@
 import logging
 import time
 
-from cvae_protein.progress import clock
+from cvae_protein.core.progress import clock
 from snakemake_interface_logger_plugins.common import LogEvent
 
 NOISE = ("Select jobs to execute", "Execute ")

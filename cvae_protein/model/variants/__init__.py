@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from ...errors import UserError
+from ...core.errors import UserError
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ...settings import TrainSettings
+from ...config.settings import TrainSettings
 from .. import critics
 from ..class_components import ClassComponents
 from ..cvae import CVAE

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from .config import expected, pydantic_model, settings_fields
-from .settings import Settings
+from ..settings.run import Settings
+from .load import expected, pydantic_model, settings_fields
 
 WRITTEN_BY = "Written by `make schema` from cvae_protein/settings/; edit that folder instead."
 GUIDE = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .field import setting
+from ..settings.field import setting
 
 
 @dataclass(frozen=True)

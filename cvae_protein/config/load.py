@@ -15,9 +15,9 @@ import pydantic
 import yaml
 from pydantic_core import PydanticCustomError
 
-from .config_checks import disagreements
-from .errors import UserError
-from .settings import Settings
+from ..config_checks import disagreements
+from ..core.errors import UserError
+from ..settings.run import Settings
 
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

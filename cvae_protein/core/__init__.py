@@ -1,0 +1,1 @@
+"""Types, geometry, labels, errors and files that every stage shares."""
