@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from featurize_peers import archive_copy, by_gemmi, fast_mmcif_parser, flat_structure, mdtraj_dssp, mkdssp
 
+from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.progress import say, track
@@ -39,7 +40,6 @@ from cvae_protein.dataset.features import featurize
 from cvae_protein.dataset.labels import COLUMNS as DOMAIN_COLUMNS
 from cvae_protein.dataset.parse import extract_domain, read_structure
 from cvae_protein.dataset.residues import residues_of
-from cvae_protein.settings.data import FeaturizeSettings, LabelSettings
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT.parent / "shared/benchmark", ROOT / "data")

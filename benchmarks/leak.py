@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvae_protein.config.settings import ModelSettings, RefineSettings
+from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.class_components import ClassComponents
 from cvae_protein.model.sampler import load_model
 from cvae_protein.score.intervals import Estimate
 from cvae_protein.score.probes import PROBES, guesses
-from cvae_protein.settings.score import ScoreSettings
 from cvae_protein.train import make_spec
 
 LEVELS = {1: "class", 2: "architecture", 3: "topology"}

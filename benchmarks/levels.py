@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cvae_protein.config.settings import SampleSettings
+from cvae_protein.config.settings import SampleSettings, ScoreSettings
+from cvae_protein.core.labels import levels_match
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.model.sampler import load_sampler
 from cvae_protein.sample import draw
 from cvae_protein.score.inputs import Domains, read_domains
-from cvae_protein.score.metric import Judged, levels_match
+from cvae_protein.score.metric import Judged
 from cvae_protein.score.neighbours import Library, Search
 from cvae_protein.score.physics import physical_yield
-from cvae_protein.settings.score import ScoreSettings
 
 LEVELS = ("class", "architecture", "topology")
 

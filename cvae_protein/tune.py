@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from .config.settings import Settings
 from .core.errors import UserError
 from .core.files import atomic_path, owned, read_table, sha256, write_table
 from .core.progress import say
 from .grid import Choices, Range, changed, merged, space
-from .settings.run import Settings
 from .train import train
 
 SHOWN = ("validation_bound", "validation_rmsd", "validation_kl", "active_units", "step", "seconds")

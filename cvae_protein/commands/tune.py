@@ -65,8 +65,8 @@ def tune(
     """
     from dataclasses import replace
 
+    from ..config.settings import Settings
     from ..gpu_slots import take
-    from ..settings.run import Settings
 
     take(1)
     from ..tune import is_of_another_search

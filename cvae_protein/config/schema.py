@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from ..settings.run import Settings
 from .load import expected, pydantic_model, settings_fields
+from .settings import Settings
 
 WRITTEN_BY = "Written by `make schema` from cvae_protein/settings/; edit that folder instead."
 GUIDE = """\

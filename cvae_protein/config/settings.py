@@ -1,11 +1,133 @@
-"""How models are built, trained and drawn from."""
+"""Every setting with its default, bounds and meaning: a frozen dataclass per stage. It imports nothing of ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from ..settings.field import setting
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
+    metadata = {"help": help, "bounds": bounds}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Which domains, and which classification conditions the models."""
+
+    table: str = setting("data/domains.tsv", "domain table, classification file or folder of structures", min_length=1)
+    format: Literal[
+        "auto",
+        "table",
+        "cath-domain-list",
+        "cath-domain-boundaries",
+        "cath-seqres-boundaries",
+        "cath-daily",
+        "cath-segments",
+        "scope-cla",
+        "scope-segments",
+        "astral",
+        "folder",
+    ] = setting("auto", "format of `table`; `auto` tells it by the content")
+    boundaries: str = setting(
+        "", "file with the residue ranges of a `cath-domain-list`, such as cath-domain-boundaries"
+    )
+    include: str = setting("", "list of domain ids or FASTA file; domains that are not in it are left out")
+    names: str = setting("", "file with the names of folds (cath-names, dir.des) for the report")
+    scheme: Literal["cath", "scope", "cluster"] = setting(
+        "cath",
+        "fold labels: CATH or SCOPe codes of the table; `cluster` needs none and groups the structures themselves",
+    )
+    depth: int = setting(1, "label levels given to the models: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
+    classes: tuple[str, ...] = setting(("1", "2", "3"), "first-level classes to keep; empty keeps all")
+    min_length: int = setting(40, "shortest domain, residues", ge=10, le=4096)
+    max_length: int = setting(256, "longest domain, residues", ge=20, le=4096)
+    max_resolution: float = setting(
+        0.0, "coarsest resolution, Å; leaves out domains without one, such as NMR; 0 = no limit", ge=0, le=100
+    )
+    methods: tuple[str, ...] = setting((), "experimental methods to keep, such as X-ray, NMR, EM; empty keeps all")
+    redundancy: Literal["none", "s35", "s60", "s95"] = setting(
+        "none", "keep one domain, the best resolved, of each cluster that the table tells: at 35, 60 or 95 % identity"
+    )
+    max_per_superfamily: int = setting(0, "most domains of a superfamily, the best resolved ones; 0 = no limit", ge=0)
+    min_members: int = setting(8, "fewest domains of a class at the first level", ge=1)
+
+
+@dataclass(frozen=True)
+class FetchSettings:
+    """Where entry files come from."""
+
+    sources: tuple[str, ...] = setting(
+        ("embedded",),
+        "tried in order: `embedded`, the path of a mirror folder, `rcsb`, `pdbe`, or a URL such as "
+        "`https://host/{pdb_id}.cif.gz`",
+        min_length=1,
+    )
+    format: Literal["cif", "bcif"] = setting("cif", "mmCIF or BinaryCIF, where a source has both")
+    cache: str = setting(".cache", "folder of downloaded files; several runs may share it", min_length=1)
+    offline: bool = setting(False, "never connect; what is not in the cache is rejected")
+    revalidate: bool = setting(False, "ask servers whether files in the cache have changed")
+    locked: str = setting("", "a kept sources.lock.tsv: files that differ from it stop the run; empty for none")
+    obsolete: str = setting(
+        "https://files.wwpdb.org/pub/pdb/data/status/obsolete.dat",
+        "the wwPDB's list of superseded entries: URL or path; empty for none",
+    )
+    connections: int = setting(4, "downloads at once", ge=1, le=16)
+    timeout: float = setting(30.0, "seconds without an answer, or of a trickle, after which a try is given up", gt=0)
+    retries: int = setting(4, "further tries after a failure that may pass", ge=0, le=20)
+    backoff: float = setting(1.0, "seconds before the first further try; doubled with each", ge=0, le=60)
+    longest_wait: float = setting(120.0, "most seconds to wait before a try, also where a server asks for more", ge=0)
+    max_megabytes: float = setting(1000.0, "largest file, packed or unpacked, in 10⁶ bytes", gt=0)
+
+
+@dataclass(frozen=True)
+class FeaturizeSettings:
+    """How structure files become arrays."""
+
+    batch_size: int = setting(150, "domains a job", ge=1, le=100_000)
+    max_missing: float = setting(0.2, "largest share of residues that lack N, CA, C or O", ge=0, le=1)
+    compression: Literal["blosc-lz4", "gzip"] = setting(
+        "blosc-lz4", "of the HDF5 store; gzip where hdf5plugin is absent"
+    )
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Which domains count as alike."""
+
+    method: Literal["auto", "mmseqs", "kmer"] = setting(
+        "auto", "of the sequence clusters: MMseqs2, our own search by words, or the former where it is installed"
+    )
+    identity: float = setting(0.35, "least share of equal residues within a sequence cluster", ge=0.2, le=1)
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Which domains are held out."""
+
+    scheme: Literal["sequence", "superfamily", "topology"] = setting(
+        "superfamily",
+        "what is held out: sequence clusters of trained superfamilies (S1), superfamilies of trained topologies (S2), "
+        "or topologies, known by their architecture alone (S3)",
+    )
+    test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
+    validation: float = setting(0.1, "share of domains held out for watching the training", ge=0, lt=0.9)
+    min_test: int = setting(2, "fewest held-out domains a class", ge=1)
+    max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
+    max_length: int = setting(
+        0,
+        "residues beyond which a domain trains by stretches alone and is never held out; 0 = no limit",
+        ge=0,
+        le=4096,
+    )
+    redundancy: int = setting(0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0)
+    max_per_superfamily: int = setting(
+        0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
+    )
+    seed: int = setting(0, "of the random choice of what is held out", ge=0)
 
 
 @dataclass(frozen=True)
@@ -133,3 +255,91 @@ class SampleSettings:
         3, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
     )
     relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How samples and reconstructions are judged."""
+
+    confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
+    bootstrap: int = setting(1000, "resamplings an interval", ge=10, le=1_000_000)
+    neighbours: int = setting(8, "candidates of a structural search that are aligned exactly", ge=1)
+    seed: int = setting(0, "of the resampling and the probes", ge=0)
+
+
+@dataclass(frozen=True)
+class VerdictSettings:
+    """When a model counts as broken; `docs/metrics.md` has the metrics."""
+
+    active: float = setting(0.1, "COLLAPSE: least share of active units", ge=0, le=1)
+    information: float = setting(0.5, "COLLAPSE: least mutual information of code and structure, nats", ge=0)
+    permutation: float = setting(
+        0.02, "COLLAPSE: least share by which another domain's code changes the held-out error", ge=0
+    )
+    leak: float = setting(0.1, "LEAK: highest skill of a probe that reads the label from the code", ge=0, le=1)
+    leak_margin: float = setting(0.05, "LEAK: highest lower end of that skill's interval", ge=0, le=1)
+    flip: float = setting(2.0, "CONDITION-IGNORED: least share of swaps that the oracle follows, in chances", ge=0)
+    coverage: float = setting(0.5, "MODE-COLLAPSE: least coverage, as a share of that of real domains", ge=0, le=1)
+    memorisation: float = setting(
+        0.25, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
+    )
+    copied: float = setting(
+        0.95,
+        "MEMORISATION: TM-score to training, as a share of the reconstructions', from which samples are copies",
+        gt=0,
+    )
+    fail: bool = setting(False, "a verdict that fires fails the run, after all is written")
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What the page shows."""
+
+    title: str = setting("cvae_protein", "heading of the page", min_length=1)
+    gallery: int = setting(4, "samples a class and variant in the 3D gallery", ge=1, le=50)
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The search of `snakemake tune`."""
+
+    variant: str = setting("concat", "model that is trained in each trial", min_length=1)
+    space: dict[str, Any] = setting(
+        dict,
+        "keys of `model` and `train`, such as train.kl.weight, each with the list of its choices; two numbers are the "
+        "ends of a range, searched by its logarithm where it spans a factor of ten",
+    )
+    objective: Literal["validation_bound", "validation_rmsd"] = setting(
+        "validation_bound", "column of history.tsv that is to be least: negative evidence bound in nats, or RMSD in Å"
+    )
+    trials: int = setting(20, "trainings; more of them go on from those that were made", ge=1)
+    seed: int = setting(0, "of the search and of each training", ge=0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run."""
+
+    results: str = setting("results", "folder of all outputs", min_length=1)
+    variants: tuple[str, ...] = setting(
+        ("concat", "branched", "adversarial", "reference"),
+        "models to train beside `pca`; `reference`: the trained one of the package, judged beside them",
+    )
+    seeds: tuple[int, ...] = setting((0,), "one training a seed and variant", min_length=1)
+    labels: LabelSettings = setting(LabelSettings, "domain table and labels")
+    fetch: FetchSettings = setting(FetchSettings, "entry files")
+    featurize: FeaturizeSettings = setting(FeaturizeSettings, "parsing and storing")
+    cluster: ClusterSettings = setting(ClusterSettings, "domains that are alike")
+    split: SplitSettings = setting(SplitSettings, "held-out domains")
+    model: ModelSettings = setting(ModelSettings, "size of the models")
+    train: TrainSettings = setting(TrainSettings, "training of the variants")
+    refine: RefineSettings = setting(RefineSettings, "training of the refiner")
+    oracle: OracleSettings = setting(OracleSettings, "training of the oracle")
+    sample: SampleSettings = setting(SampleSettings, "sampling")
+    score: ScoreSettings = setting(ScoreSettings, "scoring")
+    verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")
+    report: ReportSettings = setting(ReportSettings, "the page")
+    sweep: dict[str, Any] = setting(
+        dict, "grid of `snakemake sweep`: keys of `model`, `train` and `sample`, each with the list of its values"
+    )
+    tune: TuneSettings = setting(TuneSettings, "search of `snakemake tune`")

@@ -1,6 +1,8 @@
-"""The two errors that a user of the package meets, each with one clear line."""
+"""The two errors that a user of the package meets, and the reason codes of `rejected.tsv`."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 REASONS: dict[str, str] = {
     "not_found": "no source has the entry",
@@ -56,3 +58,25 @@ class StructureError(ValueError):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+class Problem(NamedTuple):
+    """A row that cannot be used: a code of `errors.REASONS` and a sentence."""
+
+    domain_id: str
+    code: str
+    detail: str
+
+
+LONGEST_TOLD = 500  # letters of an id or a sentence in `rejected.tsv`
+
+
+def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
+    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark, and long text is cut."""
+    name, detail = printable(domain_id)[:LONGEST_TOLD], error.detail[:LONGEST_TOLD]
+    return {"domain_id": name, "source": str(source), "reason": error.code, "detail": detail}
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for each control character."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)

@@ -4,17 +4,75 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError
+from .errors import Problem, UserError
+
+LONGEST_LINE = 100 << 20  # letters; a file that unpacks to more in one line is no table
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is neither empty nor a comment (`#`); gzip is told by the content.
+
+    Raises `UserError` where there is no file, where it is not text, or where compressed data are damaged or end early.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: expected a tab-separated table, a classification file or a folder, found no file there"
+        )
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        opened = gzip.GzipFile(fileobj=file) if packed else file
+        try:
+            text_of = io.TextIOWrapper(opened, "utf-8-sig", errors="replace")
+            for number, line in enumerate(iter(lambda: text_of.readline(LONGEST_LINE), ""), 1):
+                if len(line) == LONGEST_LINE and line[-1] != "\n":
+                    raise UserError(f"{path}, line {number}: a line of more than {LONGEST_LINE:,} letters")
+                if number == 1 and "\0" in line:
+                    raise UserError(f"{path}: binary data, expected text")
+                if (text := line.rstrip("\r\n")) and not text.startswith("#") and not text.isspace():
+                    yield number, text
+        except EOFError as error:
+            raise UserError(f"{path}: the compressed data end too early; get the file again") from error
+        except (OSError, zlib.error) as error:
+            raise UserError(f"{path}: damaged gzip data ({error}); get the file again") from error
+
+
+def bad_row(number: int, expected: str, line: str) -> Problem:
+    """The problem of a line that is not of its format."""
+    cells = line.split(maxsplit=1)
+    return Problem(cells[0] if cells else "", "bad_row", f"line {number}: expected {expected}, got {line[:80]!r}")
+
+
+def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | Problem]:
+    """Line number and the cells of `columns` of each line of a tab-separated table, or the problem of a short line.
+
+    Raises `UserError` where the header lacks a column.
+    """
+    lines = lines_of(path)
+    header = next(lines, (0, ""))[1].split("\t")
+    if missing := [name for name in columns if name not in header]:
+        raise UserError(f"{path}: expected the columns {', '.join(columns)}; {', '.join(missing)} not found")
+    places = [header.index(name) for name in columns]
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(header):
+            yield bad_row(number, f"{len(header)} columns", line)
+        else:
+            yield number, [cells[place] for place in places]
+
 
 MARKER = ".cvae_protein.scratch"  # file in every scratch folder of ours: what bears none is somebody else's
 FORMER = "former"  # name in the scratch folder of what is being replaced
@@ -193,3 +251,17 @@ def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether an id can stand in a file name: letters, digits and `._+-`, beginning with a letter or digit."""
+    return SAFE_ID.fullmatch(text) is not None
+
+
+def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows of `rejection` to a table."""
+    write_table(path, REJECTED_COLUMNS, rows)

@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import StructureError, UserError
-from ..settings.data import LabelSettings
+from ..config.settings import LabelSettings
+from ..core.errors import Problem, StructureError, UserError
+from ..core.files import lines_of
 from . import cath, scope
-from .rows import Problem, Row, lines_of
+from .rows import Row
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
 STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.progress import Progress, say
-from ..settings.data import ClusterSettings
 from .sequence import COVERAGE, E_VALUE, Aligner, Words
 from .store import Store
 

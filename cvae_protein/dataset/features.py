@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.errors import StructureError, UserError
-from ..core.files import read_table, sha256
+from ..config.settings import FeaturizeSettings, LabelSettings
+from ..core.errors import StructureError, UserError, rejection
+from ..core.files import read_table, sha256, write_rejected
 from ..core.geometry import torsions
 from ..core.progress import Progress, say
-from ..settings.data import FeaturizeSettings, LabelSettings
 from .classifications import REQUIRED
 from .dssp import secondary_structure
 from .entries import key_of, read_entries
-from .labels import COLUMNS, domain_row, rejection, write_rejected
+from .labels import COLUMNS, domain_row
 from .parse import extract_domain, read_structure
 from .quality import check_quality
 from .residues import Structure

@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.errors import StructureError, UserError
-from ..core.files import read_table
+from ..config.settings import FetchSettings
+from ..core.errors import StructureError, UserError, rejection
+from ..core.files import is_safe_id, read_table, write_rejected
 from ..core.progress import Progress, say
-from ..settings.data import FetchSettings
 from .classifications import REQUIRED
 from .download import Downloader
 from .entries import EntryFile, check_lock, write_entries, write_lock
-from .labels import is_safe_id, rejection, write_rejected
 from .obsolete import Obsolete
 from .sources import Source, sources_of
 

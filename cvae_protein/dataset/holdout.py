@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..settings.data import SplitSettings
+from ..config.settings import SplitSettings
 from .relatives import Component, Scheme
 
 

@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..core.errors import StructureError, UserError
-from ..core.files import read_table, write_table
+from ..config.settings import LabelSettings
+from ..core.errors import Problem, StructureError, UserError, printable, rejection
+from ..core.files import SAFE_ID, read_table, write_rejected, write_table
+from ..core.labels import SCHEMES, fold_class
 from ..core.progress import say
-from ..settings.data import LabelSettings
 from .classifications import read_classification, read_ids, read_names
 from .ranges import parse_range
-from .rows import Problem, Row
-from .thinning import cap_superfamilies, drop_rare, drop_redundant, fold_class, resolution_of
+from .rows import Row
+from .thinning import cap_superfamilies, drop_rare, drop_redundant, resolution_of
 
 COLUMNS = Row._fields[: Row._fields.index("label") + 1]
-REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 NAME_COLUMNS = ("code", "name")
-SCHEMES = {
-    "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
-    "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
-}
 EXAMPLES = {"cath": "3.40.50.300 or 3.40.50", "scope": "c.37.1.8"}
-SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 ROLES = ("", "unique", "alternative")
 METHODS = {
     "x-ray diffraction": "x-ray", "xray": "x-ray", "solution nmr": "nmr", "solid-state nmr": "nmr",
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
-LONGEST_TOLD = 500  # letters of an id or a sentence in `rejected.tsv`
-
-
-def is_safe_id(text: str) -> bool:
-    """Whether an id can stand in a file name: letters, digits and `._+-`, beginning with a letter or digit."""
-    return SAFE_ID.fullmatch(text) is not None
-
-
-def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
-    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark, and long text is cut."""
-    name, detail = _printable(domain_id)[:LONGEST_TOLD], error.detail[:LONGEST_TOLD]
-    return {"domain_id": name, "source": str(source), "reason": error.code, "detail": detail}
-
-
-def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows of `rejection` to a table."""
-    write_table(path, REJECTED_COLUMNS, rows)
 
 
 def label_of(row: Row, settings: LabelSettings) -> str:
@@ -185,11 +162,6 @@ def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
     known = read_names(settings.names, settings.table) if settings.names else {}
     labels = {row["label"] for row in read_table(domains, ["label"])} - {""}
     codes = {label.rsplit(".", above)[0] for label in labels for above in range(label.count(".") + 1)}
-    rows = [{"code": code, "name": _printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]
+    rows = [{"code": code, "name": printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]
     write_table(output, NAME_COLUMNS, rows)
     return len(rows)
-
-
-def _printable(text: str) -> str:
-    """`text` with a question mark for each control character."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)

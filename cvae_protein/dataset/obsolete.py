@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ..config.settings import FetchSettings
 from ..core.errors import StructureError, UserError
 from ..core.progress import say
-from ..settings.data import FetchSettings
 from .address import check_address
 from .cache import kept_file
 from .download import Downloader

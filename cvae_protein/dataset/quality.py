@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..config.settings import FeaturizeSettings, LabelSettings
 from ..core.errors import StructureError
 from ..core.structure import Backbone
-from ..settings.data import FeaturizeSettings, LabelSettings
 from .store_layout import MISSING, RESOLUTION
 from .store_write import RESIDUE_ID_BYTES
 

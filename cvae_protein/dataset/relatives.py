@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .thinning import fold_class
+from ..core.labels import architecture, fold_class, superfamily, topology
 
-CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
-SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
 ALTERNATIVE = "alternative"
 
 
@@ -37,27 +34,6 @@ class Domain:
     def codes(self) -> tuple[str, str, str]:
         """Its label and its codes in both classifications."""
         return self.label, self.cath, self.scope
-
-
-def _levels(code: str) -> tuple[str, str]:
-    """Topology and homologous superfamily of a code, empty where it does not say."""
-    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
-    return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
-
-
-def superfamily(code: str) -> str:
-    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
-    return _levels(code)[1]
-
-
-def topology(code: str) -> str:
-    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily; empty if there is none."""
-    return _levels(code)[0]
-
-
-def architecture(code: str) -> str:
-    """The level above the topology: `3.40` of a CATH code, the class `c` of a SCOPe one; empty if there is none."""
-    return topology(code).rpartition(".")[0]
 
 
 def superfamily_of(domain: Domain) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 
-from .rows import Problem, Row, bad_row, columns_of, lines_of
+from ..core.errors import Problem
+from ..core.files import bad_row, columns_of, lines_of
+from .rows import Row
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
 SEGMENT_COLUMNS = ("sid", "pdb", "chain", "start", "end", "sccs")

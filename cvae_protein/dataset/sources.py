@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+from ..config.settings import FetchSettings
 from ..core.errors import StructureError, UserError
 from ..core.files import sha256
-from ..settings.data import FetchSettings
 from .address import check_address
 from .contents import CODE, check_structure
 from .download import Downloader

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..config.settings import LabelSettings, SplitSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
+from ..core.labels import topology, truncate
 from ..core.progress import say
-from ..settings.data import LabelSettings, SplitSettings
 from .holdout import assign
 from .near_identical import near_identical
-from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of, topology
+from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
 from .store import Store
 
 COLUMNS = (
@@ -189,17 +190,12 @@ def _tell(rows: Sequence[Mapping[str, str]]) -> None:
         say("split", f"the labels of {strange} held-out domains are unknown to training (column label_trained)")
 
 
-def _prefix(label: str, depth: int) -> str:
-    """The first `depth` levels of a label."""
-    return ".".join(label.split(".")[:depth])
-
-
 def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme, depth: int) -> list[dict[str, str]]:
     """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know."""
     split = {member.id: part.split for part in parts for member in part.members}
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
     topologies = {topology(label) for label in trained}
-    known = {_prefix(label, level) for label in trained for level in range(1, depth + 1)}
+    known = {truncate(label, level) for label in trained for level in range(1, depth + 1)}
     rows = []
     for domain in domains:
         side = "excluded" if domain.reason else split[domain.id]
@@ -208,7 +204,7 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
         label = domain.label if side in ("train", "stretches", "excluded") else scheme.condition(domain.label)
         told = {
             "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
-            "label_trained": _prefix(label, depth) in known,
+            "label_trained": truncate(label, depth) in known,
         }
         words = {True: "yes", False: "no", None: ""}
         rows.append(

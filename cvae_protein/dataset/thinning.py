@@ -6,16 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ..core.errors import UserError
-from ..settings.data import LabelSettings
-from .rows import Problem, Row
+from ..config.settings import LabelSettings
+from ..core.errors import Problem, UserError
+from ..core.labels import fold_class
+from .rows import Row
 
 Thinned = tuple[list[Row], list[Problem]]
-
-
-def fold_class(label: str) -> str:
-    """First level of a label, such as `3` of `3.40.50.300`."""
-    return label.split(".", 1)[0]
 
 
 def resolution_of(row: Row) -> float:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import radius_of_gyration
+from ..core.labels import belongs
 from ..score.composition import HELIX, STRAND
 from .leaderboard import REFERENCES, Cell, cell_of
-from .read import Results, Row, belongs, number
+from .read import Results, Row, number
 
 RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
 MOST_MEMBERS = 60  # real members of a class that are measured

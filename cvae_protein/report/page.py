@@ -9,10 +9,10 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from .. import __version__
+from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
-from ..settings.score import ReportSettings
 from . import cards, sections, shapes
 from . import oracle as oracles
 from .downloads import as_tsv

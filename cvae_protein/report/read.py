@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +15,10 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import read_table
+from ..core.labels import CLASS_NAMES, belongs, natural
 from ..dataset.store import Store
 from ..dataset.store_layout import Entry
 
-CLASS_NAMES = {
-    "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
-    "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
-}  # fmt: skip
 LONGEST_NAME = 40  # letters of a fold's name that are shown
 Row = dict[str, str]
 
@@ -33,16 +29,6 @@ def number(text: object) -> float:
         return float(str(text))
     except ValueError:
         return math.nan
-
-
-def belongs(label: str, fold: str) -> bool:
-    """Whether a domain's label (`3.40.50.300`) lies in a fold class (`3`, `3.40`, ...)."""
-    return label == fold or label.startswith(fold + ".")
-
-
-def natural(label: str) -> list[tuple[int, str]]:
-    """Sort key under which `3.9` precedes `3.10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import torsions
+from ..core.labels import belongs
 from ..dataset.store_layout import Entry
 from . import figures
 from .downloads import Plot, plot
-from .read import Results, Row, belongs, number
+from .read import Results, Row, number
 from .sections import long_table, numbers
 
 OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out

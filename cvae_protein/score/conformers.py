@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from Bio.Align import PairwiseAligner
 
+from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.geometry import rmsd
@@ -14,7 +15,6 @@ from ..core.progress import say
 from ..core.structure import CA
 from ..dataset.near_identical import near_identical
 from ..dataset.store import Store
-from ..settings.score import ScoreSettings
 from .ensemble import FEWEST_RESIDUES, METRICS, Ensemble, EnsembleMetric
 from .identity import plain
 from .intervals import Estimate, bounds, generator

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
+from ..core.labels import levels_match
 from .inputs import Domains
-from .metric import Judged, Metric, levels_match
+from .metric import Judged, Metric
 from .neighbours import Hit, Library, Placed, Search
 from .rows import Row, evaluate, structure_rows
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
+from ..core.labels import levels_match
 from .distribution import AVERAGED, POOLED, FeatureSet, permuted_mmd, pooled, reason
 from .features import Sight
 from .intervals import Estimate, bounds, generator
-from .metric import Metric, levels_match
+from .metric import Metric
 from .rows import ALL, Row, absent_rows
 
 MOST_RESAMPLINGS = 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
 
 CHUNK = 4_000_000  # resampled values held at once
 

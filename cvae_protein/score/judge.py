@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..config.settings import ScoreSettings
+from ..core.labels import first_level, levels_match
 from ..core.progress import Progress
-from ..settings.score import ScoreSettings
 from . import composition, covering, distribution_rows, neighbours, oracle_rows, physics
 from .distribution_rows import class_features
 from .features import Sight
 from .inputs import Domains
 from .intervals import generator
-from .metric import Judged, first_level, levels_match
+from .metric import Judged
 from .neighbours import Library, Placed, Search, tm_align_score
 from .oracle_rows import accuracy_rows, told_columns
 from .rows import ALL, Row, absent_rows, evaluate, set_rows, structure_rows

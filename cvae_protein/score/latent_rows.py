@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..config.settings import ScoreSettings
 from ..core.progress import Progress
-from ..settings.score import ScoreSettings
 from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
 from .latents import METRICS, MOST_CODES, Codes, information
 from .probes import PROBES, Guesses, guesses

@@ -73,13 +73,3 @@ class Judged:
     def torsions(self) -> np.ndarray:
         """phi, psi, omega in radians, NaN at ends and breaks (L, 3)."""
         return torsions(self.coords, self.breaks)
-
-
-def levels_match(asked: str, label: str) -> bool:
-    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
-    return label == asked or label.startswith(asked + ".")
-
-
-def first_level(label: str) -> str:
-    """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
-    return label.split(".", 1)[0]

@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 from tmtools import tm_align
 
+from ..core.labels import levels_match
 from ..core.progress import Progress
-from .metric import Judged, Metric, levels_match
+from .metric import Judged, Metric
 from .screen import screen
 
 POINTS = 24  # places along the chain where the filter looks

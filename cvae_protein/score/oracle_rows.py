@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
+from ..core.labels import levels_match, upper
 from .features import Features, Sight
 from .intervals import Estimate, bounds, generator
-from .metric import Metric, levels_match
+from .metric import Metric
 from .neighbours import Placed
 from .rows import ALL, Row, evaluate, structure_rows
 
@@ -35,11 +36,6 @@ class Opinion:
     def depth(self) -> int:
         """The level asked for, or the oracle's deepest."""
         return min(self.asked.count(".") + 1, len(self.told)) if self.asked else 0
-
-
-def upper(label: str, level: int) -> str:
-    """A label cut to its first `level` levels."""
-    return ".".join(label.split(".")[:level])
 
 
 def accuracy_at(opinion: Opinion, level: int) -> float:

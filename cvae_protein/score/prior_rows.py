@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
+from ..core.labels import first_level
 from .distribution import NEIGHBOURS, FeatureSet, mmd
 from .distribution_rows import MOST_RESAMPLINGS, shifted_limits
 from .intervals import Estimate, generator
 from .latents import Codes
-from .metric import Metric, first_level
+from .metric import Metric
 from .rows import ALL, Row, absent_rows
 
 MOST_OF_CLASS = 256  # domains of a class whose codes are compared

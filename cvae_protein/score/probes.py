@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
 from .intervals import UNDEFINED, Estimate, bounds
 
 FOLDS = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..settings.score import ScoreSettings
+from ..config.settings import ScoreSettings
 from . import sets
 from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
 from .metric import Better, Metric

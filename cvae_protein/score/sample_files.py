@@ -10,10 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..core.errors import StructureError, UserError
+from ..core.errors import StructureError, UserError, rejection
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
-from ..dataset.labels import rejection
 from ..dataset.parse import read_structure
 from ..dataset.residues import Structure
 from ..dataset.store import Store

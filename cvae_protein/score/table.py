@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
-from ..settings.score import ScoreSettings
+from ..core.labels import first_level, levels_match
 from . import physics, reconstruction
 from .audit import BINS, read_bins
 from .features import Sight, read_features
@@ -19,7 +20,7 @@ from .intervals import generator
 from .judge import NOT_SEEN, judge_placed, judge_structures, place
 from .latent_rows import latent_rows
 from .latents import read_codes
-from .metric import Judged, first_level, levels_match
+from .metric import Judged
 from .neighbours import Search
 from .oracle_rows import SWAPS, swap_rows
 from .output import RAW, structure_table, write_scores

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config.settings import ScoreSettings
 from ..core.errors import UserError
-from ..core.files import read_table, write_table
+from ..core.files import read_table, write_rejected, write_table
+from ..core.labels import levels_match
 from ..core.progress import say, track
-from ..dataset.labels import write_rejected
 from ..dataset.store import Store
 from ..dataset.store_layout import Entry
 from ..dataset.store_write import write_store
-from ..settings.score import ScoreSettings
 from . import covering
 from .features import Features, Sight, read_features
 from .inputs import Domains, judged, read_domains
 from .intervals import generator, mean_estimate
 from .judge import judge_structures
-from .metric import Better, levels_match
+from .metric import Better
 from .output import STRUCTURE_COLUMNS, structure_table
 from .rows import ALL, SCORE_COLUMNS, Row
 from .sample_files import SUFFIX, Found, Sample, read_samples

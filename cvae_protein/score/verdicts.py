@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ..config.settings import VerdictSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.progress import say
-from ..settings.score import VerdictSettings
 from .rows import ALL
 from .signs import ABSENT, NO, NOT_APPLICABLE, UNKNOWN, YES, Score, Sign, against, any_of, sign_of
 

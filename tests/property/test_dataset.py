@@ -6,8 +6,8 @@ from hypothesis.extra.numpy import arrays
 
 from cvae_protein.core import geometry
 from cvae_protein.core.errors import StructureError
+from cvae_protein.core.files import is_safe_id
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.labels import is_safe_id
 from cvae_protein.dataset.ranges import parse_range
 from cvae_protein.dataset.store import Store
 from cvae_protein.dataset.store_layout import Entry

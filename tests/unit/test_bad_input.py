@@ -10,6 +10,7 @@ import pytest
 from synthetic import DATA, chain_lines, helix, line, residue_lines, write
 
 from cvae_protein.commands.data import merge
+from cvae_protein.config.settings import FeaturizeSettings, FetchSettings, LabelSettings
 from cvae_protein.core.errors import StructureError, UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.dataset.features import featurize, featurize_folder
@@ -17,7 +18,6 @@ from cvae_protein.dataset.fetch import fetch_entries
 from cvae_protein.dataset.labels import select_domains
 from cvae_protein.dataset.parse import extract_domain, read_structure
 from cvae_protein.dataset.store import Store
-from cvae_protein.settings.data import FeaturizeSettings, FetchSettings, LabelSettings
 
 
 def refusal(function, *arguments):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from synthetic import chain_lines, helix, write
 
 from cvae_protein.config import load
-from cvae_protein.core.errors import REASONS, UserError
-from cvae_protein.core.files import read_table
+from cvae_protein.config.settings import LabelSettings
+from cvae_protein.core.errors import REASONS, Problem, UserError
+from cvae_protein.core.files import REJECTED_COLUMNS, read_table
 from cvae_protein.dataset.classifications import FORMATS, count_rows, detect, read_classification, read_ids, read_names
-from cvae_protein.dataset.labels import COLUMNS, NAME_COLUMNS, REJECTED_COLUMNS, name_folds, select_domains
-from cvae_protein.dataset.rows import Problem, Row
+from cvae_protein.dataset.labels import COLUMNS, NAME_COLUMNS, name_folds, select_domains
+from cvae_protein.dataset.rows import Row
 from cvae_protein.report.read import Results
-from cvae_protein.settings.data import LabelSettings
 
 HEADER = "#------\n# FILE NAME:    CathDomainList.v4.3.0\n#\n# FILE FORMAT:  Cath List File (CLF) Format 2.0\n#------\n"
 LIST = HEADER + (

@@ -9,6 +9,7 @@ import pytest
 from synthetic import helix
 
 from cvae_protein import cli
+from cvae_protein.config.settings import ClusterSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
@@ -20,7 +21,6 @@ from cvae_protein.dataset.store_write import write_store
 from cvae_protein.score import fold_clusters
 from cvae_protein.score.fold_clusters import fold_classes
 from cvae_protein.score.metric import Judged
-from cvae_protein.settings.data import ClusterSettings
 
 FREQUENCIES = [78, 51, 45, 54, 19, 43, 63, 74, 22, 51, 91, 57, 22, 39, 52, 71, 58, 13, 32, 64]  # in 1,000 residues
 KMER = ClusterSettings(method="kmer")

@@ -8,11 +8,9 @@ import pytest
 import yaml
 
 from cvae_protein.config import load, schema
-from cvae_protein.config.settings import TermSettings
-from cvae_protein.config_checks import variants
+from cvae_protein.config.load import variants
+from cvae_protein.config.settings import ScoreSettings, Settings, TermSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.settings.run import Settings
-from cvae_protein.settings.score import ScoreSettings
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]

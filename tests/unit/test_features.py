@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from synthetic import DATA, chain_lines, helix, write
 
+from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
@@ -16,7 +17,6 @@ from cvae_protein.dataset.labels import COLUMNS
 from cvae_protein.dataset.parse import extract_domain, read_structure
 from cvae_protein.dataset.store import Store
 from cvae_protein.dataset.store_write import merge_stores
-from cvae_protein.settings.data import FeaturizeSettings, LabelSettings
 
 SETTINGS = FeaturizeSettings()
 LABELS = LabelSettings(min_length=20, max_length=100)

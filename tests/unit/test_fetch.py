@@ -15,6 +15,7 @@ import pytest
 from misbehaving_server import after, half, running, status, trickle
 
 from cvae_protein import cli
+from cvae_protein.config.settings import FetchSettings
 from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
@@ -23,7 +24,6 @@ from cvae_protein.dataset.entries import COLUMNS, LOCK_COLUMNS, key_of, read_ent
 from cvae_protein.dataset.fetch import fetch_entries
 from cvae_protein.dataset.labels import COLUMNS as DOMAIN_COLUMNS
 from cvae_protein.dataset.sources import ARCHIVES, SOURCES, sources_of
-from cvae_protein.settings.data import FetchSettings
 
 EMBEDDED = Path(__file__).parents[2] / "data/embedded"
 DOMAIN = "1a28A00"
@@ -397,9 +397,9 @@ def test_names_that_differ_in_capitals_alone_lie_apart(tmp_path, server):
 
 
 def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_path, server):
+    from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
     from cvae_protein.dataset.features import featurize
     from cvae_protein.dataset.store import Store
-    from cvae_protein.settings.data import FeaturizeSettings, LabelSettings
 
     (row,) = [row for row in read_table(EMBEDDED.parent / "domains.tsv") if row["domain_id"] == DOMAIN]
     rows = [{**row, "domain_id": name, "pdb_id": code} for name, code in (("old", "1old"), ("own", "1a28"))]

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
+from cvae_protein.config.settings import ReportSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.labels import belongs, natural
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.store_layout import Entry
 from cvae_protein.dataset.store_write import write_store
@@ -24,12 +26,11 @@ from cvae_protein.report.draw import variant_colours
 from cvae_protein.report.leaderboard import leaderboard, show, tiles
 from cvae_protein.report.oracle import disagreements
 from cvae_protein.report.page import render, write_report
-from cvae_protein.report.read import Results, belongs, natural
+from cvae_protein.report.read import Results
 from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
 from cvae_protein.score.audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.score.verdicts import VERDICT_COLUMNS
-from cvae_protein.settings.score import ReportSettings
 
 HOSTILE = "<script>alert(1)</script>"
 SCORES = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")

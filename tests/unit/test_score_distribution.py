@@ -3,12 +3,12 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, jensenshannon
 
+from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.score import distribution
 from cvae_protein.score.distribution import FeatureSet, frechet, pooled, reason
 from cvae_protein.score.distribution_rows import distribution_rows
 from cvae_protein.score.rows import ALL
 from cvae_protein.score.sets import ClassSet, vendi
-from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=60)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from score_synthetic import chain, deformed, judged
 
+from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.score.covering import nearest_in_class, recall_rows
 from cvae_protein.score.features import Features, Sight
 from cvae_protein.score.inputs import Domains
@@ -21,7 +22,6 @@ from cvae_protein.score.oracle_rows import (
 )
 from cvae_protein.score.prior_rows import prior_rows
 from cvae_protein.score.rows import ALL
-from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
 NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from score_synthetic import backbone, chain, deformed
 
+from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
@@ -15,7 +16,6 @@ from cvae_protein.score.audit import AUDIT_COLUMNS, BINS
 from cvae_protein.score.reconstruction import METRICS
 from cvae_protein.score.rows import SCORE_COLUMNS
 from cvae_protein.score.table import collect, score_real, score_samples
-from cvae_protein.settings.score import ScoreSettings
 
 SETTINGS = ScoreSettings(bootstrap=50, neighbours=3)
 

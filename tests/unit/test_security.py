@@ -18,6 +18,7 @@ import pytest
 from synthetic import chain_lines, helix
 
 from cvae_protein.cli import run
+from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
@@ -158,9 +159,9 @@ def test_a_table_that_unpacks_to_one_endless_line_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(rows, "LONGEST_LINE", 1 << 20)
     (tmp_path / "bomb.tsv.gz").write_bytes(gzip.compress(b"0" * (8 << 20)))
     with pytest.raises(UserError, match="a line of more than"):
-        list(rows.lines_of(tmp_path / "bomb.tsv.gz"))
+        list(files.lines_of(tmp_path / "bomb.tsv.gz"))
     (tmp_path / "fine.tsv.gz").write_bytes(gzip.compress((b"0" * 999_999 + b"\n") * 8))
-    assert len(list(rows.lines_of(tmp_path / "fine.tsv.gz"))) == 8
+    assert len(list(files.lines_of(tmp_path / "fine.tsv.gz"))) == 8
 
 
 # --- what the code may not do

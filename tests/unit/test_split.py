@@ -3,14 +3,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cvae_protein.config.settings import SplitSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.labels import superfamily, topology
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.relatives import superfamily, topology
 from cvae_protein.dataset.split import COLUMNS, SPLITS, read_splits, split_domains
 from cvae_protein.dataset.store_layout import Entry
 from cvae_protein.dataset.store_write import write_store
-from cvae_protein.settings.data import SplitSettings
 
 POINT = np.zeros((1, 1, 5, 3))
 NUMBERS = tuple(map(str, range(60)))

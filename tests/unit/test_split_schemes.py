@@ -8,24 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
+from cvae_protein.core.labels import architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.holdout import assign
 from cvae_protein.dataset.near_identical import near_identical
-from cvae_protein.dataset.relatives import (
-    SCHEMES,
-    Domain,
-    architecture,
-    components,
-    superfamily,
-    superfamily_of,
-    topology,
-)
+from cvae_protein.dataset.relatives import SCHEMES, Domain, components, superfamily_of
 from cvae_protein.dataset.split import CLUSTER_COLUMNS, read_splits, split_domains
 from cvae_protein.dataset.store_layout import Entry
 from cvae_protein.dataset.store_write import write_store
-from cvae_protein.settings.data import LabelSettings, SplitSettings
 
 SEQUENCE, BY_FAMILY, TOPOLOGY = "sequence", "superfamily", "topology"
 

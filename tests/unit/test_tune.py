@@ -12,12 +12,12 @@ import yaml
 from cvae_protein import train
 from cvae_protein import tune as search
 from cvae_protein.config import load
+from cvae_protein.config.settings import Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.store_layout import Entry
 from cvae_protein.dataset.store_write import write_store
-from cvae_protein.settings.run import Settings
 
 pytest.importorskip("optuna")
 SETTINGS = load.load(

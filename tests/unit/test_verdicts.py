@@ -5,13 +5,12 @@ import re
 import pytest
 
 from cvae_protein import cli
-from cvae_protein.config_checks import variants as trainable
+from cvae_protein.config.load import variants as trainable
+from cvae_protein.config.settings import Settings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model import variants
 from cvae_protein.score.verdicts import CEILINGS, UNTRAINED, VERDICT_COLUMNS, VERDICTS, judge, write_verdicts
-from cvae_protein.settings.run import Settings
-from cvae_protein.settings.score import VerdictSettings
 
 COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
 REAL = {"coverage": (0.9, 0.85, 0.95), "training_tm": (0.6, 0.55, 0.65), "memorisation_ratio": (1.3, 1.2, 1.4)}

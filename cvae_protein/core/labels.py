@@ -1,0 +1,86 @@
+"""Dotted fold labels of CATH, SCOPe and of one's own: their levels, parents, order and ids."""
+
+from __future__ import annotations
+
+import re
+
+
+def fold_class(label: str) -> str:
+    """First level of a label, such as `3` of `3.40.50.300`."""
+    return label.split(".", 1)[0]
+
+
+SCHEMES = {
+    "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
+    "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
+}
+CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
+SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
+
+
+def _levels(code: str) -> tuple[str, str]:
+    """Topology and homologous superfamily of a code, empty where it does not say."""
+    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
+    return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
+
+
+def superfamily(code: str) -> str:
+    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
+    return _levels(code)[1]
+
+
+def topology(code: str) -> str:
+    """Topology (CATH, `3.40.50`) or fold (SCOPe, `c.37`), the level above the superfamily; empty if there is none."""
+    return _levels(code)[0]
+
+
+def architecture(code: str) -> str:
+    """The level above the topology: `3.40` of a CATH code, the class `c` of a SCOPe one; empty if there is none."""
+    return topology(code).rpartition(".")[0]
+
+
+def truncate(label: str, depth: int) -> str:
+    """The first `depth` levels of a label."""
+    return ".".join(label.split(".")[:depth])
+
+
+def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
+    """Ids of a dotted label at each level of a vocabulary, 0 from the first level on that it does not hold."""
+    parts = label.split(".") if label else []
+    ids: list[int] = []
+    for level, names in enumerate(vocabulary, 1):
+        name = ".".join(parts[:level])
+        known = len(parts) >= level and name in names and (level == 1 or ids[-1] > 0)
+        ids.append(names.index(name) + 1 if known else 0)
+    return ids
+
+
+CLASS_NAMES = {
+    "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
+    "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
+}  # fmt: skip
+
+
+def belongs(label: str, fold: str) -> bool:
+    """Whether a domain's label (`3.40.50.300`) lies in a fold class (`3`, `3.40`, ...)."""
+    return label == fold or label.startswith(fold + ".")
+
+
+def natural(label: str) -> list[tuple[int, str]]:
+    """Sort key under which `3.9` precedes `3.10`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]
+
+
+def levels_match(asked: str, label: str) -> bool:
+    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
+    return label == asked or label.startswith(asked + ".")
+
+
+def first_level(label: str) -> str:
+    """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
+    return label.split(".", 1)[0]
+
+
+def upper(label: str, level: int) -> str:
+    """A label cut to its first `level` levels."""
+    return ".".join(label.split(".")[:level])
