@@ -30,13 +30,13 @@ from cvae_protein.core.files import write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.progress import say, track
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.dssp import secondary_structure
-from cvae_protein.dataset.store import Store
+from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import composition, ramachandran, reconstruction
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs
 from cvae_protein.score.neighbours import tm_align_score
 from cvae_protein.score.reconstruction import Pair
 from cvae_protein.score.tm import tm_scores
+from cvae_protein.store.read import Store
 
 OUTPUT = Path(__file__).parents[1] / "benchmarks/results/crosschecks.tsv"
 COLUMNS = ("metric", "ours", "independent", "n", "worst", "unit", "remark", "date")
@@ -182,9 +182,11 @@ def states(pairs: Sequence[Pair]) -> Iterator[Check]:
     simple = [mdtraj.compute_dssp(trajectory(each.coords[:, :4]))[0] for each in real]
     for name, function, letter in (("helix", composition.helix, "H"), ("strand", composition.strand, "E")):
         theirs = [(one == letter).mean() for one in simple]
-        yield both(name, "dataset/dssp.py", "mdtraj.compute_dssp", [function(each) for each in real], theirs, "share")
+        yield both(
+            name, "io/mdtraj_bridge.py", "mdtraj.compute_dssp", [function(each) for each in real], theirs, "share"
+        )
     if shutil.which("mkdssp") is None:
-        yield absent("helix, strand", "dataset/dssp.py", "program mkdssp")
+        yield absent("helix, strand", "io/mdtraj_bridge.py", "program mkdssp")
         return
     hidden = [Backbone(each.id, "A" * len(each), each.coords[None], tuple(map(str, range(len(each))))) for each in real]
     ours = [secondary_structure(each)[0] for each in hidden]
@@ -194,7 +196,7 @@ def states(pairs: Sequence[Pair]) -> Iterator[Check]:
     for name, letters in (("helix", "HGI"), ("strand", "EB")):
         shares = np.array([[np.isin(list(one), list(letters)).mean() for one in pair] for pair in letters_of])
         remark = f"mean {np.abs(shares[:, 0] - shares[:, 1]).mean():.4f}"
-        yield both(name, "dataset/dssp.py", "program mkdssp", shares[:, 0], shares[:, 1], "share", remark)
+        yield both(name, "io/mdtraj_bridge.py", "program mkdssp", shares[:, 0], shares[:, 1], "share", remark)
 
 
 def plot(store: Path, names: Sequence[str]) -> Iterator[Check]:

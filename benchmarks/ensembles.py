@@ -24,11 +24,11 @@ from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.progress import track
 from cvae_protein.core.structure import CA
-from cvae_protein.dataset.store import Store
 from cvae_protein.sample import sample_around
 from cvae_protein.score.conformers import common, distinct, families, known_states
 from cvae_protein.score.ensemble import METRICS, Ensemble, on_mean
 from cvae_protein.score.ensemble import rmsf as fluctuation
+from cvae_protein.store.read import Store
 
 COLUMNS = (
     *("variant", "temperature", "domain", "split", "length", "states"),

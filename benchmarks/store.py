@@ -27,10 +27,10 @@ import numpy as np
 
 from cvae_protein.core.files import write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_verify import verify_store
-from cvae_protein.dataset.store_write import merge_stores, write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.verify import verify_store
+from cvae_protein.store.write import merge_stores, write_store
 
 ROOT = Path(__file__).parents[1]
 CANDIDATES = (ROOT / "results/benchmark/domains.h5", ROOT / "results/domains.h5")

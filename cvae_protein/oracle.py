@@ -17,15 +17,15 @@ from .core.errors import UserError
 from .core.files import atomic_path, owned, sha256, write_table
 from .core.progress import Progress, say
 from .core.structure import CA
-from .dataset.store import Store
 from .dataset.store_file import new_file
-from .dataset.store_layout import TEXT
 from .model.batch import Domains, by_length, pick_device, read_split
 from .model.calibration import calibration_error, fit_temperatures, wilson
 from .model.checkpoint import Training, save_tensors
 from .model.loop import Losses, Task, minimise
 from .model.oracle import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
 from .model.parallel import ALONE, Ranks
+from .store.layout import TEXT
+from .store.read import Store
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged

@@ -13,11 +13,11 @@ from .config.settings import SampleSettings
 from .core.errors import UserError
 from .core.files import atomic_path
 from .core.progress import say
-from .dataset.store_write import write_store
 from .model.batch import read_domain, read_split
 from .model.heldout import modelled, write_latents, write_reconstructions
 from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 from .model.spec import Spec
+from .store.write import write_store
 
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 

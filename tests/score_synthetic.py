@@ -6,7 +6,7 @@ import numpy as np
 from unit.synthetic import BONDS, DATA, place
 
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.parse import extract_domain, read_structure
+from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.score.metric import Judged
 
 

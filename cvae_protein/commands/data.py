@@ -148,7 +148,7 @@ def merge(
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
     """
     from ..core.files import read_table, write_table
-    from ..dataset.store_write import merge_stores
+    from ..store.write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
         raise UserError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")

@@ -158,7 +158,7 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
     if output.suffix == ".h5":
         draw(output)
         return
-    from ..export import check_format, export, read_backbones
+    from ..io.write import check_format, export, read_backbones
 
     check_format(output)
     with tempfile.TemporaryDirectory() as scratch:
@@ -172,9 +172,9 @@ def _sample_heldout(
 ) -> None:
     """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
     from ..core.files import atomic_path
-    from ..dataset.store import Store
-    from ..export import write_folds
+    from ..io.write import write_folds
     from ..sample import sample_heldout
+    from ..store.read import Store
 
     with atomic_path(output) as folder:
         sample_heldout(model, refiner, store, splits, own, seed, folder, depth)

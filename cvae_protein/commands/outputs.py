@@ -64,7 +64,7 @@ def hdf5(name: str, value: str = "") -> Recognise:
     """Recognises an HDF5 file by a dataset at its root, or by an attribute and its value."""
 
     def is_one(path: Path) -> bool:
-        from ..dataset.store_layout import bears
+        from ..store.layout import bears
 
         return bears(path, name, value)
 

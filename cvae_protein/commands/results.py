@@ -142,7 +142,7 @@ def report(
 
 def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
     """The files of an export; which lengths there are says the store."""
-    from ..export import check_format, read_backbones, targets
+    from ..io.write import check_format, read_backbones, targets
 
     output, format = given["output"], given["format"]
     check_format(output, format)
@@ -169,8 +169,8 @@ def export(
 
     Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å.
     """
-    from ..export import export as run
-    from ..export import read_backbones
+    from ..io.write import export as run
+    from ..io.write import read_backbones
 
     for path in run(read_backbones(input, fold, length), output, format, by_length=by_length):
         say("export", f"wrote {path}")

@@ -23,7 +23,7 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of dom
 
     Names each damaged block and the domains in it. Featurize or sample those again.
     """
-    from ..dataset.store_verify import verify_store
+    from ..store.verify import verify_store
 
     wrong = []
     for path in files:

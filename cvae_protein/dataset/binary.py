@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.errors import StructureError
 from ..core.structure import ATOMS
-from .columns import KEYS, NAMES, NEEDED, OPTIONAL
+from ..io.mmcif import KEYS, NAMES, NEEDED, OPTIONAL
 
 ATOM_TAGS = {*NEEDED, *NAMES, *OPTIONAL.values(), *(tag for tags in KEYS.values() for tag in tags)}
 TAGS: dict[str, tuple[str, ...]] = {

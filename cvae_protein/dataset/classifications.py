@@ -52,7 +52,7 @@ def structure_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def read_folder(path: Path) -> Iterator[Row | Problem]:
     """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
-    from .parse import read_structure  # brings gemmi, which no other format needs
+    from ..io.read import read_structure  # brings gemmi, which no other format needs
 
     found = False
     for name, file in structure_files(path):

@@ -13,15 +13,15 @@ from ..core.errors import StructureError, UserError, rejection
 from ..core.files import read_table, sha256, write_rejected
 from ..core.geometry import torsions
 from ..core.progress import Progress, say
+from ..io.mdtraj_bridge import secondary_structure
+from ..io.read import extract_domain, read_structure
+from ..io.residues import Structure
+from ..store.layout import Entry
+from ..store.write import write_store
 from .classifications import REQUIRED
-from .dssp import secondary_structure
 from .entries import key_of, read_entries
 from .labels import COLUMNS, domain_row
-from .parse import extract_domain, read_structure
 from .quality import check_quality
-from .residues import Structure
-from .store_layout import Entry
-from .store_write import write_store
 
 Made = TypeVar("Made")
 Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv

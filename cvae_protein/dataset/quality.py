@@ -8,8 +8,8 @@ from scipy.spatial import cKDTree
 from ..config.settings import FeaturizeSettings, LabelSettings
 from ..core.errors import StructureError
 from ..core.structure import Backbone
-from .store_layout import MISSING, RESOLUTION
-from .store_write import RESIDUE_ID_BYTES
+from ..store.layout import MISSING, RESOLUTION
+from ..store.write import RESIDUE_ID_BYTES
 
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold

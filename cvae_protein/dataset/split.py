@@ -12,10 +12,10 @@ from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.labels import topology, truncate
 from ..core.progress import say
+from ..store.read import Store
 from .holdout import assign
 from .near_identical import near_identical
 from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
-from .store import Store
 
 COLUMNS = (
     *("domain_id", "split", "label", "superfamily", "group", "sequence_cluster"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.files import read_table
 from ..core.structure import CA, Backbone, C, O
-from ..dataset.store import Store
+from ..store.read import Store
 from .spec import Spec
 
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it

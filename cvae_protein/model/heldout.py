@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..config.settings import SampleSettings
 from ..dataset.store_file import new_file
-from ..dataset.store_layout import TEXT, Entry
-from ..dataset.store_write import write_store
+from ..store.layout import TEXT, Entry
+from ..store.write import write_store
 from .batch import Domains, as_backbone
 from .cvae import CVAE
 from .latent import Gaussian

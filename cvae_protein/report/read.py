@@ -16,8 +16,8 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import read_table
 from ..core.labels import CLASS_NAMES, belongs, natural
-from ..dataset.store import Store
-from ..dataset.store_layout import Entry
+from ..store.layout import Entry
+from ..store.read import Store
 
 LONGEST_NAME = 40  # letters of a fold's name that are shown
 Row = dict[str, str]

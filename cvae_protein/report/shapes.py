@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.geometry import torsions
 from ..core.labels import belongs
-from ..dataset.store_layout import Entry
+from ..store.layout import Entry
 from . import figures
 from .downloads import Plot, plot
 from .read import Results, Row, number

@@ -11,7 +11,7 @@ import numpy as np
 from tmtools import tm_align
 
 from ..core.structure import Backbone
-from ..dataset.store_layout import Entry
+from ..store.layout import Entry
 from .read import Results, Row, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each

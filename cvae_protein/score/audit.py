@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
-from ..dataset.store import Store
+from ..store.read import Store
 from .containing import ContainingLibrary
 from .identity import Sequences
 from .metric import Judged

@@ -14,7 +14,7 @@ from ..core.geometry import rmsd
 from ..core.progress import say
 from ..core.structure import CA
 from ..dataset.near_identical import near_identical
-from ..dataset.store import Store
+from ..store.read import Store
 from .ensemble import FEWEST_RESIDUES, METRICS, Ensemble, EnsembleMetric
 from .identity import plain
 from .intervals import Estimate, bounds, generator

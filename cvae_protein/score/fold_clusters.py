@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.progress import Progress, say
 from ..core.structure import CA
-from ..dataset.store import Store
+from ..store.read import Store
 from .metric import Judged
 from .neighbours import MARGIN, Library, tm_align_score
 from .screen import screen

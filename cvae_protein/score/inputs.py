@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.files import read_table
-from ..dataset.store import Store
+from ..store.read import Store
 from .metric import Judged
 from .reconstruction import Pair
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.geometry import torsions
 from ..core.structure import CA, Backbone
-from ..dataset.dssp import secondary_structure
+from ..io.mdtraj_bridge import secondary_structure
 
 Better = Literal["low", "high", "none"]
 UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing

@@ -13,9 +13,9 @@ import numpy as np
 from ..core.errors import StructureError, UserError, rejection
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
-from ..dataset.parse import read_structure
-from ..dataset.residues import Structure
-from ..dataset.store import Store
+from ..io.read import read_structure
+from ..io.residues import Structure
+from ..store.read import Store
 from .metric import Judged
 from .neighbours import FEWEST
 

@@ -14,9 +14,9 @@ from ..core.errors import UserError
 from ..core.files import read_table, write_rejected, write_table
 from ..core.labels import levels_match
 from ..core.progress import say, track
-from ..dataset.store import Store
-from ..dataset.store_layout import Entry
-from ..dataset.store_write import write_store
+from ..store.layout import Entry
+from ..store.read import Store
+from ..store.write import write_store
 from . import covering
 from .features import Features, Sight, read_features
 from .inputs import Domains, judged, read_domains

@@ -13,11 +13,11 @@ from small_run import differences, environment, finish, left_behind, make_projec
 
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import sha256
-from cvae_protein.dataset.store_write import merge_stores
+from cvae_protein.store.write import merge_stores
 
 WRITER = """
 import itertools, sys
-from cvae_protein.dataset.store import Store; from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.read import Store; from cvae_protein.store.write import write_store
 entries = list(Store(sys.argv[1]).entries())
 print("writing", flush=True)
 write_store(sys.argv[2], itertools.chain.from_iterable(itertools.repeat(entries)), compression="gzip")

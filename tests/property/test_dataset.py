@@ -9,9 +9,9 @@ from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import is_safe_id
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.ranges import parse_range
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
 
 settings.register_profile("dataset", deadline=None, max_examples=60)
 settings.load_profile("dataset")

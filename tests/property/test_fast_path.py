@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.dataset import cells, columns, parse
-from cvae_protein.dataset.residues import residues_of
+from cvae_protein.dataset import cells
+from cvae_protein.io import mmcif, read
+from cvae_protein.io.residues import residues_of
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = sorted((ROOT / "data/embedded").glob("*/*.cif.gz"))
@@ -22,7 +23,7 @@ SIGNS = st.sampled_from([*" \n\t\r.?-+'\"#_;$[]~|0158AEHNXaé\0", "loop_\n", "da
 def whole(data):
     """What gemmi makes of the text, or the reason why not."""
     try:
-        return residues_of(parse._atoms_of(parse._read_whole_cif(data, "x"), "x"), "x")
+        return residues_of(read._atoms_of(read._read_whole_cif(data, "x"), "x"), "x")
     except StructureError as error:
         return error.code
     except (ValueError, RuntimeError, IndexError, OverflowError):  # as in `read_structure`
@@ -31,7 +32,7 @@ def whole(data):
 
 def fast(data):
     """What the fast path makes of it, None where it leaves it to gemmi."""
-    atoms = columns.read_columns(data)
+    atoms = mmcif.read_columns(data)
     try:
         return atoms and residues_of(atoms, "x")
     except StructureError as error:
@@ -59,7 +60,7 @@ def test_every_embedded_file_is_read_fast_and_alike(part):
 def test_blocks_are_joined(monkeypatch, block):
     data = gzip.decompress(SMALL[1].read_bytes())
     expected = fast(data)
-    monkeypatch.setattr(columns, "BLOCK", block)
+    monkeypatch.setattr(mmcif, "BLOCK", block)
     assert_same(fast(data), expected)
 
 

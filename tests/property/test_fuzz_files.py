@@ -19,9 +19,9 @@ from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import REASONS
 from cvae_protein.core.files import read_table
 from cvae_protein.dataset.features import featurize_folder
-from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.dataset.store import Store
-from cvae_protein.export import write_pdb
+from cvae_protein.io.read import extract_domain, read_structure
+from cvae_protein.io.write import write_pdb
+from cvae_protein.store.read import Store
 
 ROOT = Path(__file__).parents[2]
 REAL = {

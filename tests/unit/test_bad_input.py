@@ -16,8 +16,8 @@ from cvae_protein.core.files import read_table
 from cvae_protein.dataset.features import featurize, featurize_folder
 from cvae_protein.dataset.fetch import fetch_entries
 from cvae_protein.dataset.labels import select_domains
-from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.dataset.store import Store
+from cvae_protein.io.read import extract_domain, read_structure
+from cvae_protein.store.read import Store
 
 
 def refusal(function, *arguments):

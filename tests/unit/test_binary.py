@@ -11,9 +11,9 @@ import pytest
 from biotite.structure.io import pdbx
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.dataset import parse
 from cvae_protein.dataset.features import STRUCTURE_FILE
-from cvae_protein.dataset.parse import read_structure
+from cvae_protein.io import read
+from cvae_protein.io.read import read_structure
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "tests/data/1ejg.cif.gz", ROOT / "tests/data/1ubi.cif.gz"]
@@ -125,7 +125,7 @@ def test_damaged_binary_has_its_reason(tmp_path, change, code):
 
 
 def test_a_bomb_is_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(parse, "LARGEST_FILE", 100_000)
+    monkeypatch.setattr(read, "LARGEST_FILE", 100_000)
     (tmp_path / "bomb.cif.gz").write_bytes(gzip.compress(b"data_x\n" + b" " * 10_000_000))
     assert code_of(tmp_path / "bomb.cif.gz") == "too_large"
     (tmp_path / "parts.cif.gz").write_bytes(gzip.compress(b"data_x\n" + b" " * 60_000) * 2)

@@ -14,9 +14,9 @@ from cvae_protein import cli
 from cvae_protein.commands.options import app
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 STAGES = [

@@ -16,11 +16,11 @@ from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import cluster
 from cvae_protein.dataset.cluster import sequence_clusters
 from cvae_protein.dataset.sequence import LETTERS, Aligner, Words, blosum62, neighbours, word_codes
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
 from cvae_protein.score import fold_clusters
 from cvae_protein.score.fold_clusters import fold_classes
 from cvae_protein.score.metric import Judged
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 
 FREQUENCIES = [78, 51, 45, 54, 19, 43, 63, 74, 22, 51, 91, 57, 22, 39, 52, 71, 58, 13, 32, 64]  # in 1,000 residues
 KMER = ClusterSettings(method="kmer")

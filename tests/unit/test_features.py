@@ -11,12 +11,12 @@ from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import features
-from cvae_protein.dataset.dssp import secondary_structure
 from cvae_protein.dataset.features import featurize, featurize_folder
 from cvae_protein.dataset.labels import COLUMNS
-from cvae_protein.dataset.parse import extract_domain, read_structure
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_write import merge_stores
+from cvae_protein.io.mdtraj_bridge import secondary_structure
+from cvae_protein.io.read import extract_domain, read_structure
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import merge_stores
 
 SETTINGS = FeaturizeSettings()
 LABELS = LabelSettings(min_length=20, max_length=100)

@@ -399,7 +399,7 @@ def test_names_that_differ_in_capitals_alone_lie_apart(tmp_path, server):
 def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_path, server):
     from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
     from cvae_protein.dataset.features import featurize
-    from cvae_protein.dataset.store import Store
+    from cvae_protein.store.read import Store
 
     (row,) = [row for row in read_table(EMBEDDED.parent / "domains.tsv") if row["domain_id"] == DOMAIN]
     rows = [{**row, "domain_id": name, "pdb_id": code} for name, code in (("old", "1old"), ("own", "1a28"))]

@@ -8,7 +8,7 @@ from synthetic import DATA, biopython_chain, helix
 
 from cvae_protein.core import geometry
 from cvae_protein.core.structure import CA, CB, C, N
-from cvae_protein.dataset.parse import extract_domain, read_structure
+from cvae_protein.io.read import extract_domain, read_structure
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import critics, decoder_terms, regularizers, variants
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.checkpoint import load_tensors
@@ -25,6 +23,8 @@ from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.latent import Gaussian
 from cvae_protein.model.objective import JUDGED, PLAIN, further_terms
 from cvae_protein.model.spec import Spec
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 from cvae_protein.train import train
 
 MODEL = ModelSettings(

@@ -14,9 +14,6 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSe
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import CA, Backbone
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import reference, variants
 from cvae_protein.model import sampler as sampler_module
 from cvae_protein.model.batch import Batch, Domains, pad, read_split, training_batch
@@ -30,6 +27,9 @@ from cvae_protein.model.spec import Spec
 from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.model.trace import decode_trace
 from cvae_protein.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
 from cvae_protein.train import make_spec, train
 
 MODEL = ModelSettings(

@@ -14,8 +14,8 @@ from cvae_protein import cli
 from cvae_protein.commands.options import app
 from cvae_protein.commands.outputs import WORKFLOW
 from cvae_protein.core import files
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 
 CALLS = {
     "labels": "labels -o {output} --rejected {rejected}",

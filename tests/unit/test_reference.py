@@ -16,12 +16,12 @@ from cvae_protein import cli
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
-from cvae_protein.dataset.store import Store
 from cvae_protein.model import reference, variants
 from cvae_protein.model.checkpoint import load_tensors, save_tensors
 from cvae_protein.model.latent import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
+from cvae_protein.store.read import Store
 
 SPEC = Spec(
     "pca",

@@ -8,13 +8,13 @@ from cvae_protein.cli import run
 from cvae_protein.core.files import read_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.dssp import secondary_structure
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import ensemble as metrics
 from cvae_protein.score.conformers import common, distinct, families, known_states
 from cvae_protein.score.ensemble import METRICS, Ensemble
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
 
 OWN = chain(50, 3)[:, 1]
 

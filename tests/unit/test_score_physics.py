@@ -4,7 +4,7 @@ import pytest
 from score_synthetic import backbone, chain, judged, moved, ubiquitin
 from synthetic import helix
 
-from cvae_protein.dataset.dssp import secondary_structure
+from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import composition, physics
 from cvae_protein.score.ramachandran import ALLOWED, CODES, FAVOURED, OUTLIER, region
 

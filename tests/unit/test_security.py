@@ -23,9 +23,9 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import rows
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
 
 ROOT = Path(__file__).parents[2]
 CODE = [path for folder in ("cvae_protein", "benchmarks", "data", "tests") for path in (ROOT / folder).rglob("*.py")]

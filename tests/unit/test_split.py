@@ -9,8 +9,8 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import superfamily, topology
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.split import COLUMNS, SPLITS, read_splits, split_domains
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 
 POINT = np.zeros((1, 1, 5, 3))
 NUMBERS = tuple(map(str, range(60)))

@@ -17,8 +17,8 @@ from cvae_protein.dataset.holdout import assign
 from cvae_protein.dataset.near_identical import near_identical
 from cvae_protein.dataset.relatives import SCHEMES, Domain, components, superfamily_of
 from cvae_protein.dataset.split import CLUSTER_COLUMNS, read_splits, split_domains
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 
 SEQUENCE, BY_FAMILY, TOPOLOGY = "sequence", "superfamily", "topology"
 

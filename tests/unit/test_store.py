@@ -12,9 +12,9 @@ from synthetic import helix
 
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import merge_stores, write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import merge_stores, write_store
 
 
 def entry(name="1abcA00", length=12, models=1, shift=0.0, **facts):
@@ -215,7 +215,7 @@ def test_an_old_store_is_read_and_a_newer_one_is_not(tmp_path):
 
 READER = """
 import sys
-from cvae_protein.dataset.store import Store
+from cvae_protein.store.read import Store
 with Store(sys.argv[1]) as store:
     print("ready", flush=True)
     sys.stdin.readline()

@@ -7,9 +7,9 @@ from test_store import entry, many, old_store
 
 from cvae_protein import cli
 from cvae_protein.core.errors import UserError
-from cvae_protein.dataset.store import Store
-from cvae_protein.dataset.store_verify import verify_store
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.read import Store
+from cvae_protein.store.verify import verify_store
+from cvae_protein.store.write import write_store
 
 
 def contents(path):

@@ -20,8 +20,6 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
 from cvae_protein.model import loop
 from cvae_protein.model.batch import Batch, Domains, training_batch
 from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
@@ -32,6 +30,8 @@ from cvae_protein.model.parallel import Ranks, SharedNoise
 from cvae_protein.model.shortage import in_pieces
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.watch import score_of
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 from cvae_protein.train import train
 
 MODEL = ModelSettings(

@@ -16,8 +16,8 @@ from cvae_protein.config.settings import Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 
 pytest.importorskip("optuna")
 SETTINGS = load.load(

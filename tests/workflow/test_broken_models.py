@@ -21,9 +21,7 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.labels import first_level
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.dssp import secondary_structure
-from cvae_protein.dataset.store_layout import Entry
-from cvae_protein.dataset.store_write import write_store
+from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.model import variants
 from cvae_protein.oracle import embed, train_oracle
 from cvae_protein.sample import sample_heldout
@@ -32,6 +30,8 @@ from cvae_protein.score.judge import judge_structures
 from cvae_protein.score.output import write_scores
 from cvae_protein.score.table import collect, read_sight, score_real, score_samples
 from cvae_protein.score.verdicts import judge
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.write import write_store
 from cvae_protein.train import train
 
 pytestmark = pytest.mark.xdist_group("verdicts")

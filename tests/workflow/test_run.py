@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cvae_protein.core.files import read_table
-from cvae_protein.dataset.store import Store
+from cvae_protein.store.read import Store
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -92,7 +92,7 @@ rule merge:
             *expand(rules.featurize.output.rejected, batch=BATCHES),
         ],
         shards=expand(rules.featurize.output.shard, batch=BATCHES),
-        code=sources("dataset/store.py"),
+        code=sources("store/write.py"),
     output:
         store=result("domains.h5"),
         rejected=result("rejected.tsv"),

@@ -85,7 +85,7 @@ rule sample:
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
         code=lambda wildcards: sources(
-            "sample.py", "export.py", f"model/variants/{wildcards.variant}.py"
+            "sample.py", "io/write.py", f"model/variants/{wildcards.variant}.py"
         ),
     output:
         samples=result("samples/{variant}/seed{seed}/samples.h5"),

@@ -31,7 +31,7 @@ use rule sample as sample_point with:
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
         code=lambda wildcards: sources(
-            "sample.py", "export.py", f"model/variants/{wildcards.variant}.py"
+            "sample.py", "io/write.py", f"model/variants/{wildcards.variant}.py"
         ),
     output:
         samples=point_result("samples/{variant}/seed{seed}/samples.h5"),

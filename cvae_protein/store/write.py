@@ -11,8 +11,8 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.progress import track
-from .store_file import check_room, new_file
-from .store_layout import (
+from ..dataset.store_file import check_room, new_file
+from .layout import (
     BLOCK,
     CENTER,
     CHECKSUM,

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import gemmi
 import numpy as np
 
-from .atoms import UNTOLD, Atoms, atom_index, entry_facts, name_code
-from .cells import CELL, Rows, UnusualError, changes, read_integers, read_numbers, require
+from ..dataset.atoms import UNTOLD, Atoms, atom_index, entry_facts, name_code
+from ..dataset.cells import CELL, Rows, UnusualError, changes, read_integers, read_numbers, require
 
 HEAD = re.compile(rb"\nloop_ *\n((?:_atom_site\.[\w\[\]]+ *\n)+)")
 CLOSED = re.compile(

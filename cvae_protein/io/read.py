@@ -10,12 +10,12 @@ import numpy as np
 
 from ..core.errors import StructureError
 from ..core.structure import Backbone
-from .atoms import Atoms, atoms_of
-from .binary import read_binary_cif
-from .columns import read_columns
-from .contents import MESSAGE_PACK_MAP
-from .pdb_text import read_pdb
-from .ranges import Segment, parse_range
+from ..dataset.atoms import Atoms, atoms_of
+from ..dataset.binary import read_binary_cif
+from ..dataset.contents import MESSAGE_PACK_MAP
+from ..dataset.ranges import Segment, parse_range
+from .mmcif import read_columns
+from .pdb import read_pdb
 from .residues import Structure, residues_of
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from ..core.progress import Progress
-from .store_layout import BLOCK, CHECKSUM, PER_RESIDUE, UNREADABLE, attributes_checksum, checksums, open_store, reading
+from .layout import BLOCK, CHECKSUM, PER_RESIDUE, UNREADABLE, attributes_checksum, checksums, open_store, reading
 
 AT_ONCE = 64  # blocks that are read together
 

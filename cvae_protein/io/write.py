@@ -9,10 +9,10 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from .core.errors import UserError
-from .core.files import atomic_path
-from .core.structure import ATOMS, Backbone
-from .dataset.store import Store
+from ..core.errors import UserError
+from ..core.files import atomic_path
+from ..core.structure import ATOMS, Backbone
+from ..store.read import Store
 
 CHAIN = "A"
 ANGSTROM_PER_NM = 10.0  # mdtraj, and so XTC, counts in nanometres

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core.errors import StructureError
 from ..core.structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, C, N
-from .atoms import POLYMER, UNTOLD, Atoms, codes
-from .cells import changes
+from ..dataset.atoms import POLYMER, UNTOLD, Atoms, codes
+from ..dataset.cells import changes
 
 AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.structure import Backbone
-from .store_layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, Entry, is_text, open_store, reading
+from .layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, Entry, is_text, open_store, reading
 
 NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; after a step of at most NEAR, READ_AHEAD are read at once
 # Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.
