@@ -17,7 +17,6 @@ from .core.errors import UserError
 from .core.files import atomic_path, owned, sha256, write_table
 from .core.progress import Progress, say
 from .core.structure import CA
-from .dataset.store_file import new_file
 from .model.batch import Domains, by_length, pick_device, read_split
 from .model.calibration import calibration_error, fit_temperatures, wilson
 from .model.checkpoint import Training, save_tensors
@@ -26,6 +25,7 @@ from .model.oracle import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_lo
 from .model.parallel import ALONE, Ranks
 from .store.layout import TEXT
 from .store.read import Store
+from .store.write import new_file
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged

@@ -158,7 +158,8 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
     if output.suffix == ".h5":
         draw(output)
         return
-    from ..io.write import check_format, export, read_backbones
+    from ..io.write import check_format, export
+    from ..store.read import read_backbones
 
     check_format(output)
     with tempfile.TemporaryDirectory() as scratch:

@@ -142,7 +142,8 @@ def report(
 
 def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
     """The files of an export; which lengths there are says the store."""
-    from ..io.write import check_format, read_backbones, targets
+    from ..io.write import check_format, targets
+    from ..store.read import read_backbones
 
     output, format = given["output"], given["format"]
     check_format(output, format)
@@ -170,7 +171,7 @@ def export(
     Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å.
     """
     from ..io.write import export as run
-    from ..io.write import read_backbones
+    from ..store.read import read_backbones
 
     for path in run(read_backbones(input, fold, length), output, format, by_length=by_length):
         say("export", f"wrote {path}")

@@ -12,8 +12,8 @@ from ..core.errors import Problem, StructureError, UserError, printable, rejecti
 from ..core.files import SAFE_ID, read_table, write_rejected, write_table
 from ..core.labels import SCHEMES, fold_class
 from ..core.progress import say
+from ..io.read import parse_range
 from .classifications import read_classification, read_ids, read_names
-from .ranges import parse_range
 from .rows import Row
 from .thinning import cap_superfamilies, drop_rare, drop_redundant, resolution_of
 

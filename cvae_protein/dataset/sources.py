@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 from ..config.settings import FetchSettings
 from ..core.errors import StructureError, UserError
 from ..core.files import sha256
+from ..io.read import CODE, check_structure
 from .address import check_address
-from .contents import CODE, check_structure
 from .download import Downloader
 from .entries import EntryFile
 

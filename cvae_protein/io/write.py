@@ -12,7 +12,6 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import atomic_path
 from ..core.structure import ATOMS, Backbone
-from ..store.read import Store
 
 CHAIN = "A"
 ANGSTROM_PER_NM = 10.0  # mdtraj, and so XTC, counts in nanometres
@@ -107,14 +106,6 @@ def check_format(path: Path, format: str = "") -> str:
     if name not in WRITERS:
         raise UserError(f"{path}: expected one of the formats {', '.join(WRITERS)}, got {name!r}")
     return name
-
-
-def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
-    """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
-    with Store(store) as stored:
-        names = [name for name in stored.ids if not fold or f"{stored.fact(name, 'label')}.".startswith(f"{fold}.")]
-        found = [stored.backbone(name) for name in names]
-    return [backbone for backbone in found if length in (None, len(backbone))]
 
 
 def write_folds(backbones: Sequence[Backbone], labels: Sequence[str], folder: Path) -> list[Path]:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ..config.settings import SampleSettings
-from ..dataset.store_file import new_file
 from ..store.layout import TEXT, Entry
-from ..store.write import write_store
+from ..store.write import new_file, write_store
 from .batch import Domains, as_backbone
 from .cvae import CVAE
 from .latent import Gaussian

@@ -199,3 +199,11 @@ class Store:
         """`entry` of each of `names` (default: all)."""
         for name in self.ids if names is None else names:
             yield self.entry(name)
+
+
+def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
+    """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
+    with Store(store) as stored:
+        names = [name for name in stored.ids if not fold or f"{stored.fact(name, 'label')}.".startswith(f"{fold}.")]
+        found = [stored.backbone(name) for name in names]
+    return [backbone for backbone in found if length in (None, len(backbone))]

@@ -8,7 +8,7 @@ from cvae_protein.core import geometry
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import is_safe_id
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.ranges import parse_range
+from cvae_protein.io.read import parse_range
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store

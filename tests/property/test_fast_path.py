@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.dataset import cells
-from cvae_protein.io import mmcif, read
+from cvae_protein.io import mmcif, read, residues
 from cvae_protein.io.residues import residues_of
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +133,7 @@ def test_moved_lines_are_read_alike_or_left(data, source, target, keep):
 @given(st.lists(st.from_regex(r"-?([0-9]{1,7}|[0-9]{0,3}\.[0-9]{1,3}|[0-9]{1,6}\.)", fullmatch=True), min_size=1))
 def test_numbers_are_exact(texts):
     words = np.array([text.encode() for text in texts], "S8").view("<u8")
-    values, has_point = cells.read_numbers(words)
+    values, has_point = mmcif.read_numbers(words)
     np.testing.assert_array_equal(values, [float(text) for text in texts])
     assert has_point.tolist() == ["." in text for text in texts]
 
@@ -144,7 +143,7 @@ def test_numbers_are_exact(texts):
 def test_what_is_no_plain_number_is_left(text):
     word = np.array([text.encode()], "S8").view("<u8")
     try:
-        (value,), _ = cells.read_numbers(word)
-    except cells.UnusualError:
+        (value,), _ = mmcif.read_numbers(word)
+    except residues.UnusualError:
         return
     assert value == float(text)

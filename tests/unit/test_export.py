@@ -11,8 +11,9 @@ from Bio.PDB import MMCIFParser, PDBParser
 
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.structure import ATOMS, Backbone
-from cvae_protein.io.write import export, file_name, read_backbones, write_folds, write_mmcif, write_pdb, write_xtc
+from cvae_protein.io.write import export, file_name, write_folds, write_mmcif, write_pdb, write_xtc
 from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import read_backbones
 from cvae_protein.store.write import write_store
 
 TOLERANCE = 0.0005001  # Å, half of the last digit of a PDB file

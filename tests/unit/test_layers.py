@@ -30,7 +30,7 @@ LAYERS = [
         SHARED | {"dataset.store_file", "dataset.store_layout", "dataset.store_write"},
         {"numpy", "h5py", "hdf5plugin"},
     ),
-    ("dataset/contents.py", {"errors"}, {"biotite"}),
+    ("io/read.py", {"errors"}, {"biotite"}),
     ("dataset/answer.py", {"errors", "dataset"}, {"httpx"}),
     ("dataset/download.py", SHARED | {"dataset"}, {"httpx"}),
     ("dataset/", SHARED | {"dataset"}, SCIENCE_PARTY),

@@ -8,8 +8,7 @@ from synthetic import DATA, NAMES, biopython_chain, chain_lines, helix, line, re
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.structure import CA, CB, N
-from cvae_protein.dataset.ranges import parse_range
-from cvae_protein.io.read import extract_domain, read_structure
+from cvae_protein.io.read import extract_domain, parse_range, read_structure
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
 

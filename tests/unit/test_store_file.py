@@ -7,9 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cvae_protein.dataset.store_file import _Disk, new_file
 from cvae_protein.store.layout import TEXT, Entry
-from cvae_protein.store.write import write_store
+from cvae_protein.store.write import _Disk, new_file, write_store
 
 
 @contextmanager
