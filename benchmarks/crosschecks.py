@@ -35,7 +35,7 @@ from cvae_protein.score import composition, ramachandran, reconstruction
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs
 from cvae_protein.score.neighbours import tm_align_score
 from cvae_protein.score.reconstruction import Pair
-from cvae_protein.score.tm import tm_scores
+from cvae_protein.similarity.tm_score import tm_scores
 from cvae_protein.store.read import Store
 
 OUTPUT = Path(__file__).parents[1] / "benchmarks/results/crosschecks.tsv"
@@ -113,7 +113,7 @@ def same_length(pairs: Sequence[Pair], random: np.random.Generator) -> Iterator[
         given.append(result.tm_norm_chain2)
     others_say = {"tmtools, alignment given": given}
     if shutil.which("TMscore") is None:
-        yield absent("tm", "score/tm.py", "program TMscore")
+        yield absent("tm", "similarity/tm_score.py", "program TMscore")
     else:
         said = [
             program_score("TMscore", *pair, "TM-score  ") for pair in track(traces, "TMscore", len(traces), "pairs")
@@ -121,7 +121,9 @@ def same_length(pairs: Sequence[Pair], random: np.random.Generator) -> Iterator[
         others_say["program TMscore"] = said
     for name, theirs in others_say.items():
         for kind, part in (("reconstructions", slice(len(like))), ("unlike chains", slice(len(like), None))):
-            yield from one_sided("tm", "score/tm.py", f"{name}, {kind}", found[part], np.array(theirs)[part], "score")
+            yield from one_sided(
+                "tm", "similarity/tm_score.py", f"{name}, {kind}", found[part], np.array(theirs)[part], "score"
+            )
 
 
 def trajectory(coords: np.ndarray) -> mdtraj.Trajectory:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae_protein.core.progress import track
-from cvae_protein.score.audit import HELD_OUT, THRESHOLDS, Auditor, Held, read_sides
+from cvae_protein.dataset.leak_audit import HELD_OUT, THRESHOLDS, Auditor, Held, read_sides
 from cvae_protein.score.identity import identity
 from cvae_protein.score.neighbours import FEWEST, tm_align_score
 

@@ -32,7 +32,7 @@ import gemmi
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.dataset.features import featurize_folder
+from cvae_protein.dataset.featurize import featurize_folder
 from cvae_protein.store.read import Store
 
 PACKAGES = [

@@ -106,7 +106,7 @@ def seconds_to_start(rounds: int) -> float:
     command = [
         sys.executable,
         "-c",
-        "import cvae_protein.commands, cvae_protein.config.load, cvae_protein.dataset.features",
+        "import cvae_protein.commands, cvae_protein.config.load, cvae_protein.dataset.featurize",
     ]
     return statistics.median(cost_of(command, ROOT).cpu for _ in range(rounds))
 

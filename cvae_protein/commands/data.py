@@ -34,7 +34,7 @@ def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
 
     Lengths are in residues, resolutions in Å.
     """
-    from ..dataset.labels import select_domains
+    from ..dataset.select import select_domains
 
     select_domains(settings_of("labels", settings), output, rejected)
 
@@ -50,7 +50,7 @@ def names(domains: Domains, output: Output, settings: Given = "") -> None:
 
     Settings are those of the section `labels`.
     """
-    from ..dataset.labels import name_folds
+    from ..dataset.select import name_folds
 
     count = name_folds(domains, settings_of("labels", settings), output)
     say("names", f"{count} names of folds")
@@ -85,7 +85,7 @@ def fetch(
     """
     from dataclasses import replace
 
-    from ..dataset.fetch import fetch_entries
+    from ..dataset.fetch.fetch import fetch_entries
 
     own = settings_of("fetch", settings)
     own = replace(own, locked=str(locked)) if locked else own
@@ -113,8 +113,8 @@ def featurize(
       cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 -o shard0.h5 --rejected no.tsv
       cvae-protein featurize --input my-structures/ -o mine.h5 --rejected no.tsv
     """
-    from ..dataset.features import featurize as run
-    from ..dataset.features import featurize_folder
+    from ..dataset.featurize import featurize as run
+    from ..dataset.featurize import featurize_folder
 
     own, limits = settings_of("featurize", settings), settings_of("labels", label_settings, settings)
     if source is not None:
@@ -200,6 +200,6 @@ def audit(
 
     TM-scores are normalised by the held-out domain; identity is over the shorter sequence.
     """
-    from ..score.audit import audit as run
+    from ..dataset.leak_audit import audit as run
 
     run(store, splits, output, jobs)

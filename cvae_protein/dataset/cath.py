@@ -9,7 +9,7 @@ from sys import intern
 
 from ..core.errors import Problem
 from ..core.files import bad_row, columns_of, lines_of
-from .rows import Row, author_range
+from .classification import Row, author_range
 
 DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9]{1,4})([0-9]{2})")
 NAME = re.compile(r"([0-9]+(?:\.[0-9]+){0,3})\s+\S+\s+:(.*)")

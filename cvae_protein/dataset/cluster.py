@@ -18,8 +18,8 @@ from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.progress import Progress, say
+from ..similarity.sequences import COVERAGE, E_VALUE, Aligner, Words
 from ..store.read import Store
-from .sequence import COVERAGE, E_VALUE, Aligner, Words
 
 COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster", "method")
 PROGRAM = "mmseqs"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ..config.settings import SplitSettings
-from .relatives import Component, Scheme
+from .homology import Component, Scheme
 
 
 class Training:

@@ -10,7 +10,7 @@ from ..core.errors import StructureError, UserError
 from ..core.progress import say
 from .address import check_address
 from .cache import kept_file
-from .download import Downloader
+from .fetch.download import Downloader
 
 MARK = "OBSLTE"
 

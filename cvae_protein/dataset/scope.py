@@ -9,7 +9,7 @@ from sys import intern
 
 from ..core.errors import Problem
 from ..core.files import bad_row, columns_of, lines_of
-from .rows import Row
+from .classification import Row
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
 SEGMENT_COLUMNS = ("sid", "pdb", "chain", "start", "end", "sccs")

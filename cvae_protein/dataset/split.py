@@ -14,8 +14,8 @@ from ..core.labels import topology, truncate
 from ..core.progress import say
 from ..store.read import Store
 from .holdout import assign
+from .homology import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
 from .near_identical import near_identical
-from .relatives import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
 
 COLUMNS = (
     *("domain_id", "split", "label", "superfamily", "group", "sequence_cluster"),

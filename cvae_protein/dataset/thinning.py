@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from ..config.settings import LabelSettings
 from ..core.errors import Problem, UserError
 from ..core.labels import fold_class
-from .rows import Row
+from .classification import Row
 
 Thinned = tuple[list[Row], list[Problem]]
 

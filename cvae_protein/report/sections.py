@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..score.audit import BINS, summary
+from ..dataset.leak_audit import BINS, summary
 from . import figures
 from .downloads import Column, Plot, plot
 from .draw import QUIET, css

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..core.progress import Progress, say
 from ..core.structure import CA
+from ..similarity.nearest_structures import screen
 from ..store.read import Store
 from .metric import Judged
 from .neighbours import MARGIN, Library, tm_align_score
-from .screen import screen
 
 SAME_FOLD = 0.5  # TM-score
 ALIGNED = 8  # structures that each is aligned with, at most

@@ -15,8 +15,8 @@ from tmtools import tm_align
 
 from ..core.labels import levels_match
 from ..core.progress import Progress
+from ..similarity.nearest_structures import screen
 from .metric import Judged, Metric
-from .screen import screen
 
 POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core.geometry import rmsd
 from ..core.structure import CA, CB
+from ..similarity.tm_score import tm_score
 from .metric import UNASSIGNED, Judged, Metric
-from .tm import tm_score
 
 LDDT_RADIUS = 15.0  # Å, pairs of the reference that count
 LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # Å

@@ -12,8 +12,8 @@ from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.labels import first_level, levels_match
+from ..dataset.leak_audit import BINS, read_bins
 from . import physics, reconstruction
-from .audit import BINS, read_bins
 from .features import Sight, read_features
 from .inputs import Domains, read_domains, read_pairs, read_structures
 from .intervals import generator

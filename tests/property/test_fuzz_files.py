@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import REASONS
 from cvae_protein.core.files import read_table
-from cvae_protein.dataset.features import featurize_folder
+from cvae_protein.dataset.featurize import featurize_folder
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.io.write import write_pdb
 from cvae_protein.store.read import Store

@@ -10,9 +10,9 @@ from tmtools import tm_align
 
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, sha256, write_table
+from cvae_protein.dataset import leak_audit as module
+from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS, audit, read_bins, said, summary, tm_bin
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.score import audit as module
-from cvae_protein.score.audit import AUDIT_COLUMNS, BINS, audit, read_bins, said, summary, tm_bin
 from cvae_protein.score.containing import SCREENED, ContainingLibrary
 from cvae_protein.score.identity import Sequences, identity
 from cvae_protein.score.neighbours import Search, tm_align_score

@@ -13,9 +13,9 @@ from cvae_protein.commands.data import merge
 from cvae_protein.config.settings import FeaturizeSettings, FetchSettings, LabelSettings
 from cvae_protein.core.errors import StructureError, UserError
 from cvae_protein.core.files import read_table
-from cvae_protein.dataset.features import featurize, featurize_folder
-from cvae_protein.dataset.fetch import fetch_entries
-from cvae_protein.dataset.labels import select_domains
+from cvae_protein.dataset.featurize import featurize, featurize_folder
+from cvae_protein.dataset.fetch.fetch import fetch_entries
+from cvae_protein.dataset.select import select_domains
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.store.read import Store
 

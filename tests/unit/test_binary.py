@@ -11,7 +11,7 @@ import pytest
 from biotite.structure.io import pdbx
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.dataset.features import STRUCTURE_FILE
+from cvae_protein.dataset.featurize import STRUCTURE_FILE
 from cvae_protein.io import read
 from cvae_protein.io.read import read_structure
 

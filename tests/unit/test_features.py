@@ -10,9 +10,9 @@ from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset import features
-from cvae_protein.dataset.features import featurize, featurize_folder
-from cvae_protein.dataset.labels import COLUMNS
+from cvae_protein.dataset import featurize
+from cvae_protein.dataset.featurize import featurize_folder
+from cvae_protein.dataset.select import COLUMNS
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.store.read import Store
@@ -156,7 +156,7 @@ def test_each_file_is_read_once_and_order_is_kept(tmp_path, monkeypatch):
     again = [{**row, "domain_id": f"{row['pdb_id']}A01", "residue_range": "1-25"} for row in rows]
     write_table(tmp_path / "domains.tsv", COLUMNS, [*rows, *again])
     read = []
-    monkeypatch.setattr(features, "read_structure", lambda path: read.append(path.name) or read_structure(path))
+    monkeypatch.setattr(featurize, "read_structure", lambda path: read.append(path.name) or read_structure(path))
     output, _ = run(tmp_path)
     assert read == ["0.pdb", "1.pdb"]
     with Store(output) as store:
@@ -174,9 +174,9 @@ def test_few_results_wait_for_their_turn(tmp_path, monkeypatch):
     ]
     write_table(tmp_path / "domains.tsv", COLUMNS, many)
     whole, _ = run(tmp_path, name="whole")
-    monkeypatch.setattr(features, "MOST_WAITING", 2)
+    monkeypatch.setattr(featurize, "MOST_WAITING", 2)
     read = []
-    monkeypatch.setattr(features, "read_structure", lambda path: read.append(path.name) or read_structure(path))
+    monkeypatch.setattr(featurize, "read_structure", lambda path: read.append(path.name) or read_structure(path))
     few, _ = run(tmp_path, name="few")
     assert few.read_bytes() == whole.read_bytes()
     assert 2 < len(read) <= 6
@@ -250,7 +250,7 @@ def test_what_a_library_raises_is_a_reason_with_its_text(tmp_path, monkeypatch):
         raise ZeroDivisionError("seven")
 
     prepare(tmp_path, {"1abc": DATA / "1ubi.cif.gz"})
-    monkeypatch.setattr(features, "secondary_structure", fail)
+    monkeypatch.setattr(featurize, "secondary_structure", fail)
     _, dropped = run(tmp_path)
     assert dropped == {"1abcA00": "not_a_structure"}
     assert "ZeroDivisionError: seven" in read_table(tmp_path / "shard.tsv")[0]["detail"]

@@ -19,11 +19,11 @@ from cvae_protein.config.settings import FetchSettings
 from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.dataset import sources as sources_module
-from cvae_protein.dataset.entries import COLUMNS, LOCK_COLUMNS, key_of, read_entries
-from cvae_protein.dataset.fetch import fetch_entries
-from cvae_protein.dataset.labels import COLUMNS as DOMAIN_COLUMNS
-from cvae_protein.dataset.sources import ARCHIVES, SOURCES, sources_of
+from cvae_protein.dataset.fetch import sources as sources_module
+from cvae_protein.dataset.fetch.fetch import fetch_entries
+from cvae_protein.dataset.fetch.lockfile import COLUMNS, LOCK_COLUMNS, key_of, read_entries
+from cvae_protein.dataset.fetch.sources import ARCHIVES, SOURCES, sources_of
+from cvae_protein.dataset.select import COLUMNS as DOMAIN_COLUMNS
 
 EMBEDDED = Path(__file__).parents[2] / "data/embedded"
 DOMAIN = "1a28A00"
@@ -398,7 +398,7 @@ def test_names_that_differ_in_capitals_alone_lie_apart(tmp_path, server):
 
 def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_path, server):
     from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
-    from cvae_protein.dataset.features import featurize
+    from cvae_protein.dataset.featurize import featurize
     from cvae_protein.store.read import Store
 
     (row,) = [row for row in read_table(EMBEDDED.parent / "domains.tsv") if row["domain_id"] == DOMAIN]

@@ -3,7 +3,7 @@ import pytest
 from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import REJECTED_COLUMNS, is_safe_id, read_table, write_table
-from cvae_protein.dataset.labels import COLUMNS, select_domains
+from cvae_protein.dataset.select import COLUMNS, select_domains
 
 
 def row(name, **values):

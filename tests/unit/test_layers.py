@@ -32,7 +32,7 @@ LAYERS = [
     ),
     ("io/read.py", {"errors"}, {"biotite"}),
     ("dataset/answer.py", {"errors", "dataset"}, {"httpx"}),
-    ("dataset/download.py", SHARED | {"dataset"}, {"httpx"}),
+    ("dataset/fetch/download.py", SHARED | {"dataset"}, {"httpx"}),
     ("dataset/", SHARED | {"dataset"}, SCIENCE_PARTY),
     ("score/", SHARED | {"score", "dataset"}, SCIENCE_PARTY),
     ("report/", SHARED | {"report", "score", "export"}, SCIENCE_PARTY | {"matplotlib", "PIL", "jinja2", "markupsafe"}),

@@ -18,6 +18,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import belongs, natural
 from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.report.cards import cards
 from cvae_protein.report.downloads import as_tsv, plot, safe
 from cvae_protein.report.draw import variant_colours
@@ -27,7 +28,6 @@ from cvae_protein.report.page import render, write_report
 from cvae_protein.report.read import Results
 from cvae_protein.report.sections import _curve, training
 from cvae_protein.report.viewer import STEP, pack, superpose
-from cvae_protein.score.audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.score.verdicts import VERDICT_COLUMNS
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store

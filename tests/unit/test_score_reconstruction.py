@@ -17,7 +17,7 @@ from cvae_protein.score.reconstruction import (
     ss_agreement,
     tm,
 )
-from cvae_protein.score.tm import distance_scale, tm_score
+from cvae_protein.similarity.tm_score import distance_scale, tm_score
 
 PAIRS = [(ubiquitin(), deformed(ubiquitin(), amount, seed)) for amount in (0.3, 1.0, 2.0, 4.0) for seed in (0, 1)]
 

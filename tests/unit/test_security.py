@@ -22,7 +22,7 @@ from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset import rows
+from cvae_protein.dataset import classification
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
@@ -156,7 +156,7 @@ def test_a_stranger_s_store_writes_nothing_outside(tmp_path, monkeypatch, value)
 
 
 def test_a_table_that_unpacks_to_one_endless_line_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(classification, "LONGEST_LINE", 1 << 20)
     (tmp_path / "bomb.tsv.gz").write_bytes(gzip.compress(b"0" * (8 << 20)))
     with pytest.raises(UserError, match="a line of more than"):
         list(files.lines_of(tmp_path / "bomb.tsv.gz"))

@@ -17,7 +17,7 @@ try:
     from cvae_protein.config import load as configuration
     from cvae_protein import grid, run_record
     from cvae_protein.core.errors import UserError
-    from cvae_protein.dataset.classifications import count_rows
+    from cvae_protein.dataset.formats import count_rows
 except ImportError as error:
     raise WorkflowError(
         f"{error}: install the package first, with `pip install -e .`, or use `make run`"

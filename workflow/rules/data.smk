@@ -9,7 +9,7 @@ rule labels:
             for path in (settings.labels.boundaries, settings.labels.include)
             if path
         ],
-        code=sources("dataset/labels.py"),
+        code=sources("dataset/select.py"),
     output:
         domains=result("domains.tsv"),
         rejected=result("rejected/labels.tsv"),
@@ -28,7 +28,7 @@ rule names:
     input:
         domains=rules.labels.output.domains,
         names=settings.labels.names or [],
-        code=sources("dataset/labels.py"),
+        code=sources("dataset/select.py"),
     output:
         names=result("fold_names.tsv"),
     log:
@@ -46,7 +46,7 @@ rule fetch:
     input:
         domains=rules.labels.output.domains,
         locked=settings.fetch.locked or [],
-        code=sources("dataset/fetch.py"),
+        code=sources("dataset/fetch/fetch.py"),
     output:
         entries=result("entries.tsv"),
         lock=result("sources.lock.tsv"),
@@ -66,7 +66,7 @@ rule featurize:
     input:
         domains=rules.labels.output.domains,
         entries=rules.fetch.output.entries,
-        code=sources("dataset/features.py"),
+        code=sources("dataset/featurize.py"),
     output:
         shard=result("shards/{batch}.h5"),
         rejected=result("rejected/batch{batch}.tsv"),

@@ -5,7 +5,7 @@ rule audit:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=sources("score/audit.py"),
+        code=sources("dataset/leak_audit.py"),
     output:
         table=result("leak_audit.tsv"),
     log:

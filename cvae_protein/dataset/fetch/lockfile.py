@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.errors import UserError
-from ..core.files import read_table, write_table
+from ...core.errors import UserError
+from ...core.files import read_table, write_table
 
 COLUMNS = ("pdb_id", "source", "path", "sha256", "bytes", "url", "superseded_by", "domain_id")
 LOCK_COLUMNS = ("pdb_id", "source", "url", "sha256", "bytes", "date", "domain_id")

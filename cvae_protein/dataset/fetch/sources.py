@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from ..config.settings import FetchSettings
-from ..core.errors import StructureError, UserError
-from ..core.files import sha256
-from ..io.read import CODE, check_structure
-from .address import check_address
+from ...config.settings import FetchSettings
+from ...core.errors import StructureError, UserError
+from ...core.files import sha256
+from ...io.read import CODE, check_structure
+from ..address import check_address
 from .download import Downloader
-from .entries import EntryFile
+from .lockfile import EntryFile
 
 CIF_NAMES = ("{}.cif.gz", "{}.cif", "{}.mmcif.gz", "{}.mmcif")
 BINARY_NAMES = ("{}.bcif.gz", "{}.bcif")

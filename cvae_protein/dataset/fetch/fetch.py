@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config.settings import FetchSettings
-from ..core.errors import StructureError, UserError, rejection
-from ..core.files import is_safe_id, read_table, write_rejected
-from ..core.progress import Progress, say
-from .classifications import REQUIRED
+from ...config.settings import FetchSettings
+from ...core.errors import StructureError, UserError, rejection
+from ...core.files import is_safe_id, read_table, write_rejected
+from ...core.progress import Progress, say
+from ..formats import REQUIRED
+from ..obsolete import Obsolete
 from .download import Downloader
-from .entries import EntryFile, check_lock, write_entries, write_lock
-from .obsolete import Obsolete
+from .lockfile import EntryFile, check_lock, write_entries, write_lock
 from .sources import Source, sources_of
 
 MAY_PASS = ("connection", "timeout", "http_error")  # reasons that another run may not meet

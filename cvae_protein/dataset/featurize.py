@@ -18,10 +18,10 @@ from ..io.read import extract_domain, read_structure
 from ..io.residues import Structure
 from ..store.layout import Entry
 from ..store.write import write_store
-from .classifications import REQUIRED
-from .entries import key_of, read_entries
-from .labels import COLUMNS, domain_row
+from .fetch.lockfile import key_of, read_entries
+from .formats import REQUIRED
 from .quality import check_quality
+from .select import COLUMNS, domain_row
 
 Made = TypeVar("Made")
 Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv

@@ -17,13 +17,13 @@ from typing import IO, Self
 
 import httpx
 
-from .. import __version__
-from ..config.settings import FetchSettings
-from ..core.errors import StructureError, UserError
-from ..core.files import sha256
-from .address import check_address, check_redirect
-from .answer import PassingError, begin, begun_receipt, refusal, request_headers, whole_size
-from .cache import Receipt, keep, kept_file, locked_part, part_path, read_receipt, write_receipt
+from ... import __version__
+from ...config.settings import FetchSettings
+from ...core.errors import StructureError, UserError
+from ...core.files import sha256
+from ..address import check_address, check_redirect
+from ..answer import PassingError, begin, begun_receipt, refusal, request_headers, whole_size
+from ..cache import Receipt, keep, kept_file, locked_part, part_path, read_receipt, write_receipt
 
 MOST_REDIRECTS = 5
 SMALL = 1 << 16  # bytes of an error page that are read, so that its connection serves the next request

@@ -13,8 +13,8 @@ from ..core.files import SAFE_ID, read_table, write_rejected, write_table
 from ..core.labels import SCHEMES, fold_class
 from ..core.progress import say
 from ..io.read import parse_range
-from .classifications import read_classification, read_ids, read_names
-from .rows import Row
+from .classification import Row
+from .formats import read_classification, read_ids, read_names
 from .thinning import cap_superfamilies, drop_rare, drop_redundant, resolution_of
 
 COLUMNS = Row._fields[: Row._fields.index("label") + 1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .superpose import rotations
+from ..score.superpose import rotations
 
 REFINEMENT = ((64, 6), (16, 8), (4, 10))  # superpositions of each pair that are kept, and rounds they are refined
 SHORTEST_FRAGMENT = 4  # residues, as in TM-score

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from .superpose import rotations
-from .tm import distance_scale
+from ..score.superpose import rotations
+from .tm_score import distance_scale
 
 OFFSET_STEP = 4  # residues between the gapless starts
 KEPT = 4  # gapless starts of a target that are aligned with gaps

@@ -14,11 +14,11 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
+from ..score.containing import ContainingLibrary
+from ..score.identity import Sequences
+from ..score.metric import Judged
+from ..score.neighbours import FEWEST, Search, tm_align_score
 from ..store.read import Store
-from .containing import ContainingLibrary
-from .identity import Sequences
-from .metric import Judged
-from .neighbours import FEWEST, Search, tm_align_score
 
 AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)
 HELD_OUT = ("test", "validation")

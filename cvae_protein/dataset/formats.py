@@ -12,7 +12,7 @@ from ..config.settings import LabelSettings
 from ..core.errors import Problem, StructureError, UserError
 from ..core.files import lines_of
 from . import cath, scope
-from .rows import Row
+from .classification import Row
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
 STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)

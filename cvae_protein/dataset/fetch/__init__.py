@@ -1,0 +1,1 @@
+"""The file of every entry, from wherever it is."""

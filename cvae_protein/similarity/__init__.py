@@ -1,0 +1,1 @@
+"""How alike structures and sequences are."""
