@@ -20,8 +20,7 @@ from pathlib import Path
 from sklearn.metrics import adjusted_rand_score
 
 from cvae_protein.config.settings import ClusterSettings
-from cvae_protein.dataset.cluster import read_sequences, sequence_clusters
-from cvae_protein.score.fold_clusters import find_folds
+from cvae_protein.dataset.cluster import find_folds, read_sequences, sequence_clusters
 from cvae_protein.store.read import Store
 
 

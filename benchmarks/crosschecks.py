@@ -33,8 +33,8 @@ from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import composition, ramachandran, reconstruction
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs
-from cvae_protein.score.neighbours import tm_align_score
 from cvae_protein.score.reconstruction import Pair
+from cvae_protein.similarity.nearest_structures import tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
 from cvae_protein.store.read import Store
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from cvae_protein.core.progress import track
 from cvae_protein.dataset.leak_audit import HELD_OUT, THRESHOLDS, Auditor, Held, read_sides
-from cvae_protein.score.identity import identity
-from cvae_protein.score.neighbours import FEWEST, tm_align_score
+from cvae_protein.similarity.nearest_structures import FEWEST, tm_align_score
+from cvae_protein.similarity.sequences import identity
 
 COLUMNS = ("max_tm", "max_identity")
 

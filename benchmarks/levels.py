@@ -24,8 +24,8 @@ from cvae_protein.model.sampler import load_sampler
 from cvae_protein.sample import draw
 from cvae_protein.score.inputs import Domains, read_domains
 from cvae_protein.score.metric import Judged
-from cvae_protein.score.neighbours import Library, Search
 from cvae_protein.score.physics import physical_yield
+from cvae_protein.similarity.nearest_structures import Library, Search
 
 LEVELS = ("class", "architecture", "topology")
 

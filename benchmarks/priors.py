@@ -22,8 +22,8 @@ from cvae_protein.sample import draw
 from cvae_protein.score.composition import helix, strand
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metric import Judged
-from cvae_protein.score.neighbours import Library, Search
 from cvae_protein.score.physics import physical_yield
+from cvae_protein.similarity.nearest_structures import Library, Search
 
 ROWS = (
     ("flow", 0.7),

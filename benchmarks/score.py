@@ -31,7 +31,7 @@ from cvae_protein.core.files import write_table
 from cvae_protein.core.progress import say, track
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs, read_structures
 from cvae_protein.score.metric import Judged
-from cvae_protein.score.neighbours import LENGTH_SHARE, LENGTH_WINDOW, Library, Search, tm_align_score
+from cvae_protein.similarity.nearest_structures import LENGTH_SHARE, LENGTH_WINDOW, Library, Search, tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
 
 OUTPUT = Path(__file__).parents[1] / "benchmarks/results/score.tsv"

@@ -64,8 +64,7 @@ def cluster(
 
     Structures are alike from a TM-score of 0.5, normalised by the longer one.
     """
-    from ..dataset.cluster import read_sequences, sequence_clusters, write_clusters
-    from ..score.fold_clusters import find_folds
+    from ..dataset.cluster import find_folds, read_sequences, sequence_clusters, write_clusters
 
     if scheme not in ("cath", "scope", "cluster"):
         raise UserError(f"--scheme: expected cath, scope or cluster, got {scheme!r}")

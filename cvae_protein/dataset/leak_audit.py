@@ -14,10 +14,9 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
-from ..score.containing import ContainingLibrary
-from ..score.identity import Sequences
 from ..score.metric import Judged
-from ..score.neighbours import FEWEST, Search, tm_align_score
+from ..similarity.nearest_structures import FEWEST, ContainingLibrary, Search, tm_align_score
+from ..similarity.sequences import Sequences
 from ..store.read import Store
 
 AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)

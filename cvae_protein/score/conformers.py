@@ -13,10 +13,9 @@ from ..core.files import write_table
 from ..core.geometry import rmsd
 from ..core.progress import say
 from ..core.structure import CA
-from ..dataset.near_identical import near_identical
+from ..similarity.sequences import near_identical, plain
 from ..store.read import Store
 from .ensemble import FEWEST_RESIDUES, METRICS, Ensemble, EnsembleMetric
-from .identity import plain
 from .intervals import Estimate, bounds, generator
 from .rows import SCORE_COLUMNS, Row
 from .sample_files import read_samples

@@ -10,13 +10,14 @@ import numpy as np
 from ..config.settings import ScoreSettings
 from ..core.labels import first_level, levels_match
 from ..core.progress import Progress
-from . import composition, covering, distribution_rows, neighbours, oracle_rows, physics
+from ..similarity import nearest_structures
+from ..similarity.nearest_structures import Library, Placed, Search, tm_align_score
+from . import composition, covering, distribution_rows, oracle_rows, physics
 from .distribution_rows import class_features
 from .features import Sight
 from .inputs import Domains
 from .intervals import generator
 from .metric import Judged
-from .neighbours import Library, Placed, Search, tm_align_score
 from .oracle_rows import accuracy_rows, told_columns
 from .rows import ALL, Row, absent_rows, evaluate, set_rows, structure_rows
 from .sets import ClassSet
@@ -71,10 +72,10 @@ def judge_placed(
     """The same for structures whose nearest domains `search` has found; `placed` takes the labels of `structures`."""
     placed = [replace(hits, label=structure.label) for hits, structure in zip(placed, structures, strict=True)]
     folds = np.array([structure.label or ALL for structure in structures], object)
-    values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, neighbours.METRICS)}
+    values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, nearest_structures.METRICS)}
     values["nearest_same_class"][folds == ALL] = np.nan
     values |= covering.nearest_in_class(structures, placed, domains, search, real)
-    rows = structure_rows((*STRUCTURE_METRICS, *neighbours.METRICS, *covering.METRICS), values, folds, settings)
+    rows = structure_rows((*STRUCTURE_METRICS, *nearest_structures.METRICS, *covering.METRICS), values, folds, settings)
     rows += covering.recall_rows(structures, domains, search, settings, real)
     rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
     rows += _oracle_rows(sight, placed, folds, settings)
@@ -147,7 +148,7 @@ def _class_sets(
 def _pair_tm(structures: Sequence[Judged], settings: ScoreSettings, fold: str, progress: Progress) -> np.ndarray:
     """TM-scores (k, k) of up to 12 structures drawn at random, mean of both normalisations, NaN on the diagonal."""
     order = generator(settings, "pairs", fold).permutation(len(structures))[:PAIRED_PER_CLASS]
-    chosen = [structures[index] for index in order.tolist() if len(structures[index].ca) >= neighbours.FEWEST]
+    chosen = [structures[index] for index in order.tolist() if len(structures[index].ca) >= nearest_structures.FEWEST]
     table = np.full((len(chosen), len(chosen)), np.nan)
     for i, first in enumerate(chosen):
         for j in range(i):

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..config.settings import ScoreSettings
 from ..core.labels import levels_match, upper
+from ..similarity.nearest_structures import Placed
 from .features import Features, Sight
 from .intervals import Estimate, bounds, generator
 from .metric import Metric
-from .neighbours import Placed
 from .rows import ALL, Row, evaluate, structure_rows
 
 LEVELS = (1, 2, 3)  # class, architecture, topology

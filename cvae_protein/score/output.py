@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.files import atomic_path, write_table
-from . import composition, covering, neighbours, physics, reconstruction
+from ..similarity import nearest_structures
+from ..similarity.nearest_structures import Placed
+from . import composition, covering, physics, reconstruction
 from .metric import Judged
-from .neighbours import Placed
 from .rows import SCORE_COLUMNS, Row
 
 RAW = "_raw"  # suffix of the metrics of a sample before relaxation
@@ -18,7 +19,7 @@ STRUCTURE_COLUMNS = (
     *("id", "kind", "label", "length"),
     *(
         metric.name
-        for table in (physics, composition, neighbours, covering, reconstruction)
+        for table in (physics, composition, nearest_structures, covering, reconstruction)
         for metric in table.METRICS
     ),
     *(metric.name + RAW for metric in physics.METRICS),

@@ -15,9 +15,9 @@ from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
 from ..io.read import read_structure
 from ..io.residues import Structure
+from ..similarity.nearest_structures import FEWEST
 from ..store.read import Store
 from .metric import Judged
-from .neighbours import FEWEST
 
 SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
 LARGEST_COORDINATE = 9999.999  # Å; beyond it a number is no position

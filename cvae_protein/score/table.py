@@ -13,6 +13,7 @@ from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.labels import first_level, levels_match
 from ..dataset.leak_audit import BINS, read_bins
+from ..similarity.nearest_structures import Search
 from . import physics, reconstruction
 from .features import Sight, read_features
 from .inputs import Domains, read_domains, read_pairs, read_structures
@@ -21,7 +22,6 @@ from .judge import NOT_SEEN, judge_placed, judge_structures, place
 from .latent_rows import latent_rows
 from .latents import read_codes
 from .metric import Judged
-from .neighbours import Search
 from .oracle_rows import SWAPS, swap_rows
 from .output import RAW, structure_table, write_scores
 from .prior_rows import prior_rows

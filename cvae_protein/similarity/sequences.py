@@ -1,4 +1,4 @@
-"""Likeness of protein sequences: words in common to propose pairs, and alignments to decide on them."""
+"""Sequence identity, near-identical sets and clusters of sequences, by shared words and alignments."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from math import exp
 
 import numpy as np
 from Bio.Align import PairwiseAligner, substitution_matrices
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 LETTERS = "ARNDCQEGHILKMFPSTWYV"
 LETTER_CODES = np.full(256, len(LETTERS), np.uint8)  # any other letter is unknown
@@ -132,3 +134,106 @@ class Aligner:
             for a, b in zip(shorter[s:e], longer[t:f], strict=True)
         )
         return float(equal / columns)
+
+
+NEAR_IDENTICAL_WORD = 5  # residues
+SHARED = 0.4  # of the words of the shorter sequence; what two chains of 83 % identity share, were changes independent
+
+
+def _words(sequence: str) -> set[str]:
+    """The distinct words of five residues that hold no unknown one."""
+    words = (sequence[start : start + NEAR_IDENTICAL_WORD] for start in range(len(sequence) - NEAR_IDENTICAL_WORD + 1))
+    return {word for word in words if "X" not in word}
+
+
+def near_identical(sequences: Sequence[str]) -> list[int]:
+    """For each sequence the number of the set of near-identical ones that it belongs to.
+
+    Two sequences with at least 40 % of the shorter one's words in common are in one set, and so are those that a third
+    connects. A clustering by representatives does not promise that: two copies may follow different ones.
+    """
+    found = [sorted(_words(sequence)) for sequence in sequences]
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(w for words in found for w in words))}
+    rows = np.repeat(np.arange(len(found)), [len(words) for words in found])
+    columns = np.array([numbers[word] for words in found for word in words], int)
+    shape = (len(found), max(1, len(numbers)))
+    has = csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), shape=shape)
+    common = (has @ has.T).tocoo()
+    counts = np.array([len(words) for words in found], int)
+    alike = common.data >= SHARED * np.minimum(counts[common.row], counts[common.col])
+    edges = csr_matrix((common.data[alike], (common.row[alike], common.col[alike])), shape=(len(found), len(found)))
+    return connected_components(edges, directed=False)[1].tolist()
+
+
+IDENTITY_LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+UNKNOWN = "X"
+IDENTITY_WORD = 3  # residues
+SCORED = 512  # sequences that share most words and are scored by alignment
+ALIGNED = 40  # of them, those with the best score a residue of the shorter, whose identical residues are counted
+IDENTITY_GAP_OPEN, IDENTITY_GAP_EXTEND = -11, -1  # of BLASTP beside BLOSUM62: a gap, and each residue of it
+_ALIGNER = PairwiseAligner(
+    mode="local",
+    substitution_matrix=substitution_matrices.load("BLOSUM62"),
+    open_gap_score=IDENTITY_GAP_OPEN + IDENTITY_GAP_EXTEND,
+    extend_gap_score=IDENTITY_GAP_EXTEND,
+)
+
+
+def plain(sequence: str) -> str:
+    """A sequence in the twenty standard letters, all others as X."""
+    return "".join(letter if letter in IDENTITY_LETTERS else UNKNOWN for letter in sequence.upper())
+
+
+def identity(first: str, second: str) -> float:
+    """Identical residues of the best local alignment over the length of the shorter sequence; X is like nothing.
+
+    Alignment by Smith & Waterman (1981) with affine gaps, BLOSUM62 and 11 + k for a gap of k residues. The
+    denominator is that of CD-HIT (Li & Godzik 2006): a short match of two long chains counts little, and a chain that
+    is part of another has identity 1. 0 where nothing aligns or a sequence is empty.
+    """
+    first, second = plain(first), plain(second)
+    if not first or not second or _ALIGNER.score(first, second) <= 0:
+        return 0.0
+    same = 0
+    for (start, stop), (begin, _) in zip(*_ALIGNER.align(first, second)[0].aligned, strict=True):
+        same += sum(first[start + k] == second[begin + k] != UNKNOWN for k in range(stop - start))
+    return same / min(len(first), len(second))
+
+
+def _identity_words(sequence: str) -> np.ndarray:
+    """Numbers of the distinct words of three residues in a sequence without those that hold an X."""
+    codes = np.array([IDENTITY_LETTERS.find(letter) for letter in plain(sequence)], int)
+    if len(codes) < IDENTITY_WORD:
+        return np.zeros(0, int)
+    stretch = np.lib.stride_tricks.sliding_window_view(codes, IDENTITY_WORD)
+    stretch = stretch[(stretch >= 0).all(axis=1)]
+    return np.unique(stretch @ (len(IDENTITY_LETTERS) ** np.arange(IDENTITY_WORD)))
+
+
+class Sequences:
+    """Sequences to be searched, with the words of each."""
+
+    def __init__(self, ids: Sequence[str], sequences: Sequence[str]) -> None:
+        self.ids, self.sequences = list(ids), [plain(sequence) for sequence in sequences]
+        words = [_identity_words(sequence) for sequence in self.sequences]
+        rows = np.repeat(np.arange(len(words)), [len(found) for found in words])
+        columns = np.concatenate([np.zeros(0, int), *words])
+        shape = (len(words), len(IDENTITY_LETTERS) ** IDENTITY_WORD)
+        self.words = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+
+    def nearest(self, sequence: str) -> tuple[str, float]:
+        """Id and `identity` of the most identical sequence, the first of equals; an empty id where there is none."""
+        query = plain(sequence)
+        if not query or not self.ids:
+            return "", 0.0
+        asked = np.zeros(self.words.shape[1], np.float32)
+        asked[_identity_words(query)] = 1
+        order = np.argsort(-(self.words @ asked), kind="stable")[:SCORED].tolist()
+        shortest = [min(len(query), len(self.sequences[index])) or 1 for index in order]
+        scores = [
+            _ALIGNER.score(query, self.sequences[index]) / length if self.sequences[index] else 0.0
+            for index, length in zip(order, shortest, strict=True)
+        ]
+        chosen = [order[rank] for rank in np.argsort(-np.array(scores), kind="stable")[:ALIGNED]]
+        found = max(chosen, key=lambda index: (identity(query, self.sequences[index]), -index))
+        return self.ids[found], identity(query, self.sequences[found])

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from score_synthetic import chain, deformed, judged, moved, ubiquitin
 
-from cvae_protein.score import composition, latents, neighbours, physics, reconstruction, sets
+from cvae_protein.score import composition, latents, physics, reconstruction, sets
 from cvae_protein.score.latents import Codes
-from cvae_protein.score.neighbours import NO_HIT, Hit, Placed
 from cvae_protein.score.reconstruction import Pair
 from cvae_protein.score.sets import ClassSet
+from cvae_protein.similarity import nearest_structures
+from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Placed
 
 FACTS = {"rate": 40.0, "trace_rmsd": 2.0, "permuted_rmsd": 9.0, "swapped_rmsd": 3.0}
 FEATURES = ("helix", "strand", "relative_rg", "nearest_tm", "training_equal_tm")
@@ -52,7 +53,7 @@ KINDS = [
     (reconstruction.METRICS, a_pair, [0, 1, 2, 3]),
     (sets.METRICS, a_set, [0, 1, 2]),
     (latents.METRICS, some_codes, [0, 1, 2]),
-    (neighbours.METRICS, a_place, []),
+    (nearest_structures.METRICS, a_place, []),
 ]
 EVERY = [(metric, make, sizes) for metrics, make, sizes in KINDS for metric in metrics]
 NAMES = [metric.name for metric, *_ in EVERY]
@@ -112,7 +113,7 @@ def test_missing_atoms_are_no_error(metric):
 
 def test_unknown_neighbours_are_undefined():
     nowhere = Placed("1", NO_HIT, NO_HIT, NO_HIT)
-    assert all(np.isnan(metric(nowhere)) for metric in neighbours.METRICS)
+    assert all(np.isnan(metric(nowhere)) for metric in nearest_structures.METRICS)
 
 
 @pytest.mark.parametrize("seed", range(5))

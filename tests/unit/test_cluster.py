@@ -14,9 +14,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import cluster
-from cvae_protein.dataset.cluster import sequence_clusters
-from cvae_protein.score import fold_clusters
-from cvae_protein.score.fold_clusters import fold_classes
+from cvae_protein.dataset.cluster import fold_classes, sequence_clusters
 from cvae_protein.score.metric import Judged
 from cvae_protein.similarity.sequences import LETTERS, Aligner, Words, blosum62, neighbours, word_codes
 from cvae_protein.store.layout import Entry
@@ -214,9 +212,9 @@ def test_structures_of_one_fold_go_together_and_others_do_not():
 def test_a_class_follows_its_fold_through_small_changes(monkeypatch):
     scores = {("b", "a"): 0.6, ("c", "b"): 0.7, ("d", "a"): 0.55, ("d", "c"): 0.5, ("e", "c"): 0.49}
     names = dict(zip(range(60, 50, -1), "abcde", strict=False))
-    monkeypatch.setattr(fold_clusters, "screen", lambda query, traces: np.ones(len(traces)))
+    monkeypatch.setattr(cluster, "screen", lambda query, traces: np.ones(len(traces)))
     monkeypatch.setattr(
-        fold_clusters,
+        cluster,
         "tm_align_score",
         lambda query, target: (0.9, scores.get((names[len(query)], names[len(target)]), 0.2)),
     )

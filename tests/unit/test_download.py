@@ -27,8 +27,13 @@ from misbehaving_server import (
 
 from cvae_protein.config.settings import FetchSettings
 from cvae_protein.core.errors import StructureError, UserError
-from cvae_protein.dataset.address import check_address, check_redirect
-from cvae_protein.dataset.fetch.download import FAILURES_OF_A_LOST_HOST, Downloader, download_file
+from cvae_protein.dataset.fetch.download import (
+    FAILURES_OF_A_LOST_HOST,
+    Downloader,
+    check_address,
+    check_redirect,
+    download_file,
+)
 from cvae_protein.io.read import check_structure
 
 EMBEDDED = Path(__file__).parents[2] / "data/embedded"

@@ -31,7 +31,7 @@ LAYERS = [
         {"numpy", "h5py", "hdf5plugin"},
     ),
     ("io/read.py", {"errors"}, {"biotite"}),
-    ("dataset/answer.py", {"errors", "dataset"}, {"httpx"}),
+    ("dataset/fetch/download.py", {"errors", "dataset"}, {"httpx"}),
     ("dataset/fetch/download.py", SHARED | {"dataset"}, {"httpx"}),
     ("dataset/", SHARED | {"dataset"}, SCIENCE_PARTY),
     ("score/", SHARED | {"score", "dataset"}, SCIENCE_PARTY),

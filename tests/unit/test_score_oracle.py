@@ -10,7 +10,6 @@ from cvae_protein.score.features import Features, Sight
 from cvae_protein.score.inputs import Domains
 from cvae_protein.score.judge import judge_structures
 from cvae_protein.score.latents import Codes
-from cvae_protein.score.neighbours import NO_HIT, Hit, Library, Placed, Search
 from cvae_protein.score.oracle_rows import (
     WORST,
     accuracy_rows,
@@ -22,6 +21,7 @@ from cvae_protein.score.oracle_rows import (
 )
 from cvae_protein.score.prior_rows import prior_rows
 from cvae_protein.score.rows import ALL
+from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Placed, Search
 
 SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
 NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))

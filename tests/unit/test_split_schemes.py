@@ -13,10 +13,9 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
 from cvae_protein.core.labels import architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.holdout import assign
 from cvae_protein.dataset.homology import SCHEMES, Domain, components, superfamily_of
-from cvae_protein.dataset.near_identical import near_identical
-from cvae_protein.dataset.split import CLUSTER_COLUMNS, read_splits, split_domains
+from cvae_protein.dataset.split import CLUSTER_COLUMNS, assign, read_splits, split_domains
+from cvae_protein.similarity.sequences import near_identical
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 

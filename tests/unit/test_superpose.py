@@ -3,8 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_synthetic import chain, deformed, ubiquitin
 
-from cvae_protein.score.superpose import rotations
-from cvae_protein.similarity.tm_score import tm_score, tm_scores
+from cvae_protein.similarity.tm_score import rotations, tm_score, tm_scores
 
 
 def decomposed(covariance):

@@ -110,7 +110,7 @@ rule merge:
 rule cluster:
     input:
         store=rules.merge.output.store,
-        code=sources("dataset/cluster.py", "score/fold_clusters.py"),
+        code=sources("dataset/cluster.py"),
     output:
         clusters=result("clusters.tsv"),
     log:

@@ -1,29 +1,259 @@
-"""Downloads that end whole and checked, or with a reason: polite, bounded, and continued where they broke off.
-
-HTTP as in RFC 9110: conditional requests (13.1), ranges (14), `Retry-After` (10.2.3).
-"""
+"""Downloads over HTTP: addresses allowed, retries, a cache with receipts, checks of the content."""
 
 from __future__ import annotations
 
 import asyncio
+import email.utils
+import fcntl
+import ipaddress
+import json
+import os
 import random
+import re
+import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Self
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
 from ... import __version__
 from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
-from ...core.files import sha256
-from ..address import check_address, check_redirect
-from ..answer import PassingError, begin, begun_receipt, refusal, request_headers, whole_size
-from ..cache import Receipt, keep, kept_file, locked_part, part_path, read_receipt, write_receipt
+from ...core.files import atomic_path, sha256
+
+
+def check_address(url: str, key: str) -> None:
+    """Raise `UserError` where a user's URL (of the setting `key`) is not HTTPS, nor HTTP on the loopback."""
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{key}: expected an address such as https://host/path, got {url}")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise UserError(f"{key}: expected https (plain http only for a server on this machine), got {url}")
+    if parts.username or parts.password:
+        raise UserError(f"{key}: expected an address without a user name; it would stand in the tables of the run")
+
+
+async def check_redirect(origin: str, target: str) -> None:
+    """Raise `StructureError("bad_redirect")` where a redirect from the URL `origin` to `target` is not followed."""
+    start, end = _split(origin), _split(target)
+    if start is None or end is None or end.scheme not in ("http", "https") or not end.hostname or not start.hostname:
+        raise StructureError("bad_redirect", f"{origin} redirects to {target}, which is not on the web")
+    both_local = _is_loopback(start.hostname) and _is_loopback(end.hostname)
+    if end.scheme == "http" and not (start.scheme == "http" and both_local):
+        raise StructureError("bad_redirect", f"{origin} redirects to {target}, which is not https")
+    if end.hostname == start.hostname or both_local:
+        return
+    if await _is_inside(end.hostname) and not await _is_inside(start.hostname):
+        raise StructureError("bad_redirect", f"{origin} redirects to {target}, an address of a private network")
+
+
+def _split(url: str) -> SplitResult | None:
+    """Parts of a URL; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises on a port that is no number
+    except ValueError:
+        return None
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+async def _is_inside(host: str) -> bool:
+    """Whether a host has an address that is not public; a name that this machine cannot resolve counts as public.
+
+    Behind a proxy only the proxy resolves names, and what it reaches is its own affair.
+    """
+    if _is_loopback(host):
+        return True
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return not all(ipaddress.ip_address(str(address[4][0]).split("%")[0]).is_global for address in found)
+
+
+SECONDS_BETWEEN_LOOKS = 0.1  # at a lock that another process holds
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where the bytes of a file came from: `asked` is the address asked for, `url` the one that answered.
+
+    `etag` and `modified` are the server's words for this version; `date` is that of the download, in UTC.
+    """
+
+    asked: str
+    url: str
+    etag: str = ""
+    modified: str = ""
+    date: str = ""
+    sha256: str = ""
+    bytes: int = 0
+
+    @property
+    def validator(self) -> str:
+        """What `If-Range` may carry; empty where the server gave nothing that tells versions apart for certain."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+def _receipt_path(path: Path) -> Path:
+    return path.with_name(f".{path.name.lstrip('.')}.json")
+
+
+def part_path(path: Path) -> Path:
+    """Where a file lies until it is whole and checked."""
+    return path.with_name(f".{path.name}.part")
+
+
+def read_receipt(path: Path, asked: str) -> Receipt | None:
+    """The receipt of a file or part that was downloaded from `asked`; None where there is none that can be trusted."""
+    try:
+        receipt = Receipt(**json.loads(_receipt_path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return receipt if receipt.asked == asked else None
+
+
+def write_receipt(path: Path, receipt: Receipt) -> None:
+    """Write the receipt of a file or part."""
+    with atomic_path(_receipt_path(path)) as temporary:
+        temporary.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
+
+
+def kept_file(path: Path, asked: str) -> Receipt | None:
+    """The receipt of a whole file whose bytes are those that were downloaded from `asked`; else None."""
+    receipt = read_receipt(path, asked)
+    if receipt is None or not path.is_file() or path.stat().st_size != receipt.bytes:
+        return None
+    return receipt if sha256(path) == receipt.sha256 else None
+
+
+def keep(path: Path, receipt: Receipt) -> None:
+    """Give a checked part its name. A process that dies in between leaves a file that is downloaded again."""
+    part = part_path(path)
+    with open(part, "rb") as handle:
+        os.fsync(handle.fileno())
+    write_receipt(path, receipt)
+    os.replace(part, path)
+    _receipt_path(part).unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def locked_part(path: Path) -> AsyncIterator[IO[bytes]]:
+    """The part of a file, open for appending and locked; waits while another process or task writes it."""
+    part = part_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(part, "ab") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
+            if not _is_still(part, handle):  # the former owner gave it its name, or removed it
+                continue
+            try:
+                yield handle
+            finally:
+                handle.flush()
+                if _is_still(part, handle) and not part.stat().st_size:
+                    part.unlink()
+                    _receipt_path(part).unlink(missing_ok=True)
+            return
+
+
+def _is_still(part: Path, handle: IO[bytes]) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(part))
+    except FileNotFoundError:
+        return False
+
+
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others later
+ABSENT = (404, 410)
+
+
+class PassingError(Exception):
+    """A failure that may pass: `reason` stands if it does not; `wait` is what the server asks for, in seconds."""
+
+    def __init__(self, code: str, detail: str, wait: float | None = None) -> None:
+        self.reason, self.wait = StructureError(code, detail), wait
+
+
+def request_headers(kept: Receipt | None, begun: Receipt | None, size: int) -> dict[str, str]:
+    """Headers that ask for the rest of a part of `size` bytes, or for a file only where it has changed."""
+    if size and begun:
+        return {"Range": f"bytes={size}-", "If-Range": begun.validator}
+    known = {"If-None-Match": kept.etag, "If-Modified-Since": kept.modified} if kept else {}
+    return {name: value for name, value in known.items() if value}
+
+
+def begin(url: str, response: httpx.Response, part: IO[bytes], size: int) -> int:
+    """How many bytes of the part stay: all where the server continues it, none where it sends the file anew."""
+    answered = _content_range(response)
+    if response.status_code == 206 and answered and answered[0] == size:
+        return size
+    part.truncate(0)
+    if response.status_code != 200:
+        raise PassingError("http_error", f"{url}: no use for status {response.status_code}", 0.0)
+    return 0
+
+
+def _content_range(response: httpx.Response) -> tuple[int, int | None] | None:
+    """First byte and size of the whole (None where not told) of a partial answer."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
+    return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+
+
+def whole_size(response: httpx.Response, size: int) -> int | None:
+    """Bytes of the whole file as the server announces them; None where it does not."""
+    answered = _content_range(response) if response.status_code == 206 else None
+    if answered and answered[1] is not None:
+        return answered[1]
+    length = response.headers.get("content-length", "")
+    return size + int(length) if length.isdecimal() else None
+
+
+def begun_receipt(url: str, response: httpx.Response) -> Receipt:
+    """The receipt of a file whose bytes begin to come: address and version."""
+    headers = response.headers
+    return Receipt(url, str(response.url), headers.get("etag", ""), headers.get("last-modified", ""))
+
+
+def refusal(url: str, response: httpx.Response) -> Exception:
+    """What is raised for a status that brings no file."""
+    status = f"{url}: status {response.status_code} {response.reason_phrase}".rstrip()
+    if response.status_code in ABSENT:
+        return StructureError("not_found", status)
+    if response.status_code in PASSING:
+        return PassingError("http_error", status, _retry_after(response))
+    return StructureError("http_error", status)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait, as a number or a date; None where it asks nothing that can be read."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
 
 MOST_REDIRECTS = 5
 SMALL = 1 << 16  # bytes of an error page that are read, so that its connection serves the next request

@@ -12,10 +12,9 @@ from ...core.errors import StructureError, UserError, rejection
 from ...core.files import is_safe_id, read_table, write_rejected
 from ...core.progress import Progress, say
 from ..formats import REQUIRED
-from ..obsolete import Obsolete
 from .download import Downloader
 from .lockfile import EntryFile, check_lock, write_entries, write_lock
-from .sources import Source, sources_of
+from .sources import Obsolete, Source, sources_of
 
 MAY_PASS = ("connection", "timeout", "http_error")  # reasons that another run may not meet
 MOST_SUCCESSIONS = 5  # of an entry that was superseded by one that was superseded by one ...
