@@ -3,7 +3,7 @@
     python benchmarks/leak.py results/benchmark [--write NAME]
 
 Needs a finished run with `pca`, trains nothing. Scores of all domains but `excluded` ones; means and covariances are
-those of training domains, by labels known to one, two or three levels (`model/class_components.py`). Skill of the best
+those of training domains, by labels known to one, two or three levels (`model/representation.py`). Skill of the best
 of three fresh probes at each level, no superfamily on both sides, 0 = chance, with its 95 % interval.
 """
 
@@ -20,11 +20,11 @@ from torch import Tensor
 from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.class_components import ClassComponents
-from cvae_protein.model.sampler import load_model
+from cvae_protein.model.representation import ClassComponents
+from cvae_protein.sampling.sampler import load_model
 from cvae_protein.score.intervals import Estimate
 from cvae_protein.score.probes import PROBES, guesses
-from cvae_protein.train import make_spec
+from cvae_protein.training.train import make_spec
 
 LEVELS = {1: "class", 2: "architecture", 3: "topology"}
 

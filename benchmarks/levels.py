@@ -20,8 +20,8 @@ import torch
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import levels_match
 from cvae_protein.model.batch import as_backbone
-from cvae_protein.model.sampler import load_sampler
-from cvae_protein.sample import draw
+from cvae_protein.sampling.sample import draw
+from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import Domains, read_domains
 from cvae_protein.score.metric import Judged
 from cvae_protein.score.physics import physical_yield

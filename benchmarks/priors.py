@@ -17,8 +17,8 @@ import torch
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import levels_match
 from cvae_protein.model.batch import as_backbone
-from cvae_protein.model.sampler import load_sampler
-from cvae_protein.sample import draw
+from cvae_protein.sampling.sample import draw
+from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.composition import helix, strand
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metric import Judged

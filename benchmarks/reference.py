@@ -1,6 +1,6 @@
 """Make a model of a finished run the package's reference model, with its model card.
 
-    python benchmarks/reference.py results --variant concat --seed 0 --about about.md [--output cvae_protein/reference]
+    python benchmarks/reference.py results --variant concat --seed 0 --about about.md [--output cvae_protein/model/pretrained]
 
 Copies model and refiner of that seed. Where both are above 15 MB, the networks' weights are stored as float16; the
 script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card
@@ -20,10 +20,10 @@ import torch
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, read_table
-from cvae_protein.model.checkpoint import load_tensors, save_tensors
 from cvae_protein.model.reference import FOLDER
-from cvae_protein.model.sampler import complete, decode_all, draw_codes, load_sampler
 from cvae_protein.model.spec import Spec
+from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler
+from cvae_protein.training.checkpoint import load_tensors, save_tensors
 
 LARGEST = 15_000_000  # bytes of both weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")

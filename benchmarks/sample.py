@@ -26,13 +26,13 @@ import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings
 from cvae_protein.core.files import write_table
-from cvae_protein.model import variants
 from cvae_protein.model.flow import CodeFlow
-from cvae_protein.model.latent import AggregatePosterior
+from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
-from cvae_protein.model.relax import FREE
-from cvae_protein.model.sampler import Sampler, decode_all, draw_codes, refine_all, relax_all
 from cvae_protein.model.spec import Spec
+from cvae_protein.model.variants import registry
+from cvae_protein.sampling.relax import FREE
+from cvae_protein.sampling.sampler import Sampler, decode_all, draw_codes, refine_all, relax_all
 
 OUTPUT = Path(__file__).parent / "results/sample.tsv"
 COLUMNS = ("what", "unit", "ours", "peer_name", "peer", "ratio", "goal", "machine", "date")
@@ -80,7 +80,7 @@ def a_sampler(length: int, device: torch.device) -> Sampler:
     """A model of the default size with random weights."""
     torch.manual_seed(0)
     spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
-    model = variants.variant("concat").build(spec).eval().to(device)
+    model = registry.variant("concat").build(spec).eval().to(device)
     aggregate = AggregatePosterior(spec.model.latent, 1)
     return Sampler(model, aggregate, CodeFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))
 

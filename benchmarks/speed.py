@@ -16,11 +16,11 @@ from collections.abc import Callable
 import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
-from cvae_protein.model import variants
 from cvae_protein.model.batch import Batch
+from cvae_protein.model.losses.evidence_bound import evidence_terms
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.terms import evidence_terms
+from cvae_protein.model.variants import registry
 
 ROUNDS = 5
 
@@ -42,7 +42,7 @@ def measure(device: torch.device, length: int, batch: int) -> None:
     """One line a part of the pipeline."""
     spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
     generator = torch.Generator().manual_seed(0)
-    model = variants.variant("concat").build(spec).to(device)
+    model = registry.variant("concat").build(spec).to(device)
     refiner = Refiner(spec.refine).to(device)
     coords = torch.randn(batch, length, 5, 3, generator=generator).cumsum(1).to(device) * 2.2
     mask = torch.ones(batch, length, dtype=torch.bool, device=device)

@@ -33,11 +33,11 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import Domains, read_split
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.decoder_terms import profile
-from cvae_protein.model.heldout import heldout_rmsd
-from cvae_protein.model.sampler import decode_all, load_model
 from cvae_protein.model.trace import decode_trace, encode_trace
+from cvae_protein.sampling.reconstruct import heldout_rmsd
+from cvae_protein.sampling.sampler import decode_all, load_model
 from cvae_protein.score.probes import PROBES, guesses
-from cvae_protein.train import train
+from cvae_protein.training.train import train
 
 ROWS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -28,15 +28,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
-from cvae_protein.model import batch, nets, variants
+from cvae_protein.model import batch, layers
 from cvae_protein.model.batch import Domains, pick_device, read_split, training_batch
 from cvae_protein.model.buckets import cut
-from cvae_protein.model.checkpoint import Training
-from cvae_protein.model.loop import Task, _descend, _with_averaged
-from cvae_protein.model.parallel import ALONE
+from cvae_protein.model.losses.evidence_bound import evidence_terms
 from cvae_protein.model.signals import Signals
-from cvae_protein.model.terms import evidence_terms
-from cvae_protein.train import make_spec, variant_task
+from cvae_protein.model.variants import registry
+from cvae_protein.training.checkpoint import Training
+from cvae_protein.training.distributed import ALONE
+from cvae_protein.training.loop import Task, _descend, _with_averaged
+from cvae_protein.training.train import make_spec, variant_task
 
 ROOT = Path(__file__).parents[1]
 RUNS = (ROOT / "results/benchmark", ROOT / "results")
@@ -63,7 +64,7 @@ def plain_convolution(convolution: torch.nn.Conv1d, x: torch.Tensor) -> torch.Te
     return convolution(x.transpose(1, 2)).transpose(1, 2)
 
 
-def plain_dropout(layer: nets.Dropout, x: torch.Tensor) -> torch.Tensor:
+def plain_dropout(layer: layers.Dropout, x: torch.Tensor) -> torch.Tensor:
     """PyTorch's own."""
     return F.dropout(x, layer.share, layer.training)
 
@@ -71,13 +72,13 @@ def plain_dropout(layer: nets.Dropout, x: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def plainly() -> Iterator[None]:
     """Within it the networks compute as PyTorch's layers do, in float32."""
-    own = nets.convolve_chain, nets.Dropout.forward, nets.mixed_precision
-    nets.convolve_chain, nets.Dropout.forward = plain_convolution, plain_dropout
-    nets.mixed_precision = lambda device, training: torch.autocast(device.type, torch.bfloat16, enabled=False)
+    own = layers.convolve_chain, layers.Dropout.forward, layers.mixed_precision
+    layers.convolve_chain, layers.Dropout.forward = plain_convolution, plain_dropout
+    layers.mixed_precision = lambda device, training: torch.autocast(device.type, torch.bfloat16, enabled=False)
     try:
         yield
     finally:
-        nets.convolve_chain, nets.Dropout.forward, nets.mixed_precision = own
+        layers.convolve_chain, layers.Dropout.forward, layers.mixed_precision = own
 
 
 @dataclass
@@ -167,7 +168,7 @@ def make_arm(sides: dict[str, Domains], model_settings: ModelSettings, settings:
     settings = replace(settings, bucket=1) if plain else settings
     spec = make_spec("concat", 0, model_settings, RefineSettings(), 1, sides["train"], {})
     torch.manual_seed(0)
-    model = variants.variant("concat").build(spec)
+    model = registry.variant("concat").build(spec)
     generator, rng, lengths = torch.Generator().manual_seed(0), np.random.default_rng(0), sides["train"].lengths
     stretches = np.stack([np.arange(len(lengths)), *cut(lengths, settings.crop, rng)], axis=1)
     model.fit_linear(training_batch(sides["train"], spec, stretches, 0.0, rng), torch.ones(len(lengths)))

@@ -17,7 +17,7 @@ from .core.errors import UserError
 from .core.files import atomic_path, owned, read_table, sha256, write_table
 from .core.progress import say
 from .grid import Choices, Range, changed, merged, space
-from .train import train
+from .training.train import train
 
 SHOWN = ("validation_bound", "validation_rmsd", "validation_kl", "active_units", "step", "seconds")
 FAILED = "failure"  # attribute of a trial whose training failed; one that was interrupted has none

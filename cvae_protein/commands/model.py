@@ -51,11 +51,11 @@ def train(
 
     Terms of the loss are in nats a structure, RMSD in Å. Run it again after an interruption: it goes on.
     """
-    from ..gpu_slots import take
+    from ..training.gpu_slots import take
 
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # else `launch` has taken the GPUs of all processes
         take(1)
-    from ..train import train as run
+    from ..training.train import train as run
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
     refine = settings_of("refine", refine_settings, settings)
@@ -75,7 +75,7 @@ def launch(
 
     Takes as many GPUs as processes that no other training of yours has, unless CUDA_VISIBLE_DEVICES says which.
     """
-    from ..gpu_slots import take
+    from ..training.gpu_slots import take
 
     beside = Path(sys.executable).with_name("torchrun")
     program = str(beside) if beside.is_file() else shutil.which("torchrun")
@@ -138,11 +138,11 @@ def sample(
     if fold and around:
         raise UserError("sample: expected --fold or --around, got both")
     if fold:
-        from ..sample import sample_folds
+        from ..sampling.sample import sample_folds
 
         _write(output, lambda path: sample_folds(folder, refiner, fold, length, own.per_class, own, seed, path))
     elif around:
-        from ..sample import sample_around
+        from ..sampling.sample import sample_around
 
         if store is None:
             raise UserError(f"sample --around {around}: expected --store, the store that holds the domain")
@@ -174,7 +174,7 @@ def _sample_heldout(
     """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
     from ..core.files import atomic_path
     from ..io.write import write_folds
-    from ..sample import sample_heldout
+    from ..sampling.sample import sample_heldout
     from ..store.read import Store
 
     with atomic_path(output) as folder:

@@ -39,7 +39,7 @@ def oracle(
     The folder holds spec.json, weights.safetensors, history.tsv, oracle.tsv (held-out accuracy and calibration) and
     confusion.tsv.
     """
-    from ..oracle import train_oracle
+    from ..training.fold_classifier import train_oracle
 
     train_oracle(store, splits, output, settings_of("oracle", settings), checkpoint)
 
@@ -65,6 +65,6 @@ def embed(
 
     The folder has a file for each store, of the same name.
     """
-    from ..oracle import embed as run
+    from ..training.fold_classifier import embed as run
 
     run(oracle, stores, output)

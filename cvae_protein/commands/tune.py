@@ -66,7 +66,7 @@ def tune(
     from dataclasses import replace
 
     from ..config.settings import Settings
-    from ..gpu_slots import take
+    from ..training.gpu_slots import take
 
     take(1)
     from ..tune import is_of_another_search

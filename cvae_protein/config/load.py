@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from ..core.errors import UserError
 from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
 
-ALWAYS_TRAINED = ("pca", "refiner")  # in every run, no variants to choose
+ALWAYS_TRAINED = ("pca", "refiner", "registry")  # in every run, no variants to choose; and no variant at all
 REFERENCE = "reference"  # the trained model that comes with the package, told labels of CATH
 
 

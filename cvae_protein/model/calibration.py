@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .oracle import Oracle
+from .fold_classifier import Oracle
 
 TEMPERATURES = np.geomspace(0.3, 6.0, 61)
 BINS = 10

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, Domains, by_length
-from .class_components import ClassComponents
-from .latent import Gaussian
-from .nets import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
+from .layers import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
+from .priors import Gaussian
+from .representation import ClassComponents
 from .shortage import in_pieces
 from .spec import Spec
 from .trace import center, decode_trace, encode_trace

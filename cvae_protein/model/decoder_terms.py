@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batch import Batch
-from .critics import LabelCritic, judged, label_loss
 from .cvae import CVAE, Output
-from .terms import Term
+from .losses.critics import LabelCritic, judged, label_loss
+from .losses.evidence_bound import Term
 
 FARTHEST = 10.0  # Å, at which the error of a point no longer counts for more; Jumper et al. 2021
 STEP = 3.8  # Å from CA to CA over a trans peptide

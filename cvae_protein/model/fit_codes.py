@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from ..config.settings import TrainSettings
-from . import variants
+from ..training.checkpoint import Training
+from ..training.distributed import Ranks
+from ..training.loop import Losses, Task, minimise
 from .batch import Domains, hide_labels
-from .checkpoint import Training
 from .cvae import CVAE
 from .flow import CodeFlow
-from .latent import AggregatePosterior, Gaussian
-from .loop import Losses, Task, minimise
 from .memory import CodeMemory
-from .parallel import Ranks
+from .priors import AggregatePosterior, Gaussian
+from .variants import registry
 
 CODES_A_STEP = 128
 
@@ -30,10 +30,10 @@ def fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[st
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
-    if variants.codes(spec.variant) == "copies":
+    if registry.codes(spec.variant) == "copies":
         kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
         tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
-    if not variants.has_flow(spec.variant):
+    if not registry.has_flow(spec.variant):
         return tensors
     flow = CodeFlow(spec)
     flow.whiten(posterior)

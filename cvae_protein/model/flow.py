@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .cvae import CONDITION, make_condition
-from .latent import Gaussian
-from .nets import ConditionedMLP, time_features
+from .layers import ConditionedMLP, time_features
+from .priors import Gaussian
 from .spec import Spec
 
 TIME = 32  # features of the flow time

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .latent import Gaussian
+from .priors import Gaussian
 
 ALIKE = 8  # members of a label, the nearest in length, of which one is drawn
 

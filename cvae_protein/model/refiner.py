@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config.settings import RefineSettings
-from .nets import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
+from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
 FARTHEST = 32  # residues apart at which separations are told from each other

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cvae_protein.core.errors import UserError
-from cvae_protein.gpu_slots import installed, take
+from cvae_protein.training.gpu_slots import installed, take
 
 LISTED = """\
 GPU 0: Model A (UUID: GPU-aaaa-0)
@@ -22,7 +22,7 @@ GPU 1: Model A (UUID: GPU-bbbb-1)
 """
 TAKER = """
 import os, sys, time
-from cvae_protein.gpu_slots import take
+from cvae_protein.training.gpu_slots import take
 take(int(sys.argv[1]), inherited=True)
 print(os.environ.get("CUDA_VISIBLE_DEVICES", "none"), flush=True)
 if sys.argv[2] == "exec":

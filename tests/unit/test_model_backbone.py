@@ -12,7 +12,7 @@ from cvae_protein.config.settings import RefineSettings
 from cvae_protein.model import backbone as bb
 from cvae_protein.model.energy import BOND_REACH, MARGIN, NEAR, Chains, Pairs, cross, slope
 from cvae_protein.model.refiner import Refiner, random_rotations
-from cvae_protein.model.relax import relax
+from cvae_protein.sampling.relax import relax
 
 
 def a_helix(length: int = 30) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings
-from cvae_protein.model.class_components import MEMBERS, ClassComponents
+from cvae_protein.model.representation import MEMBERS, ClassComponents
 from cvae_protein.model.spec import Spec
 
 LATENT = 4

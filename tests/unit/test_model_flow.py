@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings
-from cvae_protein.model import nets, refiner
+from cvae_protein.model import layers, refiner
 from cvae_protein.model.flow import CodeFlow
-from cvae_protein.model.latent import Gaussian
+from cvae_protein.model.priors import Gaussian
 from cvae_protein.model.spec import Spec
 
 
@@ -66,12 +66,12 @@ def test_a_cpu_computes_in_bfloat16_in_training_alone_and_where_it_can(
     instructions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(nets, "CPU_HAS_BFLOAT16", instructions)
-    net = nets.ChainNetwork(4, 3, 2, 16, 1, 0.0)
+    monkeypatch.setattr(layers, "CPU_HAS_BFLOAT16", instructions)
+    net = layers.ChainNetwork(4, 3, 2, 16, 1, 0.0)
     net.out.weight.data.normal_()
     inputs = torch.randn(2, 30, 4), torch.ones(2, 30, dtype=torch.bool), torch.randn(2, 3)
     exact, trained = net.eval()(*inputs), net.train()(*inputs)
-    monkeypatch.setattr(nets, "mixed_precision", lambda device, training: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(layers, "mixed_precision", lambda device, training: torch.autocast("cpu", enabled=False))
     assert torch.equal(exact, net(*inputs))
     error = (trained - exact).norm() / exact.norm()
     assert 0 < error < 0.05 if instructions else error == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvae_protein.model.nets import Dropout, convolve_chain
+from cvae_protein.model.layers import Dropout, convolve_chain
 
 
 @pytest.mark.parametrize("size", [5, 7])

@@ -16,16 +16,18 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model import critics, decoder_terms, regularizers, variants
+from cvae_protein.model import decoder_terms
 from cvae_protein.model.batch import Batch
-from cvae_protein.model.checkpoint import load_tensors
 from cvae_protein.model.cvae import CVAE, Output
-from cvae_protein.model.latent import Gaussian
-from cvae_protein.model.objective import JUDGED, PLAIN, further_terms
+from cvae_protein.model.losses import critics, regularizers
+from cvae_protein.model.losses.objective import JUDGED, PLAIN, further_terms
+from cvae_protein.model.priors import Gaussian
 from cvae_protein.model.spec import Spec
+from cvae_protein.model.variants import registry
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.train import train
+from cvae_protein.training.checkpoint import load_tensors
+from cvae_protein.training.train import train
 
 MODEL = ModelSettings(
     latent=4, coefficients=10, width=16, depth=1, decoder_width=16, decoder_depth=1, inference_steps=0
@@ -158,7 +160,7 @@ class TestCodes:
 
 def a_model() -> CVAE:
     """A model with all weights moved off their special start."""
-    model = variants.variant("concat").build(SPEC)
+    model = registry.variant("concat").build(SPEC)
     for p in model.parameters():
         p.data.add_(0.05 * torch.randn(p.shape, generator=seeded(p.numel())))
     return model.eval()

@@ -9,10 +9,10 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
-from cvae_protein.model import critics, terms
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import Output
-from cvae_protein.model.latent import AggregatePosterior, Gaussian
+from cvae_protein.model.losses import critics, evidence_bound
+from cvae_protein.model.priors import AggregatePosterior, Gaussian
 from cvae_protein.model.spec import Spec
 
 GENERATOR = torch.Generator()
@@ -56,7 +56,7 @@ def test_log_density_is_that_of_torch_distributions() -> None:
 def test_reconstruction_is_the_gaussian_log_density_of_the_positions_in_angstrom() -> None:
     batch, output = a_batch(), an_output(count=50)
     density = Normal(output.reconstruction, torch.exp(output.log_sigma)).log_prob(output.target)
-    torch.testing.assert_close(terms.reconstruction(batch, output), -density.sum((1, 2)).mean())
+    torch.testing.assert_close(evidence_bound.reconstruction(batch, output), -density.sum((1, 2)).mean())
 
 
 def test_sigma_is_best_at_the_root_mean_square_error() -> None:
@@ -66,7 +66,7 @@ def test_sigma_is_best_at_the_root_mean_square_error() -> None:
     for value, sign in ((best - 0.3, -1), (best, 0), (best + 0.3, 1)):
         log_sigma.data.copy_(value)
         moved = Output(output.posterior, output.prior, output.z, output.target, output.reconstruction, log_sigma, {})
-        (slope,) = torch.autograd.grad(terms.reconstruction(batch, moved), log_sigma)
+        (slope,) = torch.autograd.grad(evidence_bound.reconstruction(batch, moved), log_sigma)
         assert torch.sign(slope.round(decimals=2)).item() == sign
 
 
@@ -74,26 +74,26 @@ def test_free_bits_press_no_dimension_below_the_allowance() -> None:
     batch, output = a_batch(), an_output()
     collapsed = Gaussian(torch.zeros(6, 4, requires_grad=True), torch.zeros(6, 4))
     flat = Output(collapsed, output.prior, output.z, output.target, output.reconstruction, output.log_sigma, {})
-    value = terms.kl_free_bits(0.25)(batch, flat)
+    value = evidence_bound.kl_free_bits(0.25)(batch, flat)
     assert value.item() == pytest.approx(4 * 0.25)
     full = output.posterior.kl(output.prior).mean(0)
-    assert terms.kl_free_bits(1e-9)(batch, output).item() == pytest.approx(full.sum().item(), rel=1e-5)
+    assert evidence_bound.kl_free_bits(1e-9)(batch, output).item() == pytest.approx(full.sum().item(), rel=1e-5)
 
 
 def test_schedules() -> None:
-    assert [terms.constant(0.3)(s) for s in (0, 99)] == [0.3, 0.3]
-    ramp = terms.ramp(2.0, 10)
+    assert [evidence_bound.constant(0.3)(s) for s in (0, 99)] == [0.3, 0.3]
+    ramp = evidence_bound.ramp(2.0, 10)
     assert [ramp(s) for s in (0, 4, 9, 50)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
-    cosine = terms.cosine(2.0, 10)
+    cosine = evidence_bound.cosine(2.0, 10)
     assert [cosine(s) for s in (4, 9, 50)] == pytest.approx([1.0, 2.0, 2.0])
     assert 0 < cosine(0) < ramp(0)
-    cycle = terms.cycle(1.0, 10, 0.5)
+    cycle = evidence_bound.cycle(1.0, 10, 0.5)
     assert [cycle(s) for s in (0, 4, 9, 10, 14)] == pytest.approx([0.2, 1.0, 1.0, 0.2, 1.0])
 
 
 def test_target_rate_finds_the_weight_of_a_known_rate() -> None:
-    weight = terms.schedule(Schedule(kind="target_rate", weight=1.0, rate=20.0, steps=20))
-    assert isinstance(weight, terms.TargetRate)
+    weight = evidence_bound.schedule(Schedule(kind="target_rate", weight=1.0, rate=20.0, steps=20))
+    assert isinstance(weight, evidence_bound.TargetRate)
     for step in range(2000):
         weight.observe(50.0 / weight(step))  # a model whose rate is inverse to the weight
     assert weight(0) == pytest.approx(2.5, rel=1e-3)
@@ -145,6 +145,6 @@ def test_aggregate_posterior_gives_back_the_moments_of_each_class() -> None:
 
 def test_every_schedule_kind_is_built() -> None:
     for kind in ("constant", "ramp", "cosine", "cycle", "target_rate"):
-        built = terms.evidence_terms(TrainSettings(kl=Schedule(kind=kind)))
+        built = evidence_bound.evidence_terms(TrainSettings(kl=Schedule(kind=kind)))
         assert [t.name for t in built] == ["reconstruction", "kl"]
         assert (built[1].observe is not None) == (kind == "target_rate")

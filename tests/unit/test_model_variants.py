@@ -14,23 +14,24 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSe
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import CA, Backbone
-from cvae_protein.model import reference, variants
-from cvae_protein.model import sampler as sampler_module
+from cvae_protein.model import reference
 from cvae_protein.model.batch import Batch, Domains, pad, read_split, training_batch
 from cvae_protein.model.buckets import cut
-from cvae_protein.model.checkpoint import Training, load_tensors
 from cvae_protein.model.cvae import CVAE, LinearMap
-from cvae_protein.model.degrade import crop_windows
+from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
 from cvae_protein.model.memory import CodeMemory
-from cvae_protein.model.sampler import Sampler, complete, draw_codes, load_sampler, other_class
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.terms import TargetRate, evidence_terms
 from cvae_protein.model.trace import decode_trace
-from cvae_protein.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
+from cvae_protein.model.variants import registry
+from cvae_protein.sampling import sampler as sampler_module
+from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
+from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
-from cvae_protein.train import make_spec, train
+from cvae_protein.training.checkpoint import Training, load_tensors
+from cvae_protein.training.refiner import crop_windows
+from cvae_protein.training.train import make_spec, train
 
 MODEL = ModelSettings(
     latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=3
@@ -80,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def trained(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a refiner and every variant, trained for a few steps."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("refiner", *variants.names()):
+    for name in ("refiner", *registry.names()):
         train(*data, name, 0, folder / name / "seed0", MODEL, TRAIN, REFINE, 2)
     return folder
 
@@ -97,11 +98,11 @@ def nudged(model: CVAE) -> CVAE:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", variants.names())
+@pytest.mark.parametrize("name", registry.names())
 class TestEveryVariant:
     def test_output_has_the_documented_shapes(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
-        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        model = nudged(registry.variant(name).build(a_spec(data, name)))
         output = model(batch, torch.Generator().manual_seed(0))
         rows = len(batch.mask)
         for code in (output.posterior.mean, output.posterior.logvar, output.prior.mean, output.prior.logvar, output.z):
@@ -112,7 +113,7 @@ class TestEveryVariant:
 
     def test_padding_and_rigid_motion_change_nothing(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
-        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        model = nudged(registry.variant(name).build(a_spec(data, name)))
         wide = Batch(
             torch.nn.functional.pad(batch.coords + 5.0, (0, 0, 0, 0, 0, 30)),
             torch.nn.functional.pad(batch.mask, (0, 30)),
@@ -126,7 +127,7 @@ class TestEveryVariant:
 
     def test_the_decoder_uses_label_and_code(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
-        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        model = nudged(registry.variant(name).build(a_spec(data, name)))
         z = torch.randn(len(batch.mask), 5, generator=torch.Generator().manual_seed(0))
         own = model.decode(z, batch.labels, batch.mask)
         assert (model.decode(z, torch.zeros_like(batch.labels), batch.mask) - own).abs().max() > 1e-4
@@ -134,7 +135,7 @@ class TestEveryVariant:
 
     def test_starts_as_principal_components(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
-        model = variants.variant(name).build(a_spec(data, name)).eval()
+        model = registry.variant(name).build(a_spec(data, name)).eval()
         model.fit_linear(batch, torch.ones(len(batch.mask)))
         coefficients, _ = model.describe(batch)
         flat = coefficients.flatten(1).detach().numpy()
@@ -150,7 +151,7 @@ class TestEveryVariant:
         self, name: str, data: tuple[Path, Path]
     ) -> None:
         domains = read_split(*data)["train"]
-        model = nudged(variants.variant(name).build(a_spec(data, name)))
+        model = nudged(registry.variant(name).build(a_spec(data, name)))
         batch = domains.batch(a_spec(data, name))
         target = model.describe(batch)[1]
 
@@ -171,7 +172,7 @@ class TestEveryVariant:
 
     def test_all_terms_are_finite_scalars_with_gradients(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
-        module = variants.variant(name)
+        module = registry.variant(name)
         model = module.build(a_spec(data, name))
         terms = evidence_terms(TRAIN)
         if hasattr(module, "extra_terms"):
@@ -248,7 +249,7 @@ def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_interrupted_training_goes_on_bit_for_bit(
     name: str, trained: Path, data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cvae_protein.model import loop
+    from cvae_protein.training import loop
 
     every_step = TrainSettings(
         steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e-9, kl=Schedule(steps=4)
@@ -303,7 +304,9 @@ def test_a_damaged_checkpoint_is_named(data: tuple[Path, Path], tmp_path: Path) 
 def test_a_loss_that_is_no_number_stops_with_advice(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cvae_protein.model.terms.reconstruction", lambda batch, output: output.z.sum() * np.nan)
+    monkeypatch.setattr(
+        "cvae_protein.model.losses.evidence_bound.reconstruction", lambda batch, output: output.z.sum() * np.nan
+    )
     with pytest.raises(UserError, match=r"the loss is nan at step 0, .* lower train\.learning_rate"):
         train(*data, "concat", 0, tmp_path / "b", MODEL, TRAIN, REFINE, 1)
     assert not (tmp_path / "b").exists()
@@ -397,7 +400,7 @@ def test_damaged_and_foreign_folders_are_named(trained: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="not a readable safetensors file"):
         load_sampler(tmp_path, trained / "refiner/seed0")
     with pytest.raises(UserError, match="expected one of adversarial"):
-        variants.variant("nonesuch")
+        registry.variant("nonesuch")
 
 
 def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(

@@ -16,12 +16,13 @@ from cvae_protein import cli
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
-from cvae_protein.model import reference, variants
-from cvae_protein.model.checkpoint import load_tensors, save_tensors
-from cvae_protein.model.latent import AggregatePosterior
+from cvae_protein.model import reference
+from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
+from cvae_protein.model.variants import registry
 from cvae_protein.store.read import Store
+from cvae_protein.training.checkpoint import load_tensors, save_tensors
 
 SPEC = Spec(
     "pca",
@@ -54,7 +55,7 @@ def run(tmp_path: Path) -> Path:
     for folder, spec in ((model, SPEC), (refiner, replace(SPEC, variant="refiner"))):
         folder.mkdir(parents=True)
         (folder / "spec.json").write_text(spec.to_json())
-    weights = {f"cvae.{name}": value for name, value in variants.variant("pca").build(SPEC).state_dict().items()}
+    weights = {f"cvae.{name}": value for name, value in registry.variant("pca").build(SPEC).state_dict().items()}
     weights |= {f"aggregate.{n}": v for n, v in AggregatePosterior(4, 2).state_dict().items()}
     save_tensors(model / "weights.safetensors", weights)
     net = Refiner(SPEC.refine)

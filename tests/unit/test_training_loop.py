@@ -20,19 +20,19 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model import loop
 from cvae_protein.model.batch import Batch, Domains, training_batch
 from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
-from cvae_protein.model.checkpoint import Training, load_tensors, save_tensors
 from cvae_protein.model.cvae import CVAE, LinearMap, Output
-from cvae_protein.model.loop import MOST_SETBACKS, Task, minimise
-from cvae_protein.model.parallel import Ranks, SharedNoise
 from cvae_protein.model.shortage import in_pieces
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.watch import score_of
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.train import train
+from cvae_protein.training import loop
+from cvae_protein.training.checkpoint import Training, load_tensors, save_tensors
+from cvae_protein.training.distributed import Ranks, SharedNoise
+from cvae_protein.training.loop import MOST_SETBACKS, Task, minimise
+from cvae_protein.training.train import train
+from cvae_protein.training.validation import score_of
 
 MODEL = ModelSettings(
     latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=2, dropout=0.1
@@ -300,8 +300,8 @@ import os, signal, sys
 sys.path.insert(0, {here!r})
 import test_training_loop as t
 from pathlib import Path
-from cvae_protein import cli, train
-from cvae_protein.model import loop
+from cvae_protein import cli; from cvae_protein.training import train
+from cvae_protein.training import loop
 if {patience}:
     train.score_of = t.best_at_step_4
 clip, calls = loop.nn.utils.clip_grad_norm_, []
@@ -520,8 +520,8 @@ def test_principal_components_of_many_structures_are_made_of_some(
 
     monkeypatch.setattr(LinearMap, "fit", count)
     for most in (1 << 15, 10):
-        monkeypatch.setattr("cvae_protein.train.MOST_LINEAR", most)
-        monkeypatch.setattr("cvae_protein.model.degrade.MOST_LINEAR", most)
+        monkeypatch.setattr("cvae_protein.training.train.MOST_LINEAR", most)
+        monkeypatch.setattr("cvae_protein.training.refiner.MOST_LINEAR", most)
         train(*data, "pca", 0, tmp_path / f"pca{most}", MODEL, TRAIN, REFINE, 2)
         train(*data, "refiner", 0, tmp_path / f"refiner{most}", MODEL, TRAIN, replace(REFINE, steps=1), 1)
     assert seen == [4 * 14, 14, 10, 10]

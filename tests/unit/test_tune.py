@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import yaml
 
-from cvae_protein import train
 from cvae_protein import tune as search
 from cvae_protein.config import load
 from cvae_protein.config.settings import Settings
@@ -18,6 +17,7 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
+from cvae_protein.training import train
 
 pytest.importorskip("optuna")
 SETTINGS = load.load(

@@ -9,7 +9,7 @@ from cvae_protein.config.load import variants as trainable
 from cvae_protein.config.settings import Settings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.model import variants
+from cvae_protein.model.variants import registry
 from cvae_protein.score.verdicts import CEILINGS, UNTRAINED, VERDICT_COLUMNS, VERDICTS, judge, write_verdicts
 
 COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
@@ -218,7 +218,7 @@ def test_models_without_a_label_are_not_asked_about_it(found, variant):
 
 
 def test_the_models_without_a_label_are_those_that_are_not_trained():
-    assert set(UNTRAINED) == {name for name in variants.names() if not variants.is_trained(name)}
+    assert set(UNTRAINED) == {name for name in registry.names() if not registry.is_trained(name)}
 
 
 def test_structures_of_someone_else_have_no_code_to_judge(found):

@@ -127,7 +127,9 @@ def package_data(folder):
 
 def package_model():
     """Files of the trained model that comes with the package."""
-    return sorted(nearest(path) for path in (PACKAGE / "reference/model").iterdir())
+    return sorted(
+        nearest(path) for path in (PACKAGE / "model/pretrained/model").iterdir()
+    )
 
 
 def nearest(path):

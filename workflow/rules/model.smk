@@ -12,7 +12,7 @@ rule train_refiner:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=sources("train.py"),
+        code=sources("training/train.py"),
     output:
         spec=result("models/refiner/seed{seed}/spec.json"),
         weights=result("models/refiner/seed{seed}/weights.safetensors"),
@@ -44,7 +44,7 @@ rule train:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         code=lambda wildcards: [
-            *sources("train.py", f"model/variants/{wildcards.variant}.py"),
+            *sources("training/train.py", f"model/variants/{wildcards.variant}.py"),
             *(package_model() if wildcards.variant == "reference" else []),
         ],
     output:
@@ -85,7 +85,9 @@ rule sample:
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
         code=lambda wildcards: sources(
-            "sample.py", "io/write.py", f"model/variants/{wildcards.variant}.py"
+            "sampling/sample.py",
+            "io/write.py",
+            f"model/variants/{wildcards.variant}.py",
         ),
     output:
         samples=result("samples/{variant}/seed{seed}/samples.h5"),

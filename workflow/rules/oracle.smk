@@ -5,7 +5,7 @@ rule oracle:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=sources("oracle.py"),
+        code=sources("training/fold_classifier.py"),
     output:
         spec=result("models/oracle/spec.json"),
         weights=result("models/oracle/weights.safetensors"),
@@ -32,7 +32,7 @@ rule embed_real:
         store=rules.merge.output.store,
         spec=rules.oracle.output.spec,
         weights=rules.oracle.output.weights,
-        code=sources("oracle.py"),
+        code=sources("training/fold_classifier.py"),
     output:
         domains=result("features/real/domains.h5"),
     log:
@@ -55,7 +55,7 @@ rule embed:
         swapped=rules.sample.output.swapped,
         spec=rules.oracle.output.spec,
         weights=rules.oracle.output.weights,
-        code=sources("oracle.py"),
+        code=sources("training/fold_classifier.py"),
     output:
         samples=result("features/{variant}/seed{seed}/samples.h5"),
         reconstructions=result("features/{variant}/seed{seed}/reconstructions.h5"),

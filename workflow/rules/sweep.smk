@@ -31,7 +31,9 @@ use rule sample as sample_point with:
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
         code=lambda wildcards: sources(
-            "sample.py", "io/write.py", f"model/variants/{wildcards.variant}.py"
+            "sampling/sample.py",
+            "io/write.py",
+            f"model/variants/{wildcards.variant}.py",
         ),
     output:
         samples=point_result("samples/{variant}/seed{seed}/samples.h5"),
@@ -55,7 +57,7 @@ use rule embed as embed_point with:
         swapped=rules.sample_point.output.swapped,
         spec=rules.oracle.output.spec,
         weights=rules.oracle.output.weights,
-        code=sources("oracle.py"),
+        code=sources("training/fold_classifier.py"),
     output:
         samples=point_result("features/{variant}/seed{seed}/samples.h5"),
         reconstructions=point_result("features/{variant}/seed{seed}/reconstructions.h5"),

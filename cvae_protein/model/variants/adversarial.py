@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 
 from ...config.settings import TrainSettings
-from .. import critics
-from ..class_components import ClassComponents
 from ..cvae import CVAE
+from ..losses import critics
+from ..losses.evidence_bound import WeightedTerm, constant, ramp
+from ..representation import ClassComponents
 from ..spec import Spec
-from ..terms import WeightedTerm, constant, ramp
 from . import concat
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..class_components import ClassComponents
 from ..cvae import CONDITION, CVAE, LinearMap, VariationalEncoder
-from ..latent import FoldPrior, Gaussian
-from ..nets import ConditionedMLP
+from ..layers import ConditionedMLP
+from ..priors import FoldPrior, Gaussian
+from ..representation import ClassComponents
 from ..spec import Spec
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..cvae import CONDITION, CVAE, Encoder, LinearMap
-from ..latent import StandardPrior
+from ..priors import StandardPrior
 from ..spec import Spec
 
 

@@ -16,18 +16,18 @@ from torch.nn.utils.rnn import pad_sequence
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from ..core.progress import Progress
-from . import variants
-from .backbone import build_backbone
-from .batch import Domains, by_length, pick_device
-from .checkpoint import load_tensors
-from .cvae import CVAE
-from .flow import CodeFlow
-from .latent import AggregatePosterior, Gaussian
-from .memory import CodeMemory
-from .refiner import Refiner
+from ..model.backbone import build_backbone
+from ..model.batch import Domains, by_length, pick_device
+from ..model.cvae import CVAE
+from ..model.flow import CodeFlow
+from ..model.memory import CodeMemory
+from ..model.priors import AggregatePosterior, Gaussian
+from ..model.refiner import Refiner
+from ..model.shortage import in_pieces
+from ..model.spec import Spec
+from ..model.variants import registry
+from ..training.checkpoint import load_tensors
 from .relax import FREE, relax
-from .shortage import in_pieces
-from .spec import Spec
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
 # Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
@@ -63,7 +63,7 @@ class Sampler:
     @property
     def own_flow(self) -> CodeFlow | None:
         """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
-        return self.flow if variants.has_own_flow(self.spec.variant) else None
+        return self.flow if registry.has_own_flow(self.spec.variant) else None
 
     def infer(self, domains: Domains) -> Gaussian:
         """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise."""
@@ -110,7 +110,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
         aggregate,
         None if flow is None else flow.to(device),
         net.to(device),
-        _memory(tensors) if variants.codes(model.spec.variant) == "copies" else None,
+        _memory(tensors) if registry.codes(model.spec.variant) == "copies" else None,
     )
 
 
@@ -121,7 +121,7 @@ def _memory(tensors: dict[str, Tensor]) -> CodeMemory:
 def load_model(folder: Path) -> CVAE:
     """Rebuild a model alone, without flow and refiner; `UserError` where a file is absent or does not fit."""
     spec = Spec.read(folder / "spec.json")
-    model: CVAE = variants.variant(spec.variant).build(spec)
+    model: CVAE = registry.variant(spec.variant).build(spec)
     _fill(model, "cvae.", folder, load_tensors(folder / "weights.safetensors")[0])
     return model
 
@@ -164,7 +164,7 @@ def draw_codes(
 
     The baselines `copies` and `shuffled` have ways of their own.
     """
-    codes, device = variants.codes(sampler.spec.variant), sampler.device
+    codes, device = registry.codes(sampler.spec.variant), sampler.device
     if sampler.memory is not None:
         return sampler.memory.sample(labels, lengths, settings.temperature, generator)
     if codes == "shuffled":

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config.settings import Schedule, TrainSettings
-from .batch import Batch
-from .cvae import Output
+from ...config.settings import Schedule, TrainSettings
+from ..batch import Batch
+from ..cvae import Output
 
 Term = Callable[[Batch, Output], Tensor]
 Weight = Callable[[int], float]

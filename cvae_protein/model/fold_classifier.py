@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..config.settings import OracleSettings
 from ..core.errors import UserError
 from ..core.labels import label_ids
-from .checkpoint import load_tensors
+from ..training.checkpoint import load_tensors
 
 FEWEST = 5  # CA that a trace needs
 SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain where a kind of contact begins

@@ -13,25 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config.settings import ModelSettings, RefineSettings, TrainSettings
-from .core.errors import UserError
-from .core.files import atomic_path, owned, sha256, write_table
-from .core.progress import say
-from .model import reference, variants
-from .model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
-from .model.buckets import Buckets, cut
-from .model.checkpoint import Training, save_tensors
-from .model.cvae import CVAE
-from .model.degrade import MOST_LINEAR, crop_windows, degrade, fit_degrader
-from .model.fit_codes import fit_codes
-from .model.loop import Losses, Task, minimise
-from .model.objective import further_terms
-from .model.parallel import ALONE, Ranks, shared_noise, together
-from .model.refiner import Refiner, random_rotations
-from .model.sampler import load_model
-from .model.spec import Spec
-from .model.terms import TargetRate, WeightedTerm, evidence_terms
-from .model.watch import look_at, observe, score_of
+from ..config.settings import ModelSettings, RefineSettings, TrainSettings
+from ..core.errors import UserError
+from ..core.files import atomic_path, owned, sha256, write_table
+from ..core.progress import say
+from ..model import reference
+from ..model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
+from ..model.buckets import Buckets, cut
+from ..model.cvae import CVAE
+from ..model.fit_codes import fit_codes
+from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
+from ..model.losses.objective import further_terms
+from ..model.refiner import Refiner, random_rotations
+from ..model.spec import Spec
+from ..model.variants import registry
+from ..sampling.sampler import load_model
+from .checkpoint import Training, save_tensors
+from .distributed import ALONE, Ranks, shared_noise, together
+from .loop import Losses, Task, minimise
+from .refiner import MOST_LINEAR, crop_windows, degrade, fit_degrader
+from .validation import look_at, observe, score_of
 
 WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
@@ -63,7 +64,7 @@ def train(
             if ranks.first:
                 _copy_reference(sides, output)
             return
-        if variant in variants.names() and not variants.is_trained(variant):
+        if variant in registry.names() and not registry.is_trained(variant):
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
@@ -126,7 +127,7 @@ def _train_variant(
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a trained variant, its aggregate posterior beside it, and its history."""
     device = pick_device()
-    module = variants.variant(spec.variant)
+    module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = sides["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
@@ -139,7 +140,7 @@ def _train_variant(
     model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
     model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
     model.to(device)
-    trained = variants.is_trained(spec.variant)
+    trained = registry.is_trained(spec.variant)
     if trained:
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):

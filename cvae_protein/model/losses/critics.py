@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from .batch import Batch
-from .cvae import CONDITION, Output, make_condition
-from .latent import Gaussian
+from ..batch import Batch
+from ..cvae import CONDITION, Output, make_condition
+from ..priors import Gaussian
+from ..spec import Spec
+from .evidence_bound import Term
 from .regularizers import known_rows
-from .spec import Spec
-from .terms import Term
 
 
 def judged(critic: nn.Module, *inputs: Tensor) -> Any:

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config.settings import SampleSettings
-from .core.errors import UserError
-from .core.files import atomic_path
-from .core.progress import say
-from .model.batch import read_domain, read_split
-from .model.heldout import modelled, write_latents, write_reconstructions
-from .model.sampler import Sampler, complete, decode_all, draw_codes, load_sampler
-from .model.spec import Spec
-from .store.write import write_store
+from ..config.settings import SampleSettings
+from ..core.errors import UserError
+from ..core.files import atomic_path
+from ..core.progress import say
+from ..model.batch import read_domain, read_split
+from ..model.spec import Spec
+from ..store.write import write_store
+from .reconstruct import modelled, write_latents, write_reconstructions
+from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .energy import Chains, Pairs, slope
+from ..model.energy import Chains, Pairs, slope
 
 SEARCH_EVERY = 20  # steps after which near pairs are looked for again
 FREE, HELD = 0.01, 1.0  # weight that holds a CA of a sample, and of a reconstruction

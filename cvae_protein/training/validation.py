@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ..config.settings import TrainSettings
-from .batch import Batch, Domains, by_length
-from .cvae import CVAE, Output
-from .spec import Spec
-from .terms import kl, reconstruction, squared_error
+from ..model.batch import Batch, Domains, by_length
+from ..model.cvae import CVAE, Output
+from ..model.losses.evidence_bound import kl, reconstruction, squared_error
+from ..model.spec import Spec
 
 MOST_WATCHED = {"train": 512, "validation": 128}  # domains; more would take longer than the training between two rows
 Sight = dict[str, list[Batch]]

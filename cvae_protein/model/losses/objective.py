@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..config.settings import TermSettings
-from . import critics, decoder_terms, regularizers
-from .cvae import CVAE
-from .terms import Term, Weight, WeightedTerm, constant, schedule
+from ...config.settings import TermSettings
+from .. import decoder_terms
+from ..cvae import CVAE
+from . import critics, regularizers
+from .evidence_bound import Term, Weight, WeightedTerm, constant, schedule
 
 Build = Callable[[CVAE, torch.Generator], Term]
 PLAIN: dict[str, Build] = {

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batch import Batch
-from .cvae import Output
-from .latent import Gaussian
-from .terms import Term
+from ..batch import Batch
+from ..cvae import Output
+from ..priors import Gaussian
+from .evidence_bound import Term
 
 FLOOR = 0.5  # standard deviation of a posterior mean over structures; Zhu et al. 2020 use 0.3 to 0.7
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, Tolstikhin et al. 2018

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..config.settings import SampleSettings
+from ..model.batch import Domains, as_backbone
+from ..model.cvae import CVAE
+from ..model.priors import Gaussian
 from ..store.layout import TEXT, Entry
 from ..store.write import new_file, write_store
-from .batch import Domains, as_backbone
-from .cvae import CVAE
-from .latent import Gaussian
 from .relax import HELD
 from .sampler import Sampler, complete, draw_codes, other_class
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Batch, Domains
-from .cvae import LinearMap
-from .spec import Spec
-from .trace import center, decode_trace, encode_trace
+from ..model.batch import Batch, Domains
+from ..model.cvae import LinearMap
+from ..model.spec import Spec
+from ..model.trace import center, decode_trace, encode_trace
 
 MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 FEWEST_COMPONENTS = 12

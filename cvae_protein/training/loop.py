@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ..config.settings import TrainSettings
 from ..core.errors import UserError
 from ..core.progress import Progress, say
-from . import shortage
+from ..model import shortage
+from ..model.events import Events, events
+from ..model.signals import Signals, leave
 from .checkpoint import Drawn, Packed, Training
-from .events import Events, events
-from .parallel import ALONE, Ranks
-from .signals import Signals, leave
+from .distributed import ALONE, Ranks
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .config.settings import OracleSettings, TrainSettings
-from .core.errors import UserError
-from .core.files import atomic_path, owned, sha256, write_table
-from .core.progress import Progress, say
-from .core.structure import CA
-from .model.batch import Domains, by_length, pick_device, read_split
-from .model.calibration import calibration_error, fit_temperatures, wilson
-from .model.checkpoint import Training, save_tensors
-from .model.loop import Losses, Task, minimise
-from .model.oracle import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
-from .model.parallel import ALONE, Ranks
-from .store.layout import TEXT
-from .store.read import Store
-from .store.write import new_file
+from ..config.settings import OracleSettings, TrainSettings
+from ..core.errors import UserError
+from ..core.files import atomic_path, owned, sha256, write_table
+from ..core.progress import Progress, say
+from ..core.structure import CA
+from ..model.batch import Domains, by_length, pick_device, read_split
+from ..model.calibration import calibration_error, fit_temperatures, wilson
+from ..model.fold_classifier import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
+from ..store.layout import TEXT
+from ..store.read import Store
+from ..store.write import new_file
+from .checkpoint import Training, save_tensors
+from .distributed import ALONE, Ranks
+from .loop import Losses, Task, minimise
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged

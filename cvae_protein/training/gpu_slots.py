@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import IO
 
-from .core.errors import UserError
-from .core.progress import say
+from ..core.errors import UserError
+from ..core.progress import say
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_LOOKS = 1.0

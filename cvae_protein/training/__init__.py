@@ -1,0 +1,1 @@
+"""Training of variants, refiner and fold classifier."""
