@@ -12,8 +12,8 @@ import sys
 import numpy as np
 
 from cvae_protein.core.structure import ATOMS
-from cvae_protein.model.backbone import build_backbone
 from cvae_protein.model.batch import pad
+from cvae_protein.sampling.relax import build_backbone
 from cvae_protein.store.read import Store
 
 

@@ -21,7 +21,7 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSet
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.representation import ClassComponents
-from cvae_protein.sampling.sampler import load_model
+from cvae_protein.model.variants.registry import load_model
 from cvae_protein.score.intervals import Estimate
 from cvae_protein.score.probes import PROBES, guesses
 from cvae_protein.training.train import make_spec

@@ -26,8 +26,7 @@ import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings
 from cvae_protein.core.files import write_table
-from cvae_protein.model.flow import CodeFlow
-from cvae_protein.model.priors import AggregatePosterior
+from cvae_protein.model.priors import AggregatePosterior, CodeFlow
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.variants import registry

@@ -32,10 +32,11 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSet
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import Domains, read_split
 from cvae_protein.model.cvae import CVAE
-from cvae_protein.model.decoder_terms import profile
-from cvae_protein.model.trace import decode_trace, encode_trace
+from cvae_protein.model.losses.critics import profile
+from cvae_protein.model.representation import decode_trace, encode_trace
+from cvae_protein.model.variants.registry import load_model
 from cvae_protein.sampling.reconstruct import heldout_rmsd
-from cvae_protein.sampling.sampler import decode_all, load_model
+from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.probes import PROBES, guesses
 from cvae_protein.training.train import train
 

@@ -129,7 +129,7 @@ def sample(
 
     Lengths are in residues, coordinates in Å.
     """
-    from ..model.reference import resolve
+    from ..model.variants.registry import resolve
 
     given = {"per_class": number, "temperature": temperature, "guidance": guidance}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}

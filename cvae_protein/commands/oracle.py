@@ -65,6 +65,6 @@ def embed(
 
     The folder has a file for each store, of the same name.
     """
-    from ..training.fold_classifier import embed as run
+    from ..model.fold_classifier import embed as run
 
     run(oracle, stores, output)

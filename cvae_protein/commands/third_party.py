@@ -45,8 +45,8 @@ def _name(text: str) -> str:
 
 def _sight(given: Any, oracle: Path, reference: Path, samples: Path) -> Any:
     """What the oracle sees of the samples and of the held-out domains."""
+    from ..model.fold_classifier import embed
     from ..score.third_party import read_set_sight
-    from ..training.fold_classifier import embed
 
     with tempfile.TemporaryDirectory() as scratch:
         own, real = Path(scratch) / "own", Path(scratch) / "real"

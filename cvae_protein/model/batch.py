@@ -1,10 +1,11 @@
-"""Batches of structures for the learning side: read from the store, cut, jittered, padded and labelled."""
+"""Domains as batches: read from the store, cropped, sorted by length, padded; work in pieces where memory is short."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.files import read_table
+from ..core.progress import say
 from ..core.structure import CA, Backbone, C, O
 from ..store.read import Store
 from .spec import Spec
@@ -205,3 +207,92 @@ def as_backbone(name: str, coords: Tensor) -> Backbone:
     """A `Backbone` of poly-alanine from modelled coordinates (L, 5, 3) in Å."""
     length = len(coords)
     return Backbone(name, "A" * length, coords.numpy()[None], tuple(str(i + 1) for i in range(length)))
+
+
+SHORTEST_CROP = 40  # residues
+
+
+def cut(
+    lengths: np.ndarray, share: float, rng: np.random.Generator, longest: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Start and stop (B,) of a stretch of each chain of `lengths` (B,) residues: a `share` is cut, the others whole.
+
+    A chain of more than `longest` residues is always cut, to at most so many.
+    """
+    longest = int(lengths.max(initial=0)) if longest is None else longest
+    is_cut = (lengths > SHORTEST_CROP) & (rng.random(len(lengths)) < share) | (lengths > longest)
+    shortest = min(SHORTEST_CROP, longest)
+    drawn = rng.integers(shortest, np.maximum(np.minimum(lengths, longest + 1), shortest + 1))
+    size = np.where(is_cut, drawn, lengths)
+    start = rng.integers(0, lengths - size + 1)
+    return start, start + size
+
+
+class Buckets:
+    """Batches of stretches of like length.
+
+    `pool` batches are drawn at once, each structure independently by its `chance`; they are cut (see `cut`), sorted by
+    length and dealt out in random order. Every structure that was drawn is used exactly once, so that a domain is used
+    as often as its chance says, whatever its length: only who stands beside whom depends on it.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        chance: np.ndarray,
+        size: int,
+        crop: float,
+        pool: int,
+        rng: np.random.Generator,
+        longest: int | None = None,
+    ) -> None:
+        self.lengths, self.chance, self.size, self.crop, self.pool, self.rng = lengths, chance, size, crop, pool, rng
+        self.longest = longest
+        self.waiting = np.zeros((0, size, 3), np.int64)
+
+    def draw(self) -> np.ndarray:
+        """The next batch: row, start and stop of each stretch (B, 3)."""
+        if not len(self.waiting):
+            rows = self.rng.choice(len(self.lengths), self.pool * self.size, p=self.chance)
+            start, stop = cut(self.lengths[rows], self.crop, self.rng, self.longest)
+            order = np.argsort(stop - start, kind="stable")
+            stretches = np.stack([rows, start, stop], axis=1)[order]
+            self.waiting = self.rng.permutation(stretches.reshape(self.pool, self.size, 3))
+        batch, self.waiting = self.waiting[0], self.waiting[1:]
+        return batch
+
+
+Result = TypeVar("Result")
+ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is a RuntimeError
+SAID_BY_TORCH = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error is one of memory; torch has a type of its own for GPUs alone."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in SAID_BY_TORCH)
+
+
+def free() -> None:
+    """Give back what torch holds in store; after the `except` block, since an error holds the tensors of its frames."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def in_pieces(work: Callable[[np.ndarray], Result], rows: np.ndarray, stage: str) -> list[tuple[np.ndarray, Result]]:
+    """`rows` with what `work` makes of them, at once if memory suffices, else in halves.
+
+    Noise that `work` draws for all of its rows together is other noise in pieces. `UserError` where memory does not
+    suffice for one row.
+    """
+    try:
+        return [(rows, work(rows))]
+    except ERRORS as error:
+        if not is_shortage(error):
+            raise
+        if len(rows) == 1:
+            raise UserError(f"{stage}: memory does not suffice for one structure; use a machine with more") from error
+    free()
+    half = len(rows) // 2
+    say(stage, f"memory does not suffice for {len(rows)} structures at once; going on with {half}")
+    return in_pieces(work, rows[:half], stage) + in_pieces(work, rows[half:], stage)

@@ -13,18 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, Domains, by_length
-from .layers import NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
+from .batch import Batch, Domains, by_length, in_pieces
+from .layers import CONDITION, NEIGHBOURS, WAVES, ChainNetwork, ConditionedMLP, chain_steps, make_condition, waves
 from .priors import Gaussian
-from .representation import ClassComponents
-from .shortage import in_pieces
+from .representation import ClassComponents, LinearMap, center, decode_trace, encode_trace
 from .spec import Spec
-from .trace import center, decode_trace, encode_trace
 
-CONDITION = 32  # numbers that carry label and length
-SMALLEST_VARIANCE = 1e-6
 CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
-WAVES = 8  # half waves along the chain that tell a residue's place
 STEP, MOMENTUM = 0.3, 0.5  # of the descent that betters codes; 1 and 0 were right for a decoder that is linear
 
 
@@ -46,36 +41,6 @@ class Output:
     reconstruction: Tensor
     log_sigma: Tensor
     blocks: dict[str, tuple[int, int]]
-
-
-class LinearMap(nn.Module):
-    """The principal components of the training coefficients: flat coefficients <-> whitened scores."""
-
-    center: Tensor
-
-    def __init__(self, inputs: int, latent: int) -> None:
-        super().__init__()
-        self.register_buffer("center", torch.zeros(inputs))
-        self.encode = nn.Linear(inputs, latent, bias=False)
-        self.decode = nn.Linear(latent, inputs, bias=False)
-
-    @torch.no_grad()
-    def fit(self, flat: Tensor, weights: Tensor) -> Tensor:
-        """Set the maps from coefficients (D, inputs); return the variances kept (Z,)."""
-        weights = weights / weights.sum()
-        self.center.copy_((weights[:, None] * flat).sum(0))
-        centred = (flat - self.center).double()
-        covariance = centred.T @ (centred * weights[:, None])
-        variance, axes = torch.linalg.eigh(covariance)
-        variance, axes = variance.flip(0).clamp(min=SMALLEST_VARIANCE), axes.flip(1)
-        latent = self.encode.out_features
-        kept = torch.full((latent,), SMALLEST_VARIANCE, dtype=torch.double)
-        kept[: min(latent, len(variance))] = variance[:latent]
-        basis = torch.zeros(len(variance), latent, dtype=torch.double)
-        basis[:, : min(latent, len(variance))] = axes[:, :latent]
-        self.encode.weight.copy_((basis / kept.sqrt()).T)
-        self.decode.weight.copy_(basis * kept.sqrt())
-        return kept.float()
 
 
 class VariationalEncoder(nn.Module):
@@ -125,15 +90,8 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         """`z` (B, Z), `condition` (B, C), `mask` (B, L) -> CA trace (B, L, 3) in Å, in the chain frame."""
         trace, lengths = self.smooth(z, mask), mask.sum(1)
-        features = torch.cat([trace / 10, chain_steps(trace, mask), _waves(lengths, mask)], dim=-1)
+        features = torch.cat([trace / 10, chain_steps(trace, mask), waves(lengths, mask)], dim=-1)
         return trace + CORRECTION * self.correct(features, mask, self.told(torch.cat([condition, z], dim=-1)))
-
-
-def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
-    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
-    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
-    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
 
 
 class CVAE(nn.Module):
@@ -262,8 +220,3 @@ class CVAE(nn.Module):
             flat = self.describe(batch)[0].flatten(1)
             variance = self.linear.decode.weight.square().sum(0)
             self.components.fit(self.linear.encode(flat - self.linear.center), batch.labels, weights, variance)
-
-
-def make_condition(spec: Spec) -> Condition:
-    """The module that turns labels and length into a vector of `CONDITION` numbers."""
-    return Condition(tuple(len(names) for names in spec.vocabulary), CONDITION)

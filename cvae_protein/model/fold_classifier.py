@@ -8,19 +8,29 @@ not a network along the chain: that learnt the training superfamilies by heart (
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import OracleSettings
 from ..core.errors import UserError
+from ..core.files import atomic_path
 from ..core.labels import label_ids
-from ..training.checkpoint import load_tensors
+from ..core.progress import Progress
+from ..core.structure import CA
+from ..store.layout import TEXT
+from ..store.read import Store
+from ..store.write import new_file
+from .batch import by_length, pick_device
+from .spec import load_tensors
 
 FEWEST = 5  # CA that a trace needs
 SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain where a kind of contact begins
@@ -223,3 +233,68 @@ def load_oracle(folder: Path) -> Oracle:
     except RuntimeError as error:
         raise UserError(f"{folder}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
     return oracle.eval()
+
+
+SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
+
+
+def _padded(traces: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """CA traces as one padded tensor (B, L, 3) and its mask."""
+    lengths = torch.tensor([len(trace) for trace in traces])
+    ca = pad_sequence([torch.from_numpy(trace).float() for trace in traces], batch_first=True)
+    return ca, torch.arange(ca.shape[1]) < lengths[:, None]
+
+
+@torch.no_grad()
+def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """What `describe` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
+    enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
+    found = torch.full((len(traces), INPUTS), torch.nan)
+    for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
+        rows = enough[places].tolist()
+        ca, mask = _padded([traces[row] for row in rows])
+        found[rows] = describe(ca.to(device), mask.to(device)).cpu()
+    return found
+
+
+@torch.no_grad()
+def features_in_batches(oracle: Oracle, described: Tensor) -> Tensor:
+    """Features (D, F), before standardisation, of what `describe` made."""
+    return oracle.features(described.to(oracle.centre.device)).cpu()
+
+
+def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
+    """Show the oracle the first conformation of every structure of some stores.
+
+    Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
+    standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute
+    `labels` names the columns. NaN where a structure has fewer than five CA.
+    """
+    if len({path.name for path in stores}) < len(stores):
+        raise UserError("embed: expected stores of different file names, since each names its file of features")
+    net = load_oracle(oracle).to(pick_device())
+    progress = Progress("embed", len(stores), "stores")
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        for path in stores:
+            _embed(net, path, folder / path.name)
+            progress.advance()
+
+
+@torch.no_grad()
+def _embed(oracle: Oracle, path: Path, output: Path) -> None:
+    with Store(path) as store:
+        names = store.ids
+        coords = [store.coords(store.rows(name)[0]) for name in names]
+        labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
+    device = oracle.centre.device
+    traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
+    seen = oracle.features(describe_traces(traces, device).to(device))
+    told = oracle.posterior(seen)
+    with new_file(output) as file:
+        for column, words in (("id", names), ("label", labels)):
+            file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
+        file["feature"] = ((seen - oracle.centre) / oracle.scale).cpu().numpy()
+        for level, (p, known) in enumerate(zip(told, oracle.spec.vocabulary, strict=True), 1):
+            data = file.create_dataset(f"level{level}", data=p.exp().cpu().numpy())
+            data.attrs.create("labels", np.array(known, object), dtype=TEXT)

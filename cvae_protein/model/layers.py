@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .spec import Spec
+
 # CPUs whose own instructions multiply bfloat16; others would only emulate it.
 CPU_HAS_BFLOAT16 = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
@@ -191,3 +193,19 @@ def chain_positions(length: int, width: int, device: torch.device) -> Tensor:
     place = torch.arange(length, device=device)[:, None]
     angle = place * torch.exp(-math.log(1e4) * torch.arange(0, width, 2, device=device) / width)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+CONDITION = 32  # numbers that carry label and length
+WAVES = 8  # half waves along the chain that tell a residue's place
+
+
+def waves(lengths: Tensor, mask: Tensor) -> Tensor:
+    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
+    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
+    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
+
+
+def make_condition(spec: Spec) -> Condition:
+    """The module that turns labels and length into a vector of `CONDITION` numbers."""
+    return Condition(tuple(len(names) for names in spec.vocabulary), CONDITION)

@@ -1,20 +1,80 @@
-"""Principal components class by class: codes in which all classes have the same mean and covariance.
-
-Scores s of the shared components tell the class by their mean and, far more, by their covariance. With s = m_y + A_y z
-both are the decoder's affair, and of the class z keeps what is left beyond second moments. The map is that of
-probabilistic PCA fitted to each label within the shared components (Tipping and Bishop 1999), so that the numbers of a
-code stay independent in the posterior as far as the decoder is linear.
-"""
+"""CA traces as cosine coefficients, and these as principal-component scores, overall or class by class."""
 
 from __future__ import annotations
+
+import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from .spec import Spec
 
+SMALLEST = 1e-6
+
+
+@lru_cache(maxsize=8)
+def _bases(longest: int, count: int, device: torch.device) -> Tensor:
+    """The basis of every length 0 ... `longest` (longest + 1, count, longest); made once: cosines are slow."""
+    length = torch.arange(longest + 1, device=device)[:, None, None]
+    n = torch.arange(longest, device=device)
+    k = torch.arange(count, device=device)[:, None]
+    basis = torch.cos(math.pi * (n + 0.5) * k / length.clamp(min=1)) * torch.sqrt(2 / length.clamp(min=1))
+    basis[:, 0] /= math.sqrt(2)
+    return basis * ((n < length) & (k < length))
+
+
+def cosine_basis(lengths: Tensor, size: int, count: int) -> Tensor:
+    """Orthonormal DCT-II basis of each chain (B, count, size), zero beyond its length and for coefficients it lacks.
+
+    `lengths` (B,) residues, `size` padded residues. Functions k = 0 ... count-1 over positions n = 0 ... L-1.
+    """
+    longest = -(-size // 64) * 64  # few different tables
+    return _bases(longest, count, lengths.device)[lengths, :, :size]
+
+
+def center(ca: Tensor, mask: Tensor) -> Tensor:
+    """CA positions with their mean at the origin and zeros in the padding (B, L, 3)."""
+    weight = mask[..., None].to(ca.dtype)
+    return (ca - (ca * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)) * weight
+
+
+def chain_frame(coefficients: Tensor) -> Tensor:
+    """Rotation (B, 3, 3) whose columns are the axes given by the coefficients 1 and 2 (B, K, 3) of a centred trace.
+
+    Where a vector vanishes or the two are parallel (a closed or straight chain), any fixed direction takes its place.
+    """
+    first, second = coefficients[:, 1], coefficients[:, 2]
+    fallback = torch.eye(3, dtype=first.dtype, device=first.device).expand(len(first), 3, 3)
+    first = torch.where(first.norm(dim=-1, keepdim=True) > SMALLEST, first, fallback[:, 0])
+    one = first / first.norm(dim=-1, keepdim=True)
+    second = second - (second * one).sum(-1, keepdim=True) * one
+    least = torch.nn.functional.one_hot(one.abs().argmin(-1), 3).to(one.dtype)
+    other = least - (least * one).sum(-1, keepdim=True) * one
+    second = torch.where(second.norm(dim=-1, keepdim=True) > SMALLEST, second, other)
+    two = second / second.norm(dim=-1, keepdim=True)
+    return torch.stack([one, two, torch.linalg.cross(one, two)], dim=-1)
+
+
+def encode_trace(ca: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Coefficients 1 ... count of the CA trace in its chain frame, over the root of its length, and that frame.
+
+    `ca` (B, L, 3) Å, `mask` (B, L) -> (B, count, 3) Å and (B, 3, 3); `ca - mean = trace @ frame.T`.
+    """
+    lengths = mask.sum(1)
+    series = cosine_basis(lengths, ca.shape[1], count + 1) @ center(ca, mask)
+    frame = chain_frame(series)
+    return (series[:, 1:] @ frame) / lengths[:, None, None].sqrt(), frame
+
+
+def decode_trace(coefficients: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Smooth CA trace (B, size, 3) in Å, in the chain frame, of coefficients (B, K, 3) as `encode_trace` gives them."""
+    basis = cosine_basis(lengths, size, coefficients.shape[1] + 1)[:, 1:]
+    return basis.transpose(1, 2) @ (coefficients * lengths[:, None, None].sqrt())
+
+
 MEMBERS = 8.0  # domains for which a label's own mean counts half, its parent's the other half
-SMALLEST_VARIANCE = 1e-6
+SMALLEST_CLASS_VARIANCE = 1e-6
 
 
 class ClassComponents(nn.Module):
@@ -91,6 +151,39 @@ def _covariance(rows: Tensor, weights: Tensor) -> Tensor:
 def _components(covariance: Tensor, unit: Tensor) -> Tensor:
     """Principal axes in Å of scores with that covariance (Z, Z), in scores a standard deviation, largest first."""
     power, axes = torch.linalg.eigh(unit[:, None] * covariance * unit)
-    power, axes = power.flip(0).clamp(min=SMALLEST_VARIANCE), axes.flip(1)
+    power, axes = power.flip(0).clamp(min=SMALLEST_CLASS_VARIANCE), axes.flip(1)
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return axes * largest.sign() * power.sqrt() / unit[:, None]  # an axis has no direction of its own: one is chosen
+
+
+SMALLEST_VARIANCE = 1e-6
+
+
+class LinearMap(nn.Module):
+    """The principal components of the training coefficients: flat coefficients <-> whitened scores."""
+
+    center: Tensor
+
+    def __init__(self, inputs: int, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(inputs))
+        self.encode = nn.Linear(inputs, latent, bias=False)
+        self.decode = nn.Linear(latent, inputs, bias=False)
+
+    @torch.no_grad()
+    def fit(self, flat: Tensor, weights: Tensor) -> Tensor:
+        """Set the maps from coefficients (D, inputs); return the variances kept (Z,)."""
+        weights = weights / weights.sum()
+        self.center.copy_((weights[:, None] * flat).sum(0))
+        centred = (flat - self.center).double()
+        covariance = centred.T @ (centred * weights[:, None])
+        variance, axes = torch.linalg.eigh(covariance)
+        variance, axes = variance.flip(0).clamp(min=SMALLEST_VARIANCE), axes.flip(1)
+        latent = self.encode.out_features
+        kept = torch.full((latent,), SMALLEST_VARIANCE, dtype=torch.double)
+        kept[: min(latent, len(variance))] = variance[:latent]
+        basis = torch.zeros(len(variance), latent, dtype=torch.double)
+        basis[:, : min(latent, len(variance))] = axes[:, :latent]
+        self.encode.weight.copy_((basis / kept.sqrt()).T)
+        self.decode.weight.copy_(basis * kept.sqrt())
+        return kept.float()

@@ -3,13 +3,59 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
 from ..config.settings import ModelSettings, RefineSettings
 from ..core.errors import UserError
+from ..core.files import atomic_path
 from ..core.labels import label_ids
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
+    """Write tensors, and `facts` as JSON in the header, to a safetensors file, with a checksum over both."""
+    clean = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    told = json.dumps(facts or {}, sort_keys=True)
+    signed = json.dumps({"facts": told, "crc32": _checksum(clean, told)}, sort_keys=True)
+    with atomic_path(path) as temporary:
+        try:
+            save_file(clean, temporary, metadata={"signed": signed})  # one key: the order of several is not fixed
+        except SafetensorError as error:  # as on a full disk
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error), str(path)) from error
+
+
+def _checksum(tensors: dict[str, Tensor], facts: str) -> int:
+    """CRC-32 of facts, names, types, shapes and values: the format itself has none."""
+    found = zlib.crc32(facts.encode())
+    for name, value in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().tobytes(), found)
+    return found
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts of a file that `save_tensors` wrote; `UserError` where it is absent or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            header = file.metadata() or {}
+        if "facts" in header:  # written before files had a checksum
+            return tensors, json.loads(header["facts"])
+        signed = json.loads(header.get("signed", "{}"))
+        if signed.get("crc32") != _checksum(tensors, signed.get("facts", "")):
+            raise ValueError("the checksum does not fit")
+        return tensors, json.loads(signed["facts"])
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); remove it and train again") from error
 
 
 @dataclass(frozen=True)

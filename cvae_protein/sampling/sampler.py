@@ -10,24 +10,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
-from ..core.errors import UserError
 from ..core.progress import Progress
-from ..model.backbone import build_backbone
-from ..model.batch import Domains, by_length, pick_device
+from ..model.batch import Domains, by_length, in_pieces, pick_device
 from ..model.cvae import CVAE
-from ..model.flow import CodeFlow
-from ..model.memory import CodeMemory
-from ..model.priors import AggregatePosterior, Gaussian
+from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
 from ..model.refiner import Refiner
-from ..model.shortage import in_pieces
-from ..model.spec import Spec
+from ..model.spec import Spec, load_tensors
 from ..model.variants import registry
-from ..training.checkpoint import load_tensors
-from .relax import FREE, relax
+from ..model.variants.registry import load_model, load_weights
+from .relax import FREE, build_backbone, relax
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
 # Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
@@ -100,10 +95,10 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     aggregate = AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0]))
     tensors, _ = load_tensors(folder / "weights.safetensors")
     flow = CodeFlow(model.spec) if any(name.startswith("flow.") for name in tensors) else None
-    _fill(aggregate, "aggregate.", folder, tensors)
-    _fill(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
+    load_weights(aggregate, "aggregate.", folder, tensors)
+    load_weights(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
     if flow is not None:
-        _fill(flow, "flow.", folder, tensors)
+        load_weights(flow, "flow.", folder, tensors)
     device = pick_device()
     return Sampler(
         model.to(device),
@@ -116,24 +111,6 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
 
 def _memory(tensors: dict[str, Tensor]) -> CodeMemory:
     return CodeMemory(*(tensors[f"memory.{field.name}"] for field in fields(CodeMemory)))
-
-
-def load_model(folder: Path) -> CVAE:
-    """Rebuild a model alone, without flow and refiner; `UserError` where a file is absent or does not fit."""
-    spec = Spec.read(folder / "spec.json")
-    model: CVAE = registry.variant(spec.variant).build(spec)
-    _fill(model, "cvae.", folder, load_tensors(folder / "weights.safetensors")[0])
-    return model
-
-
-def _fill(module: nn.Module, prefix: str, source: Path, tensors: dict[str, Tensor]) -> None:
-    """Give a module its weights, which are named by a prefix, and set it to evaluation."""
-    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
-    module.eval()
 
 
 @torch.no_grad()

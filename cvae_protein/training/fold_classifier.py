@@ -1,37 +1,80 @@
-"""The oracle's stages: trained on the training split, calibrated on validation, and shown any store of structures."""
+"""Training of the fold classifier, its calibration and its checks on held-out domains."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import OracleSettings, TrainSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.progress import Progress, say
 from ..core.structure import CA
-from ..model.batch import Domains, by_length, pick_device, read_split
-from ..model.calibration import calibration_error, fit_temperatures, wilson
-from ..model.fold_classifier import FEWEST, INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
-from ..store.layout import TEXT
-from ..store.read import Store
-from ..store.write import new_file
-from .checkpoint import Training, save_tensors
+from ..model.batch import Domains, pick_device, read_split
+from ..model.fold_classifier import Oracle, OracleSpec, describe_traces, features_in_batches, label_loss
+from ..model.spec import save_tensors
+from .checkpoint import Training
 from .distributed import ALONE, Ranks
 from .loop import Losses, Task, minimise
+
+TEMPERATURES = np.geomspace(0.3, 6.0, 61)
+BINS = 10
+
+
+@torch.no_grad()
+def fit_temperatures(oracle: Oracle, features: Tensor, labels: Tensor) -> tuple[float, ...]:
+    """The temperature of each level, coarse to fine, under which held-out labels (B, levels) are the likeliest.
+
+    Guo et al. 2017, arXiv:1706.04599, found on a grid. 1 for a level at which no label is known.
+    """
+    found = [1.0] * labels.shape[1]
+    for level in range(labels.shape[1]):
+        known = labels[:, level] > 0
+        if not known.any():
+            continue
+        losses = []
+        for temperature in TEMPERATURES.tolist():
+            tried = (*found[:level], temperature, *found[level + 1 :])
+            told = oracle.posterior(features[known], tried)[level]
+            losses.append(-float(told.gather(1, labels[known, level : level + 1] - 1).mean()))
+        found[level] = float(TEMPERATURES[int(np.argmin(losses))])
+    return tuple(found)
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error of the likeliest label: mean |accuracy - confidence| over bins of equal width.
+
+    `confidence` (n,) in 0 to 1, `correct` (n,) 0 or 1; bins weighted by what they hold (Naeini et al. 2015). It is
+    biased upwards where bins hold few; NaN for none.
+    """
+    if not len(confidence):
+        return math.nan
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(correct[place == k].mean() - confidence[place == k].mean()) * (place == k).mean() for k in set(place)]
+    return float(sum(gaps))
+
+
+def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); NaN for none."""
+    if not count:
+        return math.nan, math.nan
+    share, spread = successes / count, z * z / count
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    return centre - half, centre + half
+
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged
 TRIMMED = 0.1  # of the chain, the most that is cut from an end
 EMA, WEIGHT_DECAY = 0.99, 0.1
-SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
 ORACLE_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
 CONFUSION_COLUMNS = ("split", "level", "label", "told", "n", "share")
 
@@ -52,9 +95,9 @@ def train_oracle(
         spec = OracleSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
         torch.manual_seed(settings.seed)
         oracle = Oracle(spec)
-        seen = {split: _describe([c[:, CA] for c in side.coords], pick_device()) for split, side in sides.items()}
+        seen = {split: describe_traces([c[:, CA] for c in side.coords], pick_device()) for split, side in sides.items()}
         rows = _fit(oracle, sides, seen, settings, checkpoint)
-        told = {split: _features(oracle, described) for split, described in seen.items()}
+        told = {split: features_in_batches(oracle, described) for split, described in seen.items()}
         oracle.centre.copy_(told["train"].mean(0))
         oracle.scale.copy_(told["train"].std(0, correction=0).clamp(min=1e-3))
         if "validation" in sides:
@@ -151,7 +194,7 @@ def _copies(domains: Domains, settings: OracleSettings, rng: np.random.Generator
     progress = Progress("oracle looks", settings.copies, "copies of the training domains")
     found = []
     for _ in range(settings.copies):
-        found.append(_describe([_disturbed(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
+        found.append(describe_traces([_disturbed(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
         progress.advance()
     return torch.stack(found).nan_to_num()
 
@@ -167,31 +210,6 @@ def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np
     waves = rng.standard_normal((len(trace) + SMOOTH - 1, 3))
     slow = np.stack([np.convolve(waves[:, k], window, "valid") for k in range(3)], axis=1)
     return (trace + rough * noise + 2 * smooth * slow).astype(np.float32)
-
-
-def _padded(traces: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """CA traces as one padded tensor (B, L, 3) and its mask."""
-    lengths = torch.tensor([len(trace) for trace in traces])
-    ca = pad_sequence([torch.from_numpy(trace).float() for trace in traces], batch_first=True)
-    return ca, torch.arange(ca.shape[1]) < lengths[:, None]
-
-
-@torch.no_grad()
-def _describe(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """What `describe` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
-    enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
-    found = torch.full((len(traces), INPUTS), torch.nan)
-    for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
-        rows = enough[places].tolist()
-        ca, mask = _padded([traces[row] for row in rows])
-        found[rows] = describe(ca.to(device), mask.to(device)).cpu()
-    return found
-
-
-@torch.no_grad()
-def _features(oracle: Oracle, described: Tensor) -> Tensor:
-    """Features (D, F), before standardisation, of what `describe` made."""
-    return oracle.features(described.to(oracle.centre.device)).cpu()
 
 
 def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen: dict[str, Tensor]) -> None:
@@ -241,40 +259,3 @@ def _confusion(
     for (label, name), count in sorted(pairs.items()):
         share = f"{count / totals[label]:.4f}"
         yield {"split": split, "level": level, "label": label, "told": name, "n": count, "share": share}
-
-
-def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
-    """Show the oracle the first conformation of every structure of some stores.
-
-    Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
-    standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute
-    `labels` names the columns. NaN where a structure has fewer than five CA.
-    """
-    if len({path.name for path in stores}) < len(stores):
-        raise UserError("embed: expected stores of different file names, since each names its file of features")
-    net = load_oracle(oracle).to(pick_device())
-    progress = Progress("embed", len(stores), "stores")
-    with atomic_path(output) as folder:
-        folder.mkdir()
-        for path in stores:
-            _embed(net, path, folder / path.name)
-            progress.advance()
-
-
-@torch.no_grad()
-def _embed(oracle: Oracle, path: Path, output: Path) -> None:
-    with Store(path) as store:
-        names = store.ids
-        coords = [store.coords(store.rows(name)[0]) for name in names]
-        labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
-    device = oracle.centre.device
-    traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
-    seen = oracle.features(_describe(traces, device).to(device))
-    told = oracle.posterior(seen)
-    with new_file(output) as file:
-        for column, words in (("id", names), ("label", labels)):
-            file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
-        file["feature"] = ((seen - oracle.centre) / oracle.scale).cpu().numpy()
-        for level, (p, known) in enumerate(zip(told, oracle.spec.vocabulary, strict=True), 1):
-            data = file.create_dataset(f"level{level}", data=p.exp().cpu().numpy())
-            data.attrs.create("labels", np.array(known, object), dtype=TEXT)

@@ -1,14 +1,19 @@
-"""The one training loop, for the refiner and for every variant."""
+"""The one training loop: steps, rollbacks, early stop, signals, curves for TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +22,86 @@ from torch import Tensor, nn
 from ..config.settings import TrainSettings
 from ..core.errors import UserError
 from ..core.progress import Progress, say
-from ..model import shortage
-from ..model.events import Events, events
-from ..model.signals import Signals, leave
+from ..model import batch
 from .checkpoint import Drawn, Packed, Training
 from .distributed import ALONE, Ranks
+
+
+class Events(Protocol):
+    """What takes the rows of a history."""
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Take a row that has a `step`."""
+
+
+class _Silent:
+    def add(self, row: Mapping[str, float]) -> None:
+        """Nothing is written."""
+
+
+class _Written:
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Every number of the row as a scalar of that step."""
+        for name, value in row.items():
+            if name not in ("step", "best"):
+                self.writer.add_scalar(name, value, int(row["step"]))
+        self.writer.flush()
+
+
+@contextmanager
+def events(checkpoint: Path | None, step: int) -> Iterator[Events]:
+    """Event files in the folder `NAME.events` beside a checkpoint `NAME.safetensors`; rows after `step` are void.
+
+    Nothing is written where there is no checkpoint or TensorBoard is not installed.
+    """
+    if checkpoint is None or importlib.util.find_spec("tensorboard") is None:
+        yield _Silent()
+        return
+    written = _Written(checkpoint.with_suffix(".events"), step)
+    try:
+        yield written
+    finally:
+        written.writer.close()
+
+
+ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Within it the first signal that asks to stop is noted in `asked`; a second one does what it did before."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
+            self._before = {number: signal.signal(number, self._note) for number in ASKED_TO_STOP}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = number
+        self._restore()
+
+
+def leave(number: int) -> None:
+    """End as a process does that such a signal stops: exit code 128 + its number."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
@@ -154,14 +234,14 @@ def _gradients(task: Task, state: Training) -> tuple[Tensor, dict[str, float]]:
         try:
             state.optimizer.zero_grad(set_to_none=True)
             return _in_parts(task, state, start)
-        except shortage.ERRORS as error:
-            if not shortage.is_shortage(error):
+        except batch.ERRORS as error:
+            if not batch.is_shortage(error):
                 raise
             if state.parts == most:
                 advice = "use a machine with more, or a smaller model"
                 raise UserError(f"{task.stage}: memory does not suffice for one structure; {advice}") from error
         state.optimizer.zero_grad(set_to_none=True)
-        shortage.free()
+        batch.free()
         state.parts = min(2 * state.parts, most)
         each = -(-most // state.parts)
         say(task.stage, f"memory does not suffice; a step's {most} structures follow in {state.parts} parts of {each}")

@@ -1,15 +1,21 @@
-"""Training input of the refiner: real structures beside traces as coarse as a model would give them."""
+"""Training of the refiner on coarsened traces."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.batch import Batch, Domains
-from ..model.cvae import LinearMap
+from ..config.settings import TrainSettings
+from ..model.batch import Batch, Domains, cut, pick_device, training_batch
+from ..model.refiner import Refiner, random_rotations
+from ..model.representation import LinearMap, center, decode_trace, encode_trace
 from ..model.spec import Spec
-from ..model.trace import center, decode_trace, encode_trace
+from .checkpoint import Training
+from .distributed import ALONE, Ranks, shared_noise
+from .loop import Losses, Task, minimise
 
 MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 FEWEST_COMPONENTS = 12
@@ -70,3 +76,66 @@ def crop_windows(
     weight = inside[..., None].float()
     middle = (trace * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
     return (ca - middle) * weight, carbonyl * weight, (trace - middle) * weight, inside
+
+
+WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
+
+
+def train_refiner(
+    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Weights of the trained refiner and its history."""
+    device = pick_device()
+    refine, whole = spec.refine, sides["train"]
+    domains, longest = whole.and_stretches_of(sides.get("stretches")), int(whole.lengths.max())
+    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
+    net = Refiner(refine).to(device)
+    linear = fit_degrader(whole, spec)
+    held_out = sides.get("validation", whole)
+    chance = domains.weights * domains.lengths
+    chance /= chance.sum()
+
+    def loss_of(
+        side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
+    ) -> tuple[Tensor, float]:
+        """The loss of this process's windows, and their share of all residues."""
+        stretches = np.stack([rows, *cut(side.lengths[rows], 0.0, rng, longest)], axis=1)
+        batch = training_batch(side, spec, stretches, 0.0, rng)
+        ca, carbonyl, trace = degrade(batch, linear, spec.model.coefficients, rng, generator)
+        turn = random_rotations(len(ca), generator)
+        parts = (ca @ turn, carbonyl @ turn, trace @ turn)
+        *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
+        own, turned = mask[ranks.rows], [window[ranks.rows].to(device) for window in windows]
+        with shared_noise(ranks, generator, len(mask)):
+            loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
+        return loss, float(own.sum() / mask.sum())
+
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
+        loss, share = loss_of(domains, rng.choice(len(domains), refine.batch_size, p=chance), rng, generator, ranks)
+        return {"flow": (loss, 1.0)}, share
+
+    def watch() -> dict[str, float]:
+        fixed = np.random.default_rng(0)
+        rows = fixed.permutation(len(held_out))[:WINDOWS_WATCHED]
+        loss, _ = loss_of(held_out, rows, fixed, torch.Generator().manual_seed(0), ALONE)
+        return {"validation_flow": loss.item()}
+
+    optimizer = torch.optim.AdamW(
+        net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
+    )
+    task = Task(
+        stage=f"train refiner seed {spec.seed}",
+        module=net,
+        losses=losses,
+        watch=watch,
+        score=lambda row: row["validation_flow"] if "validation" in sides else -row["step"],
+        steps=refine.steps,
+        learning_rate=refine.learning_rate,
+        identity={"spec": spec.to_json()},
+        seed=spec.seed,
+        checkpoint=checkpoint,
+        ranks=ranks,
+        structures=refine.batch_size,
+    )
+    rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
+    return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -1,4 +1,4 @@
-"""Training: one loop for the refiner and for every variant; resumes where it was interrupted."""
+"""Training of a variant: one loop, then the priors fitted to its codes; resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -17,24 +17,55 @@ from ..config.settings import ModelSettings, RefineSettings, TrainSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.progress import say
-from ..model import reference
-from ..model.batch import Batch, Domains, hide_labels, pick_device, read_split, training_batch
-from ..model.buckets import Buckets, cut
+from ..model.batch import Batch, Buckets, Domains, cut, hide_labels, pick_device, read_split, training_batch
 from ..model.cvae import CVAE
-from ..model.fit_codes import fit_codes
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
 from ..model.losses.objective import further_terms
-from ..model.refiner import Refiner, random_rotations
-from ..model.spec import Spec
+from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
+from ..model.spec import Spec, save_tensors
 from ..model.variants import registry
-from ..sampling.sampler import load_model
-from .checkpoint import Training, save_tensors
-from .distributed import ALONE, Ranks, shared_noise, together
+from ..model.variants.registry import load_model
+from .checkpoint import Training
+from .distributed import Ranks, shared_noise, together
 from .loop import Losses, Task, minimise
-from .refiner import MOST_LINEAR, crop_windows, degrade, fit_degrader
+from .refiner import MOST_LINEAR, train_refiner
 from .validation import look_at, observe, score_of
 
-WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
+CODES_A_STEP = 128
+
+
+def fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
+    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow or the codes."""
+    spec = model.spec
+    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
+    posterior = model.infer_all(domains, spec.model.inference_steps)
+    labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
+    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
+    aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
+    tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
+    if registry.codes(spec.variant) == "copies":
+        kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
+        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
+    if not registry.has_flow(spec.variant):
+        return tensors
+    flow = CodeFlow(spec)
+    flow.whiten(posterior)
+    chance = domains.weights / domains.weights.sum()
+
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
+        rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
+        z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
+        told = hide_labels(labels[rows], settings.label_dropout, rng)
+        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}, 1.0
+
+    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    stage = f"fit codes of {spec.variant} seed {spec.seed}"
+    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {}, spec.seed)
+    minimise(task, Training(flow.named_parameters(), optimizer, generator, rng), settings)
+    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
+
+
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -60,7 +91,7 @@ def train(
         if max(train.batch_size, refine.batch_size) < ranks.count:
             raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
         sides = read_split(store, splits)
-        if variant == reference.NAME:
+        if variant == registry.NAME:
             if ranks.first:
                 _copy_reference(sides, output)
             return
@@ -69,7 +100,7 @@ def train(
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
-        run = _train_refiner if variant == "refiner" else _train_variant
+        run = train_refiner if variant == "refiner" else _train_variant
         tensors, rows = run(spec, sides, train, ranks, checkpoint)
         if not ranks.first:
             return
@@ -84,7 +115,7 @@ def train(
 
 def _copy_reference(sides: dict[str, Domains], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
-    source, _ = reference.resolve(Path(reference.NAME), None)
+    source, _ = registry.resolve(Path(registry.NAME), None)
     model = load_model(source).to(pick_device())
     rows = [{"step": 0, "seconds": 0.0} | observe(model, look_at(sides, model.spec, pick_device()))]
     with atomic_path(output) as folder:
@@ -222,63 +253,3 @@ def _variant_losses(
         return found, len(batch.mask) / len(whole.mask)
 
     return losses
-
-
-def _train_refiner(
-    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
-) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained refiner and its history."""
-    device = pick_device()
-    refine, whole = spec.refine, sides["train"]
-    domains, longest = whole.and_stretches_of(sides.get("stretches")), int(whole.lengths.max())
-    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    net = Refiner(refine).to(device)
-    linear = fit_degrader(whole, spec)
-    held_out = sides.get("validation", whole)
-    chance = domains.weights * domains.lengths
-    chance /= chance.sum()
-
-    def loss_of(
-        side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
-    ) -> tuple[Tensor, float]:
-        """The loss of this process's windows, and their share of all residues."""
-        stretches = np.stack([rows, *cut(side.lengths[rows], 0.0, rng, longest)], axis=1)
-        batch = training_batch(side, spec, stretches, 0.0, rng)
-        ca, carbonyl, trace = degrade(batch, linear, spec.model.coefficients, rng, generator)
-        turn = random_rotations(len(ca), generator)
-        parts = (ca @ turn, carbonyl @ turn, trace @ turn)
-        *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
-        own, turned = mask[ranks.rows], [window[ranks.rows].to(device) for window in windows]
-        with shared_noise(ranks, generator, len(mask)):
-            loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
-        return loss, float(own.sum() / mask.sum())
-
-    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
-        loss, share = loss_of(domains, rng.choice(len(domains), refine.batch_size, p=chance), rng, generator, ranks)
-        return {"flow": (loss, 1.0)}, share
-
-    def watch() -> dict[str, float]:
-        fixed = np.random.default_rng(0)
-        rows = fixed.permutation(len(held_out))[:WINDOWS_WATCHED]
-        loss, _ = loss_of(held_out, rows, fixed, torch.Generator().manual_seed(0), ALONE)
-        return {"validation_flow": loss.item()}
-
-    optimizer = torch.optim.AdamW(
-        net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
-    )
-    task = Task(
-        stage=f"train refiner seed {spec.seed}",
-        module=net,
-        losses=losses,
-        watch=watch,
-        score=lambda row: row["validation_flow"] if "validation" in sides else -row["step"],
-        steps=refine.steps,
-        learning_rate=refine.learning_rate,
-        identity={"spec": spec.to_json()},
-        seed=spec.seed,
-        checkpoint=checkpoint,
-        ranks=ranks,
-        structures=refine.batch_size,
-    )
-    rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
-    return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import re, resource
 import numpy as np, torch
-from cvae_protein.model.shortage import in_pieces
+from cvae_protein.model.batch import in_pieces
 
 torch.zeros(1).sum()
 held = int(re.search(r"VmSize:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cvae_protein.model import energy as e
-from cvae_protein.model.backbone import CA_STEP, ideal_cb, length, peptides
-from cvae_protein.model.energy import Chains, Pairs
+from cvae_protein.sampling import relax as e
+from cvae_protein.sampling.relax import CA_STEP, Chains, Pairs, ideal_cb, length, peptides
 
 
 def inner_atoms(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,7 @@ import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.model import layers, refiner
-from cvae_protein.model.flow import CodeFlow
-from cvae_protein.model.priors import Gaussian
+from cvae_protein.model.priors import CodeFlow, Gaussian
 from cvae_protein.model.spec import Spec
 
 

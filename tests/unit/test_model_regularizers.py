@@ -16,17 +16,15 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model import decoder_terms
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.losses import critics, regularizers
 from cvae_protein.model.losses.objective import JUDGED, PLAIN, further_terms
 from cvae_protein.model.priors import Gaussian
-from cvae_protein.model.spec import Spec
+from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.model.variants import registry
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.training.checkpoint import load_tensors
 from cvae_protein.training.train import train
 
 MODEL = ModelSettings(
@@ -253,23 +251,23 @@ class TestTraces:
         ca = torch.randn(2, 9, 3, generator=seeded())
         turn = torch.linalg.qr(torch.randn(3, 3, generator=seeded(1)))[0]
         turn = turn * torch.det(turn).sign()
-        frames = decoder_terms.local_frames(ca)
+        frames = regularizers.local_frames(ca)
         torch.testing.assert_close(torch.det(frames), torch.ones(2, 7), atol=1e-4, rtol=0)
-        torch.testing.assert_close(decoder_terms.local_frames(ca @ turn.T + 3), turn @ frames, atol=1e-3, rtol=0)
+        torch.testing.assert_close(regularizers.local_frames(ca @ turn.T + 3), turn @ frames, atol=1e-3, rtol=0)
 
     def test_fape_sees_no_rigid_motion_but_the_mirror_image(self) -> None:
         helix = a_helix()
         turn = torch.linalg.qr(torch.randn(3, 3, generator=seeded(1)))[0]
         turn = turn * torch.det(turn).sign()
-        assert decoder_terms.fape(*of_traces(helix @ turn.T + 7, helix)).item() == pytest.approx(0.001, abs=2e-4)
-        mirrored = decoder_terms.fape(*of_traces(helix * torch.tensor([1.0, 1.0, -1.0]), helix)).item()
+        assert regularizers.fape(*of_traces(helix @ turn.T + 7, helix)).item() == pytest.approx(0.001, abs=2e-4)
+        mirrored = regularizers.fape(*of_traces(helix * torch.tensor([1.0, 1.0, -1.0]), helix)).item()
         assert mirrored > 0.1
 
     def test_fape_of_a_far_last_residue_is_the_clamped_share(self) -> None:
         helix = a_helix(1, 20)
         moved = helix.clone()
         moved[:, -1] += 1000.0  # a point of all 18 frames, and an axis of the last one
-        found = decoder_terms.fape(*of_traces(moved, helix)).item()
+        found = regularizers.fape(*of_traces(moved, helix)).item()
         assert found >= 1 / 20
         assert found <= 1 / 20 + 1 / 18 + 0.002
 
@@ -278,30 +276,30 @@ class TestTraces:
         made = helix + 0.5 * torch.randn(helix.shape, generator=seeded())
         wide = [torch.nn.functional.pad(x, (0, 0, 0, 6)) for x in (made, helix)]
         mask = torch.arange(26).expand(3, -1) < 20
-        for term in (decoder_terms.fape, decoder_terms.step_length):
+        for term in (regularizers.fape, regularizers.step_length):
             torch.testing.assert_close(term(*of_traces(*wide, mask)), term(*of_traces(made, helix)))
 
     def test_steps_are_summed_squares_in_angstrom(self) -> None:
         straight = torch.zeros(2, 5, 3)
         straight[:, :, 0] = torch.arange(5) * 3.3
-        value = decoder_terms.step_length(*of_traces(straight, straight)).item()
+        value = regularizers.step_length(*of_traces(straight, straight)).item()
         assert value == pytest.approx(4 * 0.25, rel=1e-3)
         ideal = straight * 3.8 / 3.3
-        assert decoder_terms.step_length(*of_traces(ideal, ideal)).item() == pytest.approx(0.0, abs=1e-6)
+        assert regularizers.step_length(*of_traces(ideal, ideal)).item() == pytest.approx(0.0, abs=1e-6)
 
     def test_profile_of_a_helix_is_its_geometry_in_every_frame(self) -> None:
         helix = a_helix(1, 30)
         turn = torch.linalg.qr(torch.randn(3, 3, generator=seeded(1)))[0]
         mask = torch.ones(1, 30, dtype=torch.bool)
-        found = decoder_terms.profile(helix @ turn.T + 9, mask)
-        spans = torch.tensor(decoder_terms.SPANS)
+        found = critics.profile(helix @ turn.T + 9, mask)
+        spans = torch.tensor(regularizers.SPANS)
         chord = 2 * 2.3 * torch.sin(torch.deg2rad(spans * 50.0)).abs()
         expected = (chord.square() + (1.5 * spans).square()).sqrt() / 10
         torch.testing.assert_close(found[0, ::2], expected, atol=1e-4, rtol=1e-4)
         assert found[0, 1::2].max() < 0.002  # all distances of a span are the same
         padded = torch.nn.functional.pad(helix, (0, 0, 0, 7), value=3.0)
         mask = torch.arange(37)[None] < 30
-        torch.testing.assert_close(decoder_terms.profile(padded, mask), decoder_terms.profile(helix, mask[:, :30]))
+        torch.testing.assert_close(critics.profile(padded, mask), critics.profile(helix, mask[:, :30]))
 
     @pytest.mark.parametrize("name", ["mode_seeking", "label_seeking"])
     def test_seeking_terms_are_at_their_most_where_the_decoder_does_not_heed(self, name: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from scipy.fft import dct
 
 from cvae_protein.model.refiner import random_rotations
-from cvae_protein.model.trace import chain_frame, cosine_basis, decode_trace, encode_trace
+from cvae_protein.model.representation import chain_frame, cosine_basis, decode_trace, encode_trace
 
 
 def chains(lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,14 +14,12 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSe
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import CA, Backbone
-from cvae_protein.model import reference
-from cvae_protein.model.batch import Batch, Domains, pad, read_split, training_batch
-from cvae_protein.model.buckets import cut
-from cvae_protein.model.cvae import CVAE, LinearMap
+from cvae_protein.model.batch import Batch, Domains, cut, pad, read_split, training_batch
+from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
-from cvae_protein.model.memory import CodeMemory
-from cvae_protein.model.spec import Spec
-from cvae_protein.model.trace import decode_trace
+from cvae_protein.model.priors import CodeMemory
+from cvae_protein.model.representation import LinearMap, decode_trace
+from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.model.variants import registry
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
@@ -29,7 +27,7 @@ from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sa
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
-from cvae_protein.training.checkpoint import Training, load_tensors
+from cvae_protein.training.checkpoint import Training
 from cvae_protein.training.refiner import crop_windows
 from cvae_protein.training.train import make_spec, train
 
@@ -329,7 +327,7 @@ def test_the_model_of_the_package_stands_beside_those_of_a_run(
     data: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, made = trained / "flow_prior/seed0", tmp_path / "reference/seed1"
-    monkeypatch.setattr(reference, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(registry, "FOLDER", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "package/model").symlink_to(source)
     train(*data, "reference", 1, made, MODEL, TRAIN, REFINE, 1)

@@ -9,12 +9,11 @@ from cvae_protein.config.settings import OracleSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model.calibration import calibration_error, fit_temperatures, wilson
-from cvae_protein.model.fold_classifier import INPUTS, Oracle, OracleSpec, describe, label_loss, load_oracle
+from cvae_protein.model.fold_classifier import INPUTS, Oracle, OracleSpec, describe, embed, label_loss, load_oracle
 from cvae_protein.score.features import read_features
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.training.fold_classifier import embed, train_oracle
+from cvae_protein.training.fold_classifier import calibration_error, fit_temperatures, train_oracle, wilson
 
 SETTINGS = OracleSettings(features=6, width=24, dropout=0.1, copies=2, steps=80, batch_size=16, learning_rate=1e-2)
 VOCABULARY = (("1", "2"), ("1.10", "1.20", "2.40"), ("1.10.8", "1.10.9", "2.40.5"))

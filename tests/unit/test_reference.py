@@ -16,13 +16,11 @@ from cvae_protein import cli
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
-from cvae_protein.model import reference
 from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
-from cvae_protein.model.spec import Spec
+from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.model.variants import registry
 from cvae_protein.store.read import Store
-from cvae_protein.training.checkpoint import load_tensors, save_tensors
 
 SPEC = Spec(
     "pca",
@@ -73,7 +71,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of the package's."""
-    monkeypatch.setattr(reference, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(registry, "FOLDER", tmp_path / "package")
     return tmp_path / "package"
 
 
@@ -118,8 +116,8 @@ def test_a_package_without_the_model_says_what_to_do(
 ) -> None:
     assert draw("--fold", "2", "-o", tmp_path / "x.pdb") == 1
     assert "no reference model. Train one with `make run`" in capsys.readouterr().err
-    assert reference.resolve(Path("./models/concat/seed1"), None)[1] == Path("models/refiner/seed1")
-    assert reference.resolve(Path("a/b/seed1"), Path("r")) == (Path("a/b/seed1"), Path("r"))
+    assert registry.resolve(Path("./models/concat/seed1"), None)[1] == Path("models/refiner/seed1")
+    assert registry.resolve(Path("a/b/seed1"), Path("r")) == (Path("a/b/seed1"), Path("r"))
 
 
 def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path) -> None:
@@ -159,5 +157,5 @@ def test_what_the_package_holds_is_installed_with_it(root: Path) -> None:
     names = ("MODEL_CARD.md", "model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
     for name in names:
         assert any(fnmatch(f"reference/{name}", pattern) for pattern in patterns), name
-    held = [path for path in reference.FOLDER.rglob("*") if path.is_file()]
+    held = [path for path in registry.FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in held) <= 16_000_000

@@ -20,15 +20,14 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model.batch import Batch, Domains, training_batch
-from cvae_protein.model.buckets import SHORTEST_CROP, Buckets, cut
-from cvae_protein.model.cvae import CVAE, LinearMap, Output
-from cvae_protein.model.shortage import in_pieces
-from cvae_protein.model.spec import Spec
+from cvae_protein.model.batch import SHORTEST_CROP, Batch, Buckets, Domains, cut, in_pieces, training_batch
+from cvae_protein.model.cvae import CVAE, Output
+from cvae_protein.model.representation import LinearMap
+from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training import loop
-from cvae_protein.training.checkpoint import Training, load_tensors, save_tensors
+from cvae_protein.training.checkpoint import Training
 from cvae_protein.training.distributed import Ranks, SharedNoise
 from cvae_protein.training.loop import MOST_SETBACKS, Task, minimise
 from cvae_protein.training.train import train

@@ -23,6 +23,7 @@ from cvae_protein.core.labels import first_level
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.model import variants
+from cvae_protein.model.fold_classifier import embed
 from cvae_protein.sampling.sample import sample_heldout
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.judge import judge_structures
@@ -31,7 +32,7 @@ from cvae_protein.score.table import collect, read_sight, score_real, score_samp
 from cvae_protein.score.verdicts import judge
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.training.fold_classifier import embed, train_oracle
+from cvae_protein.training.fold_classifier import train_oracle
 from cvae_protein.training.train import train
 
 pytestmark = pytest.mark.xdist_group("verdicts")

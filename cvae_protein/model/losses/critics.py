@@ -1,9 +1,4 @@
-"""Networks trained beside the model in one backward pass, each with two terms: `fit` trains it, `use` what it judges.
-
-`fit` sees codes or traces detached, so it moves the critic alone; `use` sees the critic's parameters detached, so it
-moves the model alone. Their sum `fit + w * use` has the gradients of a gradient-reversal layer of strength w (Ganin et
-al. 2016). The critic of `adversarial` calls its second term `fool`.
-"""
+"""Networks trained beside the model, each with a term that fits it and a term that fools it."""
 
 from __future__ import annotations
 
@@ -15,11 +10,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..batch import Batch
-from ..cvae import CONDITION, Output, make_condition
+from ..cvae import CVAE, Output
+from ..layers import CONDITION, make_condition
 from ..priors import Gaussian
 from ..spec import Spec
 from .evidence_bound import Term
-from .regularizers import known_rows
+from .regularizers import SPANS, known_rows, permuted_labels
 
 
 def judged(critic: nn.Module, *inputs: Tensor) -> Any:
@@ -166,5 +162,48 @@ def club(critic: LabelGaussian) -> Term:
         told: Gaussian = judged(critic, labels)
         density = Gaussian(told.mean[:, None], told.logvar[:, None]).log_density(z[None])  # of z_j under q(.|y_i)
         return density.diagonal().mean() - density.mean()
+
+    return term
+
+
+def profile(ca: Tensor, mask: Tensor) -> Tensor:
+    """What a label critic sees of traces (B, L, 3): mean and spread of the distances over `SPANS` steps, in 10 Å.
+
+    They tell helix from strand, whatever the frame: (B, 2 spans). A linear probe of them tells the class of 84 % of
+    held-out domains, one of cosine coefficients of 39 % (means over three classes).
+    """
+    columns = []
+    for span in SPANS:
+        valid = mask[:, span:]
+        count = valid.sum(1).clamp(min=1)
+        distances = ((ca[:, span:] - ca[:, :-span]).square().sum(-1) + 1e-6).sqrt() * valid / 10
+        mean = distances.sum(1) / count
+        spread = ((distances - mean[:, None]).square() * valid).sum(1) / count
+        columns += [mean, (spread + 1e-6).sqrt()]
+    return torch.stack(columns, dim=-1)
+
+
+def tell_trace(critic: LabelCritic) -> Term:
+    """The critic learns to tell the label from real traces, in nats a structure."""
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        return label_loss(critic(profile(output.target, batch.mask)), batch.labels)
+
+    return term
+
+
+def obey_label(model: CVAE, critic: LabelCritic, generator: torch.Generator) -> Term:
+    """Cross-entropy of the label that a trace was decoded under, another structure's, by the critic; moves the decoder.
+
+    Hu et al. 2017, "Toward Controlled Generation of Text", equation 6; codes are those of the batch, detached.
+    """
+
+    def term(batch: Batch, output: Output) -> Tensor:
+        known = batch.labels[:, 0] > 0
+        if not known.any():
+            return 0.0 * output.reconstruction.sum()
+        labels, mask = permuted_labels(batch.labels[known], generator), batch.mask[known]
+        trace = model.decode(output.z[known].detach(), labels, mask)
+        return label_loss(judged(critic, profile(trace, mask)), labels)
 
     return term

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ...config.settings import TermSettings
-from .. import decoder_terms
 from ..cvae import CVAE
 from . import critics, regularizers
 from .evidence_bound import Term, Weight, WeightedTerm, constant, schedule
@@ -20,10 +19,10 @@ PLAIN: dict[str, Build] = {
     "total_correlation": lambda model, generator: regularizers.total_correlation(generator),
     "class_mmd": lambda model, generator: regularizers.class_mmd,
     "hsic": lambda model, generator: regularizers.hsic,
-    "label_seeking": decoder_terms.label_seeking,
-    "mode_seeking": lambda model, generator: decoder_terms.mode_seeking(model),
-    "fape": lambda model, generator: decoder_terms.fape,
-    "step_length": lambda model, generator: decoder_terms.step_length,
+    "label_seeking": regularizers.label_seeking,
+    "mode_seeking": lambda model, generator: regularizers.mode_seeking(model),
+    "fape": lambda model, generator: regularizers.fape,
+    "step_length": lambda model, generator: regularizers.step_length,
 }
 """Name of a setting -> its term."""
 
@@ -39,8 +38,8 @@ def _club(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Ter
 
 
 def _classifier(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelCritic(2 * len(decoder_terms.SPANS), model.spec)
-    return critic, decoder_terms.tell_trace(critic), decoder_terms.obey_label(model, critic, generator)
+    critic = critics.LabelCritic(2 * len(regularizers.SPANS), model.spec)
+    return critic, critics.tell_trace(critic), critics.obey_label(model, critic, generator)
 
 
 JUDGED = {"label_adversary": _label_adversary, "club": _club, "classifier": _classifier}

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..cvae import CONDITION, CVAE, LinearMap, VariationalEncoder
-from ..layers import ConditionedMLP
+from ..cvae import CVAE, VariationalEncoder
+from ..layers import CONDITION, ConditionedMLP
 from ..priors import FoldPrior, Gaussian
-from ..representation import ClassComponents
+from ..representation import ClassComponents, LinearMap
 from ..spec import Spec
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..cvae import CONDITION, CVAE, Encoder, LinearMap
+from ..cvae import CVAE, Encoder
+from ..layers import CONDITION
 from ..priors import StandardPrior
+from ..representation import LinearMap
 from ..spec import Spec
 
 

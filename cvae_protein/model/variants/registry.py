@@ -1,12 +1,17 @@
-"""The variants: each file here is one, with `build(spec)` and, where it adds terms, `extra_terms(model, ...)`."""
+"""The variants and the trained model of the package: built by name, loaded from a folder."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
+from torch import Tensor, nn
+
 from ...core.errors import UserError
+from ..cvae import CVAE
+from ..spec import Spec, load_tensors
 
 
 def names() -> list[str]:
@@ -43,3 +48,42 @@ def has_flow(name: str) -> bool:
 def codes(name: str) -> str:
     """Where samples' codes come from: the `prior` of the settings, or a baseline's `copies` or `shuffled` labels."""
     return str(getattr(variant(name), "CODES", "prior"))
+
+
+def load_model(folder: Path) -> CVAE:
+    """Rebuild a model alone, without flow and refiner; `UserError` where a file is absent or does not fit."""
+    spec = Spec.read(folder / "spec.json")
+    model: CVAE = variant(spec.variant).build(spec)
+    load_weights(model, "cvae.", folder, load_tensors(folder / "weights.safetensors")[0])
+    return model
+
+
+def load_weights(module: nn.Module, prefix: str, source: Path, tensors: dict[str, Tensor]) -> None:
+    """Give a module its weights, which are named by a prefix, and set it to evaluation."""
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{source}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
+    module.eval()
+
+
+NAME = "reference"
+FOLDER = Path(__file__).parents[1] / "pretrained"  # model/ and refiner/, each with spec.json and weights.safetensors
+
+
+def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
+    """Folders of a model and of its refiner.
+
+    The name `reference` stands for the package's model; a folder of that name is given as `./reference`. Without
+    `refiner`, a model's is the one beside it in the models folder of a run, of the same seed. Raises `UserError` where
+    the package has no model.
+    """
+    if str(model) != NAME:
+        return model, refiner or model.parent.parent / "refiner" / model.name
+    if not (FOLDER / "model/spec.json").is_file():
+        raise UserError(
+            f"reference: expected a model in {FOLDER}, found none; this copy of the package has no reference model. "
+            "Train one with `make run` and give its folder, such as results/models/concat/seed0"
+        )
+    return FOLDER / "model", refiner or FOLDER / "refiner"
