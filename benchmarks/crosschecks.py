@@ -31,9 +31,10 @@ from cvae_protein.core.geometry import torsions
 from cvae_protein.core.progress import say, track
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
-from cvae_protein.score import composition, ramachandran, reconstruction
+from cvae_protein.score import composition, ramachandran
 from cvae_protein.score.inputs import Domains, read_domains, read_pairs
-from cvae_protein.score.reconstruction import Pair
+from cvae_protein.score.metrics import reconstruction
+from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity.nearest_structures import tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
 from cvae_protein.store.read import Store
@@ -160,8 +161,10 @@ def shapes(pairs: Sequence[Pair]) -> Iterator[Check]:
         reference.coord, reference.res_id = pair.reference.ca.astype(np.float32), np.arange(len(pair.reference))
         reference.atom_name[:] = "CA"
         atoms.append(biotite.lddt(reference, pair.model.ca.astype(np.float32)))
-    yield both("lddt", "score/reconstruction.py", "biotite.structure.lddt", found, atoms, "score")
-    yield both("lddt", "score/reconstruction.py", "loops over the definition", found, [*map(lddt, pairs)], "score")
+    yield both("lddt", "score/metrics/reconstruction.py", "biotite.structure.lddt", found, atoms, "score")
+    yield both(
+        "lddt", "score/metrics/reconstruction.py", "loops over the definition", found, [*map(lddt, pairs)], "score"
+    )
 
 
 def lddt(pair: Pair) -> float:

@@ -14,11 +14,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from cvae_protein.score import distribution
-from cvae_protein.score.distribution import FeatureSet
-from cvae_protein.score.latents import Codes, information, read_codes
+from cvae_protein.score.metrics import distribution
+from cvae_protein.score.metrics.distribution import FeatureSet
+from cvae_protein.score.metrics.diversity import ClassSet, vendi, wasserstein_rg
+from cvae_protein.score.metrics.latent import Codes, information, read_codes
 from cvae_protein.score.probes import FOLDS, PROBES, guesses
-from cvae_protein.score.sets import ClassSet, vendi, wasserstein_rg
 
 DRAWS = 20  # sets of random features that are compared
 
@@ -79,7 +79,7 @@ def _gaussian(group: FeatureSet) -> float:
 
 
 def _distances(random: np.random.Generator) -> Iterator[Check]:
-    sets, ours = _sets(random), "score/distribution.py"
+    sets, ours = _sets(random), "score/metrics/distribution.py"
     found = [distribution.fpsd(group) for group in sets]
     yield _row("fpsd", ours, "scipy.linalg.sqrtm", found, [*map(_frechet, sets)], "distance²")
     theirs = [_kernels(group, polynomial_kernel, degree=3, coef0=1) for group in sets]
@@ -99,7 +99,9 @@ def _distances(random: np.random.Generator) -> Iterator[Check]:
 def _neighbourhoods(random: np.random.Generator) -> Iterator[Check]:
     names = ("precision", "recall", "density", "coverage")
     if importlib.util.find_spec("prdc") is None:
-        yield Check(", ".join(names), "score/distribution.py", "package prdc", 0, 0, "", "not installed, not compared")
+        yield Check(
+            ", ".join(names), "score/metrics/distribution.py", "package prdc", 0, 0, "", "not installed, not compared"
+        )
         return
     from prdc import compute_prdc
 
@@ -107,7 +109,7 @@ def _neighbourhoods(random: np.random.Generator) -> Iterator[Check]:
     said = [compute_prdc(group.other, group.own, distribution.NEIGHBOURS) for group in sets]
     for name in names:
         found = [getattr(distribution, name)(group) for group in sets]
-        yield _row(name, "score/distribution.py", "package prdc", found, [each[name] for each in said], "share")
+        yield _row(name, "score/metrics/distribution.py", "package prdc", found, [each[name] for each in said], "share")
 
 
 def _similarity(random: np.random.Generator, count: int) -> np.ndarray:
@@ -126,11 +128,20 @@ def _diversity(random: np.random.Generator) -> Iterator[Check]:
         from vendi_score import vendi as package
 
         theirs = [float(package.score_K(table)) for table in tables]
-        yield _row("vendi", "score/sets.py", "package vendi_score", found, theirs, "structures")
+        yield _row("vendi", "score/metrics/diversity.py", "package vendi_score", found, theirs, "structures")
     else:
-        yield Check("vendi", "score/sets.py", "package vendi_score", 0, 0, "", "not installed, not compared")
+        yield Check(
+            "vendi", "score/metrics/diversity.py", "package vendi_score", 0, 0, "", "not installed, not compared"
+        )
     blocks = [np.kron(np.eye(k), np.ones((4, 4))) for k in range(2, 9)]
-    yield _row("vendi", "score/sets.py", "k groups of copies: k", [*map(ours, blocks)], [*range(2, 9)], "structures")
+    yield _row(
+        "vendi",
+        "score/metrics/diversity.py",
+        "k groups of copies: k",
+        [*map(ours, blocks)],
+        [*range(2, 9)],
+        "structures",
+    )
     gaps, found = [], []
     for draw in range(DRAWS):
         first, second = random.normal(1, 0.1, 30 + draw), random.normal(1.1, 0.2, 50)
@@ -150,7 +161,9 @@ def _codes(folder: Path, random: np.random.Generator) -> Iterator[Check]:
         codes = Codes(names, names, names, mean, logvar, np.zeros_like(mean))
         found.append(float(information(codes, random).mean()))
         theirs.append(0.5 * np.log(1 + 1 / noise**2))
-    yield _row("mutual_information", "score/latents.py", "Gaussian channels, ½ log(1 + 1/s²)", found, theirs, "nat")
+    yield _row(
+        "mutual_information", "score/metrics/latent.py", "Gaussian channels, ½ log(1 + 1/s²)", found, theirs, "nat"
+    )
     for path in sorted(folder.glob("samples/*/seed*/latents.h5"))[:1]:
         codes = read_codes(path)
         labels = np.array([label.split(".")[0] for label in codes.labels])

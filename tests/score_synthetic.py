@@ -7,7 +7,7 @@ from unit.synthetic import BONDS, DATA, place
 
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.score.metric import Judged
+from cvae_protein.score.metrics.metric import Judged
 
 
 def backbone(coords, name="x"):

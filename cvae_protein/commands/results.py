@@ -71,7 +71,7 @@ def score(
     sample) or a store. Without --splits the whole reference is held out and nothing is known of training.
     Every row of scores.tsv names its unit and which direction is better.
     """
-    from ..score.table import score_real, score_samples
+    from ..score.score import score_real, score_samples
 
     own = settings_of("score", settings)
     if reference is not None:
@@ -113,7 +113,7 @@ def collect(
     Example:
       cvae-protein collect scores/*/seed*/scores.tsv scores/real/scores.tsv -o scores.tsv
     """
-    from ..score.table import collect as run
+    from ..score.score import collect as run
 
     run(tables, output)
 

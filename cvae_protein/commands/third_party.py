@@ -27,7 +27,7 @@ def score_third_party(
 
     What can fail for want of a file fails before the search; the tables stay where the page cannot be written.
     """
-    from ..score.third_party import read_set, score_set, write_set
+    from ..score.external import read_set, score_set, write_set
 
     name = _name(variant or samples.resolve().name.split(".", 1)[0])
     given = read_set(samples, reference, splits, labels)
@@ -46,7 +46,7 @@ def _name(text: str) -> str:
 def _sight(given: Any, oracle: Path, reference: Path, samples: Path) -> Any:
     """What the oracle sees of the samples and of the held-out domains."""
     from ..model.fold_classifier import embed
-    from ..score.third_party import read_set_sight
+    from ..score.external import read_set_sight
 
     with tempfile.TemporaryDirectory() as scratch:
         own, real = Path(scratch) / "own", Path(scratch) / "real"

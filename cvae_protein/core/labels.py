@@ -55,6 +55,21 @@ def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
     return ids
 
 
+def levels_match(asked: str, label: str) -> bool:
+    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
+    return label == asked or label.startswith(asked + ".")
+
+
+def first_level(label: str) -> str:
+    """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
+    return label.split(".", 1)[0]
+
+
+def upper(label: str, level: int) -> str:
+    """A label cut to its first `level` levels."""
+    return ".".join(label.split(".")[:level])
+
+
 CLASS_NAMES = {
     "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
     "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
@@ -69,18 +84,3 @@ def belongs(label: str, fold: str) -> bool:
 def natural(label: str) -> list[tuple[int, str]]:
     """Sort key under which `3.9` precedes `3.10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]
-
-
-def levels_match(asked: str, label: str) -> bool:
-    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
-    return label == asked or label.startswith(asked + ".")
-
-
-def first_level(label: str) -> str:
-    """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
-    return label.split(".", 1)[0]
-
-
-def upper(label: str, level: int) -> str:
-    """A label cut to its first `level` levels."""
-    return ".".join(label.split(".")[:level])

@@ -17,7 +17,7 @@ from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.progress import Progress, say
 from ..core.structure import CA
-from ..score.metric import Judged
+from ..score.metrics.metric import Judged
 from ..similarity.nearest_structures import MARGIN, Library, screen, tm_align_score
 from ..similarity.sequences import COVERAGE, E_VALUE, Aligner, Words
 from ..store.read import Store

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
-from ..score.metric import Judged
+from ..score.metrics.metric import Judged
 from ..similarity.nearest_structures import FEWEST, ContainingLibrary, Search, tm_align_score
 from ..similarity.sequences import Sequences
 from ..store.read import Store

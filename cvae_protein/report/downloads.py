@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .read import Row
+from .results import Row
 
 MOST_BYTES = 1_500_000  # of an embedded table
 Column = Sequence[Any] | np.ndarray

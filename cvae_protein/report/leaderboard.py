@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .read import Results, Row, number
+from .results import Results, Row, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     "Reconstruction of held-out domains": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from .read import Results, Row, number
+from .results import Results, Row, number
 
 MOST_LABELS = 12  # of a confusion that is shown as a matrix
 MOST_MISTAKES = 10  # that are listed

@@ -13,14 +13,14 @@ from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
-from . import cards, sections, shapes
+from . import class_cards, sections, shapes
 from . import oracle as oracles
 from .downloads import as_tsv
 from .draw import css, variant_colours
+from .gallery import gallery
 from .leaderboard import REFERENCES, board_table, leaderboard, tiles
-from .read import Results
+from .results import Results
 from .verdict_matrix import matrix
-from .viewer import gallery
 
 HERE = Path(__file__).parent
 TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "fidelity", "nearest_same_class")
@@ -58,7 +58,11 @@ def vendored(name: str) -> Markup:
 def _environment() -> Environment:
     """Templates that escape what they print and keep the order of embedded data."""
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment
@@ -113,14 +117,14 @@ def render(results: Results, settings: ReportSettings) -> str:
 
 def _judged_classes(results: Results) -> dict[str, object]:
     """What the template shows of the fold classes and of the oracle that judges them."""
-    found, judge, differing = cards.cards(results), oracles.oracle(results), oracles.disagreements(results)
+    found, judge, differing = class_cards.cards(results), oracles.oracle(results), oracles.disagreements(results)
     notes = oracles.by_class(differing)
     return {
         "cards": [card | {"disagreement": notes.get(card["fold"], "")} for card in found],
-        "card_facts": cards.FACTS,
-        "card_table": as_tsv(cards.table(found))[0],
+        "card_facts": class_cards.FACTS,
+        "card_table": as_tsv(class_cards.table(found))[0],
         "open_cards": OPEN_CARDS,
-        "rare": (cards.RARE_TRAINING, cards.RARE_HELD_OUT),
+        "rare": (class_cards.RARE_TRAINING, class_cards.RARE_HELD_OUT),
         "oracle": judge,
         "oracle_table": as_tsv(judge["checks"])[0] if judge else "",
         "confusion_table": as_tsv(judge["confusion"])[0] if judge else "",

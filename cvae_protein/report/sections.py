@@ -12,7 +12,7 @@ from ..dataset.leak_audit import BINS, summary
 from . import figures
 from .downloads import Column, Plot, plot
 from .draw import QUIET, css
-from .read import Results, Row, number
+from .results import Results, Row, number
 
 BIN_TITLES = ("at most 0.5", "0.5 to 0.8", "above 0.8")  # of the audit's bins
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}

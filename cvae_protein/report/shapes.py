@@ -11,7 +11,7 @@ from ..core.labels import belongs
 from ..store.layout import Entry
 from . import figures
 from .downloads import Plot, plot
-from .read import Results, Row, number
+from .results import Results, Row, number
 from .sections import long_table, numbers
 
 OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .leaderboard import REFERENCES
-from .read import Results
+from .results import Results
 
 MEANINGS = {
     "COLLAPSE": "the code says nothing of the structure",

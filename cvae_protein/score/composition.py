@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.geometry import radius_of_gyration
-from .metric import UNASSIGNED, Judged, Metric
+from .metrics.metric import UNASSIGNED, Judged, Metric
 
 HELIX, STRAND = "HGI", "EB"  # DSSP letters
 GYRATION_SCALE, GYRATION_EXPONENT = 2.2, 0.38  # Å; of folded chains, Skolnick et al. 1997

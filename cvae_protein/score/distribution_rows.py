@@ -8,10 +8,10 @@ import numpy as np
 
 from ..config.settings import ScoreSettings
 from ..core.labels import levels_match
-from .distribution import AVERAGED, POOLED, FeatureSet, permuted_mmd, pooled, reason
 from .features import Sight
 from .intervals import Estimate, bounds, generator
-from .metric import Metric
+from .metrics.distribution import AVERAGED, POOLED, FeatureSet, permuted_mmd, pooled, reason
+from .metrics.metric import Metric
 from .rows import ALL, Row, absent_rows
 
 MOST_RESAMPLINGS = 200

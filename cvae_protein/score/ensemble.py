@@ -15,7 +15,7 @@ from scipy.sparse import eye as identity
 from scipy.sparse import kron, vstack
 
 from ..core.geometry import move, radius_of_gyration, rmsd, superpose
-from .metric import Better
+from .metrics.metric import Better
 
 COVERED = 2.0  # Å from a known state to the nearest sample
 FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared

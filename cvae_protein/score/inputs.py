@@ -9,8 +9,8 @@ from pathlib import Path
 from ..core.errors import UserError
 from ..core.files import read_table
 from ..store.read import Store
-from .metric import Judged
-from .reconstruction import Pair
+from .metrics.metric import Judged
+from .metrics.reconstruction import Pair
 
 SPLIT_COLUMNS = ("domain_id", "split", "label", "superfamily", "group")
 RECORDED = ("rate", "trace_rmsd", "permuted_rmsd", "swapped_rmsd")

@@ -12,19 +12,20 @@ from ..core.labels import first_level, levels_match
 from ..core.progress import Progress
 from ..similarity import nearest_structures
 from ..similarity.nearest_structures import Library, Placed, Search, tm_align_score
-from . import composition, covering, distribution_rows, oracle_rows, physics
+from . import composition, distribution_rows
 from .distribution_rows import class_features
 from .features import Sight
 from .inputs import Domains
 from .intervals import generator
-from .metric import Judged
-from .oracle_rows import accuracy_rows, told_columns
+from .metrics import classifier, novelty, physical_validity
+from .metrics.classifier import accuracy_rows, told_columns
+from .metrics.diversity import ClassSet
+from .metrics.metric import Judged
 from .rows import ALL, Row, absent_rows, evaluate, set_rows, structure_rows
-from .sets import ClassSet
 
 NOT_SEEN = "no features of an oracle were given"
 PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
-STRUCTURE_METRICS = (*physics.METRICS, *composition.METRICS)
+STRUCTURE_METRICS = (*physical_validity.METRICS, *composition.METRICS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +75,9 @@ def judge_placed(
     folds = np.array([structure.label or ALL for structure in structures], object)
     values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, nearest_structures.METRICS)}
     values["nearest_same_class"][folds == ALL] = np.nan
-    values |= covering.nearest_in_class(structures, placed, domains, search, real)
-    rows = structure_rows((*STRUCTURE_METRICS, *nearest_structures.METRICS, *covering.METRICS), values, folds, settings)
-    rows += covering.recall_rows(structures, domains, search, settings, real)
+    values |= novelty.nearest_in_class(structures, placed, domains, search, real)
+    rows = structure_rows((*STRUCTURE_METRICS, *nearest_structures.METRICS, *novelty.METRICS), values, folds, settings)
+    rows += novelty.recall_rows(structures, domains, search, settings, real)
     rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
     rows += _oracle_rows(sight, placed, folds, settings)
     told = told_columns(sight.own, [structure.label for structure in structures]) if sight else []
@@ -88,7 +89,7 @@ def _oracle_rows(
 ) -> list[Row]:
     """Rows of all metrics in the oracle's eyes."""
     if sight is None:
-        metrics = (*oracle_rows.METRICS, *oracle_rows.FIDELITY.values(), *distribution_rows.METRICS)
+        metrics = (*classifier.METRICS, *classifier.FIDELITY.values(), *distribution_rows.METRICS)
         return absent_rows(metrics, NOT_SEEN)
     rows = accuracy_rows(sight, placed, settings)
     return [*rows, *distribution_rows.distribution_rows(class_features(sight, folds), settings)]

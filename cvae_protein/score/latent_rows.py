@@ -9,7 +9,7 @@ import numpy as np
 from ..config.settings import ScoreSettings
 from ..core.progress import Progress
 from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
-from .latents import METRICS, MOST_CODES, Codes, information
+from .metrics.latent import METRICS, MOST_CODES, Codes, information
 from .probes import PROBES, Guesses, guesses
 from .rows import ALL, Row
 

@@ -10,8 +10,9 @@ import numpy as np
 from ..core.files import atomic_path, write_table
 from ..similarity import nearest_structures
 from ..similarity.nearest_structures import Placed
-from . import composition, covering, physics, reconstruction
-from .metric import Judged
+from . import composition
+from .metrics import novelty, physical_validity, reconstruction
+from .metrics.metric import Judged
 from .rows import SCORE_COLUMNS, Row
 
 RAW = "_raw"  # suffix of the metrics of a sample before relaxation
@@ -19,10 +20,10 @@ STRUCTURE_COLUMNS = (
     *("id", "kind", "label", "length"),
     *(
         metric.name
-        for table in (physics, composition, nearest_structures, covering, reconstruction)
+        for table in (physical_validity, composition, nearest_structures, novelty, reconstruction)
         for metric in table.METRICS
     ),
-    *(metric.name + RAW for metric in physics.METRICS),
+    *(metric.name + RAW for metric in physical_validity.METRICS),
     *("nearest_id", "nearest_label", "training_id", "oracle_label", "oracle_probability"),
 )
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from ..config.settings import ScoreSettings
 from ..core.labels import first_level
-from .distribution import NEIGHBOURS, FeatureSet, mmd
 from .distribution_rows import MOST_RESAMPLINGS, shifted_limits
 from .intervals import Estimate, generator
-from .latents import Codes
-from .metric import Metric
+from .metrics.distribution import NEIGHBOURS, FeatureSet, mmd
+from .metrics.latent import Codes
+from .metrics.metric import Metric
 from .rows import ALL, Row, absent_rows
 
 MOST_OF_CLASS = 256  # domains of a class whose codes are compared

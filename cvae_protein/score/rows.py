@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..config.settings import ScoreSettings
-from . import sets
 from .intervals import UNDEFINED, Estimate, bounds, generator, mean_estimate
-from .metric import Better, Metric
-from .sets import ClassSet
+from .metrics import diversity
+from .metrics.diversity import ClassSet
+from .metrics.metric import Better, Metric
 
 ALL = "all"
 SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better", "note")
@@ -130,7 +130,7 @@ def _bootstrap_limits(
 def _set_estimates(metric: Metric, groups: Mapping[str, ClassSet], settings: ScoreSettings) -> dict[str, Estimate]:
     """Value and interval a class, and their mean over classes as `all`; no interval below two structures a class."""
     values = {fold: metric(group) for fold, group in groups.items()}
-    paired = metric.name in sets.PAIRED
+    paired = metric.name in diversity.PAIRED
     counts = {fold: len(group.pair_tm) if paired else group.size for fold, group in groups.items()}
     defined = {fold: group for fold, group in groups.items() if np.isfinite(values[fold])}
     if metric.name in JACKKNIFED:
@@ -153,6 +153,6 @@ def set_rows(groups: Mapping[str, ClassSet], settings: ScoreSettings) -> list[Ro
     """Every set metric of each class, and its mean over classes as `all`."""
     return [
         Row(metric.name, metric.unit, metric.better, fold, estimate)
-        for metric in sets.METRICS
+        for metric in diversity.METRICS
         for fold, estimate in _set_estimates(metric, groups, settings).items()
     ]

@@ -17,7 +17,7 @@ from ..io.read import read_structure
 from ..io.residues import Structure
 from ..similarity.nearest_structures import FEWEST
 from ..store.read import Store
-from .metric import Judged
+from .metrics.metric import Judged
 
 SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
 LARGEST_COORDINATE = 9999.999  # Å; beyond it a number is no position

@@ -11,7 +11,7 @@ from tmtools import tm_align
 
 from ..core.labels import levels_match
 from ..core.progress import Progress
-from ..score.metric import Judged, Metric
+from ..score.metrics.metric import Judged, Metric
 from .tm_score import distance_scale, rotations
 
 OFFSET_STEP = 4  # residues between the gapless starts

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from score_synthetic import chain, deformed, judged, moved, ubiquitin
 
-from cvae_protein.score import composition, latents, physics, reconstruction, sets
-from cvae_protein.score.latents import Codes
-from cvae_protein.score.reconstruction import Pair
-from cvae_protein.score.sets import ClassSet
+from cvae_protein.score import composition
+from cvae_protein.score.metrics import diversity, latent, physical_validity, reconstruction
+from cvae_protein.score.metrics.diversity import ClassSet
+from cvae_protein.score.metrics.latent import Codes
+from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity import nearest_structures
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Placed
 
@@ -48,11 +49,11 @@ def a_place(_=None):
 
 
 KINDS = [
-    (physics.METRICS, a_judged, [0, 1, 2, 3]),
+    (physical_validity.METRICS, a_judged, [0, 1, 2, 3]),
     (composition.METRICS, a_judged, [0, 1, 2, 3]),
     (reconstruction.METRICS, a_pair, [0, 1, 2, 3]),
-    (sets.METRICS, a_set, [0, 1, 2]),
-    (latents.METRICS, some_codes, [0, 1, 2]),
+    (diversity.METRICS, a_set, [0, 1, 2]),
+    (latent.METRICS, some_codes, [0, 1, 2]),
     (nearest_structures.METRICS, a_place, []),
 ]
 EVERY = [(metric, make, sizes) for metrics, make, sizes in KINDS for metric in metrics]
@@ -103,7 +104,7 @@ def test_a_metric_gives_the_same_twice(metric, make, sizes):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("metric", [*physics.METRICS, *composition.METRICS], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*physical_validity.METRICS, *composition.METRICS], ids=lambda metric: metric.name)
 def test_missing_atoms_are_no_error(metric):
     coords = ubiquitin()
     coords[10], coords[20, 0], coords[30, 1], coords[40, 4] = (np.nan,) * 4
@@ -147,7 +148,7 @@ def test_a_perfect_reconstruction_has_perfect_scores(seed):
 def test_sets_alike_have_no_distance():
     group = a_set()
     twin = ClassSet(group.features, group.features, group.pair_tm)
-    for metric in (sets.wasserstein_helix, sets.wasserstein_strand, sets.wasserstein_rg):
+    for metric in (diversity.wasserstein_helix, diversity.wasserstein_strand, diversity.wasserstein_rg):
         assert metric(twin) == 0
         assert metric(group) > 0
 
@@ -158,6 +159,6 @@ def test_clusters_of_equal_and_of_unlike_structures():
         np.fill_diagonal(pairs, np.nan)
         return ClassSet({}, {}, pairs)
 
-    assert sets.clusters(table(0.9)) == 1 / 5
-    assert sets.clusters(table(0.3)) == 1
-    assert sets.mean_pairwise_tm(table(0.3)) == pytest.approx(0.3)
+    assert diversity.clusters(table(0.9)) == 1 / 5
+    assert diversity.clusters(table(0.3)) == 1
+    assert diversity.mean_pairwise_tm(table(0.3)) == pytest.approx(0.3)

@@ -15,7 +15,7 @@ from cvae_protein.core.files import REJECTED_COLUMNS, read_table
 from cvae_protein.dataset.classification import Row
 from cvae_protein.dataset.formats import FORMATS, count_rows, detect, read_classification, read_ids, read_names
 from cvae_protein.dataset.select import COLUMNS, NAME_COLUMNS, name_folds, select_domains
-from cvae_protein.report.read import Results
+from cvae_protein.report.results import Results
 
 HEADER = "#------\n# FILE NAME:    CathDomainList.v4.3.0\n#\n# FILE FORMAT:  Cath List File (CLF) Format 2.0\n#------\n"
 LIST = HEADER + (

@@ -15,7 +15,7 @@ from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import cluster
 from cvae_protein.dataset.cluster import fold_classes, sequence_clusters
-from cvae_protein.score.metric import Judged
+from cvae_protein.score.metrics.metric import Judged
 from cvae_protein.similarity.sequences import LETTERS, Aligner, Words, blosum62, neighbours, word_codes
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store

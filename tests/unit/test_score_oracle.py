@@ -5,12 +5,10 @@ import pytest
 from score_synthetic import chain, deformed, judged
 
 from cvae_protein.config.settings import ScoreSettings
-from cvae_protein.score.covering import nearest_in_class, recall_rows
 from cvae_protein.score.features import Features, Sight
 from cvae_protein.score.inputs import Domains
 from cvae_protein.score.judge import judge_structures
-from cvae_protein.score.latents import Codes
-from cvae_protein.score.oracle_rows import (
+from cvae_protein.score.metrics.classifier import (
     WORST,
     accuracy_rows,
     opinions,
@@ -19,6 +17,8 @@ from cvae_protein.score.oracle_rows import (
     swap_rows,
     told_columns,
 )
+from cvae_protein.score.metrics.latent import Codes
+from cvae_protein.score.metrics.novelty import nearest_in_class, recall_rows
 from cvae_protein.score.prior_rows import prior_rows
 from cvae_protein.score.rows import ALL
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Placed, Search

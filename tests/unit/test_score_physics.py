@@ -5,21 +5,22 @@ from score_synthetic import backbone, chain, judged, moved, ubiquitin
 from synthetic import helix
 
 from cvae_protein.io.mdtraj_bridge import secondary_structure
-from cvae_protein.score import composition, physics
+from cvae_protein.score import composition
+from cvae_protein.score.metrics import physical_validity
 from cvae_protein.score.ramachandran import ALLOWED, CODES, FAVOURED, OUTLIER, region
 
 
 def test_an_ideal_chain_has_no_strain():
     """Built with the mean bonds and angles; CA-C-N is 116.2 degrees there, 117.2 in the table: one of three angles."""
-    assert physics.bond_rmsz(judged(chain(40))) == pytest.approx(0, abs=1e-4)
+    assert physical_validity.bond_rmsz(judged(chain(40))) == pytest.approx(0, abs=1e-4)
     expected = (1 / 2.2) * np.sqrt(39 / (40 + 39 + 39))
-    assert physics.angle_rmsz(judged(chain(40))) == pytest.approx(expected, abs=1e-3)
+    assert physical_validity.angle_rmsz(judged(chain(40))) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_stretched_bond_counts_by_its_sigma():
     coords = chain(10)
     coords[4, 0] -= (coords[4, 1] - coords[4, 0]) / 1.458 * 0.019  # N-CA one σ longer, C-N changes too
-    bonds = physics.bond_rmsz(judged(coords))
+    bonds = physical_validity.bond_rmsz(judged(coords))
     peptide = np.linalg.norm(coords[4, 0] - coords[3, 2])
     assert bonds == pytest.approx(np.sqrt((1 + ((peptide - 1.329) / 0.014) ** 2) / 29), rel=1e-3)
 
@@ -27,52 +28,52 @@ def test_a_stretched_bond_counts_by_its_sigma():
 def test_bonds_across_a_break_do_not_count():
     coords = chain(20)
     coords[10:] += 30
-    assert physics.chain_breaks(judged(coords)) == 1
-    assert physics.bond_rmsz(judged(coords)) == pytest.approx(0, abs=1e-4)
-    assert physics.physical_yield(judged(coords)) == 0
+    assert physical_validity.chain_breaks(judged(coords)) == 1
+    assert physical_validity.bond_rmsz(judged(coords)) == pytest.approx(0, abs=1e-4)
+    assert physical_validity.physical_yield(judged(coords)) == 0
 
 
 @pytest.mark.parametrize(("distance", "expected"), [(2.9, 1), (3.1, 0)])
 def test_clashes_are_counted_from_three_residues_on(distance, expected):
     coords = np.full((4, 5, 3), np.nan)
     coords[:, 1] = [(0, 0, 0), (3.8, 0, 0), (3.8, 3.8, 0), (0, distance, 0)]
-    assert physics.clashes(judged(coords)) == expected
-    assert physics.clashes(judged(coords[1:])) == 0
+    assert physical_validity.clashes(judged(coords)) == expected
+    assert physical_validity.clashes(judged(coords[1:])) == 0
 
 
 def test_overlaps_are_between_residues_only():
     coords = helix(10)
     coords[3, 4] = coords[3, 3] + 0.5  # CB on O of the same residue
-    assert physics.overlaps(judged(coords)) == 0
+    assert physical_validity.overlaps(judged(coords)) == 0
     coords[3, 4] = coords[7, 3] + 0.5  # CB on O of another
-    assert physics.overlaps(judged(coords)) == 1
-    assert physics.physical_yield(judged(coords)) == 0
+    assert physical_validity.overlaps(judged(coords)) == 1
+    assert physical_validity.physical_yield(judged(coords)) == 0
 
 
 def test_a_real_domain_is_physical():
     real = judged(ubiquitin())
-    assert physics.physical_yield(real) == 1
-    assert physics.ca_steps_ideal(real) > 0.95
-    assert physics.ca_step_deviation(real) < 0.08
-    assert physics.bond_rmsz(real) < 1.5
-    assert physics.angle_rmsz(real) < 1.5
-    assert physics.ramachandran_favoured(real) > 0.85
-    assert physics.ramachandran_outlier(real) < 0.05
+    assert physical_validity.physical_yield(real) == 1
+    assert physical_validity.ca_steps_ideal(real) > 0.95
+    assert physical_validity.ca_step_deviation(real) < 0.08
+    assert physical_validity.bond_rmsz(real) < 1.5
+    assert physical_validity.angle_rmsz(real) < 1.5
+    assert physical_validity.ramachandran_favoured(real) > 0.85
+    assert physical_validity.ramachandran_outlier(real) < 0.05
 
 
 def test_a_cis_step_is_no_deviation():
     coords = np.full((3, 5, 3), np.nan)
     coords[:, 1] = [(0, 0, 0), (3.8, 0, 0), (3.8, 2.95, 0)]
-    assert physics.ca_step_deviation(judged(coords)) == pytest.approx(0, abs=1e-6)
-    assert physics.ca_steps_ideal(judged(coords)) == 1
+    assert physical_validity.ca_step_deviation(judged(coords)) == pytest.approx(0, abs=1e-6)
+    assert physical_validity.ca_steps_ideal(judged(coords)) == 1
 
 
 def test_the_hand_of_helices():
     right = helix(20)
-    assert physics.left_handed_helix(judged(right)) == 0
-    assert physics.left_handed_helix(judged(right * [1, 1, -1])) == 1
-    assert np.isnan(physics.left_handed_helix(judged(helix(20, -120, 130))))
-    assert physics.left_handed_helix(judged(ubiquitin())) == 0
+    assert physical_validity.left_handed_helix(judged(right)) == 0
+    assert physical_validity.left_handed_helix(judged(right * [1, 1, -1])) == 1
+    assert np.isnan(physical_validity.left_handed_helix(judged(helix(20, -120, 130))))
+    assert physical_validity.left_handed_helix(judged(ubiquitin())) == 0
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ def test_the_map_is_whole_and_wraps():
 
 def test_a_helix_of_favoured_torsions_mirrors_into_outliers():
     coords = helix(20, -63, -43)
-    assert physics.ramachandran_favoured(judged(coords)) == 1
+    assert physical_validity.ramachandran_favoured(judged(coords)) == 1
     strand = helix(20, -120, 130)
-    assert physics.ramachandran_outlier(judged(strand * [1, 1, -1])) == 1
+    assert physical_validity.ramachandran_outlier(judged(strand * [1, 1, -1])) == 1
 
 
 def test_composition_agrees_with_mdtraj():
@@ -128,5 +129,5 @@ def test_unassigned_residues_have_no_share():
 
 def test_a_rigid_motion_changes_nothing():
     before, after = judged(ubiquitin(), ss="H" * 76), judged(moved(ubiquitin()), ss="H" * 76)
-    for metric in (*physics.METRICS, *composition.METRICS):
+    for metric in (*physical_validity.METRICS, *composition.METRICS):
         assert metric(after) == pytest.approx(metric(before), abs=1e-6, nan_ok=True), metric.name

@@ -7,7 +7,7 @@ import pytest
 from score_synthetic import chain, deformed, judged, moved, ubiquitin
 from tmtools import tm_align
 
-from cvae_protein.score.reconstruction import (
+from cvae_protein.score.metrics.reconstruction import (
     Pair,
     backbone_rmsd,
     ca_rmsd,

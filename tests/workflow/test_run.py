@@ -175,7 +175,7 @@ class TestRun:
         assert "featurize" not in jobs
 
     def test_editing_the_scores_does_not_retrain(self, project):
-        path = project / "cvae_protein/score/table.py"
+        path = project / "cvae_protein/score/score.py"
         before = path.read_text()
         path.write_text(before + "\n# edited\n")
         try:

@@ -30,7 +30,7 @@ rule score:
         features=rules.embed.output.samples,
         swapped=rules.embed.output.swapped,
         real_features=rules.embed_real.output.domains,
-        code=sources("score/table.py"),
+        code=sources("score/score.py"),
     output:
         scores=result("scores/{variant}/seed{seed}/scores.tsv"),
         structures=result("scores/{variant}/seed{seed}/structures.tsv"),
@@ -56,7 +56,7 @@ rule score_real:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         real_features=rules.embed_real.output.domains,
-        code=sources("score/table.py"),
+        code=sources("score/score.py"),
     output:
         scores=result("scores/real/scores.tsv"),
         structures=result("scores/real/structures.tsv"),
@@ -79,7 +79,7 @@ rule collect:
             rules.score_real.output.scores,
             *expand(rules.score.output.scores, variant=MODELS, seed=settings.seeds),
         ],
-        code=sources("score/table.py"),
+        code=sources("score/score.py"),
     output:
         scores=report(
             result("scores.tsv"), caption="../report/scores.rst", category="Scores"

@@ -81,7 +81,7 @@ use rule score as score_point with:
         features=rules.embed_point.output.samples,
         swapped=rules.embed_point.output.swapped,
         real_features=rules.embed_real.output.domains,
-        code=sources("score/table.py"),
+        code=sources("score/score.py"),
     output:
         scores=point_result("scores/{variant}/seed{seed}/scores.tsv"),
         structures=point_result("scores/{variant}/seed{seed}/structures.tsv"),

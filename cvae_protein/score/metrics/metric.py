@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.geometry import torsions
-from ..core.structure import CA, Backbone
-from ..io.mdtraj_bridge import secondary_structure
+from ...core.geometry import torsions
+from ...core.structure import CA, Backbone
+from ...io.mdtraj_bridge import secondary_structure
 
 Better = Literal["low", "high", "none"]
 UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing

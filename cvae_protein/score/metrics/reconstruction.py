@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.geometry import rmsd
-from ..core.structure import CA, CB
-from ..similarity.tm_score import tm_score
+from ...core.geometry import rmsd
+from ...core.structure import CA, CB
+from ...similarity.tm_score import tm_score
 from .metric import UNASSIGNED, Judged, Metric
 
 LDDT_RADIUS = 15.0  # Å, pairs of the reference that count

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..core.errors import UserError
+from ...core.errors import UserError
 from .metric import Metric
 
 ACTIVE = 0.01  # variance of the posterior mean over structures (Burda et al. 2016)

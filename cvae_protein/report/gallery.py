@@ -12,7 +12,7 @@ from tmtools import tm_align
 
 from ..core.structure import Backbone
 from ..store.layout import Entry
-from .read import Results, Row, number
+from .results import Results, Row, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each
 STEP = 0.02  # Å a step of the embedded int16 coordinates

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..core.geometry import dihedral
-from ..core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
+from ...core.geometry import dihedral
+from ...core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
+from ..ramachandran import ALLOWED, FAVOURED, region
 from .metric import Judged, Metric
-from .ramachandran import ALLOWED, FAVOURED, region
 
 TRANS_STEP, CIS_STEP = 3.80, 2.95  # Å between neighbouring CA
 STEP_TOLERANCE = 0.1  # Å

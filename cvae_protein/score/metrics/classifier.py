@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from ..config.settings import ScoreSettings
-from ..core.labels import levels_match, upper
-from ..similarity.nearest_structures import Placed
-from .features import Features, Sight
-from .intervals import Estimate, bounds, generator
+from ...config.settings import ScoreSettings
+from ...core.labels import levels_match, upper
+from ...similarity.nearest_structures import Placed
+from ..features import Features, Sight
+from ..intervals import Estimate, bounds, generator
+from ..rows import ALL, Row, evaluate, structure_rows
 from .metric import Metric
-from .rows import ALL, Row, evaluate, structure_rows
 
 LEVELS = (1, 2, 3)  # class, architecture, topology
 WORST = "worst_decile"  # of the classes, as a fold

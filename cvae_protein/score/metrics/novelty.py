@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..config.settings import ScoreSettings
-from ..core.labels import levels_match
-from ..similarity.nearest_structures import Hit, Library, Placed, Search
-from .inputs import Domains
+from ...config.settings import ScoreSettings
+from ...core.labels import levels_match
+from ...similarity.nearest_structures import Hit, Library, Placed, Search
+from ..inputs import Domains
+from ..rows import Row, evaluate, structure_rows
 from .metric import Judged, Metric
-from .rows import Row, evaluate, structure_rows
 
 SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
 

@@ -12,7 +12,7 @@ from ..core.geometry import radius_of_gyration
 from ..core.labels import belongs
 from ..score.composition import HELIX, STRAND
 from .leaderboard import REFERENCES, Cell, cell_of
-from .read import Results, Row, number
+from .results import Results, Row, number
 
 RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
 MOST_MEMBERS = 60  # real members of a class that are measured

@@ -14,18 +14,18 @@ from ..core.files import read_table, write_table
 from ..core.labels import first_level, levels_match
 from ..dataset.leak_audit import BINS, read_bins
 from ..similarity.nearest_structures import Search
-from . import physics, reconstruction
 from .features import Sight, read_features
 from .inputs import Domains, read_domains, read_pairs, read_structures
 from .intervals import generator
 from .judge import NOT_SEEN, judge_placed, judge_structures, place
 from .latent_rows import latent_rows
-from .latents import read_codes
-from .metric import Judged
-from .oracle_rows import SWAPS, swap_rows
+from .metrics import physical_validity, reconstruction
+from .metrics.classifier import SWAPS, swap_rows
+from .metrics.latent import read_codes
+from .metrics.metric import Judged
+from .metrics.reconstruction import Pair
 from .output import RAW, structure_table, write_scores
 from .prior_rows import prior_rows
-from .reconstruction import Pair
 from .rows import SCORE_COLUMNS, Row, absent_rows, evaluate, structure_rows
 
 REAL_PER_CLASS = 24  # real domains of a class that are judged as samples
@@ -79,8 +79,8 @@ def score_samples(
     sight = read_sight(features / "samples.h5", real_features, names, domains) if features and real_features else None
     found = judge_structures(drawn, domains, settings, sight)
     rows = found.rows + _swap_rows(features, settings)
-    before = evaluate(raw, physics.METRICS)
-    rows += structure_rows(physics.METRICS, before, folds, settings, RAW)
+    before = evaluate(raw, physical_validity.METRICS)
+    rows += structure_rows(physical_validity.METRICS, before, folds, settings, RAW)
     rebuilt = evaluate(pairs, reconstruction.METRICS)
     asked = sorted(set(folds.tolist()))
     pair_folds = np.array([_fold_of(pair.label, asked) for pair in pairs], object)
