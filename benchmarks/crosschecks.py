@@ -31,9 +31,9 @@ from cvae_protein.core.geometry import torsions
 from cvae_protein.core.progress import say, track
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
-from cvae_protein.score import composition, ramachandran
-from cvae_protein.score.inputs import Domains, read_domains, read_pairs
-from cvae_protein.score.metrics import reconstruction
+from cvae_protein.score.inputs import read_domains, read_pairs
+from cvae_protein.score.metrics import physical_validity, reconstruction
+from cvae_protein.score.metrics.novelty import Domains
 from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity.nearest_structures import tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
@@ -152,7 +152,7 @@ def shapes(pairs: Sequence[Pair]) -> Iterator[Check]:
     rmsd = [10 * mdtraj.rmsd(*side, atom_indices=atoms)[0] for side, atoms in zip(sides, alphas, strict=True)]
     yield both("ca_rmsd", "geometry.rmsd", "mdtraj.rmsd", [*map(reconstruction.ca_rmsd, pairs)], rmsd, "Å")
     gyration = [10 * mdtraj.compute_rg(side[0].atom_slice(atoms))[0] for side, atoms in zip(sides, alphas, strict=True)]
-    found = [composition.rg(pair.model) for pair in pairs]
+    found = [physical_validity.rg(pair.model) for pair in pairs]
     yield both("rg", "geometry", "mdtraj.compute_rg", found, gyration, "Å")
     found = [reconstruction.lddt(pair) for pair in pairs]
     atoms = []
@@ -185,7 +185,7 @@ def states(pairs: Sequence[Pair]) -> Iterator[Check]:
     """Shares of helix and strand of real domains, residue types hidden."""
     real = [pair.reference for pair in pairs]
     simple = [mdtraj.compute_dssp(trajectory(each.coords[:, :4]))[0] for each in real]
-    for name, function, letter in (("helix", composition.helix, "H"), ("strand", composition.strand, "E")):
+    for name, function, letter in (("helix", physical_validity.helix, "H"), ("strand", physical_validity.strand, "E")):
         theirs = [(one == letter).mean() for one in simple]
         yield both(
             name, "io/mdtraj_bridge.py", "mdtraj.compute_dssp", [function(each) for each in real], theirs, "share"
@@ -220,11 +220,11 @@ def plot(store: Path, names: Sequence[str]) -> Iterator[Check]:
             following = entry.sequence[1:] + "P"
             general = np.array([a not in "GP" and b != "P" for a, b in zip(entry.sequence, following, strict=True)])
             keep = general & np.isfinite(phi) & np.isfinite(psi)
-            found.append(ramachandran.region(phi[keep], psi[keep]))
+            found.append(physical_validity.region(phi[keep], psi[keep]))
     cells = np.concatenate(found) if found else np.zeros(0, int)
     for metric, kind, published in (
-        ("ramachandran_favoured", ramachandran.FAVOURED, 0.98),
-        ("ramachandran_outlier", ramachandran.OUTLIER, 0.0005),
+        ("ramachandran_favoured", physical_validity.FAVOURED, 0.98),
+        ("ramachandran_outlier", physical_validity.OUTLIER, 0.0005),
     ):
         share = float((cells == kind).mean()) if len(cells) else float("nan")
         remark = (
@@ -232,7 +232,7 @@ def plot(store: Path, names: Sequence[str]) -> Iterator[Check]:
         )
         yield Check(
             metric,
-            "score/ramachandran.py",
+            "score/metrics/physical_validity.py",
             f"{published} by construction",
             len(cells),
             abs(share - published),

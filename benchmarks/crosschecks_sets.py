@@ -17,8 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from cvae_protein.score.metrics import distribution
 from cvae_protein.score.metrics.distribution import FeatureSet
 from cvae_protein.score.metrics.diversity import ClassSet, vendi, wasserstein_rg
-from cvae_protein.score.metrics.latent import Codes, information, read_codes
-from cvae_protein.score.probes import FOLDS, PROBES, guesses
+from cvae_protein.score.metrics.latent import FOLDS, PROBES, Codes, guesses, information, read_codes
 
 DRAWS = 20  # sets of random features that are compared
 
@@ -177,9 +176,9 @@ def _codes(folder: Path, random: np.random.Generator) -> Iterator[Check]:
             skills.append(ours.skill)
             others.append(balanced_accuracy_score(labels, plain, adjusted=True))
         yield Check(
-            "leak guesses", "score/probes.py", "cross_val_predict", len(labels), max(wrong), "share that differ"
+            "leak guesses", "score/metrics/latent.py", "cross_val_predict", len(labels), max(wrong), "share that differ"
         )
-        yield _row("leak_skill", "score/probes.py", "adjusted balanced accuracy", skills, others, "skill")
+        yield _row("leak_skill", "score/metrics/latent.py", "adjusted balanced accuracy", skills, others, "skill")
 
 
 def set_checks(folder: Path, random: np.random.Generator) -> Iterator[Check]:

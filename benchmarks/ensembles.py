@@ -25,8 +25,7 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.progress import track
 from cvae_protein.core.structure import CA
 from cvae_protein.sampling.sample import sample_around
-from cvae_protein.score.conformers import common, distinct, families, known_states
-from cvae_protein.score.ensemble import METRICS, Ensemble, on_mean
+from cvae_protein.score.ensemble import METRICS, Ensemble, common, distinct, families, known_states, on_mean
 from cvae_protein.score.ensemble import rmsf as fluctuation
 from cvae_protein.store.read import Store
 

@@ -22,8 +22,8 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.representation import ClassComponents
 from cvae_protein.model.variants.registry import load_model
-from cvae_protein.score.intervals import Estimate
-from cvae_protein.score.probes import PROBES, guesses
+from cvae_protein.score.metrics.latent import PROBES, guesses
+from cvae_protein.score.metrics.metric import Estimate
 from cvae_protein.training.train import make_spec
 
 LEVELS = {1: "class", 2: "architecture", 3: "topology"}

@@ -19,10 +19,9 @@ from cvae_protein.core.labels import levels_match
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.sample import draw
 from cvae_protein.sampling.sampler import load_sampler
-from cvae_protein.score.composition import helix, strand
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import Judged
-from cvae_protein.score.metrics.physical_validity import physical_yield
+from cvae_protein.score.metrics.physical_validity import helix, physical_yield, strand
 from cvae_protein.similarity.nearest_structures import Library, Search
 
 ROWS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cvae_protein.core.files import read_table
-from cvae_protein.report.draw import variant_colours
+from cvae_protein.report.figures import variant_colours
 
 HERE = Path(__file__).parent
 COLUMNS = ["latent", "variant", "held-out trace RMSD, Å", "low", "high", "rate, nats"]

@@ -29,8 +29,9 @@ from crosschecks import program_score
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.core.progress import say, track
-from cvae_protein.score.inputs import Domains, read_domains, read_pairs, read_structures
+from cvae_protein.score.inputs import read_domains, read_pairs, read_structures
 from cvae_protein.score.metrics.metric import Judged
+from cvae_protein.score.metrics.novelty import Domains
 from cvae_protein.similarity.nearest_structures import LENGTH_SHARE, LENGTH_WINDOW, Library, Search, tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
 

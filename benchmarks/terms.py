@@ -37,7 +37,7 @@ from cvae_protein.model.representation import decode_trace, encode_trace
 from cvae_protein.model.variants.registry import load_model
 from cvae_protein.sampling.reconstruct import heldout_rmsd
 from cvae_protein.sampling.sampler import decode_all
-from cvae_protein.score.probes import PROBES, guesses
+from cvae_protein.score.metrics.latent import PROBES, guesses
 from cvae_protein.training.train import train
 
 ROWS: dict[str, dict[str, Any]] = {

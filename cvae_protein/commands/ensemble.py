@@ -31,6 +31,6 @@ def ensemble(
 
     Other conformers are domains of its `group` or of nearly its sequence. The table has the columns of scores.tsv.
     """
-    from ..score.conformers import score_ensemble
+    from ..score.ensemble import score_ensemble
 
     score_ensemble(samples, reference, domain, variant, seed, settings_of("score", settings), output)

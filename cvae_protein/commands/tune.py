@@ -28,7 +28,7 @@ def sweep(
     `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
     """
     from ..grid import point_values
-    from ..score.sweep import collect_points
+    from ..score.score import collect_points
 
     collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
 

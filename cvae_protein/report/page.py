@@ -13,14 +13,12 @@ from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
-from . import class_cards, sections, shapes
-from . import oracle as oracles
-from .downloads import as_tsv
-from .draw import css, variant_colours
+from . import class_cards, sections
+from . import class_cards as oracles
+from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
-from .leaderboard import REFERENCES, board_table, leaderboard, tiles
+from .leaderboard import REFERENCES, board_table, leaderboard, matrix, tiles
 from .results import Results
-from .verdict_matrix import matrix
 
 HERE = Path(__file__).parent
 TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "fidelity", "nearest_same_class")
@@ -99,14 +97,14 @@ def render(results: Results, settings: ReportSettings) -> str:
         **_judged_classes(results),
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
-        ramachandran=shapes.ramachandran(results, colours),
+        ramachandran=sections.ramachandran(results, colours),
         latent=sections.latent(results, colours),
-        maps=shapes.distance_maps(results),
+        maps=sections.distance_maps(results),
         gallery=shown,
         viewer=vendored("3Dmol-min.js") if shown["items"] else "",
-        spreads=shapes.spreads(results, colours),
-        open_classes=shapes.OPEN_CLASSES,
-        hidden_classes=max(0, len(results.folds) - shapes.MOST_CLASSES),
+        spreads=sections.spreads(results, colours),
+        open_classes=sections.OPEN_CLASSES,
+        hidden_classes=max(0, len(results.folds) - sections.MOST_CLASSES),
         folds=results.folds,
         scores=scores,
         scores_cut=scores_cut,

@@ -17,15 +17,12 @@ from ..core.progress import say, track
 from ..store.layout import Entry
 from ..store.read import Store
 from ..store.write import write_store
-from .features import Features, Sight, read_features
-from .inputs import Domains, judged, read_domains
-from .intervals import generator, mean_estimate
-from .judge import judge_structures
+from .inputs import SUFFIX, Found, Sample, judged, read_domains, read_samples
 from .metrics import novelty
-from .metrics.metric import Better
-from .output import STRUCTURE_COLUMNS, structure_table
-from .rows import ALL, SCORE_COLUMNS, Row
-from .sample_files import SUFFIX, Found, Sample, read_samples
+from .metrics.classifier import Features, Sight, read_features
+from .metrics.metric import ALL, SCORE_COLUMNS, Better, Row, generator, mean_estimate
+from .metrics.novelty import Domains
+from .score import STRUCTURE_COLUMNS, judge_structures, structure_table
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "copy_of")
 LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
@@ -38,7 +35,7 @@ NEEDS_BACKBONE = frozenset(
     )
 )
 NEEDS_TRAINING = frozenset(("training_tm", "training_equal_tm", "memorisation_ratio"))
-NEEDS_CLASS = frozenset(("nearest_same_class", *(metric.name for metric in (*novelty.METRICS, *novelty.RECALL))))
+NEEDS_CLASS = frozenset(("nearest_same_class", *(metric.name for metric in (*novelty.COVERAGE, *novelty.RECALL))))
 NEEDS_MEMBERS = frozenset(
     ("cov_r", "mat_r", "cov_p", "mat_p", "wasserstein_helix", "wasserstein_strand", "wasserstein_rg")
 )

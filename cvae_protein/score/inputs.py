@@ -1,46 +1,29 @@
-"""Reads what a scoring looks at: held-out and training domains, samples, reconstructions."""
+"""What a scoring reads: domains of a store, reconstructions, and structure files of any origin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from ..core.errors import UserError
+import numpy as np
+
+from ..core.errors import StructureError, UserError, rejection
 from ..core.files import read_table
+from ..core.progress import say, track
+from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
+from ..io.read import read_structure
+from ..io.residues import Structure
+from ..similarity.nearest_structures import FEWEST
 from ..store.read import Store
 from .metrics.metric import Judged
+from .metrics.novelty import Domains
 from .metrics.reconstruction import Pair
 
 SPLIT_COLUMNS = ("domain_id", "split", "label", "superfamily", "group")
 RECORDED = ("rate", "trace_rmsd", "permuted_rmsd", "swapped_rmsd")
-
-
-@dataclass(frozen=True, eq=False)
-class Domains:
-    """The real domains by split, with the relatives of each."""
-
-    held_out: list[Judged]
-    training: list[Judged]
-    superfamily: Mapping[str, str]
-    group: Mapping[str, str]
-    sequence_cluster: Mapping[str, str]
-    validation: list[Judged] = field(default_factory=list)
-
-    def related(self, first: str, second: str) -> bool:
-        """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
-        return first == second or any(
-            table.get(first, "") and table.get(first) == table.get(second)
-            for table in (self.superfamily, self.group, self.sequence_cluster)
-        )
-
-    def unrelated(self, first: Judged, second: Judged) -> bool:
-        """Whether neither is a relative of the other."""
-        return not self.related(first.id, second.id)
-
-    def strangers(self, structure: Judged) -> Callable[[Judged], bool]:
-        """Whether a domain is no relative of `structure`."""
-        return lambda other: self.unrelated(structure, other)
 
 
 def judged(store: Store, name: str, label: str) -> Judged:
@@ -79,3 +62,209 @@ def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
             facts = {column: float(file.fact(name, column)) for column in RECORDED if column in file.columns}
             pairs.append(Pair(judged(file, name, str(file.fact(name, "label"))), known[name], facts))
     return pairs
+
+
+SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
+LARGEST_COORDINATE = 9999.999  # Å; beyond it a number is no position
+LONGEST = 2000  # residues
+LONGEST_ID = 60  # letters
+LONGEST_RESIDUE_ID = 8  # letters, what a store holds
+OXYGEN_BOND = 1.231  # Å from C to O, Engh & Huber 1991
+AFTER_END = re.compile(rb"^END\s*$[\s\S]*?^(?:ATOM|HETATM)", re.MULTILINE)
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One structure as it was found.
+
+    `file` is relative to the folder that was given, `model` the number in the file, `atoms` says what the structure is
+    made of: `backbone`, `backbone, O placed`, or `CA alone`.
+    """
+
+    structure: Judged
+    backbone: Backbone
+    file: str
+    model: int
+    chain: str
+    atoms: str
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Samples, and rows of `rejected.tsv` for what could not be used."""
+
+    samples: list[Sample]
+    rejected: list[dict[str, str]]
+
+
+def printable(text: str) -> str:
+    """`text` with a question mark for what cannot be printed, such as bytes of a file name that are no letters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def unused(text: str, taken: Container[str]) -> str:
+    """`text` as an id of letters, digits and `._+-` that is not in `taken`."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[-LONGEST_ID:].lstrip("._+-") or "sample"
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
+
+
+def read_samples(source: Path, taken: Container[str] = ()) -> Found:
+    """Every protein chain of every model of the structure files at or below `source`, or every row of a store.
+
+    An id is the path below the folder without its suffix, with chain and model where a file has several; ids are unlike
+    each other and those of `taken`. What cannot be read is a rejection, and nothing is left out for its geometry: only
+    chains of fewer than five CA or more than 2,000 residues are. `UserError` where there is no such file at all.
+    """
+    if source.is_file() and source.suffix.lower() in (".h5", ".hdf5"):
+        read: Iterator[tuple[str, Sample | StructureError]] = _of_store(source)
+    else:
+        read = _of_files(source)
+    found = Found([], [])
+    ids: set[str] = set()
+    for file, sample in read:
+        if isinstance(sample, StructureError):
+            found.rejected.append({k: printable(v) for k, v in rejection(file, source, sample).items()})
+            continue
+        name = unused(sample.backbone.id, ids if not taken else _Either(ids, taken))
+        ids.add(name)
+        named = replace(sample.backbone, id=name)
+        found.samples.append(replace(sample, backbone=named, structure=replace(sample.structure, id=name)))
+    return found
+
+
+class _Either:
+    """What is in one of two."""
+
+    def __init__(self, first: Container[str], second: Container[str]) -> None:
+        self.first, self.second = first, second
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.first or name in self.second
+
+
+def _guarded(function: Callable[..., Read], *arguments: object) -> Read:
+    """`function(*arguments)`; what goes wrong with one structure becomes a `StructureError` and stops no other."""
+    try:
+        return function(*arguments)
+    except (StructureError, MemoryError):
+        raise
+    except OSError as error:
+        raise StructureError("unreadable", error.strerror or str(error)) from error
+    except Exception as error:
+        raise StructureError("not_a_structure", f"{type(error).__name__}: {error}") from error
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.exists():
+        raise UserError(f"{printable(str(source))}: expected structures or a folder of them, found nothing there")
+    if source.is_file():
+        return [source]
+    below = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = [path for path in below if SUFFIX.search(path.name)]
+    if not paths:
+        stores = ", ".join(path.name for path in below if path.suffix == ".h5")
+        other = f"; of its stores give one: {printable(stores)}" if stores else ""
+        raise UserError(
+            f"{printable(str(source))}: expected files that end in .pdb, .ent, .cif, .mmcif or .bcif, with or without "
+            f".gz, found none among {len(below)}{other}"
+        )
+    if others := len(below) - len(paths):
+        say("samples", f"{others} files in {printable(str(source))} do not end like a structure file, passed over")
+    return paths
+
+
+def _of_files(source: Path) -> Iterator[tuple[str, Sample | StructureError]]:
+    """File name and sample, or what ails it, of each chain and model."""
+    paths = _files(source)
+    for path in track(paths, "samples", len(paths), "files"):
+        file = printable(path.name if path == source else path.relative_to(source).as_posix())
+        try:
+            yield from ((file, sample) for sample in _of_structure(_guarded(read_structure, path), file))
+            _guarded(_check_end, path)
+        except StructureError as error:
+            yield file, error
+
+
+def _check_end(path: Path) -> None:
+    """Raise where atoms stand behind the line END of a PDB file: readers of the format stop there."""
+    if path.suffix.lower() in (".pdb", ".ent") and AFTER_END.search(path.read_bytes()):
+        raise StructureError("truncated", "atoms behind the line END were not read; part samples by MODEL and ENDMDL")
+
+
+def _of_structure(structure: Structure, file: str) -> Iterator[Sample | StructureError]:
+    models, several = structure.models, len(structure.chains) > 1
+    for model in models:
+        here = structure.model == model
+        for chain in dict.fromkeys(structure.chain[here].tolist()):
+            letters = chain.decode("latin-1")
+            parts = [SUFFIX.sub("", file), letters if several else "", f"m{model:04d}" if len(models) > 1 else ""]
+            rows = np.flatnonzero(here & (structure.chain == chain))
+            ids = tuple(f"{n}{i}" for n, i in zip(structure.number[rows], structure.insertion[rows], strict=True))
+            try:
+                coords = structure.coords[rows]
+                name = "_".join(part for part in parts if part)
+                backbone = Backbone(name, "".join(structure.letter[rows]), coords[None], ids)
+                yield _guarded(_sample, backbone, file, int(model), letters)
+            except StructureError as error:
+                yield StructureError(error.code, f"model {model}, chain {letters or 'without a name'}: {error.detail}")
+
+
+def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
+    """Id and sample, or what ails it, of each row of a store; its label is that of the store."""
+    with Store(path) as store:
+        for name in track(store.ids, "samples", len(store.ids), "structures"):
+            whole = store.backbone(name)
+            label = str(store.fact(name, "label")) if "label" in store.columns else ""
+            for index in range(whole.models):
+                own = replace(whole.model(index), id=f"{name}_m{index + 1:04d}" if whole.models > 1 else name)
+                try:
+                    sample = _guarded(_sample, own, path.name, index + 1, "")
+                    yield name, replace(sample, structure=replace(sample.structure, label=label))
+                except StructureError as error:
+                    yield name, error
+
+
+def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
+    """A sample of one conformation; `StructureError` where it is too short or too long to be judged."""
+    coords = backbone.coords[0].astype(np.float64)
+    absurd = ~(np.abs(coords) <= LARGEST_COORDINATE).all(axis=-1)  # NaN and infinite as well
+    coords[absurd] = np.nan
+    known = int(np.isfinite(coords[:, CA, 0]).sum())
+    if known < FEWEST:
+        raise StructureError(
+            "too_short", f"{known} of {len(coords)} residues have a CA at a finite place; {FEWEST} need one"
+        )
+    if len(coords) > LONGEST:
+        raise StructureError("too_long", f"{len(coords)} residues, the maximum is {LONGEST}")
+    atoms = "backbone" if np.isfinite(coords[:, (N, C), 0]).all(axis=1).any() else "CA alone"
+    placed = placed_oxygen(coords)
+    if np.isfinite(placed).sum() > np.isfinite(coords).sum():
+        atoms = "backbone, O placed"
+    ids = backbone.residue_ids
+    if max(map(len, ids)) > LONGEST_RESIDUE_ID:
+        ids = tuple(str(number) for number in range(1, len(ids) + 1))
+    made = replace(backbone, coords=placed[None].astype(np.float32), residue_ids=ids)
+    return Sample(Judged.of(made, ""), made, file, model, chain, atoms)
+
+
+def placed_oxygen(coords: np.ndarray) -> np.ndarray:
+    """Coordinates (L, 5, 3) in Å with the carbonyl O that a residue lacks, where a peptide bond follows it.
+
+    It lies in the plane of CA, C and the next N, on the line that halves their angle, 1.231 Å from C: within 2° of
+    the angles of Engh & Huber (1991). Samplers that write N, CA and C alone can so be given a secondary structure.
+    """
+    made = coords.copy()
+    carbon, following = coords[:-1, C], coords[1:, N]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.linalg.norm(following - carbon, axis=1, keepdims=True)
+        along = (carbon - coords[:-1, CA]) / np.linalg.norm(carbon - coords[:-1, CA], axis=1, keepdims=True)
+        half = along + (carbon - following) / apart
+        oxygen = carbon + OXYGEN_BOND * half / np.linalg.norm(half, axis=1, keepdims=True)
+    lacks = ~np.isfinite(coords[:-1, O]).all(axis=1) & np.isfinite(oxygen).all(axis=1)
+    lacks &= (apart[:, 0] <= LONGEST_PEPTIDE_BOND) & np.isfinite(coords[:-1, N]).all(axis=1)
+    made[:-1, O] = np.where(lacks[:, None], oxygen, coords[:-1, O])
+    return made

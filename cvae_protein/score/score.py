@@ -1,32 +1,184 @@
-"""The scoring of one variant and seed, of the real domains, and the table of all: what the commands call."""
+"""The scoring stage: samples, reconstructions, codes and real domains evaluated; `scores.tsv` and `structures.tsv`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..config.settings import ScoreSettings
 from ..core.errors import UserError
-from ..core.files import read_table, write_table
+from ..core.files import atomic_path, read_table, write_table
 from ..core.labels import first_level, levels_match
+from ..core.progress import Progress
 from ..dataset.leak_audit import BINS, read_bins
-from ..similarity.nearest_structures import Search
-from .features import Sight, read_features
-from .inputs import Domains, read_domains, read_pairs, read_structures
-from .intervals import generator
-from .judge import NOT_SEEN, judge_placed, judge_structures, place
-from .latent_rows import latent_rows
-from .metrics import physical_validity, reconstruction
-from .metrics.classifier import SWAPS, swap_rows
-from .metrics.latent import read_codes
-from .metrics.metric import Judged
+from ..similarity import nearest_structures
+from ..similarity.nearest_structures import Search, tm_align_score
+from .inputs import read_domains, read_pairs, read_structures
+from .metrics import classifier, distribution, novelty, physical_validity, reconstruction
+from .metrics.classifier import SWAPS, Sight, accuracy_rows, read_features, swap_rows, told_columns
+from .metrics.distribution import class_features
+from .metrics.diversity import ClassSet, set_rows
+from .metrics.latent import latent_rows, prior_rows, read_codes
+from .metrics.metric import ALL, SCORE_COLUMNS, Judged, Row, absent_rows, evaluate, generator, structure_rows
+from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, Domains, Placed, place
 from .metrics.reconstruction import Pair
-from .output import RAW, structure_table, write_scores
-from .prior_rows import prior_rows
-from .rows import SCORE_COLUMNS, Row, absent_rows, evaluate, structure_rows
+
+STRUCTURE_METRICS = (*physical_validity.METRICS, *physical_validity.COMPOSITION)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was found: score rows, per-structure values (name -> one number a structure) and nearest domains.
+
+    `told` says what the oracle takes each structure for, where there is one.
+    """
+
+    rows: list[Row]
+    values: dict[str, np.ndarray]
+    placed: list[Placed]
+    told: list[dict[str, str]]
+
+
+def judge_structures(
+    structures: Sequence[Judged],
+    domains: Domains,
+    settings: ScoreSettings,
+    sight: Sight | None = None,
+    *,
+    real: bool = False,
+) -> Judgement:
+    """Judge structures, each by its `label`, the class asked for, against the held-out domains of that class.
+
+    An empty label asks for no class: metrics of the class asked for are undefined. Where no structure has a label, set
+    metrics compare all of them with all held-out domains. With `real`, a structure's relatives are no neighbours.
+    `sight` is what the oracle saw; without it, metrics that need it have one row each without a number.
+    """
+    search = Search(settings.neighbours)
+    placed = place(structures, domains, search, settings, real)
+    return judge_placed(structures, placed, domains, search, settings, sight, real=real)
+
+
+def judge_placed(
+    structures: Sequence[Judged],
+    placed: Sequence[Placed],
+    domains: Domains,
+    search: Search,
+    settings: ScoreSettings,
+    sight: Sight | None = None,
+    *,
+    real: bool = False,
+) -> Judgement:
+    """The same for structures whose nearest domains `search` has found; `placed` takes the labels of `structures`."""
+    placed = [replace(hits, label=structure.label) for hits, structure in zip(placed, structures, strict=True)]
+    folds = np.array([structure.label or ALL for structure in structures], object)
+    values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, novelty.NEAREST)}
+    values["nearest_same_class"][folds == ALL] = np.nan
+    values |= novelty.nearest_in_class(structures, placed, domains, search, real)
+    rows = structure_rows((*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE), values, folds, settings)
+    rows += novelty.recall_rows(structures, domains, search, settings, real)
+    rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
+    rows += _oracle_rows(sight, placed, folds, settings)
+    told = told_columns(sight.own, [structure.label for structure in structures]) if sight else []
+    return Judgement(rows, values, placed, told)
+
+
+def _oracle_rows(
+    sight: Sight | None, placed: Sequence[Placed], folds: np.ndarray, settings: ScoreSettings
+) -> list[Row]:
+    """Rows of all metrics in the oracle's eyes."""
+    if sight is None:
+        metrics = (*classifier.METRICS, *classifier.FIDELITY.values(), *distribution.METRICS)
+        return absent_rows(metrics, NOT_SEEN)
+    rows = accuracy_rows(sight, placed, settings)
+    return [*rows, *distribution.distribution_rows(class_features(sight, folds), settings)]
+
+
+def _class_sets(
+    structures: Sequence[Judged],
+    folds: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    domains: Domains,
+    settings: ScoreSettings,
+) -> dict[str, ClassSet]:
+    """The structures of each class beside the held-out domains of it."""
+    reference = evaluate(domains.held_out, physical_validity.COMPOSITION)
+    names = sorted(set(folds.tolist()) - {ALL}) or sorted(set(folds.tolist()))
+    progress = Progress(
+        "pairs within a class", sum(min(PAIRED_PER_CLASS, (folds == fold).sum()) for fold in names), "structures"
+    )
+    groups = {}
+    for fold in names:
+        own = np.flatnonzero(folds == fold)
+        theirs = np.array([fold == ALL or levels_match(fold, domain.label) for domain in domains.held_out], bool)
+        groups[fold] = ClassSet(
+            {name: column[own] for name, column in values.items()},
+            {name: column[theirs] for name, column in reference.items()},
+            _pair_tm([structures[index] for index in own.tolist()], settings, fold, progress),
+        )
+    return groups
+
+
+def _pair_tm(structures: Sequence[Judged], settings: ScoreSettings, fold: str, progress: Progress) -> np.ndarray:
+    """TM-scores (k, k) of up to 12 structures drawn at random, mean of both normalisations, NaN on the diagonal."""
+    order = generator(settings, "pairs", fold).permutation(len(structures))[:PAIRED_PER_CLASS]
+    chosen = [structures[index] for index in order.tolist() if len(structures[index].ca) >= nearest_structures.FEWEST]
+    table = np.full((len(chosen), len(chosen)), np.nan)
+    for i, first in enumerate(chosen):
+        for j in range(i):
+            table[i, j] = table[j, i] = np.mean(tm_align_score(first.ca, chosen[j].ca))
+        progress.advance()
+    return table
+
+
+RAW = "_raw"  # suffix of the metrics of a sample before relaxation
+STRUCTURE_COLUMNS = (
+    *("id", "kind", "label", "length"),
+    *(
+        metric.name
+        for table in (physical_validity, physical_validity, nearest_structures, novelty, reconstruction)
+        for metric in table.METRICS
+    ),
+    *(metric.name + RAW for metric in physical_validity.METRICS),
+    *("nearest_id", "nearest_label", "training_id", "oracle_label", "oracle_probability"),
+)
+
+
+def structure_table(
+    structures: Sequence[Judged],
+    kind: str,
+    values: Mapping[str, np.ndarray],
+    placed: Sequence[Placed] = (),
+    told: Sequence[Mapping[str, str]] = (),
+) -> Iterable[dict[str, object]]:
+    """Rows of `structures.tsv`: `values` one array (n) a metric, `told` what the oracle says of each structure.
+
+    Columns that do not apply stay empty.
+    """
+    for index, structure in enumerate(structures):
+        row: dict[str, object] = dict.fromkeys(STRUCTURE_COLUMNS)
+        row.update(id=structure.id, kind=kind, label=structure.label, length=len(structure))
+        row.update({name: f"{column[index]:.6g}" for name, column in values.items()})
+        if placed:
+            hits = placed[index]
+            row.update(nearest_id=hits.held_out.id, nearest_label=hits.held_out.label, training_id=hits.training.id)
+        if told:
+            row.update(told[index])
+        yield row
+
+
+def write_scores(
+    output: Path, scores: Mapping[str, Iterable[Row]], seed: str, structures: Iterable[Mapping[str, object]]
+) -> None:
+    """Write both tables into the folder `output`, whole or not at all; `scores` are rows by variant."""
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        cells = (row.cells(variant, seed) for variant, rows in scores.items() for row in rows)
+        write_table(folder / "scores.tsv", SCORE_COLUMNS, cells)
+        write_table(folder / "structures.tsv", STRUCTURE_COLUMNS, structures)
+
 
 REAL_PER_CLASS = 24  # real domains of a class that are judged as samples
 
@@ -149,3 +301,17 @@ def score_real(
 def collect(tables: list[Path], output: Path) -> None:
     """Write the rows of several `scores.tsv` as one table, in the order given."""
     write_table(output, SCORE_COLUMNS, (row for table in tables for row in read_table(table, SCORE_COLUMNS)))
+
+
+def collect_points(tables: Mapping[Path, Mapping[str, str]], output: Path) -> None:
+    """Write the rows of several `scores.tsv`, each led by the settings of its point, key -> value.
+
+    Raises `UserError` where two points differ in other keys than the first one has.
+    """
+    keys = list(next(iter(tables.values())))
+    rows = []
+    for table, values in tables.items():
+        if list(values) != keys:
+            raise UserError(f"{table}: expected a point of {', '.join(keys)}, found {', '.join(values)}")
+        rows += [{**values, **row} for row in read_table(table, SCORE_COLUMNS)]
+    write_table(output, [*keys, *SCORE_COLUMNS], rows)

@@ -9,9 +9,8 @@ from functools import partial
 import numpy as np
 from tmtools import tm_align
 
-from ..core.labels import levels_match
 from ..core.progress import Progress
-from ..score.metrics.metric import Judged, Metric
+from ..score.metrics.metric import Judged
 from .tm_score import distance_scale, rotations
 
 OFFSET_STEP = 4  # residues between the gapless starts
@@ -343,46 +342,6 @@ class Search:
         return hits
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Where a structure asked for as class `label` lies: nearest held-out, nearest training, nearest of few training.
-
-    The last is sought among as many training domains of each class as are held out.
-    """
-
-    label: str
-    held_out: Hit
-    training: Hit
-    training_equal: Hit
-
-
-def nearest_tm(placed: Placed) -> float:
-    """TM-score to the nearest held-out domain of like length, normalised by the structure judged (TM-align)."""
-    return placed.held_out.tm
-
-
-def nearest_same_class(placed: Placed) -> float:
-    """1 where the nearest held-out domain is of the class asked for, else 0."""
-    return float(levels_match(placed.label, placed.held_out.label)) if placed.held_out.id else float("nan")
-
-
-def training_tm(placed: Placed) -> float:
-    """TM-score to the nearest training domain of like length, normalised by the structure judged; near 1 = a copy."""
-    return placed.training.tm
-
-
-def training_equal_tm(placed: Placed) -> float:
-    """TM-score to the nearest among as many training domains as are held out, class by class."""
-    return placed.training_equal.tm
-
-
-METRICS = (
-    Metric("nearest_tm", "score", "high", nearest_tm),
-    Metric("nearest_same_class", "share", "high", nearest_same_class),
-    Metric("training_tm", "score", "none", training_tm),
-    Metric("training_equal_tm", "score", "none", training_equal_tm),
-)
-"""Metrics of a `Placed`."""
 SHORTEST, LONGEST = 0.5, 1.4  # whole structures of so many times the query's length are compared with it
 GROWTH = 1.25  # from one length of windows to the next
 FIRST = 32  # residues of the shortest windows

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from score_synthetic import chain, deformed, judged, moved, ubiquitin
 
-from cvae_protein.score import composition
-from cvae_protein.score.metrics import diversity, latent, physical_validity, reconstruction
+from cvae_protein.score.metrics import diversity, latent, novelty, physical_validity, reconstruction
 from cvae_protein.score.metrics.diversity import ClassSet
 from cvae_protein.score.metrics.latent import Codes
+from cvae_protein.score.metrics.novelty import Placed
 from cvae_protein.score.metrics.reconstruction import Pair
-from cvae_protein.similarity import nearest_structures
-from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Placed
+from cvae_protein.similarity.nearest_structures import NO_HIT, Hit
 
 FACTS = {"rate": 40.0, "trace_rmsd": 2.0, "permuted_rmsd": 9.0, "swapped_rmsd": 3.0}
 FEATURES = ("helix", "strand", "relative_rg", "nearest_tm", "training_equal_tm")
@@ -50,11 +49,11 @@ def a_place(_=None):
 
 KINDS = [
     (physical_validity.METRICS, a_judged, [0, 1, 2, 3]),
-    (composition.METRICS, a_judged, [0, 1, 2, 3]),
+    (physical_validity.COMPOSITION, a_judged, [0, 1, 2, 3]),
     (reconstruction.METRICS, a_pair, [0, 1, 2, 3]),
     (diversity.METRICS, a_set, [0, 1, 2]),
     (latent.METRICS, some_codes, [0, 1, 2]),
-    (nearest_structures.METRICS, a_place, []),
+    (novelty.NEAREST, a_place, []),
 ]
 EVERY = [(metric, make, sizes) for metrics, make, sizes in KINDS for metric in metrics]
 NAMES = [metric.name for metric, *_ in EVERY]
@@ -104,7 +103,9 @@ def test_a_metric_gives_the_same_twice(metric, make, sizes):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("metric", [*physical_validity.METRICS, *composition.METRICS], ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "metric", [*physical_validity.METRICS, *physical_validity.COMPOSITION], ids=lambda metric: metric.name
+)
 def test_missing_atoms_are_no_error(metric):
     coords = ubiquitin()
     coords[10], coords[20, 0], coords[30, 1], coords[40, 4] = (np.nan,) * 4
@@ -114,7 +115,7 @@ def test_missing_atoms_are_no_error(metric):
 
 def test_unknown_neighbours_are_undefined():
     nowhere = Placed("1", NO_HIT, NO_HIT, NO_HIT)
-    assert all(np.isnan(metric(nowhere)) for metric in nearest_structures.METRICS)
+    assert all(np.isnan(metric(nowhere)) for metric in novelty.NEAREST)
 
 
 @pytest.mark.parametrize("seed", range(5))

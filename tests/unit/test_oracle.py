@@ -10,7 +10,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.model.fold_classifier import INPUTS, Oracle, OracleSpec, describe, embed, label_loss, load_oracle
-from cvae_protein.score.features import read_features
+from cvae_protein.score.metrics.classifier import read_features
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training.fold_classifier import calibration_error, fit_temperatures, train_oracle, wilson

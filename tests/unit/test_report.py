@@ -19,12 +19,10 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import belongs, natural
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, tm_bin
-from cvae_protein.report.class_cards import cards
-from cvae_protein.report.downloads import as_tsv, plot, safe
-from cvae_protein.report.draw import variant_colours
+from cvae_protein.report.class_cards import cards, disagreements
+from cvae_protein.report.figures import as_tsv, plot, safe, variant_colours
 from cvae_protein.report.gallery import STEP, pack, superpose
 from cvae_protein.report.leaderboard import leaderboard, show, tiles
-from cvae_protein.report.oracle import disagreements
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.results import Results
 from cvae_protein.report.sections import _curve, training

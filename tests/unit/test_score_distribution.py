@@ -4,11 +4,10 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, jensenshannon
 
 from cvae_protein.config.settings import ScoreSettings
-from cvae_protein.score.distribution_rows import distribution_rows
 from cvae_protein.score.metrics import distribution
-from cvae_protein.score.metrics.distribution import FeatureSet, frechet, pooled, reason
+from cvae_protein.score.metrics.distribution import FeatureSet, distribution_rows, frechet, pooled, reason
 from cvae_protein.score.metrics.diversity import ClassSet, vendi
-from cvae_protein.score.rows import ALL
+from cvae_protein.score.metrics.metric import ALL
 
 SETTINGS = ScoreSettings(bootstrap=60)
 

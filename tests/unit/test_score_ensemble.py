@@ -10,8 +10,7 @@ from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import ensemble as metrics
-from cvae_protein.score.conformers import common, distinct, families, known_states
-from cvae_protein.score.ensemble import METRICS, Ensemble
+from cvae_protein.score.ensemble import METRICS, Ensemble, common, distinct, families, known_states
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store

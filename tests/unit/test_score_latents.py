@@ -6,10 +6,18 @@ import pytest
 
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.score.intervals import bounds, generator, mean_estimate
-from cvae_protein.score.latent_rows import latent_rows
-from cvae_protein.score.metrics.latent import Codes, active_share, active_units, information, kl, read_codes
-from cvae_protein.score.probes import PROBES, guesses
+from cvae_protein.score.metrics.latent import (
+    PROBES,
+    Codes,
+    active_share,
+    active_units,
+    guesses,
+    information,
+    kl,
+    latent_rows,
+    read_codes,
+)
+from cvae_protein.score.metrics.metric import bounds, generator, mean_estimate
 
 SETTINGS = ScoreSettings(bootstrap=200)
 

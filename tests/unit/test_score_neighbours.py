@@ -3,15 +3,8 @@ import pytest
 from score_synthetic import chain, deformed, judged, moved, ubiquitin
 from tmtools import tm_align
 
-from cvae_protein.similarity.nearest_structures import (
-    Library,
-    Placed,
-    Search,
-    descriptor,
-    nearest_same_class,
-    screen,
-    tm_align_score,
-)
+from cvae_protein.score.metrics.novelty import Placed, nearest_same_class
+from cvae_protein.similarity.nearest_structures import Library, Search, descriptor, screen, tm_align_score
 
 LIBRARY = [judged(chain(70 + seed, seed), label=f"{1 + seed % 2}.10", name=f"c{seed}") for seed in range(16)]
 

@@ -5,23 +5,21 @@ import pytest
 from score_synthetic import chain, deformed, judged
 
 from cvae_protein.config.settings import ScoreSettings
-from cvae_protein.score.features import Features, Sight
-from cvae_protein.score.inputs import Domains
-from cvae_protein.score.judge import judge_structures
 from cvae_protein.score.metrics.classifier import (
     WORST,
+    Features,
+    Sight,
     accuracy_rows,
     opinions,
     oracle_disagreement,
-    resampled,
     swap_rows,
     told_columns,
 )
-from cvae_protein.score.metrics.latent import Codes
-from cvae_protein.score.metrics.novelty import nearest_in_class, recall_rows
-from cvae_protein.score.prior_rows import prior_rows
-from cvae_protein.score.rows import ALL
-from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Placed, Search
+from cvae_protein.score.metrics.latent import Codes, prior_rows
+from cvae_protein.score.metrics.metric import ALL, resampled
+from cvae_protein.score.metrics.novelty import Domains, Placed, nearest_in_class, recall_rows
+from cvae_protein.score.score import judge_structures
+from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Search
 
 SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
 NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))

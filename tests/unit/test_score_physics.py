@@ -5,9 +5,8 @@ from score_synthetic import backbone, chain, judged, moved, ubiquitin
 from synthetic import helix
 
 from cvae_protein.io.mdtraj_bridge import secondary_structure
-from cvae_protein.score import composition
 from cvae_protein.score.metrics import physical_validity
-from cvae_protein.score.ramachandran import ALLOWED, CODES, FAVOURED, OUTLIER, region
+from cvae_protein.score.metrics.physical_validity import ALLOWED, CODES, FAVOURED, OUTLIER, region
 
 
 def test_an_ideal_chain_has_no_strain():
@@ -115,19 +114,19 @@ def test_composition_agrees_with_mdtraj():
             topology.add_atom(name, mdtraj.element.carbon, residue)
     trajectory = mdtraj.Trajectory(ubiquitin()[:, :4].reshape(1, -1, 3) / 10, topology)
     simple = mdtraj.compute_dssp(trajectory)[0]
-    assert composition.helix(structure) == pytest.approx((simple == "H").mean())
-    assert composition.strand(structure) == pytest.approx((simple == "E").mean())
+    assert physical_validity.helix(structure) == pytest.approx((simple == "H").mean())
+    assert physical_validity.strand(structure) == pytest.approx((simple == "E").mean())
     alphas = trajectory.atom_slice(topology.select("name CA"))
-    assert composition.rg(structure) == pytest.approx(10 * mdtraj.compute_rg(alphas)[0], abs=1e-3)
-    assert composition.relative_rg(structure) == pytest.approx(composition.rg(structure) / (2.2 * 76**0.38))
+    assert physical_validity.rg(structure) == pytest.approx(10 * mdtraj.compute_rg(alphas)[0], abs=1e-3)
+    assert physical_validity.relative_rg(structure) == pytest.approx(physical_validity.rg(structure) / (2.2 * 76**0.38))
 
 
 def test_unassigned_residues_have_no_share():
-    assert composition.helix(judged(ubiquitin()[:4], ss="HH?-")) == pytest.approx(2 / 3)
-    assert np.isnan(composition.helix(judged(ubiquitin()[:4])))
+    assert physical_validity.helix(judged(ubiquitin()[:4], ss="HH?-")) == pytest.approx(2 / 3)
+    assert np.isnan(physical_validity.helix(judged(ubiquitin()[:4])))
 
 
 def test_a_rigid_motion_changes_nothing():
     before, after = judged(ubiquitin(), ss="H" * 76), judged(moved(ubiquitin()), ss="H" * 76)
-    for metric in (*physical_validity.METRICS, *composition.METRICS):
+    for metric in (*physical_validity.METRICS, *physical_validity.COMPOSITION):
         assert metric(after) == pytest.approx(metric(before), abs=1e-6, nan_ok=True), metric.name

@@ -11,8 +11,8 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS
 from cvae_protein.io.mdtraj_bridge import secondary_structure
+from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.metrics.reconstruction import METRICS
-from cvae_protein.score.rows import SCORE_COLUMNS
 from cvae_protein.score.score import collect, score_real, score_samples
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store

@@ -26,9 +26,7 @@ from cvae_protein.model import variants
 from cvae_protein.model.fold_classifier import embed
 from cvae_protein.sampling.sample import sample_heldout
 from cvae_protein.score.inputs import read_domains
-from cvae_protein.score.judge import judge_structures
-from cvae_protein.score.output import write_scores
-from cvae_protein.score.score import collect, read_sight, score_real, score_samples
+from cvae_protein.score.score import collect, judge_structures, read_sight, score_real, score_samples, write_scores
 from cvae_protein.score.verdicts import judge
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store

@@ -102,7 +102,7 @@ rule sweep:
             variant=MODELS,
             seed=settings.seeds,
         ),
-        code=sources("score/sweep.py"),
+        code=sources("score/score.py"),
     output:
         table=result("sweep.tsv"),
     log:

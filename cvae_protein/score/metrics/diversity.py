@@ -1,14 +1,16 @@
-"""What a set of structures of one class is worth beside the held-out ones of the class; metrics of a `ClassSet`."""
+"""Metrics of a set of samples of one class: pairwise TM-scores, clusters, Vendi score, distances of distributions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from .metric import Metric
+from ...config.settings import ScoreSettings
+from .metric import ALL, Estimate, Metric, Row, bounds, generator, mean_of
 
 SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
 
@@ -124,3 +126,69 @@ METRICS = (
 """Metrics of a `ClassSet`."""
 PAIRED = ("mean_pairwise_tm", "clusters", "vendi")
 """Metrics of the `pair_tm` structures alone."""
+JACKKNIFED = ("clusters", "vendi")  # a structure drawn twice is no cluster of its own, so no bootstrap
+
+
+def _jackknife_variance(metric: Metric, group: ClassSet) -> float:
+    """Variance of a metric of `group` by leaving out one paired structure at a time (Efron & Stein 1981)."""
+    count = len(group.pair_tm)
+    left = [np.delete(np.arange(count), index) for index in range(count)]
+    values = [metric(ClassSet(group.features, group.reference, group.pair_tm[np.ix_(keep, keep)])) for keep in left]
+    return float((count - 1) * np.var(values))
+
+
+def _jackknife_limits(
+    metric: Metric, groups: Mapping[str, ClassSet], values: Mapping[str, float], settings: ScoreSettings
+) -> dict[str, tuple[float, float]]:
+    """Normal intervals within what is possible, a class and for the mean over classes."""
+    width = NormalDist().inv_cdf(0.5 + settings.confidence / 2)
+    variances = {fold: _jackknife_variance(metric, group) for fold, group in groups.items()}
+    variances[ALL] = sum(variances.values()) / max(len(groups), 1) ** 2
+    spread = {fold: width * float(np.sqrt(variance)) for fold, variance in variances.items()}
+    centre = {**values, ALL: mean_of(values.values())}
+    most = 1.0 if metric.unit == "share" else float("inf")
+    return {fold: (max(0.0, centre[fold] - half), min(most, centre[fold] + half)) for fold, half in spread.items()}
+
+
+def _bootstrap_limits(
+    metric: Metric, groups: Mapping[str, ClassSet], settings: ScoreSettings
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals, a class and for the mean over classes."""
+    draws = {}
+    for fold, group in groups.items():
+        random = generator(settings, metric.name, fold)
+        draws[fold] = np.array([metric(group.resample(random)) for _ in range(settings.bootstrap)])
+    if draws:
+        draws[ALL] = np.mean(list(draws.values()), axis=0)
+    return {fold: bounds(drawn, settings) for fold, drawn in draws.items()}
+
+
+def _set_estimates(metric: Metric, groups: Mapping[str, ClassSet], settings: ScoreSettings) -> dict[str, Estimate]:
+    """Value and interval a class, and their mean over classes as `all`; no interval below two structures a class."""
+    values = {fold: metric(group) for fold, group in groups.items()}
+    paired = metric.name in PAIRED
+    counts = {fold: len(group.pair_tm) if paired else group.size for fold, group in groups.items()}
+    defined = {fold: group for fold, group in groups.items() if np.isfinite(values[fold])}
+    if metric.name in JACKKNIFED:
+        limits = _jackknife_limits(metric, defined, {fold: values[fold] for fold in defined}, settings)
+    else:
+        limits = _bootstrap_limits(metric, defined, settings)
+    counts[ALL] = sum(counts[fold] for fold in defined)
+    values[ALL] = mean_of(values.values())
+    thin = {fold for fold in defined if counts[fold] < 2}
+    if thin:
+        thin.add(ALL)
+    none = (float("nan"), float("nan"))
+    return {
+        fold: Estimate(value, *(none if fold in thin else limits.get(fold, none)), counts[fold])
+        for fold, value in values.items()
+    }
+
+
+def set_rows(groups: Mapping[str, ClassSet], settings: ScoreSettings) -> list[Row]:
+    """Every set metric of each class, and its mean over classes as `all`."""
+    return [
+        Row(metric.name, metric.unit, metric.better, fold, estimate)
+        for metric in METRICS
+        for fold, estimate in _set_estimates(metric, groups, settings).items()
+    ]

@@ -1,17 +1,27 @@
-"""Whether the codes say anything about the structure; metrics of `Codes`."""
+"""Metrics of the code: active units, rate, information, fit of the prior, class information."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
+from ...config.settings import ScoreSettings
 from ...core.errors import UserError
-from .metric import Metric
+from ...core.labels import first_level
+from ...core.progress import Progress
+from .distribution import MOST_RESAMPLINGS, NEIGHBOURS, FeatureSet, mmd, shifted_limits
+from .metric import ALL, UNDEFINED, Estimate, Metric, Row, absent_rows, bounds, generator, mean_estimate
 
 ACTIVE = 0.01  # variance of the posterior mean over structures (Burda et al. 2016)
 DRAWS = 8  # codes a structure in the estimate of the mutual information
@@ -115,3 +125,207 @@ METRICS = (
     Metric("kl", "nat", "none", kl),
 )
 """Metrics of `Codes` that need no random draw."""
+MOST_OF_CLASS = 256  # domains of a class whose codes are compared
+METRIC = Metric("prior_mmd", "none", "low", mmd)
+
+
+def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dict[str, FeatureSet]:
+    """For each first-level class one draw of the posterior of each domain beside one draw of the prior for it."""
+    folds = np.array([first_level(label) for label in codes.labels.tolist()])
+    groups = {}
+    for fold in sorted(set(folds.tolist()) - {""}):
+        random = generator(settings, METRIC.name, fold)
+        rows = random.permutation(np.flatnonzero(folds == fold))[:MOST_OF_CLASS]
+        spread = np.exp(np.nan_to_num(codes.logvar[rows], nan=-np.inf) / 2)
+        posterior = codes.mean[rows] + spread * random.standard_normal(spread.shape)
+        groups[fold] = FeatureSet.even(posterior, drawn[rows])
+    return groups
+
+
+def prior_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+    """Rows of `prior_mmd` of each class, and their mean: 0 where the prior of a class is what its codes look like."""
+    training = codes.take(codes.splits == "train")
+    if training.drawn is None or not len(training):
+        return absent_rows((METRIC,), "no draws of the prior for training domains in latents.h5")
+    groups = _class_sets(training, training.drawn, settings)
+    values: dict[str, float] = {}
+    resampled: dict[str, np.ndarray] = {}
+    for fold, group in groups.items():
+        if len(group.own) >= NEIGHBOURS and np.isfinite(group.own).all() and np.isfinite(group.other).all():
+            values[fold], random = METRIC(group), generator(settings, METRIC.name, fold, "interval")
+            count = min(settings.bootstrap, MOST_RESAMPLINGS)
+            resampled[fold] = np.array([METRIC(group.resample(random)) for _ in range(count)])
+    rows = []
+    if values:
+        resampled[ALL], values[ALL] = np.mean(list(resampled.values()), axis=0), float(np.mean(list(values.values())))
+    for fold in (ALL, *groups):
+        members = groups if fold == ALL else {fold: groups[fold]}
+        count = sum(len(group.own) for group in members.values())
+        if fold not in values:
+            nothing = Estimate(float("nan"), float("nan"), float("nan"), count)
+            note = f"needs {NEIGHBOURS} training domains with finite codes"
+            rows.append(Row(METRIC.name, METRIC.unit, METRIC.better, fold, nothing, "train", note))
+            continue
+        limits = shifted_limits(values[fold], resampled[fold], settings)
+        rows.append(Row(METRIC.name, METRIC.unit, METRIC.better, fold, Estimate(values[fold], *limits, count), "train"))
+    return rows
+
+
+FOLDS = 5
+PROBE_NEIGHBOURS = 10
+FEWEST = 4  # domains and superfamilies a class, below which it is left out
+
+
+def _linear() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+
+
+def _neighbours() -> Pipeline:
+    return make_pipeline(StandardScaler(), KNeighborsClassifier(PROBE_NEIGHBOURS))
+
+
+def _kernel() -> Pipeline:
+    return make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
+
+
+PROBES: Mapping[str, Callable[[], Pipeline]] = {"linear": _linear, "knn": _neighbours, "svm": _kernel}
+"""Name of a probe -> an untrained one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guesses:
+    """The class of each domain and the class that a probe which never saw its superfamily gave it."""
+
+    truth: np.ndarray
+    guess: np.ndarray
+
+    @property
+    def skill(self) -> float:
+        """(accuracy - chance) / (1 - chance), accuracy averaged over classes, chance = 1 / classes; NaN below two."""
+        classes = np.unique(self.truth)
+        if len(classes) < 2:
+            return float("nan")
+        accuracy = np.mean([(self.guess[self.truth == name] == name).mean() for name in classes])
+        return float((accuracy - 1 / len(classes)) / (1 - 1 / len(classes)))
+
+    def estimate(self, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
+        """`skill` with its interval, held-out guesses resampled within their class."""
+        if np.isnan(self.skill):
+            return UNDEFINED
+        classes, counts = np.unique(self.truth, return_counts=True)
+        hits = np.array([(self.guess[self.truth == name] == name).sum() for name in classes])
+        accuracy = (random.binomial(counts, hits / counts, size=(settings.bootstrap, len(classes))) / counts).mean(
+            axis=1
+        )
+        skills = (accuracy - 1 / len(classes)) / (1 - 1 / len(classes))
+        return Estimate(self.skill, *bounds(skills, settings), len(self.truth))
+
+
+def _trained_guess(probe: Pipeline, name: str, codes: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Guesses for `query`; a probe that knows shares only has them divided by the classes' shares in training."""
+    if name == "knn":
+        probe.set_params(kneighborsclassifier__n_neighbors=min(PROBE_NEIGHBOURS, len(codes)))
+    probe.fit(codes, labels)
+    if name != "knn":
+        return probe.predict(query)
+    shares = np.array([(labels == each).mean() for each in probe.classes_])
+    return probe.classes_[(probe.predict_proba(query) / shares).argmax(axis=1)]
+
+
+def guesses(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str, seed: int) -> Guesses:
+    """Cross-validated guesses of the probe `name` from `codes` (D, Z); no group lies on both sides of a fold.
+
+    Classes with fewer than 4 domains or groups are left out; empty where fewer than two classes remain.
+    """
+    usable = [each for each in np.unique(labels) if len(np.unique(groups[labels == each])) >= FEWEST]
+    keep = np.isin(labels, usable) & np.isfinite(codes).all(axis=1)
+    codes, labels, groups = codes[keep], labels[keep], groups[keep]
+    if len(usable) < 2 or codes.shape[1] == 0 or len(np.unique(labels)) < 2:
+        return Guesses(np.zeros(0, str), np.zeros(0, str))
+    folds = min(FOLDS, *(len(np.unique(groups[labels == each])) for each in usable))
+    guess = np.empty(len(labels), labels.dtype)
+    for train, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(codes, labels, groups):
+        if len(held) and len(np.unique(labels[train])) > 1:
+            guess[held] = _trained_guess(PROBES[name](), name, codes[train], labels[train], codes[held])
+    return Guesses(labels, guess)
+
+
+LEVELS = (1, 2, 3)  # of the label, attacked by probes: class, architecture, topology
+EVERY = "every"  # split of the rows that look at all domains
+
+
+def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+    rows = []
+    for metric in METRICS:
+        random = generator(settings, metric.name)
+        value, low, high = metric(codes), float("nan"), float("nan")
+        if np.isfinite(value):
+            drawn = (random.integers(len(codes), size=len(codes)) for _ in range(settings.bootstrap))
+            low, high = bounds(np.array([metric(codes.take(rows)) for rows in drawn]), settings)
+        rows.append(Row(metric.name, metric.unit, metric.better, ALL, Estimate(value, low, high, len(codes))))
+    for column in range(codes.kl.shape[1]):
+        name = f"kl_{column:03d}"
+        estimate = mean_estimate(codes.kl[:, column], settings, generator(settings, name))
+        rows.append(Row(name, "nat", "none", ALL, estimate))
+    return rows
+
+
+def _information_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+    """Mutual information of code and structure, and the log D that the estimate cannot pass."""
+    random = generator(settings, "mutual_information")
+    if len(codes) > MOST_CODES:
+        codes = codes.take(random.permutation(len(codes))[:MOST_CODES])
+    estimate = mean_estimate(information(codes, random), settings, random)
+    bound = float(np.log(len(codes))) if len(codes) else float("nan")
+    return [
+        Row("mutual_information", "nat", "none", ALL, estimate),
+        Row("mutual_information_bound", "nat", "none", ALL, Estimate(bound, bound, bound, len(codes))),
+    ]
+
+
+def _at_level(labels: np.ndarray, level: int) -> np.ndarray:
+    """Labels cut to their first `level` levels (D,)."""
+    return np.array([".".join(label.split(".")[:level]) for label in labels.tolist()])
+
+
+def _best(attempts: Mapping[str, Guesses]) -> Guesses:
+    """The guesses of the most skilled probe."""
+    return max(attempts.values(), key=lambda each: -1.0 if np.isnan(each.skill) else each.skill)
+
+
+def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[Row]:
+    """Skill of fresh probes: on the whole code, on each block, on drawn codes, and at deeper levels of the label."""
+    groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
+    noise = generator(settings, "leak_skill_sampled").standard_normal(codes.mean.shape)
+    views = {
+        "leak_skill": codes.mean,
+        "leak_skill_sampled": codes.mean + np.exp(np.nan_to_num(codes.logvar, nan=-np.inf) / 2) * noise,
+    }
+    for name, (start, stop) in codes.blocks.items():
+        if (start, stop) != (0, codes.mean.shape[1]):
+            views[f"leak_skill_{name}"] = codes.mean[:, start:stop]
+    plans = [(name, view, 1) for name, view in views.items()]
+    plans += [(f"leak_skill_level{level}", codes.mean, level) for level in LEVELS[1:]]
+    progress = Progress("probes", len(plans), "attacks")
+    rows = []
+    for name, view, level in plans:
+        labels = _at_level(codes.labels, level)
+        attempts = {probe: guesses(view, labels, groups, probe, settings.seed) for probe in PROBES}
+        found = {f"{name}": _best(attempts)}
+        if name == "leak_skill":
+            found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}
+        for metric, attempt in found.items():
+            estimate = attempt.estimate(settings, generator(settings, metric))
+            if estimate.n or level == 1:
+                rows.append(Row(metric, "skill", "low", ALL, estimate, EVERY))
+        progress.advance()
+    return rows
+
+
+def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[Row]:
+    """All rows about the codes: held-out domains for use of the code, all domains for the leak."""
+    held_out = codes.take(codes.splits == "test")
+    leak = _leak_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
+    told = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED
+    known = Row("told_levels", "levels", "none", ALL, told, EVERY)
+    return [*_unit_rows(held_out, settings), *_information_rows(held_out, settings), *leak, known]

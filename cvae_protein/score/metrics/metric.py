@@ -1,14 +1,16 @@
-"""What a metric is, and the structure that the per-structure metrics look at."""
+"""What a metric is, the structure that metrics see, rows of the score table and their bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from ...config.settings import ScoreSettings
 from ...core.geometry import torsions
 from ...core.structure import CA, Backbone
 from ...io.mdtraj_bridge import secondary_structure
@@ -73,3 +75,135 @@ class Judged:
     def torsions(self) -> np.ndarray:
         """phi, psi, omega in radians, NaN at ends and breaks (L, 3)."""
         return torsions(self.coords, self.breaks)
+
+
+CHUNK = 4_000_000  # resampled values held at once
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its interval and the number of structures behind it; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"), 0)
+
+
+def generator(settings: ScoreSettings, *names: str) -> np.random.Generator:
+    """The random generator of one row, fixed by the seed and the names."""
+    return np.random.default_rng([settings.seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def bounds(values: np.ndarray, settings: ScoreSettings) -> tuple[float, float]:
+    """Lower and upper percentile of resampled values at the set confidence; NaN where fewer than half are defined."""
+    finite = values[np.isfinite(values)]
+    if len(finite) * 2 < len(values) or not len(finite):
+        return float("nan"), float("nan")
+    tail = (1 - settings.confidence) / 2
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def mean_estimate(values: np.ndarray, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
+    """Mean of the finite values with its percentile bootstrap interval (Efron 1979); no interval below two values."""
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    count = len(finite)
+    if count == 0:
+        return UNDEFINED
+    if count == 1:
+        return Estimate(float(finite[0]), float("nan"), float("nan"), 1)
+    means, rows = [], max(1, CHUNK // count)
+    for start in range(0, settings.bootstrap, rows):
+        drawn = random.integers(count, size=(min(rows, settings.bootstrap - start), count))
+        means.append(finite[drawn].mean(axis=1))
+    return Estimate(float(finite.mean()), *bounds(np.concatenate(means), settings), count)
+
+
+ALL = "all"
+SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of the score table; the variant and seed are added when it is written.
+
+    `note` says why a number is absent, or what is to be known of it.
+    """
+
+    metric: str
+    unit: str
+    better: Better
+    fold: str
+    estimate: Estimate
+    split: str = "test"
+    note: str = ""
+
+    def cells(self, variant: str, seed: str) -> dict[str, object]:
+        """The row as `scores.tsv` holds it."""
+        numbers = {name: f"{getattr(self.estimate, name):.6g}" for name in ("value", "low", "high")}
+        return {
+            "variant": variant,
+            "seed": seed,
+            "split": self.split,
+            "fold": self.fold,
+            "metric": self.metric,
+            **numbers,
+            "n": self.estimate.n,
+            "unit": self.unit,
+            "better": self.better,
+            "note": self.note or self._reason(),
+        }
+
+    def _reason(self) -> str:
+        """Why the value or its interval is absent, where nothing else was said."""
+        if np.isnan(self.estimate.value):
+            return "defined for no structure" if self.estimate.n == 0 else "undefined for what there is"
+        return "" if np.isfinite(self.estimate.low) else "too few for an interval"
+
+
+def evaluate(records: Iterable[Any], metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
+    """Each metric of each record: name -> values (n,)."""
+    table = [[metric(record) for metric in metrics] for record in records]
+    values = np.array(table, float).reshape(len(table), len(metrics))
+    return {metric.name: values[:, column] for column, metric in enumerate(metrics)}
+
+
+def structure_rows(
+    metrics: Sequence[Metric],
+    values: Mapping[str, np.ndarray],
+    folds: np.ndarray,
+    settings: ScoreSettings,
+    suffix: str = "",
+) -> list[Row]:
+    """Mean of every per-structure metric over each class and over all; `folds` is the class of each structure (n,)."""
+    rows = []
+    for metric in metrics:
+        name = metric.name + suffix
+        for fold in (ALL, *sorted(set(folds.tolist()) - {ALL})):
+            chosen = values[metric.name][(folds == fold) | (fold == ALL)]
+            estimate = mean_estimate(chosen, settings, generator(settings, name, fold))
+            rows.append(Row(name, metric.unit, metric.better, fold, estimate))
+    return rows
+
+
+def absent_rows(metrics: Iterable[Metric], note: str) -> list[Row]:
+    """One row without a number for each metric, with the reason."""
+    return [Row(metric.name, metric.unit, metric.better, ALL, UNDEFINED, note=note) for metric in metrics]
+
+
+def mean_of(values: Iterable[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def resampled(values: np.ndarray, witnesses: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Means (count,) of values (n,) whose witnesses are drawn with replacement, each with all its values."""
+    _, place = np.unique(witnesses, return_inverse=True)
+    sizes = np.bincount(place)
+    drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
+    return (drawn @ np.bincount(place, values)) / (drawn @ sizes)

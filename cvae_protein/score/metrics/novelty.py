@@ -1,20 +1,86 @@
-"""How the structures of a class cover its held-out domains, and how near the two come: COV and MAT with d = 1 - TM.
-
-Xu et al. 2021, arXiv:2102.10240, with TM-align in place of RMSD, since a sample and a domain seldom have one length.
-"""
+"""Metrics against real domains: nearest held-out and training domain, coverage of the held-out set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...config.settings import ScoreSettings
-from ...core.labels import levels_match
-from ...similarity.nearest_structures import Hit, Library, Placed, Search
-from ..inputs import Domains
-from ..rows import Row, evaluate, structure_rows
-from .metric import Judged, Metric
+from ...core.labels import first_level, levels_match
+from ...similarity.nearest_structures import Hit, Library, Search
+from .metric import Judged, Metric, Row, evaluate, generator, structure_rows
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a structure asked for as class `label` lies: nearest held-out, nearest training, nearest of few training.
+
+    The last is sought among as many training domains of each class as are held out.
+    """
+
+    label: str
+    held_out: Hit
+    training: Hit
+    training_equal: Hit
+
+
+def nearest_tm(placed: Placed) -> float:
+    """TM-score to the nearest held-out domain of like length, normalised by the structure judged (TM-align)."""
+    return placed.held_out.tm
+
+
+def nearest_same_class(placed: Placed) -> float:
+    """1 where the nearest held-out domain is of the class asked for, else 0."""
+    return float(levels_match(placed.label, placed.held_out.label)) if placed.held_out.id else float("nan")
+
+
+def training_tm(placed: Placed) -> float:
+    """TM-score to the nearest training domain of like length, normalised by the structure judged; near 1 = a copy."""
+    return placed.training.tm
+
+
+def training_equal_tm(placed: Placed) -> float:
+    """TM-score to the nearest among as many training domains as are held out, class by class."""
+    return placed.training_equal.tm
+
+
+NEAREST = (
+    Metric("nearest_tm", "score", "high", nearest_tm),
+    Metric("nearest_same_class", "share", "high", nearest_same_class),
+    Metric("training_tm", "score", "none", training_tm),
+    Metric("training_equal_tm", "score", "none", training_equal_tm),
+)
+"""Metrics of a `Placed`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """The real domains by split, with the relatives of each."""
+
+    held_out: list[Judged]
+    training: list[Judged]
+    superfamily: Mapping[str, str]
+    group: Mapping[str, str]
+    sequence_cluster: Mapping[str, str]
+    validation: list[Judged] = field(default_factory=list)
+
+    def related(self, first: str, second: str) -> bool:
+        """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
+        return first == second or any(
+            table.get(first, "") and table.get(first) == table.get(second)
+            for table in (self.superfamily, self.group, self.sequence_cluster)
+        )
+
+    def unrelated(self, first: Judged, second: Judged) -> bool:
+        """Whether neither is a relative of the other."""
+        return not self.related(first.id, second.id)
+
+    def strangers(self, structure: Judged) -> Callable[[Judged], bool]:
+        """Whether a domain is no relative of `structure`."""
+        return lambda other: self.unrelated(structure, other)
+
 
 SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
 
@@ -29,7 +95,7 @@ def distance(hit: Hit) -> float:
     return 1 - hit.tm
 
 
-METRICS = (Metric("cov_p", "share", "high", covered), Metric("mat_p", "distance", "low", distance))
+COVERAGE = (Metric("cov_p", "share", "high", covered), Metric("mat_p", "distance", "low", distance))
 """Of the `Hit` of each structure among the held-out domains of its class: precision."""
 RECALL = (Metric("cov_r", "share", "high", covered), Metric("mat_r", "distance", "low", distance))
 """Of the `Hit` of each held-out domain among the structures asked for as its class: recall."""
@@ -40,7 +106,7 @@ def nearest_in_class(
 ) -> dict[str, np.ndarray]:
     """`METRICS` of each structure (n,); NaN where no class was asked for or nothing of it is held out."""
     libraries: dict[str, Library] = {}
-    values = {metric.name: np.full(len(structures), np.nan) for metric in METRICS}
+    values = {metric.name: np.full(len(structures), np.nan) for metric in COVERAGE}
     for row, (structure, place) in enumerate(zip(structures, placed, strict=True)):
         asked = structure.label
         if asked not in libraries:
@@ -51,7 +117,7 @@ def nearest_in_class(
         hit = place.held_out
         if not levels_match(asked, hit.label):
             hit = search.nearest(structure, libraries[asked], domains.strangers(structure) if real else None)
-        for metric in METRICS:
+        for metric in COVERAGE:
             values[metric.name][row] = metric(hit)
     return values
 
@@ -69,3 +135,33 @@ def recall_rows(
         unrelated = domains.unrelated if real else None
         hits += search.all(queries, library, f"nearest of {len(library)} structures of {fold}", unrelated)
     return structure_rows(RECALL, evaluate(hits, RECALL), np.array(folds, object), settings)
+
+
+NOT_SEEN = "no features of an oracle were given"
+PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
+
+
+def place(
+    structures: Sequence[Judged], domains: Domains, search: Search, settings: ScoreSettings, real: bool
+) -> list[Placed]:
+    """Nearest domains of every structure; relatives of a real one do not count."""
+    training = Library(domains.training)
+    equal = _equal_training(domains, training, settings)
+    unrelated = domains.unrelated if real else None
+    found = [
+        search.all(structures, library, f"nearest of {len(library)} {name} domains", unrelated)
+        for name, library in (("held-out", Library(domains.held_out)), ("training", training), ("even training", equal))
+    ]
+    return [Placed(structure.label, *hits) for structure, *hits in zip(structures, *found, strict=True)]
+
+
+def _equal_training(domains: Domains, library: Library, settings: ScoreSettings) -> Library:
+    """As many training domains of each first-level class as are held out, drawn at random."""
+    random = generator(settings, "equal_training")
+    held_out = [first_level(domain.label) for domain in domains.held_out]
+    labels = np.array([first_level(domain.label) for domain in library.structures])
+    keep: list[int] = []
+    for fold in sorted(set(held_out)):
+        members = random.permutation(np.flatnonzero(labels == fold))
+        keep.extend(sorted(members[: held_out.count(fold)].tolist()))
+    return library.subset(keep)

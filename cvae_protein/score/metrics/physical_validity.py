@@ -1,14 +1,140 @@
-"""Whether a structure could exist: chain, overlaps, bond lengths, angles, torsions and hand; metrics of a `Judged`."""
+"""Metrics of one structure: chain, overlaps, bonds, angles, Ramachandran regions, hand, helix, strand, size."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ...core.geometry import dihedral
+from ...core.geometry import dihedral, radius_of_gyration
 from ...core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
-from ..ramachandran import ALLOWED, FAVOURED, region
-from .metric import Judged, Metric
+from .metric import UNASSIGNED, Judged, Metric
+
+HELIX, STRAND = "HGI", "EB"  # DSSP letters
+GYRATION_SCALE, GYRATION_EXPONENT = 2.2, 0.38  # Å; of folded chains, Skolnick et al. 1997
+
+
+def _share(structure: Judged, letters: str) -> float:
+    known = [letter for letter in structure.ss if letter != UNASSIGNED]
+    return sum(letter in letters for letter in known) / len(known) if known else float("nan")
+
+
+def helix(structure: Judged) -> float:
+    """Share of residues in a helix: DSSP letters H, G and I (Kabsch & Sander 1983, doi:10.1002/bip.360221211)."""
+    return _share(structure, HELIX)
+
+
+def strand(structure: Judged) -> float:
+    """Share of residues in a strand or bridge: DSSP letters E and B."""
+    return _share(structure, STRAND)
+
+
+def rg(structure: Judged) -> float:
+    """Radius of gyration of the CA atoms."""
+    return float(radius_of_gyration(structure.ca)) if len(structure.ca) else float("nan")
+
+
+def relative_rg(structure: Judged) -> float:
+    """Radius of gyration over 2.2 L^0.38 Å, that of a globular chain of the length (Skolnick et al. 1997)."""
+    return rg(structure) / (GYRATION_SCALE * len(structure) ** GYRATION_EXPONENT) if len(structure) else float("nan")
+
+
+COMPOSITION = (
+    Metric("helix", "share", "none", helix),
+    Metric("strand", "share", "none", strand),
+    Metric("rg", "Å", "none", rg),
+    Metric("relative_rg", "ratio", "none", relative_rg),
+)
+"""Metrics of a `Judged`."""
+STEP = 5  # degrees a cell of the map
+OUTLIER, ALLOWED, FAVOURED = 0, 1, 2
+# One line a cell of phi, from -180 degrees on; one letter a cell of psi, from -180 degrees on. F favoured, a allowed.
+MAP = """
+aaaaa...............................................aaaaaaaaaaaaaaaaFFFa
+aaaaaa..........................................aaaaaaaaaaaaaaaaaFFFFFFF
+Faaaaaa...............................aaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFF
+FFaaaaaa...........................aaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFF
+FFaaaaaa...........aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFF
+FFFaaaaaa.........aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFF
+FFFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFaaaaaaaaFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFaaaaaaaFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFaaaaaaaFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFFaaaaaaaaFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFFFaaaaaaaaFFFFFFFFFFFFFFFFFFF
+FaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFFFaaaaaaaaFFFFFFFFFFFFFFFFFFF
+FaaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFFaaaaaaaaaFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFFaaaaaaaFFFFFFFFFFFFFFFFFFFFF
+FFaaaaaaaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFFaaaaaFFFFFFFFFFFFFFFFFFFFFFFF
+FFaaaaaaa..aaaaaaaaaaaaaFFFFFFFFFFFFFFFFFFaaaaFFFFFFFFFFFFFFFFFFFFFFFFFF
+FFaaaaa........aaaaaaaaFFFFFFFFFFFFFFFFFFaaaaaFFFFFFFFFFFFFFFFFFFFFFFFFF
+FFaaaaa..........aaaaaaFFFFFFFFFFFFFFFFFaaaaaaFFFFFFFFFFFFFFFFFFFFFFFFFF
+FFaaaa............aaaaaaFFFFFFFFFFFFFFFaaaaaaaaaFFFFFFFFFFFFFFFFFFFFFFFF
+Faaaa..............aaaaaFFFFFFFFFFFFFFaaaaaaaaaaaaaaaaFFFFFFFFFFFFFFFFFF
+aaaa...............aaaaaFFFFFFFFFFFFFaaa..aaaaaaaaaaaaaaaFFFFFFFFFFFFFFF
+aa..................aaaFFFFFFFFFFFFFaaa......aaaaaaaaaaaaaFFFFFFFFFFFFFa
+a...................aaaFFFFFFFFFFFaaaa.................aaaFFFFFFFFFFFaaa
+....................aaaFFFFFFFFFFaaa....................aaaFFFFFFFFaaaaa
+....................aaaFFFFFFFFaaa......................aaaFFFFFFFaaaa..
+....................aaaaFFFFFaaaa.......................aaaaFFFFaaaa....
+....................aaaaaaaaaaa.........................aaaaaaaaaa......
+....................aaaaaaaaa............................aaaaaaa........
+.....................aaaaaaa..............................aaaaa.........
+......................aaaa.................................aa...........
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+.............................................aaaaa......................
+.........aaaa..............................aaaaaaaaa....................
+.......aaaaaaaa...........................aaaaaaaaaa....................
+.....aaaaaaaaaaa........................aaaaFFFFaaaaa...................
+...aaaaaaaaaaaaaa.....................aaaaFFFFFFFaaaaa..................
+.aaaaaaaaaaaaaaaa...................aaaaFFFFFFFFFaaaaa..................
+aaaaaaaaaaaaaaaaa.....aaaaaaaaa....aaaaFFFFFFFFFFaaaaa.................a
+aaaaaaaaaaaaaaaaa....aaaaaaaaaaaaaaaaFFFFFFFFFFFaaaaaa...............aaa
+aaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaFFFFFFFFFaaaaaaaaa.............aaaaa
+aaaaaaaaaaaaaaaa....aaaaaaaaaaaaaaaaFFFFFFFaaaaaaaaaa............aaaaaaa
+aaaaaaaa...aaa......aaaaaaaaaaaaaaaaFFFFaaaaaaaaaaa.............aaaaaaaa
+.....................aaaaaaaaaaaaaaaaaaaaaaaa....................aaaaaa.
+......................aaaaaaaaaaaaaaaaaaaaa.......................aaa...
+...............................aaaaaaaaa................................
+.................................aaaa...................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+........................................................................
+..................................................................aaa...
+a..............................................................aaaaaaaaa
+aaa.........................................................aaaaaaaaaaaa
+"""
+"""Contours of the general case at 98 % and 99.95 % of good residues, digitised at 5 degrees.
+
+Lovell et al. 2003, Structure validation by Cα geometry: φ, ψ and Cβ deviation, Proteins 50:437, doi:10.1002/prot.10286
+(500 structures of high resolution, residues with B < 30).
+"""
+CODES = np.array([[".aF".index(letter) for letter in line] for line in MAP.split()], np.int8)
+
+
+def region(phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
+    """OUTLIER, ALLOWED or FAVOURED for torsions in radians, both (n,) and finite."""
+    cells = [(np.floor(np.degrees(angle) / STEP).astype(int) + 180 // STEP) % len(CODES) for angle in (phi, psi)]
+    return CODES[cells[0], cells[1]]
+
 
 TRANS_STEP, CIS_STEP = 3.80, 2.95  # Å between neighbouring CA
 STEP_TOLERANCE = 0.1  # Å
