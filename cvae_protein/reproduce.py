@@ -14,7 +14,7 @@ import yaml
 
 from .core.errors import UserError
 from .job_record import machine
-from .manifest import commit, hashes, package_versions
+from .runs.manifest import commit, hashes, package_versions
 
 Row = dict[str, str]
 COLUMNS = ("file", "verdict", "recorded", "found")

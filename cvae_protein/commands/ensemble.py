@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Given, Output, Seed, app, settings_of
-from .outputs import SCORES, writes
+from ..cli.options import Given, Output, Seed, app, settings_of
+from ..cli.outputs import SCORES, writes
 
 
 @app.command()

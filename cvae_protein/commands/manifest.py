@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..cli.options import Output, app
+from ..cli.outputs import Output as Written
+from ..cli.outputs import folder, text, writes
 from ..core.errors import UserError
 from ..core.progress import say
-from .options import Output, app
-from .outputs import Output as Written
-from .outputs import folder, text, writes
 
 
 @app.command()
@@ -35,7 +35,7 @@ def manifest(
     from dataclasses import asdict
 
     from ..config.load import load
-    from ..manifest import write_manifest
+    from ..runs.manifest import write_manifest
 
     whole = load(json.loads(settings) if settings.lstrip().startswith("{") else Path(settings))
     count = write_manifest(results, json.loads(json.dumps(asdict(whole))), output)

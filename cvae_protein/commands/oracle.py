@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Given, Output, Splits, Stored, app, settings_of
-from .outputs import CHECKPOINT, folder, hdf5, json_with, table, tensors, writes
-from .outputs import Output as Written
+from ..cli.options import Given, Output, Splits, Stored, app, settings_of
+from ..cli.outputs import CHECKPOINT, folder, hdf5, json_with, table, tensors, writes
+from ..cli.outputs import Output as Written
 
 TRAINED = {
     "spec.json": json_with("temperatures"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import app
+from ..cli.options import app
 
 
 @app.command()
@@ -24,6 +24,6 @@ def resume(
     checkpoint first), and runs the command that results/run.json records, in the folder where it was given. Outputs
     that are whole are kept; what was half done is done again, a training from its checkpoint.
     """
-    from ..resume import resume as run
+    from ..runs.resume import resume as run
 
     run(results)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..cli.options import Given, Output, app, settings_of
+from ..cli.outputs import Output as Written
+from ..cli.outputs import table, writes
 from ..core.progress import say
-from .options import Given, Output, app, settings_of
-from .outputs import Output as Written
-from .outputs import table, writes
 
 VERDICT_FIRED = 3
 

@@ -60,7 +60,7 @@ class Cluster:
     def resume(self):
         """`cvae-protein resume`: exit code and what it says."""
         done = subprocess.run(
-            [sys.executable, "-m", "cvae_protein.cli", "resume", "results"],
+            [sys.executable, "-m", "cvae_protein.cli.main", "resume", "results"],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import DATA, chain_lines, helix, line, residue_lines, write
 
-from cvae_protein.commands.data import merge
+from cvae_protein.cli.dataset import merge
 from cvae_protein.config.settings import FeaturizeSettings, FetchSettings, LabelSettings
 from cvae_protein.core.errors import StructureError, UserError
 from cvae_protein.core.files import read_table

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae_protein import cli
-from cvae_protein.commands.options import app
+from cvae_protein.cli import main
+from cvae_protein.cli.options import app
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.store.layout import Entry
@@ -37,7 +37,7 @@ COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
 def program(*arguments, **options):
-    command = [sys.executable, "-m", "cvae_protein.cli", *arguments]
+    command = [sys.executable, "-m", "cvae_protein.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
@@ -47,14 +47,14 @@ def test_every_stage_has_its_command():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_has_an_example(command, capsys):
-    assert cli.run([command, "--help"]) == 0
+    assert main.run([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Example:" in text
     assert f"cvae-protein {command} " in text
 
 
 def test_help_names_the_stages_and_loads_nothing_heavy():
-    asked = "import sys; from cvae_protein import cli; cli.run(['--help']); print(sorted(sys.modules))"
+    asked = "import sys; from cvae_protein.cli import main as cli; cli.run(['--help']); print(sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
     assert found.returncode == 0
     assert all(stage in found.stdout for stage in STAGES)
@@ -83,7 +83,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES)
 def test_users_mistake_is_one_line_and_exit_code_1(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(arguments.split()) == 1
+    assert main.run(arguments.split()) == 1
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert lines[-1].startswith("error: ")
@@ -109,7 +109,7 @@ def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsy
         raise raised
 
     monkeypatch.setattr("cvae_protein.dataset.split.split_domains", fail)
-    assert cli.run(["split", "--store", "s", "-o", "x"]) == code
+    assert main.run(["split", "--store", "s", "-o", "x"]) == code
     text = capsys.readouterr().err
     assert said in text
     assert ("Traceback" in text) == (code == 2)
@@ -120,7 +120,7 @@ def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_
     sleeper = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
-        "import cvae_protein.dataset.split as stage\nfrom cvae_protein import cli\n"
+        "import cvae_protein.dataset.split as stage\nfrom cvae_protein.cli import main as cli\n"
         "from cvae_protein.core.files import atomic_path\n"
         "def slow(store, settings, output, *others):\n"
         "    with atomic_path(output) as path:\n"
@@ -145,7 +145,7 @@ def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, cap
         rejected = {"domain_id": f"no{name}", "source": "s", "reason": "too_short", "detail": "3 residues"}
         write_table(tmp_path / f"{name}.tsv", COLUMNS, [rejected])
     parts = [str(tmp_path / name) for name in ("a.h5", "b.h5", "a.tsv", "b.tsv")]
-    assert cli.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 0
+    assert main.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 0
     assert Store(tmp_path / "all.h5").ids == ["a", "b"]
     assert [row["domain_id"] for row in read_table(tmp_path / "no.tsv")] == ["noa", "nob"]
     assert "2 conformations kept, 2 domains rejected" in capsys.readouterr().err
@@ -156,7 +156,7 @@ def test_merge_of_nothing_still_writes_why(tmp_path):
     rejected = {"domain_id": "d", "source": "s", "reason": "too_short", "detail": "3 residues"}
     write_table(tmp_path / "a.tsv", COLUMNS, [rejected])
     parts = [str(tmp_path / "a.h5"), str(tmp_path / "a.tsv")]
-    assert cli.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 1
+    assert main.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 1
     assert len(read_table(tmp_path / "no.tsv")) == 1
 
 
@@ -165,14 +165,14 @@ def test_export_by_hand(make_backbone, tmp_path):
     write_store(tmp_path / "a.h5", [Entry(backbone, np.zeros((1, 6, 3)), ("------",), {"label": "2"})])
     for suffix in ("pdb", "cif", "xtc"):
         assert (
-            cli.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")]) == 0
+            main.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")]) == 0
         )
         assert (tmp_path / f"x.{suffix}").stat().st_size
-    assert cli.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "3", "-o", str(tmp_path / "y.pdb")]) == 1
+    assert main.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "3", "-o", str(tmp_path / "y.pdb")]) == 1
 
 
 def test_schema_to_the_terminal(capsys, root: Path):
-    assert cli.run(["schema"]) == 0
+    assert main.run(["schema"]) == 0
     assert capsys.readouterr().out == (root / "workflow/schemas/config.schema.yaml").read_text()
 
 
@@ -181,7 +181,7 @@ def test_featurize_takes_a_folder_of_structure_files(tmp_path):
     shutil.copytree(Path(__file__).parents[1] / "data", folder, ignore=shutil.ignore_patterns("*.md"))
     (folder / "empty.pdb").touch()
     store, rejected = tmp_path / "x.h5", tmp_path / "x.tsv"
-    assert cli.run(["featurize", "--input", str(folder), "--output", str(store), "--rejected", str(rejected)]) == 0
+    assert main.run(["featurize", "--input", str(folder), "--output", str(store), "--rejected", str(rejected)]) == 0
     with Store(store) as found:
         assert [len(found.backbone(name)) for name in found.ids] == [46, 76]
     assert [(row["domain_id"], row["reason"]) for row in read_table(rejected)] == [("empty", "empty_file")]

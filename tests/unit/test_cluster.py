@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from synthetic import helix
 
-from cvae_protein import cli
+from cvae_protein.cli import main
 from cvae_protein.config.settings import ClusterSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
@@ -239,14 +239,14 @@ def stored(path):
 def test_the_command_names_fold_classes_by_size_where_they_are_asked_for(tmp_path, capsys):
     stored(tmp_path / "s.h5")
     settings = ["--settings", '{"method": "kmer"}', "--store", str(tmp_path / "s.h5"), "-o", str(tmp_path / "c.tsv")]
-    assert cli.run(["cluster", *settings, "--scheme", "cluster"]) == 0
+    assert main.run(["cluster", *settings, "--scheme", "cluster"]) == 0
     rows = read_table(tmp_path / "c.tsv", cluster.COLUMNS)
     assert [(row["domain_id"], row["structure_cluster"]) for row in rows] == [
         *[("a0", "F2"), ("b0", "F1"), ("b1", "F1"), ("b2", "F1")]
     ]
     assert [row["sequence_cluster"] for row in rows] == ["a0", "b0", "b1", "b2"]
     assert rows[0]["method"] == "kmer identity 0.35 coverage 0.8; TM-align 0.5 of the longer"
-    assert cli.run(["cluster", *settings, "--force", "--scheme", "scope"]) == 0
+    assert main.run(["cluster", *settings, "--force", "--scheme", "scope"]) == 0
     assert {row["structure_cluster"] for row in read_table(tmp_path / "c.tsv")} == {""}
-    assert cli.run(["cluster", *settings, "--force", "--scheme", "other"]) == 1
+    assert main.run(["cluster", *settings, "--force", "--scheme", "other"]) == 1
     assert "expected cath, scope or cluster, got 'other'" in capsys.readouterr().err

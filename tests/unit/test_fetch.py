@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from misbehaving_server import after, half, running, status, trickle
 
-from cvae_protein import cli
+from cvae_protein.cli import main
 from cvae_protein.config.settings import FetchSettings
 from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
@@ -263,7 +263,7 @@ def test_what_came_before_an_interrupt_is_not_downloaded_again(tmp_path, server,
     call = ["fetch", "--domains", str(domains_of(tmp_path, codes)), "--settings", json.dumps(settings), *outputs]
     heeded = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     process = subprocess.Popen(
-        [sys.executable, "-m", "cvae_protein.cli", *call], stderr=subprocess.PIPE, preexec_fn=heeded
+        [sys.executable, "-m", "cvae_protein.cli.main", *call], stderr=subprocess.PIPE, preexec_fn=heeded
     )
     deadline = time.monotonic() + 60
     while "/download/6ZU5.cif.gz" not in server.paths() and time.monotonic() < deadline:
@@ -275,7 +275,7 @@ def test_what_came_before_an_interrupt_is_not_downloaded_again(tmp_path, server,
     assert not (tmp_path / "e.tsv").exists()
     server.requests.clear()
     server.scripts.clear()
-    assert cli.run(call) == 0
+    assert main.run(call) == 0
     assert server.paths() == ["/download/6ZU5.cif.gz"]
     assert len(read_table(tmp_path / "e.tsv")) == 4
 
@@ -296,7 +296,7 @@ def test_lock_holds_a_later_run_to_the_same_bytes(tmp_path, server, capsys):
     settings = {"sources": [template(server)], "cache": str(tmp_path / "cache"), "revalidate": True}
     call += ["-o", str(tmp_path / "entries.tsv"), "--rejected", str(tmp_path / "r.tsv")]
     capsys.readouterr()
-    assert cli.run([*call, "--settings", json.dumps(settings)]) == 1
+    assert main.run([*call, "--settings", json.dumps(settings)]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "1 differ (2xhe); 1 are not in the lock file (2a2l)" in said
     assert not (tmp_path / "entries.tsv").exists()

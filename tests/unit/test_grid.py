@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from cvae_protein import grid
 from cvae_protein.config import load
 from cvae_protein.config.settings import Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.grid import Choices, Range
+from cvae_protein.runs import sweep
+from cvae_protein.runs.sweep import Choices, Range
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.score import collect_points
 
 
 def test_points_are_all_combinations_with_nothing_else_changed() -> None:
     settings = load.load({"sweep": {"train.kl.weight": [0.3, 1], "model.latent": [32, 64, 128]}})
-    points = grid.points(settings)
+    points = sweep.points(settings)
     assert len(points) == 6
     name = "train.kl.weight=0.3,model.latent=128"
     assert points[name].train.kl.weight == 0.3
@@ -25,7 +25,7 @@ def test_points_are_all_combinations_with_nothing_else_changed() -> None:
     kl = replace(settings.train.kl, weight=0.3)
     expected = replace(settings, train=replace(settings.train, kl=kl), model=replace(settings.model, latent=128))
     assert points[name] == expected
-    assert grid.points(Settings()) == {}
+    assert sweep.points(Settings()) == {}
 
 
 def test_values_are_as_the_setting_has_them() -> None:
@@ -33,20 +33,20 @@ def test_values_are_as_the_setting_has_them() -> None:
     settings = load.load(
         {"sweep": {"model.latent": ["8", "16"]}, "tune": {"space": {"train.kl.weight": ["1e-2", "10"]}}}
     )
-    assert list(grid.points(settings)) == ["model.latent=8", "model.latent=16"]
-    assert grid.space(settings) == {"train.kl.weight": Range(0.01, 10.0, log=True)}
-    ends = grid.space(settings)["train.kl.weight"]
+    assert list(sweep.points(settings)) == ["model.latent=8", "model.latent=16"]
+    assert sweep.space(settings) == {"train.kl.weight": Range(0.01, 10.0, log=True)}
+    ends = sweep.space(settings)["train.kl.weight"]
     assert isinstance(ends, Range)
     assert isinstance(ends.high, float)  # whole numbers alone would be tried else
 
 
 def test_a_name_says_its_values_and_is_one_folder() -> None:
     values = {"train.kl.kind": "cosine", "train.learning_rate": 1e-5}
-    name = grid.point_name(values)
+    name = sweep.point_name(values)
     assert Path(name).name == name
-    assert grid.point_values(name) == {"train.kl.kind": "cosine", "train.learning_rate": "1e-05"}
+    assert sweep.point_values(name) == {"train.kl.kind": "cosine", "train.learning_rate": "1e-05"}
     with pytest.raises(UserError, match="expected the name of a point"):
-        grid.point_values("seed0")
+        sweep.point_values("seed0")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
 )
 def test_mistakes_in_a_sweep_are_named(sweep: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        grid.points(load.load({"sweep": sweep}))
+        sweep.points(load.load({"sweep": sweep}))
 
 
 def test_a_sweep_that_is_no_mapping_is_said_in_one_line() -> None:
@@ -84,7 +84,7 @@ def test_a_space_is_of_ranges_and_choices() -> None:
         "model.width": [64, 128, 256],
         "train.kl.kind": ["ramp", "cosine"],
     }
-    assert grid.space(load.load({"tune": {"space": space}})) == {
+    assert sweep.space(load.load({"tune": {"space": space}})) == {
         "train.kl.weight": Range(0.1, 10, log=True),
         "model.dropout": Range(0.0, 0.3, log=False),
         "model.latent": Range(16, 64, log=False),
@@ -103,7 +103,7 @@ def test_a_space_is_of_ranges_and_choices() -> None:
 )
 def test_mistakes_in_a_space_are_named(space: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        grid.space(load.load({"tune": {"space": space}}))
+        sweep.space(load.load({"tune": {"space": space}}))
 
 
 def test_scores_of_points_stand_beside_their_settings(tmp_path: Path) -> None:

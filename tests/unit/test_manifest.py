@@ -8,11 +8,11 @@ from datetime import datetime
 
 import pytest
 
-from cvae_protein.cli import run
+from cvae_protein.cli.main import run
 from cvae_protein.config.load import load
 from cvae_protein.core.files import sha256, write_table
 from cvae_protein.job_record import write_record
-from cvae_protein.manifest import write_manifest
+from cvae_protein.runs.manifest import write_manifest
 
 TYPES = {
     "CreativeWork", "Dataset", "File", "PropertyValue", "SoftwareApplication", "SoftwareSourceCode", "CreateAction",
@@ -156,7 +156,7 @@ def test_a_command_leaves_its_record_where_the_environment_says(tmp_path, root):
 
     domains = tmp_path / "results/domains.tsv"
     settings = json.dumps({"table": str(root / ".test/domains.tsv"), "min_members": 1})
-    command = [sys.executable, "-m", "cvae_protein.cli", "labels", "--settings", settings, "-o", str(domains)]
+    command = [sys.executable, "-m", "cvae_protein.cli.main", "labels", "--settings", settings, "-o", str(domains)]
     command += ["--rejected", str(tmp_path / "results/no.tsv")]
     subprocess.run(command, env=os.environ | {"CVAE_PROTEIN_JOBS": str(tmp_path / "results/jobs")}, check=True)
     record = json.loads((tmp_path / "results/jobs/labels-domains.tsv.json").read_text())

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import typer
 
-from cvae_protein import cli
-from cvae_protein.commands.options import app
-from cvae_protein.commands.outputs import WORKFLOW
+from cvae_protein.cli import main
+from cvae_protein.cli.options import app
+from cvae_protein.cli.outputs import WORKFLOW
 from cvae_protein.core import files
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -70,7 +70,7 @@ def everything(folder):
 
 def refused(words, capsys):
     """The one line in which a call is refused."""
-    assert cli.run(words) == 1
+    assert main.run(words) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
@@ -172,20 +172,20 @@ def labels(least, *more, output="out.tsv"):
 
 
 def test_former_output_is_replaced_by_the_same_call_and_by_force_alone_where_it_is_of_another(here, capsys):
-    assert cli.run(labels(40)) == 0
+    assert main.run(labels(40)) == 0
     first = (here / "out.tsv").read_bytes()
-    assert cli.run(labels(40)) == 0
+    assert main.run(labels(40)) == 0
     assert (here / "out.tsv").read_bytes() == first
     capsys.readouterr()
     assert "out.tsv: is there already, of other inputs or settings of `labels`" in refused(labels(100), capsys)
     assert (here / "out.tsv").read_bytes() == first
-    assert cli.run(labels(100, "--force")) == 0
+    assert main.run(labels(100, "--force")) == 0
     assert (here / "out.tsv").read_bytes() != first
-    assert cli.run(labels(100)) == 0
+    assert main.run(labels(100)) == 0
 
 
 def test_former_output_that_was_edited_is_kept_unless_forced(here, capsys):
-    assert cli.run(labels(40)) == 0
+    assert main.run(labels(40)) == 0
     with open("out.tsv", "a", encoding="utf-8") as table:
         table.write("edited\n")
     capsys.readouterr()
@@ -194,7 +194,7 @@ def test_former_output_that_was_edited_is_kept_unless_forced(here, capsys):
 
 
 def test_output_of_another_command_is_kept_even_where_forced(here, capsys):
-    assert cli.run(["schema", "-o", "out.tsv"]) == 0
+    assert main.run(["schema", "-o", "out.tsv"]) == 0
     assert "out.tsv: is an output of `schema`" in refused(labels(40, "--force"), capsys)
 
 
@@ -202,16 +202,16 @@ def test_what_a_call_wrote_before_it_failed_does_not_stop_the_next(here, make_ba
     write_store(here / "none.h5", [])
     entry = Entry(make_backbone("a"), np.zeros((1, 6, 3)), ("------",), {"label": "1"})
     write_store(here / "one.h5", [entry])
-    assert cli.run(["merge", "none.h5", "-o", "all.h5", "--rejected", "no.tsv"]) == 1
+    assert main.run(["merge", "none.h5", "-o", "all.h5", "--rejected", "no.tsv"]) == 1
     assert (here / "no.tsv").exists()
     assert not (here / "all.h5").exists()
-    assert cli.run(["merge", "one.h5", "-o", "all.h5", "--rejected", "no.tsv"]) == 0
+    assert main.run(["merge", "one.h5", "-o", "all.h5", "--rejected", "no.tsv"]) == 0
 
 
 def test_job_of_a_workflow_replaces_its_former_output_and_leaves_no_record(here, monkeypatch, capsys):
     monkeypatch.setenv(WORKFLOW, str(here / "jobs"))
-    assert cli.run(labels(40)) == 0
-    assert cli.run(labels(100)) == 0
+    assert main.run(labels(40)) == 0
+    assert main.run(labels(100)) == 0
     assert not list(here.glob(".*"))
     capsys.readouterr()
     assert "mine.txt: is not known to be" in refused(labels(40, output="mine.txt"), capsys)
@@ -250,7 +250,7 @@ class TestFolders:
         def busy(folder):
             raise OSError(16, "Device or resource busy")
 
-        monkeypatch.setattr("cvae_protein.commands.outputs.try_move", busy)
+        monkeypatch.setattr("cvae_protein.cli.outputs.try_move", busy)
         assert "model: cannot be replaced (Device or resource busy)" in refused([*self.WORDS, "--force"], capsys)
         assert len(list(model.iterdir())) == 3
 

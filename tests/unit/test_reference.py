@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cvae_protein import cli
+from cvae_protein.cli import main
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
@@ -77,7 +77,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def draw(*arguments: str | Path) -> int:
     settings = ["--settings", '{"relax_steps": 3, "refine_steps": 1}']
-    return cli.run(["sample", "--model", "reference", *map(str, arguments), *settings])
+    return main.run(["sample", "--model", "reference", *map(str, arguments), *settings])
 
 
 def test_samples_come_right_from_the_package(

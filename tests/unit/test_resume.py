@@ -15,7 +15,7 @@ import pytest
 from cvae_protein import run_record
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import holder
-from cvae_protein.resume import again, cancel_jobs, end_owners, slurm_runs
+from cvae_protein.runs.resume import again, cancel_jobs, end_owners, slurm_runs
 
 RUN = """
 import sys, time
@@ -166,8 +166,8 @@ def test_a_training_without_a_scheduler_gets_sigterm(tmp_path):
 
 
 def test_a_training_elsewhere_is_waited_for_and_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("cvae_protein.resume.PATIENCE", 0.6)
-    monkeypatch.setattr("cvae_protein.resume.socket.gethostname", lambda: "another")
+    monkeypatch.setattr("cvae_protein.runs.resume.PATIENCE", 0.6)
+    monkeypatch.setattr("cvae_protein.runs.resume.socket.gethostname", lambda: "another")
     process = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "held"
     with pytest.raises(UserError, match=f"process {process.pid} on .* is still making it"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from score_synthetic import chain, moved
 
-from cvae_protein.cli import run
+from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from synthetic import chain_lines, helix
 
-from cvae_protein.cli import run
+from cvae_protein.cli.main import run
 from cvae_protein.core import files
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table

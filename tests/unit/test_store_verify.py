@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_store import entry, many, old_store
 
-from cvae_protein import cli
+from cvae_protein.cli import main
 from cvae_protein.core.errors import UserError
 from cvae_protein.store.read import Store
 from cvae_protein.store.verify import verify_store
@@ -107,19 +107,19 @@ def test_the_command_says_so(tmp_path, capsys):
     path = tmp_path / "s.h5"
     write_store(path, many(30))
     write_store(tmp_path / "none.h5", [])
-    assert cli.run(["verify", str(path), str(tmp_path / "none.h5")]) == 0
+    assert main.run(["verify", str(path), str(tmp_path / "none.h5")]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{path}: whole, 30 conformations in 12 blocks"
     assert "whole, 0 conformations" in said[1]
 
     copy = damaged(path, position_in(path, "coords", 0), 1)
-    assert cli.run(["verify", str(path), str(copy)]) == 1
+    assert main.run(["verify", str(path), str(copy)]) == 1
     captured = capsys.readouterr()
     assert f"{copy}: coords, residues 0 to 359: d0, d1, " in captured.out
     assert "1 of 2 stores" in captured.err
 
     old_store(path, tmp_path / "old.h5")
-    assert cli.run(["verify", str(tmp_path / "old.h5")]) == 1
+    assert main.run(["verify", str(tmp_path / "old.h5")]) == 1
     assert "written before stores had checksums" in capsys.readouterr().out
 
 
@@ -129,7 +129,7 @@ def test_a_file_cut_short_is_found_by_every_stage(tmp_path, share, capsys):
     write_store(path, many(30))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     for command in (["verify"], ["split", "-o", str(tmp_path / "x"), "--store"], ["export", "-o", "x.pdb", "-i"]):
-        assert cli.run([*command, str(path)]) == 1
+        assert main.run([*command, str(path)]) == 1
         captured = capsys.readouterr()
         assert "cvae-protein verify" in captured.out + captured.err
         assert "Traceback" not in captured.err

@@ -11,7 +11,7 @@ import pytest
 from score_synthetic import backbone, chain
 from tmtools import tm_align
 
-from cvae_protein.cli import run
+from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.io.mdtraj_bridge import secondary_structure

@@ -299,7 +299,7 @@ import os, signal, sys
 sys.path.insert(0, {here!r})
 import test_training_loop as t
 from pathlib import Path
-from cvae_protein import cli; from cvae_protein.training import train
+from cvae_protein.cli import main as cli; from cvae_protein.training import train
 from cvae_protein.training import loop
 if {patience}:
     train.score_of = t.best_at_step_4
@@ -389,7 +389,11 @@ def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [*launch, "-m", "cvae_protein.cli", *arguments], capture_output=True, text=True, env=environment, timeout=120
+        [*launch, "-m", "cvae_protein.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("done in") <= 2  # one process speaks, of the training and of the fit of codes

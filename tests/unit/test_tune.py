@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from cvae_protein import tune as search
 from cvae_protein.config import load
 from cvae_protein.config.settings import Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
+from cvae_protein.runs import tune as search
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training import train

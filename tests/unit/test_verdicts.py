@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cvae_protein import cli
+from cvae_protein.cli import main
 from cvae_protein.config.load import variants as trainable
 from cvae_protein.config.settings import Settings, VerdictSettings
 from cvae_protein.core.errors import UserError
@@ -294,7 +294,7 @@ def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, varia
     scores = SOUND | {"coverage": (coverage, coverage, coverage)}
     write_table(tmp_path / "scores.tsv", COLUMNS, rows_of("real", "", REAL) + rows_of(variant, "0", scores))
     command = ["verdicts", "--scores", str(tmp_path / "scores.tsv"), "-o", str(tmp_path / "verdicts.tsv")]
-    assert cli.run([*command, *arguments]) == code
+    assert main.run([*command, *arguments]) == code
     rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
     assert len(rows) == 10
     said = capsys.readouterr().err

@@ -15,7 +15,8 @@ from snakemake.exceptions import WorkflowError
 try:
     import cvae_protein
     from cvae_protein.config import load as configuration
-    from cvae_protein import grid, run_record
+    from cvae_protein.runs import sweep
+    from cvae_protein import run_record
     from cvae_protein.core.errors import UserError
     from cvae_protein.dataset.formats import count_rows
 except ImportError as error:
@@ -204,6 +205,6 @@ shell.prefix(
     f"set -euo pipefail; export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
 )
 BATCHES = range(count_batches())
-POINTS = checked_by(grid.points, settings)
-checked_by(grid.space, settings)
+POINTS = checked_by(sweep.points, settings)
+checked_by(sweep.space, settings)
 MODELS = [*settings.variants, "pca"]

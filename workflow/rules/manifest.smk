@@ -4,7 +4,7 @@
 rule manifest:
     input:
         page=rules.report.output.page,
-        code=sources("manifest.py"),
+        code=sources("runs/manifest.py"),
     output:
         manifest=report(
             result("ro-crate-metadata.json"),

@@ -5,7 +5,7 @@ rule tune:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=sources("tune.py", f"model/variants/{settings.tune.variant}.py"),
+        code=sources("runs/tune.py", f"model/variants/{settings.tune.variant}.py"),
     output:
         table=result("tune/tune.tsv"),
         best=result("tune/best.yaml"),

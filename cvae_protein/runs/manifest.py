@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .core.errors import UserError
-from .core.files import atomic_path, sha256
-from .job_record import machine, utc
+from .. import __version__
+from ..core.errors import UserError
+from ..core.files import atomic_path, sha256
+from ..job_record import machine, utc
 
 NAME = "ro-crate-metadata.json"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -34,7 +34,7 @@ FORMATS = {
     ".tsv": "text/tab-separated-values", ".json": "application/json", ".html": "text/html", ".h5": "application/x-hdf5",
     ".pdb": "chemical/x-pdb", ".cif": "chemical/x-cif", ".safetensors": "application/octet-stream",
 }  # fmt: skip
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 Entity = dict[str, Any]
 
 

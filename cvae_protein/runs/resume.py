@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .core.errors import UserError
-from .core.files import holder
-from .core.progress import say
-from .run_record import read, record_of, running
+from ..core.errors import UserError
+from ..core.files import holder
+from ..core.progress import say
+from ..run_record import read, record_of, running
 
 SLURM_RUN = re.compile(r"SLURM run ID: ([A-Za-z0-9_-]+)")  # every job of a run bears it as its name
 PATIENCE = 120.0  # seconds; Slurm's own between SIGTERM and SIGKILL is 30, unless a site says more

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import typer
 
-from .commands.options import app
-from .core.errors import StructureError, UserError
+from ..core.errors import StructureError, UserError
+from .options import app
 
 DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 RECORDS = "CVAE_PROTEIN_JOBS"  # variable that names the folder for records of what jobs took; the workflow sets it
@@ -26,7 +26,7 @@ def main() -> None:
     started = time.time()
     code = run(sys.argv[1:])
     if folder := os.environ.get(RECORDS):
-        from .job_record import write_record
+        from ..job_record import write_record
 
         write_record(Path(folder), sys.argv[1:], started, code)
     sys.exit(code)

@@ -78,7 +78,7 @@ def score(
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
             raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
-        from .third_party import score_third_party
+        from ..commands.third_party import score_third_party
 
         score_third_party(samples, reference, splits, labels, oracle, report, variant, seed, own, output)
         return

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from .config.settings import Settings
-from .core.errors import UserError
-from .core.files import atomic_path, owned, read_table, sha256, write_table
-from .core.progress import say
-from .grid import Choices, Range, changed, merged, space
-from .training.train import train
+from ..config.settings import Settings
+from ..core.errors import UserError
+from ..core.files import atomic_path, owned, read_table, sha256, write_table
+from ..core.progress import say
+from ..training.train import train
+from .sweep import Choices, Range, changed, merged, space
 
 SHOWN = ("validation_bound", "validation_rmsd", "validation_kl", "active_units", "step", "seconds")
 FAILED = "failure"  # attribute of a trial whose training failed; one that was interrupted has none

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import reduce
 from typing import Any
 
-from .config import load
-from .config.settings import Settings
-from .core.errors import UserError
+from ..config import load
+from ..config.settings import Settings
+from ..core.errors import UserError
 
 SWEPT = ("model", "train", "sample")  # what comes before them, and the refiner, is shared by all points
 SEARCHED = ("model", "train")

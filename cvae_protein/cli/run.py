@@ -27,7 +27,7 @@ def sweep(
 
     `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
     """
-    from ..grid import point_values
+    from ..runs.sweep import point_values
     from ..score.score import collect_points
 
     collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
@@ -69,8 +69,8 @@ def tune(
     from ..training.gpu_slots import take
 
     take(1)
-    from ..tune import is_of_another_search
-    from ..tune import tune as run
+    from ..runs.tune import is_of_another_search
+    from ..runs.tune import tune as run
 
     own, model = settings_of("tune", settings), settings_of("model", model_settings, settings)
     train = settings_of("train", train_settings, settings)

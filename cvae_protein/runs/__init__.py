@@ -1,0 +1,1 @@
+"""Records of runs, and grids and searches over many."""
