@@ -1,18 +1,57 @@
-"""Commands from a domain table to a store and its splits."""
+"""Commands from a classification to a store of domains and its splits."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..core.errors import UserError
 from ..core.progress import say
 from .options import Domains, Given, Output, Rejected, Splits, Stored, app, paths_of, settings_of
-from .outputs import DOMAINS, REJECTED, table, writes
+from .outputs import DOMAINS, REJECTED, recorded, table, text, writes
 from .outputs import Output as Written
+
+
+def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """The files of an export; which lengths there are says the store."""
+    from ..io.write import check_format, targets
+    from ..store.read import read_backbones
+
+    output, format = given["output"], given["format"]
+    check_format(output, format)
+    backbones = read_backbones(given["input"], given["fold"], given["length"]) if given["by_length"] else []
+    paths = targets(backbones, output, format, by_length=given["by_length"])
+    return {path: Written(text("REMARK 250 MODEL") if path.suffix == ".pdb" else recorded) for path in paths}
+
+
+@app.command()
+@writes(_exported)
+def export(
+    input: Annotated[Path, typer.Option("--input", "-i", help="Store of samples or domains (.h5).")],
+    output: Output,
+    format: Annotated[str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output.")] = "",
+    fold: Annotated[str, typer.Option(help="Only this fold class, such as 2 or 3.40.")] = "",
+    length: Annotated[int | None, typer.Option(min=1, help="Only structures of so many residues.")] = None,
+    by_length: Annotated[bool, typer.Option("--by-length", help="One file a length, named NAME-L110.")] = False,
+) -> None:
+    """Write stored structures as PDB, mmCIF, or XTC with a PDB topology.
+
+    \b
+    Example:
+      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta.cif
+
+    Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å.
+    """
+    from ..io.write import export as run
+    from ..store.read import read_backbones
+
+    for path in run(read_backbones(input, fold, length), output, format, by_length=by_length):
+        say("export", f"wrote {path}")
+
 
 REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 
@@ -203,3 +242,66 @@ def audit(
     from ..dataset.leak_audit import audit as run
 
     run(store, splits, output, jobs)
+
+
+@app.command()
+def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of domains, samples or others.")]) -> None:
+    """Check stores against their checksums; exit code 1 unless all are whole.
+
+    \b
+    Example:
+      cvae-protein verify results/domains.h5 results/samples/concat/seed0/samples.h5
+
+    Names each damaged block and the domains in it. Featurize or sample those again.
+    """
+    from ..store.verify import verify_store
+
+    wrong = []
+    for path in files:
+        try:
+            verdict = verify_store(path)
+        except UserError as error:
+            typer.echo(str(error))
+            wrong.append(path)
+            continue
+        for damage in verdict.damages:
+            typer.echo(f"{path}: {damage}")
+        if verdict.damages or not verdict.has_checksums:
+            wrong.append(path)
+        if not verdict.has_checksums:
+            typer.echo(f"{path}: written before stores had checksums; featurize again, or merge it into a new store")
+        elif not verdict.damages:
+            typer.echo(f"{path}: whole, {verdict.conformations} conformations in {verdict.blocks} blocks")
+    if wrong:
+        raise UserError(f"verify: {len(wrong)} of {len(files)} stores are not known to be whole")
+
+
+@app.command()
+@writes(output=Written(table("domain_id", "sequence_cluster")))
+def cluster(
+    store: Stored,
+    output: Output,
+    scheme: Annotated[
+        str, typer.Option(help="What labels the domains: cath, scope, or cluster, which finds fold classes.")
+    ] = "cath",
+    settings: Given = "",
+) -> None:
+    """Group the domains with like sequences, and where nothing labels them, those with like structures.
+
+    \b
+    Example:
+      cvae-protein cluster --store domains.h5 --settings '{"identity": 0.35}' -o clusters.tsv
+      cvae-protein cluster --store domains.h5 --scheme cluster -o clusters.tsv
+
+    Structures are alike from a TM-score of 0.5, normalised by the longer one.
+    """
+    from ..dataset.cluster import find_folds, read_sequences, sequence_clusters, write_clusters
+
+    if scheme not in ("cath", "scope", "cluster"):
+        raise UserError(f"--scheme: expected cath, scope or cluster, got {scheme!r}")
+    sequence, method = sequence_clusters(read_sequences(store), settings_of("cluster", settings))
+    structure: dict[str, str] = {}
+    if scheme == "cluster":
+        structure, folds = find_folds(store, sequence)
+        method = f"{method}; {folds}"
+    write_clusters(output, sequence, structure, method)

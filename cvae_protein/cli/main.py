@@ -1,4 +1,4 @@
-"""The entry point: runs one command of `commands.py` and turns what went wrong into a line and an exit code."""
+"""The entry point: runs one command and turns what went wrong into a line and an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> None:
     started = time.time()
     code = run(sys.argv[1:])
     if folder := os.environ.get(RECORDS):
-        from ..job_record import write_record
+        from ..runs.manifest import write_record
 
         write_record(Path(folder), sys.argv[1:], started, code)
     sys.exit(code)

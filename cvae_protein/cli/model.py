@@ -1,4 +1,4 @@
-"""Commands that train a model and draw from it."""
+"""Commands that train models and draw from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from .options import Given, Output, Seed, Splits, Stored, app, settings_of
 from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
 from .outputs import Output as Written
 
-TRAINED = {"spec.json": json_with("variant"), "weights.safetensors": tensors, "history.tsv": table("step", "seconds")}
+MODEL_FILES = {
+    "spec.json": json_with("variant"),
+    "weights.safetensors": tensors,
+    "history.tsv": table("step", "seconds"),
+}
 DRAWN = {
     **{f"{name}.h5": hdf5("kind", "samples") for name in ("samples", "raw")},
     **{f"{name}.h5": hdf5("kind", "reconstructions") for name in ("reconstructions", "swapped")},
@@ -29,7 +33,7 @@ STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 
 
 @app.command()
-@writes(output=folder(TRAINED), checkpoint=CHECKPOINT)
+@writes(output=folder(MODEL_FILES), checkpoint=CHECKPOINT)
 def train(
     variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `reference`: the package's.")],
     store: Stored,
@@ -182,3 +186,61 @@ def _sample_heldout(
         with Store(folder / "samples.h5") as drawn:
             backbones = [drawn.backbone(name) for name in drawn.ids]
             write_folds(backbones, [str(drawn.fact(name, "label")) for name in drawn.ids], folder)
+
+
+CLASSIFIER_FILES = {
+    "spec.json": json_with("temperatures"),
+    "weights.safetensors": tensors,
+    "history.tsv": table("step", "seconds"),
+    "oracle.tsv": table("split", "level", "labels"),
+    "confusion.tsv": table("split", "level", "label"),
+}
+
+
+@app.command()
+@writes(output=folder(CLASSIFIER_FILES), checkpoint=CHECKPOINT)
+def oracle(
+    store: Stored,
+    splits: Splits,
+    output: Output,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    settings: Given = "",
+) -> None:
+    """Train the oracle that tells class, architecture and topology of a structure, on the training split alone.
+
+    \b
+    Example:
+      cvae-protein oracle --store domains.h5 --splits splits.tsv -o models/oracle
+
+    The folder holds spec.json, weights.safetensors, history.tsv, oracle.tsv (held-out accuracy and calibration) and
+    confusion.tsv.
+    """
+    from ..training.fold_classifier import train_oracle
+
+    train_oracle(store, splits, output, settings_of("oracle", settings), checkpoint)
+
+
+def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """A folder with a file for each store."""
+    return {given["output"]: folder({path.name: hdf5("feature") for path in given["stores"]})}
+
+
+@app.command()
+@writes(_embedded)
+def embed(
+    stores: Annotated[list[Path], typer.Argument(help="Stores of structures (.h5): domains or samples.")],
+    output: Output,
+    oracle: Annotated[Path, typer.Option(help="Folder of a trained oracle.")],
+) -> None:
+    """Show structures to the oracle; its features and probabilities are what `score` compares sets by.
+
+    \b
+    Example:
+      cvae-protein embed domains.h5 --oracle models/oracle -o features/real
+      cvae-protein embed samples/concat/seed0/*.h5 --oracle models/oracle -o features/concat/seed0
+
+    The folder has a file for each store, of the same name.
+    """
+    from ..model.fold_classifier import embed as run
+
+    run(oracle, stores, output)

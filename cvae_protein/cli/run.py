@@ -1,36 +1,122 @@
-"""Commands that compare settings: a grid that the workflow ran, and a search."""
+"""Commands on whole runs: manifest, reproduction, resumption, search for settings, schema."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..core.errors import UserError
-from .options import Given, Splits, Stored, app, settings_of
-from .outputs import SCORES, WORKFLOW, folder, table, tensors, text, writes
+from ..core.progress import say
+from .options import Given, Output, Splits, Stored, app, settings_of
+from .outputs import WORKFLOW, folder, table, tensors, text, writes
+from .outputs import Output as Written
 
 
 @app.command()
-@writes(output=SCORES)
-def sweep(
-    tables: Annotated[list[Path], typer.Argument(help="Tables POINT/scores/VARIANT/SEED/scores.tsv of all points.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")],
+@writes(output=Written(text("Written by `make schema`")))
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
+    guide: Annotated[bool, typer.Option("--guide", help="The table of keys instead, as Markdown.")] = False,
 ) -> None:
-    """Join the scores of a grid of settings into one table; each row is led by its point's settings.
+    """Print the JSON schema of the configuration file as YAML.
 
     \b
     Example:
-      cvae-protein sweep results/sweep/*/scores/*/seed*/scores.tsv -o results/sweep.tsv
-
-    `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
+      cvae-protein schema -o workflow/schemas/config.schema.yaml
+      cvae-protein schema --guide -o config/README.md
     """
-    from ..runs.sweep import point_values
-    from ..score.score import collect_points
+    from ..config import schema as described
+    from ..core.files import atomic_path
 
-    collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
+    text = described.guide() if guide else described.schema_text()
+    if output is None:
+        print(text, end="")
+        return
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@app.command()
+@writes(output=Written(text("w3id.org/ro/crate/1.1/context")))
+def manifest(
+    results: Annotated[Path, typer.Option(help="Folder of a run.")],
+    output: Output,
+    settings: Annotated[
+        str, typer.Option("--settings", metavar="JSON|FILE", help="The whole configuration: JSON, or a YAML file.")
+    ],
+) -> None:
+    """Write the manifest of a run, an RO-Crate: settings, versions, commit, hashes, and what each job took.
+
+    \b
+    Example:
+      cvae-protein manifest --results results --settings config/config.yaml -o results/ro-crate-metadata.json
+    """
+    import json
+    from dataclasses import asdict
+
+    from ..config.load import load
+    from ..runs.manifest import write_manifest
+
+    whole = load(json.loads(settings) if settings.lstrip().startswith("{") else Path(settings))
+    count = write_manifest(results, json.loads(json.dumps(asdict(whole))), output)
+    say("manifest", f"{count} files in {output}")
+
+
+def _made_again(given: Mapping[str, Any]) -> dict[Path, Written]:
+    """An empty folder, unless what is there is only compared."""
+    return {} if given["compare_only"] else {given["output"]: folder({}, goes_on=True)}
+
+
+@app.command()
+@writes(_made_again)
+def reproduce(
+    recorded: Annotated[Path, typer.Argument(metavar="MANIFEST", help="ro-crate-metadata.json of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the new run.")] = Path("reproduced"),
+    cores: Annotated[int, typer.Option(min=1, help="Cores for the new run.")] = os.cpu_count() or 1,
+    compare_only: Annotated[
+        bool, typer.Option("--compare-only", help="Run nothing; compare what is in the folder already.")
+    ] = False,
+) -> None:
+    """Do a run again from its manifest and say which files come out the same; exit code 1 where some do not.
+
+    \b
+    Example:
+      cvae-protein reproduce results/ro-crate-metadata.json --output reproduced
+      cvae-protein reproduce results/ro-crate-metadata.json --output results --compare-only
+
+    Call it in the project's folder. Tables that hold times are compared without them.
+    """
+    from ..runs.manifest import ABSENT, DIFFERS, Manifest, compare, reasons, summary
+    from ..runs.manifest import reproduce as run
+
+    rows = compare(Manifest(recorded), output) if compare_only else run(recorded, output, cores)
+    for line in summary(rows, reasons(Manifest(recorded))):
+        typer.echo(line)
+    if odd := sum(row["verdict"] in (DIFFERS, ABSENT) for row in rows):
+        raise UserError(f"reproduce: {odd} of {len(rows)} files are not as recorded")
+
+
+@app.command()
+def resume(
+    results: Annotated[Path, typer.Argument(help="Results folder of the run.")] = Path("results"),
+) -> None:
+    """Go on with a run whose `snakemake` was killed: end what it left at work, then give its command again.
+
+    \b
+    Example:
+      cvae-protein resume results
+
+    Cancels the Slurm jobs of that run and no others, ends trainings that go on without a scheduler (they save a
+    checkpoint first), and runs the command that results/run.json records, in the folder where it was given. Outputs
+    that are whole are kept; what was half done is done again, a training from its checkpoint.
+    """
+    from ..runs.resume import resume as run
+
+    run(results)
 
 
 SEARCH = {

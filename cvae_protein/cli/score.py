@@ -1,8 +1,9 @@
-"""Commands that judge, show and pass on what was drawn."""
+"""Commands that score, judge and show."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,29 @@ import typer
 from ..core.errors import UserError
 from ..core.progress import say
 from .options import Given, Output, Seed, app, settings_of
-from .outputs import PAGE, SAMPLES, SCORES, folder, recorded, table, text, writes
+from .outputs import PAGE, SAMPLES, SCORES, folder, table, writes
 from .outputs import Output as Written
+
+
+@app.command()
+@writes(output=SCORES)
+def sweep(
+    tables: Annotated[list[Path], typer.Argument(help="Tables POINT/scores/VARIANT/SEED/scores.tsv of all points.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")],
+) -> None:
+    """Join the scores of a grid of settings into one table; each row is led by its point's settings.
+
+    \b
+    Example:
+      cvae-protein sweep results/sweep/*/scores/*/seed*/scores.tsv -o results/sweep.tsv
+
+    `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
+    """
+    from ..runs.sweep import point_values
+    from ..score.score import collect_points
+
+    collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
+
 
 JUDGED = {"scores.tsv": SCORES.is_ours, "structures.tsv": table("id", "kind", "label", "length")}
 THIRD_PARTY = {
@@ -78,7 +100,7 @@ def score(
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
             raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
-        from ..commands.third_party import score_third_party
+        pass
 
         score_third_party(samples, reference, splits, labels, oracle, report, variant, seed, own, output)
         return
@@ -140,62 +162,126 @@ def report(
     write_report(results, settings_of("report", settings), variants.split(","), seeds.split(","), output)
 
 
-def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """The files of an export; which lengths there are says the store."""
-    from ..io.write import check_format, targets
-    from ..store.read import read_backbones
-
-    output, format = given["output"], given["format"]
-    check_format(output, format)
-    backbones = read_backbones(given["input"], given["fold"], given["length"]) if given["by_length"] else []
-    paths = targets(backbones, output, format, by_length=given["by_length"])
-    return {path: Written(text("REMARK 250 MODEL") if path.suffix == ".pdb" else recorded) for path in paths}
-
-
 @app.command()
-@writes(_exported)
-def export(
-    input: Annotated[Path, typer.Option("--input", "-i", help="Store of samples or domains (.h5).")],
+@writes(output=SCORES)
+def ensemble(
+    samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of the domain.")],
+    reference: Annotated[Path, typer.Option(help="Store that holds the domain and its other conformers.")],
+    domain: Annotated[str, typer.Option(help="Domain that the samples were drawn around.")],
     output: Output,
-    format: Annotated[str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output.")] = "",
-    fold: Annotated[str, typer.Option(help="Only this fold class, such as 2 or 3.40.")] = "",
-    length: Annotated[int | None, typer.Option(min=1, help="Only structures of so many residues.")] = None,
-    by_length: Annotated[bool, typer.Option("--by-length", help="One file a length, named NAME-L110.")] = False,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the table names it.")] = "samples",
+    seed: Seed = 0,
+    settings: Given = "",
 ) -> None:
-    """Write stored structures as PDB, mmCIF, or XTC with a PDB topology.
+    """Judge conformations drawn around one domain beside its NMR models and other conformers in a store.
 
     \b
     Example:
-      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta.cif
+      cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 32 --temperature 1 -o y.h5
+      cvae-protein ensemble --samples y.h5 --reference domains.h5 --domain 1ubqA00 -o ensemble.tsv
 
-    Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å.
+    Other conformers are domains of its `group` or of nearly its sequence. The table has the columns of scores.tsv.
     """
-    from ..io.write import export as run
-    from ..store.read import read_backbones
+    from ..score.ensemble import score_ensemble
 
-    for path in run(read_backbones(input, fold, length), output, format, by_length=by_length):
-        say("export", f"wrote {path}")
+    score_ensemble(samples, reference, domain, variant, seed, settings_of("score", settings), output)
+
+
+def score_third_party(
+    samples: Path,
+    reference: Path,
+    splits: Path | None,
+    labels: Path | None,
+    oracle: Path | None,
+    report: Path | None,
+    variant: str,
+    seed: int,
+    settings: Any,
+    output: Path,
+) -> None:
+    """Write `samples.tsv rejected.tsv samples.h5 structures.tsv scores.tsv` into `output`, and the page last.
+
+    What can fail for want of a file fails before the search; the tables stay where the page cannot be written.
+    """
+    from ..score.external import read_set, score_set, write_set
+
+    name = _name(variant or samples.resolve().name.split(".", 1)[0])
+    given = read_set(samples, reference, splits, labels)
+    stored = write_set(given, output, name, seed)
+    sight = _sight(given, oracle, reference, output / "samples.h5") if oracle and stored else None
+    score_set(given, output, name, seed, settings, sight)
+    if report is not None:
+        _write_page(report, reference, splits, name, seed, output)
+
+
+def _name(text: str) -> str:
+    """`text` as a variant's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:40].lstrip("._-") or "samples"
+
+
+def _sight(given: Any, oracle: Path, reference: Path, samples: Path) -> Any:
+    """What the oracle sees of the samples and of the held-out domains."""
+    from ..model.fold_classifier import embed
+    from ..score.external import read_set_sight
+
+    with tempfile.TemporaryDirectory() as scratch:
+        own, real = Path(scratch) / "own", Path(scratch) / "real"
+        embed(oracle, [samples], own)
+        embed(oracle, [reference], real)
+        return read_set_sight(given, own / samples.name, real / reference.name)
+
+
+def _write_page(page: Path, reference: Path, splits: Path | None, name: str, seed: int, output: Path) -> None:
+    """The page of a run, of a folder that is laid out like one and holds this set alone."""
+    from ..config.load import section
+    from ..report.page import write_report
+
+    with tempfile.TemporaryDirectory() as scratch:
+        results = Path(scratch)
+        for stage in ("samples", "scores"):
+            (results / stage / name).mkdir(parents=True)
+            (results / stage / name / f"seed{seed}").symlink_to(output.resolve(), target_is_directory=True)
+        for file in ("scores.tsv", "rejected.tsv"):
+            (results / file).symlink_to((output / file).resolve())
+        (results / "domains.h5").symlink_to(reference.resolve())
+        if splits is not None:
+            (results / "splits.tsv").symlink_to(splits.resolve())
+        try:
+            write_report(results, section("report", "{}"), [name], [str(seed)], page)
+        except (UserError, OSError, KeyError, ValueError) as error:
+            raise UserError(f"{page}: the page cannot be written ({error}); the tables are in {output}") from error
+    say("score", f"page {page}")
+
+
+VERDICT_FIRED = 3
 
 
 @app.command()
-@writes(output=Written(text("Written by `make schema`")))
-def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
-    guide: Annotated[bool, typer.Option("--guide", help="The table of keys instead, as Markdown.")] = False,
+@writes(output=Written(table("variant", "seed", "verdict")))
+def verdicts(
+    scores: Annotated[Path, typer.Option("--scores", help="Table scores.tsv of `score` or `collect`.")],
+    output: Output,
+    fail_on_verdict: Annotated[
+        bool,
+        typer.Option("--fail-on-verdict", help="Exit code 3 where one fires; those of pca and real do not count."),
+    ] = False,
+    settings: Given = "",
 ) -> None:
-    """Print the JSON schema of the configuration file as YAML.
+    """Say of each model whether it collapsed, leaks, ignores its label, repeats itself or copies its training.
 
     \b
     Example:
-      cvae-protein schema -o workflow/schemas/config.schema.yaml
-      cvae-protein schema --guide -o config/README.md
-    """
-    from ..config import schema as described
-    from ..core.files import atomic_path
+      cvae-protein verdicts --scores scores.tsv -o verdicts.tsv
+      cvae-protein verdicts --scores scores.tsv --settings '{"leak": 0.2}' --fail-on-verdict -o verdicts.tsv
 
-    text = described.guide() if guide else described.schema_text()
-    if output is None:
-        print(text, end="")
-        return
-    with atomic_path(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    A row a variant, seed and verdict: whether it fired (yes, no, unknown, not_applicable), the evidence, the threshold
+    and a remedy. The table is written before the exit code is decided. `real` in the table is the reference of
+    MODE-COLLAPSE and MEMORISATION: without its rows they are unknown.
+    """
+    from ..score.verdicts import write_verdicts
+
+    fired = write_verdicts(scores, settings_of("verdict", settings), output)
+    if fired and fail_on_verdict:
+        said = ", ".join(f"{row['variant']} {row['seed']} {row['verdict']}" for row in fired)
+        say("verdicts", f"exit code {VERDICT_FIRED}, for these fired: {said}")
+        raise typer.Exit(VERDICT_FIRED)

@@ -1,4 +1,4 @@
-"""The manifest of a run: an RO-Crate 1.1 of what it made, from which settings, with which code, on which machines."""
+"""The manifest of a run, an RO-Crate: settings, versions, hashes, what jobs took; and the run reproduced from it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,91 @@ import contextlib
 import csv
 import hashlib
 import json
+import os
 import platform
+import re
+import resource
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .. import __version__
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
-from ..job_record import machine, utc
+
+BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
+
+
+def write_record(folder: Path, arguments: Sequence[str], started: float, code: int) -> None:
+    """Write `folder`/COMMAND-OUTPUT.json for a command that began at `started` (seconds of the epoch) and ends now.
+
+    Keys: command, output, started and ended (UTC), seconds, cpu_seconds and peak_mb (of this process and of the largest
+    of those that it started), host, cpu, cores, memory_mb, gpus, exit_code. A command without an output leaves no
+    record, nor does a process of a training other than the first; what cannot be written is no reason to fail a job.
+    """
+    output = _output(arguments)
+    if not output or os.environ.get("RANK", "0") != "0":
+        return
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    now = time.time()
+    facts = {
+        "command": arguments[0],
+        "output": output,
+        "started": utc(started),
+        "ended": utc(now),
+        "seconds": round(now - started, 2),
+        "cpu_seconds": round(own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime, 2),
+        "peak_mb": round(max(own.ru_maxrss, others.ru_maxrss) * BYTES / 1e6, 1),
+        **machine(),
+        "exit_code": code,
+    }
+    name = re.sub(r"[^A-Za-z0-9._=,-]+", "-", os.path.relpath(output, folder.parent))
+    with contextlib.suppress(OSError), atomic_path(folder / f"{arguments[0]}-{name}.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def utc(moment: float) -> str:
+    """Seconds of the epoch as a date of ISO 8601."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def _output(arguments: Sequence[str]) -> str:
+    """What stands behind `--output`, or nothing."""
+    for name, value in pairwise(arguments):
+        if name in ("--output", "-o", "--out"):
+            return value
+    return ""
+
+
+def machine() -> dict[str, object]:
+    """Name, processor, cores, memory (MB) and GPUs of this machine; GPUs only where the process has loaded torch."""
+    torch = sys.modules.get("torch")
+    gpus = [] if torch is None else [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "memory_mb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
+        "gpus": gpus,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+        if found:
+            return found[1]
+    return platform.processor() or platform.machine()
+
 
 NAME = "ro-crate-metadata.json"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -213,3 +286,96 @@ def _action(record: Entity, results: Path, files: list[Entity]) -> Iterator[Enti
 def _machine_line(record: Entity) -> str:
     gpus = ", ".join(record["gpus"]) or "no GPU used"
     return f"{record['host']}: {record['cores']} × {record['cpu']}, {record['memory_mb']} MB, {gpus}"
+
+
+Row = dict[str, str]
+COLUMNS = ("file", "verdict", "recorded", "found")
+EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT = "equal", "equal but for times", "differs", "absent"
+
+
+class Manifest:
+    """A manifest that `manifest.write_manifest` wrote, read and checked; `UserError` where it is none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            graph = json.loads(path.read_text(encoding="utf-8"))["@graph"]
+            self.entities: dict[str, dict[str, Any]] = {entity["@id"]: entity for entity in graph}
+            self.settings: dict[str, Any] = json.loads(self.entities["#configuration"]["value"])
+            self.files = [self.entities[part["@id"]] for part in self.entities["./"]["hasPart"]]
+            self.machine = json.loads(self.entities["#machine"]["value"])
+            self.code = self.entities["#cvae_protein"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: expected a manifest that a run wrote, ro-crate-metadata.json ({error})"
+            ) from error
+
+    def versions(self) -> dict[str, str]:
+        """Versions of Python and of the packages at the time."""
+        return {
+            self.entities[needed["@id"]]["name"]: self.entities[needed["@id"]]["softwareVersion"]
+            for needed in self.code["softwareRequirements"]
+        }
+
+
+def reproduce(manifest: Path, output: Path, cores: int) -> list[Row]:
+    """Run the workflow again with the settings of a manifest, into `output`; a row of `COLUMNS` a file.
+
+    Expects the project's folder as the working folder: paths of the settings are seen from there.
+    """
+    recorded = Manifest(manifest)
+    if not Path("workflow/Snakefile").is_file():
+        raise UserError("reproduce: expected to be called in the project's folder, found no workflow/Snakefile")
+    output.mkdir(parents=True, exist_ok=True)
+    configuration = output / ".reproduce.yaml"  # hidden: no result of the run
+    configuration.write_text(yaml.safe_dump(recorded.settings | {"results": str(output)}, sort_keys=False), "utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", str(configuration)]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    if subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode:
+        raise UserError(f"reproduce: the run failed; go on with {' '.join(command)}, then compare with --compare-only")
+    return compare(recorded, output)
+
+
+def compare(recorded: Manifest, results: Path) -> list[Row]:
+    """A row of `COLUMNS` for every file of the manifest: is it in `results`, and with the same content."""
+    rows = []
+    for entity in recorded.files:
+        path = results / entity["@id"]
+        found = hashes(path) if path.is_file() else {}
+        without = "sha256WithoutTimes"
+        verdict = ABSENT if not found else EQUAL if found["sha256"] == entity["sha256"] else DIFFERS
+        if verdict == DIFFERS and without in entity and entity[without] == found.get(without):
+            verdict = EQUAL_BUT_TIMES
+        row = (entity["@id"], verdict, entity["sha256"][:12], found.get("sha256", "")[:12])
+        rows.append(dict(zip(COLUMNS, row, strict=True)))
+    return rows
+
+
+def reasons(recorded: Manifest) -> list[str]:
+    """What is other today than when the manifest was written, each a sentence: why bytes may differ."""
+    said = []
+    now = package_versions()
+    for name, version in recorded.versions().items():
+        if now.get(name) != version:
+            said.append(f"{name}: {version} then, {now.get(name, 'not installed')} now")
+    here = machine()
+    for key in ("cpu", "cores"):
+        if here[key] != recorded.machine[key]:
+            said.append(f"{key}: {recorded.machine[key]} then, {here[key]} now")
+    if (today := commit()) != recorded.code["identifier"]:
+        said.append(f"commit: {recorded.code['identifier'] or 'none'} then, {today or 'none'} now")
+    return said
+
+
+def summary(rows: list[Row], why: list[str]) -> list[str]:
+    """The outcome as lines: counts, every file that is not equal, and what may be the cause."""
+    counts = Counter(row["verdict"] for row in rows)
+    lines = [", ".join(f"{counts[name]} {name}" for name in (EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT) if counts[name])]
+    odd = [row for row in rows if row["verdict"] in (DIFFERS, ABSENT)]
+    if odd:
+        width = max(len(row["file"]) for row in odd)
+        lines.append(f"{'file':<{width}}  {'verdict':<8} {'recorded':<13} found")
+        lines += [f"{r['file']:<{width}}  {r['verdict']:<8} {r['recorded']:<13} {r['found']}" for r in odd]
+    if odd or why:
+        lines.append("what is other than then:" if why else "versions, machine and commit are those of then")
+        lines += [f"  {sentence}" for sentence in why]
+    return lines

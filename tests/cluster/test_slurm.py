@@ -13,7 +13,7 @@ import pytest
 from small_run import BIN, differences, left_behind
 
 from cvae_protein.core.files import holder, read_table
-from cvae_protein.run_record import read
+from cvae_protein.runs.resume import read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("slurm")]
 

@@ -11,8 +11,7 @@ import pytest
 from cvae_protein.cli.main import run
 from cvae_protein.config.load import load
 from cvae_protein.core.files import sha256, write_table
-from cvae_protein.job_record import write_record
-from cvae_protein.runs.manifest import write_manifest
+from cvae_protein.runs.manifest import write_manifest, write_record
 
 TYPES = {
     "CreativeWork", "Dataset", "File", "PropertyValue", "SoftwareApplication", "SoftwareSourceCode", "CreateAction",

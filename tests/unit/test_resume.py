@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cvae_protein import run_record
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import holder
+from cvae_protein.runs import resume
 from cvae_protein.runs.resume import again, cancel_jobs, end_owners, slurm_runs
 
 RUN = """
 import sys, time
-from cvae_protein import run_record
+from cvae_protein.runs import resume as run_record
 sys.argv = ["/bin/snakemake", "--cores", "2"]
 run_record.begin("results", ["config/config.yaml"], [f"{LOG}.log"])
 print("begun", flush=True)
@@ -70,11 +70,11 @@ def test_what_is_dated_after_now_is_dated_to_now(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text("kept")
         os.utime(path, (date, date))
-    assert run_record.settle_dates(tmp_path) == 2
+    assert resume.settle_dates(tmp_path) == 2
     for name, date in dates.items():
         expected = date if date < now + 5 else now
         assert (tmp_path / name).stat().st_mtime == pytest.approx(expected, abs=2)
-    assert run_record.settle_dates(tmp_path) == 0
+    assert resume.settle_dates(tmp_path) == 0
     assert (tmp_path / "late.txt").read_text() == "kept"
 
 
@@ -93,9 +93,9 @@ def test_logs_of_killed_runs_are_kept_until_one_ends(tmp_path):
     kill(start(tmp_path, "first"))
     kill(start(tmp_path, "second"))
     start(tmp_path, "third", "failed").wait()
-    assert [Path(log).stem for log in run_record.read(tmp_path / "results")["logs"]] == ["first", "second", "third"]
+    assert [Path(log).stem for log in resume.read(tmp_path / "results")["logs"]] == ["first", "second", "third"]
     start(tmp_path, "fourth", "done").wait()
-    assert [Path(log).stem for log in run_record.read(tmp_path / "results")["logs"]] == ["fourth"]
+    assert [Path(log).stem for log in resume.read(tmp_path / "results")["logs"]] == ["fourth"]
 
 
 def test_one_run_at_a_time_works_on_a_folder(tmp_path, monkeypatch):
@@ -103,19 +103,19 @@ def test_one_run_at_a_time_works_on_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = f"another run is at work there (process {process.pid} on {socket.gethostname()})"
     with pytest.raises(UserError, match=re.escape(told)):
-        run_record.begin("results", [], ["x.log"])
-    assert run_record.running("results")
+        resume.begin("results", [], ["x.log"])
+    assert resume.running("results")
     kill(process)
-    assert run_record.running("results") is None
+    assert resume.running("results") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"command": ['])
 def test_a_record_that_is_none_is_a_users_mistake(tmp_path, text):
     with pytest.raises(UserError, match="no run has begun there"):
-        run_record.read(tmp_path)
+        resume.read(tmp_path)
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match="expected the record of a run"):
-        run_record.read(tmp_path)
+        resume.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_record_that_is_none_is_a_users_mistake(tmp_path, text):
     ],
 )
 def test_profile_of_a_command(command, profile):
-    assert run_record.profile_of(command) == profile
+    assert resume.profile_of(command) == profile
 
 
 def test_a_second_start_keeps_options_before_targets():

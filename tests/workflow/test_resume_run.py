@@ -10,7 +10,7 @@ import pytest
 from small_run import BIN, differences, environment, finish, make_project, start
 
 from cvae_protein.core.files import holder
-from cvae_protein.run_record import read
+from cvae_protein.runs.resume import read
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("resume")]
 

@@ -15,8 +15,7 @@ from snakemake.exceptions import WorkflowError
 try:
     import cvae_protein
     from cvae_protein.config import load as configuration
-    from cvae_protein.runs import sweep
-    from cvae_protein import run_record
+    from cvae_protein.runs import sweep, resume
     from cvae_protein.core.errors import UserError
     from cvae_protein.dataset.formats import count_rows
 except ImportError as error:
@@ -147,8 +146,8 @@ def counted(resource):
 
 def record_start(logs):
     """Leave word of the run in its results folder; a mistake where another run is at work there."""
-    run_record.begin(settings.results, list(map(str, workflow.configfiles)), logs)
-    if ahead := run_record.settle_dates(settings.results):
+    resume.begin(settings.results, list(map(str, workflow.configfiles)), logs)
+    if ahead := resume.settle_dates(settings.results):
         print(
             f"{settings.results}: {ahead} files were dated after now, as where a clock was set back; dated to now",
             file=sys.stderr,
@@ -157,7 +156,7 @@ def record_start(logs):
 
 def say_done():
     """Where the results are."""
-    run_record.end(settings.results, "done")
+    resume.end(settings.results, "done")
     print(
         f"\nDone. Open {result('report.html')} in a browser; all scores: {result('scores.tsv')}",
         file=sys.stderr,
@@ -179,7 +178,7 @@ def logs_of_run(folder):
 
 def say_failed():
     """The last lines of the logs that end with an error, else of the newest log; what Slurm said; how to go on."""
-    run_record.end(settings.results, "failed")
+    resume.end(settings.results, "failed")
     tails = {path: last_lines(path) for path in logs_of_run(result("logs"))}
     tails = {path: lines for path, lines in tails.items() if lines}
     failed = [path for path, lines in tails.items() if lines[-1].startswith("error:")]
