@@ -229,7 +229,7 @@ def test_four_processes_read_one_store_in_a_read_only_folder(tmp_path):
     (folder / "s.h5").chmod(0o444)
     folder.chmod(0o555)
     command = [sys.executable, "-c", READER, str(folder / "s.h5")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     readers = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(4)]
     try:

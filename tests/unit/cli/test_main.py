@@ -178,7 +178,7 @@ def test_schema_to_the_terminal(capsys, root: Path):
 
 def test_featurize_takes_a_folder_of_structure_files(tmp_path):
     folder = tmp_path / "files"
-    shutil.copytree(Path(__file__).parents[1] / "data", folder, ignore=shutil.ignore_patterns("*.md"))
+    shutil.copytree(Path(__file__).parents[2] / "data", folder, ignore=shutil.ignore_patterns("*.md"))
     (folder / "empty.pdb").touch()
     store, rejected = tmp_path / "x.h5", tmp_path / "x.tsv"
     assert main.run(["featurize", "--input", str(folder), "--output", str(store), "--rejected", str(rejected)]) == 0

@@ -166,7 +166,7 @@ def test_two_outputs_of_one_name(capsys):
 
 def labels(least, *more, output="out.tsv"):
     """A call that chooses domains of the embedded table."""
-    table = Path(__file__).parents[2] / ".test/domains.tsv"
+    table = Path(__file__).parents[3] / ".test/domains.tsv"
     settings = f'{{"table": "{table}", "min_members": 1, "min_length": {least}}}'
     return ["labels", "--settings", settings, "-o", output, "--rejected", "no.tsv", *more]
 

@@ -15,7 +15,7 @@ from cvae_protein.dataset.featurize import STRUCTURE_FILE
 from cvae_protein.io import read
 from cvae_protein.io.read import read_structure
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = [ROOT / "tests/data/1ejg.cif.gz", ROOT / "tests/data/1ubi.cif.gz"]
 FILES += sorted((ROOT / "data/embedded").glob("*/*.cif.gz"))[::25]
 INTEGERS, FLOATS = ("id", "auth_seq_id", "pdbx_PDB_model_num"), ("Cartn_x", "Cartn_y", "Cartn_z", "occupancy")

@@ -49,7 +49,7 @@ def start(folder, log, end=""):
     """A process that begins a run in `folder` and, if asked, ends it."""
     (folder / f"{log}.log").touch()
     program = RUN.replace("{LOG}", log).replace("END", repr(end))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     )

@@ -12,7 +12,7 @@ from cvae_protein.config.load import variants
 from cvae_protein.config.settings import ScoreSettings, Settings, TermSettings
 from cvae_protein.core.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]
 
 MISTAKES = [

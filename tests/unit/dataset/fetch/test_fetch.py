@@ -25,7 +25,7 @@ from cvae_protein.dataset.fetch.lockfile import COLUMNS, LOCK_COLUMNS, key_of, r
 from cvae_protein.dataset.fetch.sources import ARCHIVES, SOURCES, sources_of
 from cvae_protein.dataset.select import COLUMNS as DOMAIN_COLUMNS
 
-EMBEDDED = Path(__file__).parents[2] / "data/embedded"
+EMBEDDED = Path(__file__).parents[4] / "data/embedded"
 DOMAIN = "1a28A00"
 NAMES = [
     "1abc.cif.gz", "1abc.cif", "1abc.bcif.gz", "1abc.bcif", "1abc.pdb", "1abc.pdb.gz", "pdb1abc.ent.gz", "pdb1abc.ent",

@@ -82,7 +82,7 @@ def test_content_is_believed_not_the_suffix(tmp_path, written, named):
     assert len(domain(path)) == 6
 
 
-EMBEDDED = sorted((Path(__file__).parents[2] / "data" / "embedded").glob("*/*.cif.gz"))[:40:4]
+EMBEDDED = sorted((Path(__file__).parents[3] / "data" / "embedded").glob("*/*.cif.gz"))[:40:4]
 
 
 @pytest.mark.parametrize("path", [DATA / "1ubi.cif.gz", *EMBEDDED], ids=lambda path: path.name)

@@ -36,7 +36,7 @@ from cvae_protein.dataset.fetch.download import (
 )
 from cvae_protein.io.read import check_structure
 
-EMBEDDED = Path(__file__).parents[2] / "data/embedded"
+EMBEDDED = Path(__file__).parents[4] / "data/embedded"
 ENTRY = (EMBEDDED / "a2/1a28.cif.gz").read_bytes()
 OTHER = (EMBEDDED / "xh/2xhe.cif.gz").read_bytes()
 PLACE = "/download/1A28.cif.gz"

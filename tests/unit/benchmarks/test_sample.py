@@ -15,7 +15,7 @@ from cvae_protein.config.settings import RefineSettings, SampleSettings
 @pytest.fixture(scope="module")
 def script():
     """benchmarks/sample.py as a module."""
-    spec = importlib.util.spec_from_file_location("bench_sample", Path(__file__).parents[2] / "benchmarks/sample.py")
+    spec = importlib.util.spec_from_file_location("bench_sample", Path(__file__).parents[3] / "benchmarks/sample.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for the names of its annotations
     spec.loader.exec_module(module)

@@ -18,7 +18,7 @@ from cvae_protein.similarity.sequences import Sequences, identity
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 

@@ -7,7 +7,7 @@ import gemmi
 import numpy as np
 from Bio.PDB import MMCIFParser
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[0] / "data"
 NAMES = ("N", "CA", "C", "O", "CB")
 BONDS = {"N": (1.329, 116.2), "CA": (1.458, 121.7), "C": (1.525, 111.0)}  # Å to the atom before, degrees
 
