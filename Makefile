@@ -40,9 +40,9 @@ lint: $(STAMP) ## format, style, workflow and types
 		ruff format --check .; ruff check .; snakefmt --check workflow; snakemake --lint; mypy
 
 bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESULTS=results)
-	@$(BIN)/python benchmarks/speed.py
-	@$(BIN)/python benchmarks/backbone.py $(RESULTS)/domains.h5
-	@$(BIN)/python benchmarks/leaderboard.py $(RESULTS)
+	@$(BIN)/python benchmarks/training_step.py
+	@$(BIN)/python experiments/ideal_backbone.py $(RESULTS)/domains.h5
+	@$(BIN)/python experiments/leaderboard.py $(RESULTS)
 
 bench-store: $(STAMP) ## the store against other ways to keep domains, about two minutes
 	@$(BIN)/python benchmarks/store.py
@@ -63,7 +63,7 @@ bench-score: $(STAMP) ## speed of comparing structures beside TM-align and TM-sc
 	@$(BIN)/python benchmarks/score.py $(RESULTS)
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
-	@PYTHONPATH=. $(PYTHON) benchmarks/speed.py
+	@PYTHONPATH=. $(PYTHON) benchmarks/training_step.py
 	@PYTHONPATH=. $(PYTHON) benchmarks/sample.py
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40 --batch 256 --width 512 --depth 8 \
@@ -89,7 +89,7 @@ test-faults: $(STAMP) ## interruptions, full disks, damaged files; as root, some
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -v -m "faults or not faults" tests/faults
 
 licences: $(STAMP) ## write docs/licences.md from the installed packages
-	@$(BIN)/python benchmarks/licences.py
+	@$(BIN)/python tools/licences.py
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

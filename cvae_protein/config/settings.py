@@ -143,7 +143,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TermSettings:
-    """Weights of terms beyond the evidence bound; 0 leaves a term out. Usual weights: benchmarks/terms.py."""
+    """Weights of terms beyond the evidence bound; 0 leaves a term out. Usual weights: experiments/loss_terms.py."""
 
     schedule: Schedule = setting(Schedule, "factor of all weights of this section; target_rate does not apply")
     variance_floor: float = setting(0.0, "against collapse: codes that spread less than 0.5 in a dimension", ge=0)

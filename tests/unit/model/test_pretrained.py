@@ -36,8 +36,8 @@ SCORES = ["variant", "seed", "split", "fold", "metric", "value", "low", "high", 
 
 @pytest.fixture(scope="module")
 def script(request: pytest.FixtureRequest):
-    """benchmarks/reference.py as a module."""
-    path = Path(__file__).parents[3] / "benchmarks/reference.py"
+    """tools/make_pretrained.py as a module."""
+    path = Path(__file__).parents[3] / "tools/make_pretrained.py"
     spec = importlib.util.spec_from_file_location("fill_reference", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 """Draw docs/rate_distortion.png: held-out RMSD against rate for every variant, from results/latent_size.tsv.
 
-    python benchmarks/rate_distortion.py
+    python experiments/rate_distortion.py
 
 The table is what `latent_size.py` printed; a point is a latent size, its bar the 95 % interval of the RMSD.
 """

@@ -1,6 +1,6 @@
 """Print how fast models train on this machine: on the CPU, and on the first GPU where there is one.
 
-    python benchmarks/speed.py [--length 128] [--batch 64]
+    python benchmarks/training_step.py [--length 128] [--batch 64]
 
 Needs torch, NumPy, h5py and safetensors alone. Input are random chains, since no speed depends on the shape; medians of
 five rounds after one that does not count.

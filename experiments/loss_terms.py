@@ -1,8 +1,8 @@
 """Print what each term of the objective does to `concat`: one term on at a usual weight, beside the plain bound.
 
-    python benchmarks/terms.py results/benchmark [--steps 400] [--terms mmd hsic] [--output FILE]
+    python experiments/loss_terms.py results/benchmark [--steps 400] [--terms mmd hsic] [--output FILE]
 
-Trains on the store and split of a finished run, a minute or two a term, and writes benchmarks/results/terms.tsv unless
+Trains on the store and split of a finished run, a minute or two a term, and writes experiments/results/loss_terms.tsv unless
 told otherwise. All is of domains held out of training: CA RMSD of the decoded trace (with its 95 % interval), rate and
 active units of the split `test`; skill of the best of three fresh probes for the class, trained on codes of `test` and
 `validation`, no superfamily on both sides; and, of test codes decoded under each other class, the RMSD over that under
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--terms", nargs="+", choices=[name.split()[0] for name in ROWS], help="default: all")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/terms.tsv")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/loss_terms.tsv")
     given = parser.parse_args()
     names = [name for name in ROWS if name == "plain" or not given.terms or name.split()[0] in given.terms]
     print("\t".join(COLUMNS))

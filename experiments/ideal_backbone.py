@@ -1,6 +1,6 @@
 """Print how far atoms rebuilt from CA positions and carbonyl directions lie from the deposited ones, in Å.
 
-    python benchmarks/backbone.py results/domains.h5
+    python experiments/ideal_backbone.py results/domains.h5
 
 Over all complete, unbroken domains of a store: mean and 99th percentile an atom, ends of chains apart.
 """

@@ -1,6 +1,6 @@
 """Conformations drawn around domains whose other conformers are known: coverage of these, and fluctuations.
 
-    python benchmarks/ensembles.py results [--variants concat,pca] [--domains 20] [--samples 32] [--write NAME]
+    python experiments/ensembles.py results [--variants concat,pca] [--domains 20] [--samples 32] [--write NAME]
 
 Takes the domains of a finished run (training or held out) whose known conformers lie farthest from them, draws around
 each at temperatures 0.7 and 1.0, and sets each variant beside noise: the domain's own CA with even Gaussian noise of

@@ -1,6 +1,6 @@
 """Print what samples of one trained model are worth when only the prior or the temperature of the draw changes.
 
-    python benchmarks/priors.py results/benchmark concat [--number 16]
+    python experiments/priors.py results/benchmark concat [--number 16]
 
 Each row draws `number` samples of every class; nearest held-out domains by TM-score as in scores.tsv.
 """

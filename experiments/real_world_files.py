@@ -1,6 +1,6 @@
 """Featurize the structure files that packages of the field ship with their tests, and print what became of each.
 
-    python benchmarks/real_world_files.py --cache DIR [--packages biopython gemmi] [--seconds 60] [--rows rows.tsv]
+    python experiments/real_world_files.py --cache DIR [--packages biopython gemmi] [--seconds 60] [--rows rows.tsv]
 
 Downloads the packages with pip into DIR, once; nothing of them is run, imported or kept elsewhere. Every file runs in a
 process of its own with a time and a memory limit. Exit code 1 where a file crashes, hangs or leaves a chain without a

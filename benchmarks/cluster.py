@@ -1,6 +1,6 @@
 """Print how good and how quick the clusters of a store are.
 
-    python benchmarks/clusters.py [results/domains.h5] [--no-structures]
+    python benchmarks/cluster.py [results/domains.h5] [--no-structures]
 
 Sequence clusters by words and, where it is installed, by MMseqs2, each with its time and with the share of pairs in one
 cluster that are of one CATH superfamily (as far as both are known); then how far the two agree. Fold classes found

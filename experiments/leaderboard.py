@@ -1,6 +1,6 @@
 """Print the leaderboard of a finished run as the tables that the README and the findings quote.
 
-    python benchmarks/leaderboard.py results [--write NAME]
+    python experiments/leaderboard.py results [--write NAME]
 
 Every figure is a row of scores.tsv: mean over structures (and seeds) with its interval. `--write NAME` keeps rows in
 benchmarks/results/NAME.tsv with machine and date.

@@ -1,6 +1,6 @@
 """The licence of every package in requirements.txt, from the metadata that it was installed with.
 
-    python benchmarks/licences.py --output docs/licences.md
+    python tools/licences.py --output docs/licences.md
 
 A package that is not installed here, as on another system, keeps the row that the table has of it.
 """

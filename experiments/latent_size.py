@@ -1,6 +1,6 @@
 """Print held-out CA RMSD of the decoded trace and rate in nats against the size of the latent, variants beside `pca`.
 
-    python benchmarks/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
+    python experiments/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
 Trains each model as the reference run does, on the store and split of a finished run; RMSD by posterior means over the
 split `test`, with its 95 % interval. With a flow of its own, a variant's rate is that of the noise behind it.

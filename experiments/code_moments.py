@@ -1,6 +1,6 @@
 """Print which moments of the codes tell the label: principal-component scores with the label's mean or covariance out.
 
-    python benchmarks/leak.py results/benchmark [--write NAME]
+    python experiments/code_moments.py results/benchmark [--write NAME]
 
 Needs a finished run with `pca`, trains nothing. Scores of all domains but `excluded` ones; means and covariances are
 those of training domains, by labels known to one, two or three levels (`model/representation.py`). Skill of the best
