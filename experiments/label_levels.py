@@ -1,6 +1,6 @@
 """Print how often samples asked for at each label level have that label, beside real domains judged alike.
 
-    python experiments/label_levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 2] [--temperature 0.9]
+    python experiments/label_levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 2]
 
 RESULTS is a finished run, MODEL a model trained on it with `--depth 3`, REFINER a refiner of it. Every label with at
 least `members` training domains, of which some are held out, is drawn `number` times; a sample counts where the nearest

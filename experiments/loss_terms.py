@@ -2,7 +2,7 @@
 
     python experiments/loss_terms.py results/benchmark [--steps 400] [--terms mmd hsic] [--output FILE]
 
-Trains on the store and split of a finished run, a minute or two a term, and writes experiments/results/loss_terms.tsv unless
+Trains on the store and split of a finished run, a minute or two a term, and writes results/loss_terms.tsv unless
 told otherwise. All is of domains held out of training: CA RMSD of the decoded trace (with its 95 % interval), rate and
 active units of the split `test`; skill of the best of three fresh probes for the class, trained on codes of `test` and
 `validation`, no superfamily on both sides; and, of test codes decoded under each other class, the RMSD over that under

@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from unit.synthetic import BONDS, DATA, place
+from synthetic import BONDS, DATA, place
 
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.read import extract_domain, read_structure

@@ -1,6 +1,6 @@
 """Make a model of a finished run the package's reference model, with its model card.
 
-    python tools/make_pretrained.py results --variant concat --seed 0 --about about.md [--output cvae_protein/model/pretrained]
+    python tools/make_pretrained.py results --variant concat --seed 0 --about about.md [--output FOLDER]
 
 Copies model and refiner of that seed. Where both are above 15 MB, the networks' weights are stored as float16; the
 script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card

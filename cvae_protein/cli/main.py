@@ -13,6 +13,8 @@ from pathlib import Path
 import typer
 
 from ..core.errors import StructureError, UserError
+from . import dataset, model, score  # noqa: F401  (in the order of --help)
+from . import run as _run  # noqa: F401
 from .options import app
 
 DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143

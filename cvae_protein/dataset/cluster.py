@@ -16,9 +16,7 @@ from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.progress import Progress, say
-from ..core.structure import CA
-from ..score.metrics.metric import Judged
-from ..similarity.nearest_structures import MARGIN, Library, screen, tm_align_score
+from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, screen, tm_align_score
 from ..similarity.sequences import COVERAGE, E_VALUE, Aligner, Words
 from ..store.read import Store
 
@@ -148,20 +146,19 @@ def find_folds(store: Path, sequence_cluster: Mapping[str, str]) -> tuple[dict[s
     return {name: names[founder[representative]] for name, representative in sequence_cluster.items()}, METHOD
 
 
-def _representatives(store: Path, names: set[str]) -> list[Judged]:
+def _representatives(store: Path, names: set[str]) -> list[DomainTrace]:
     """CA traces of domains of a store, as structures of a library."""
     with Store(store) as opened:
         found = []
         for name in opened.ids:
             if name in names:
-                coords = opened.coords(opened.rows(name)[0]).astype(np.float64)
-                found.append(Judged(name, "", coords, np.zeros(len(coords) - 1, bool), ""))
+                found.append(DomainTrace.of(name, "", opened.coords(opened.rows(name)[0])))
     return found
 
 
-def fold_classes(structures: list[Judged]) -> dict[str, str]:
+def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
     """Id of the founder of each structure's class, by id; the order of `structures` has no say."""
-    ordered = sorted(structures, key=lambda structure: (-np.isfinite(structure.coords[:, CA, 0]).sum(), structure.id))
+    ordered = sorted(structures, key=lambda structure: (-len(structure.ca), structure.id))
     library = Library(ordered)
     seen: set[str] = set()
     found: dict[str, str] = {}
@@ -174,7 +171,7 @@ def fold_classes(structures: list[Judged]) -> dict[str, str]:
     return found
 
 
-def _likest(query: Judged, library: Library, seen: set[str]) -> str:
+def _likest(query: DomainTrace, library: Library, seen: set[str]) -> str:
     """The structure of `seen`, all longer, with the highest TM-score of at least 0.5; empty where there is none."""
     near = library.like(query, lambda structure: structure.id in seen)
     targets = [library.structures[index] for index in near]

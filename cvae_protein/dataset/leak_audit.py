@@ -14,8 +14,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
-from ..score.metrics.metric import Judged
-from ..similarity.nearest_structures import FEWEST, ContainingLibrary, Search, tm_align_score
+from ..similarity.nearest_structures import FEWEST, ContainingLibrary, DomainTrace, Search, tm_align_score
 from ..similarity.sequences import Sequences
 from ..store.read import Store
 
@@ -35,7 +34,7 @@ Row = Mapping[str, object]
 class Held:
     """A held-out domain: its structure, its sequence and its split."""
 
-    structure: Judged
+    structure: DomainTrace
     sequence: str
     split: str
 
@@ -94,13 +93,7 @@ def read_sides(store: Path, splits: Path) -> dict[str, list[Held]]:
         for row in read_table(splits, ("domain_id", "split", "label")):
             if row["split"] in (*TRAINED, *HELD_OUT):
                 backbone = opened.backbone(row["domain_id"])
-                shape = Judged(
-                    backbone.id,
-                    row["label"],
-                    backbone.coords[0].astype(np.float64),
-                    backbone.breaks,
-                    "?" * len(backbone),
-                )
+                shape = DomainTrace.of(backbone.id, row["label"], backbone.coords[0])
                 sides.setdefault(row["split"], []).append(Held(shape, backbone.sequence, row["split"]))
     return sides
 

@@ -1,13 +1,16 @@
-"""Secondary structure of a backbone, assigned by mdtraj."""
+"""The one file that talks to mdtraj, which counts in nanometres: secondary structure, and frames of trajectories."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from mdtraj.geometry import _geometry
 
 from ..core.structure import CA, Backbone, C, N, O
 
-ANGSTROM_IN_NM = 0.1  # mdtraj counts in nanometres
+ANGSTROM_IN_NM = 0.1
+ANGSTROM_PER_NM = 10.0
 
 
 def secondary_structure(backbone: Backbone) -> tuple[str, ...]:
@@ -34,3 +37,11 @@ def secondary_structure(backbone: Backbone) -> tuple[str, ...]:
     )
     letters[:, complete] = np.array(list(assigned.replace(" ", "-"))).reshape(backbone.models, -1)
     return tuple("".join(row) for row in letters)
+
+
+def save_frames(coords: np.ndarray, topology: Path, output: Path) -> None:
+    """Write positions (frame, atom, 3) in Å as XTC; `topology` is a PDB file of the same atoms."""
+    import mdtraj
+
+    trajectory = mdtraj.Trajectory(coords / ANGSTROM_PER_NM, mdtraj.load_topology(str(topology)))
+    trajectory.save_xtc(str(output))

@@ -14,7 +14,6 @@ from ..core.files import atomic_path
 from ..core.structure import ATOMS, Backbone
 
 CHAIN = "A"
-ANGSTROM_PER_NM = 10.0  # mdtraj, and so XTC, counts in nanometres
 PDB_RANGE = (-999.0, 9999.0)  # Å that fit the eight columns of a PDB coordinate
 PDB_LAST_RESIDUE = 9999
 RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")
@@ -48,8 +47,6 @@ def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path
 
     XTC keeps 0.01 Å. All structures need the same number of residues; atoms that one frame lacks are left out of all.
     """
-    import mdtraj
-
     _nonempty(backbones)
     lengths = sorted({len(backbone) for backbone in backbones})
     if len(lengths) > 1:
@@ -66,10 +63,10 @@ def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path
         tuple(str(number) for number in range(1, lengths[0] + 1)),
     )
     write_pdb([first], topology_path)
-    topology = mdtraj.load_topology(str(topology_path))
-    trajectory = mdtraj.Trajectory(coords[:, present] / ANGSTROM_PER_NM, topology)
+    from .mdtraj_bridge import save_frames  # late: mdtraj takes long to load, and XTC alone needs it here
+
     with atomic_path(xtc_path) as temporary:
-        trajectory.save_xtc(str(temporary))
+        save_frames(coords[:, present], Path(topology_path), temporary)
 
 
 def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:

@@ -136,11 +136,7 @@ def _pair_tm(structures: Sequence[Judged], settings: ScoreSettings, fold: str, p
 RAW = "_raw"  # suffix of the metrics of a sample before relaxation
 STRUCTURE_COLUMNS = (
     *("id", "kind", "label", "length"),
-    *(
-        metric.name
-        for table in (physical_validity, physical_validity, nearest_structures, novelty, reconstruction)
-        for metric in table.METRICS
-    ),
+    *(metric.name for metric in (*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE, *reconstruction.METRICS)),
     *(metric.name + RAW for metric in physical_validity.METRICS),
     *("nearest_id", "nearest_label", "training_id", "oracle_label", "oracle_probability"),
 )

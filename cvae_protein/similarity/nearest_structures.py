@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from tmtools import tm_align
 
 from ..core.progress import Progress
-from ..score.metrics.metric import Judged
+from ..core.structure import CA
 from .tm_score import distance_scale, rotations
 
 OFFSET_STEP = 4  # residues between the gapless starts
@@ -213,6 +214,41 @@ FEWEST = 5  # CA that an alignment needs
 LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
 
 
+class Trace(Protocol):
+    """What a search looks at: an id, a label, and the CA positions in Å (≤L, 3) without the residues that lack it."""
+
+    @property
+    def id(self) -> str:
+        """The id, unlike that of any other structure."""
+
+    @property
+    def label(self) -> str:
+        """The fold label, empty where there is none."""
+
+    @property
+    def ca(self) -> np.ndarray:
+        """CA positions in Å (≤L, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class DomainTrace:
+    """The CA trace of a domain of `residues` residues, some of which may lack their CA."""
+
+    id: str
+    label: str
+    residues: int
+    ca: np.ndarray
+
+    @classmethod
+    def of(cls, id: str, label: str, coords: np.ndarray) -> DomainTrace:
+        """The trace of the atoms `coords` (L, 5, 3) in Å."""
+        trace = coords[:, CA].astype(np.float64)
+        return cls(id, label, len(coords), trace[np.isfinite(trace).all(axis=1)])
+
+    def __len__(self) -> int:
+        return self.residues
+
+
 @dataclass(frozen=True)
 class Hit:
     """A library structure beside a query: `tm` is normalised by the query's length."""
@@ -261,7 +297,7 @@ def tm_align_score(query: np.ndarray, target: np.ndarray) -> tuple[float, float]
 class Library:
     """Structures to be searched, with their filter descriptors."""
 
-    def __init__(self, structures: Sequence[Judged]) -> None:
+    def __init__(self, structures: Sequence[Trace]) -> None:
         self.structures = [structure for structure in structures if len(structure.ca) >= FEWEST]
         self.lengths = np.array([len(structure.ca) for structure in self.structures], int)
         self.descriptors = np.array([descriptor(structure.ca) for structure in self.structures], np.float32).reshape(
@@ -278,7 +314,7 @@ class Library:
         part.lengths, part.descriptors = self.lengths[list(keep)], self.descriptors[list(keep)]
         return part
 
-    def like(self, query: Judged, allowed: Callable[[Judged], bool] | None = None) -> list[int]:
+    def like(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
         """Indices of the structures of like length, at most 256: those with the likest coarse distance map."""
         length = len(query.ca)
         indices = np.flatnonzero(np.abs(self.lengths - length) <= max(LENGTH_WINDOW, LENGTH_SHARE * length))
@@ -298,20 +334,20 @@ class Search:
         self.estimated: dict[tuple[str, str], float] = {}
         self.exact: dict[tuple[str, str], float] = {}
 
-    def _estimates(self, query: Judged, targets: Sequence[Judged]) -> np.ndarray:
+    def _estimates(self, query: Trace, targets: Sequence[Trace]) -> np.ndarray:
         """Approximate TM-score with each target (T,)."""
         fresh = [target for target in targets if (query.id, target.id) not in self.estimated]
         found = screen(query.ca, [target.ca for target in fresh])
         self.estimated.update(((query.id, target.id), float(value)) for target, value in zip(fresh, found, strict=True))
         return np.array([self.estimated[query.id, target.id] for target in targets])
 
-    def _tm(self, query: Judged, target: Judged) -> float:
+    def _tm(self, query: Trace, target: Trace) -> float:
         key = (query.id, target.id)
         if key not in self.exact:
             self.exact[key] = tm_align_score(query.ca, target.ca)[0]
         return self.exact[key]
 
-    def nearest(self, query: Judged, library: Library, allowed: Callable[[Judged], bool] | None = None) -> Hit:
+    def nearest(self, query: Trace, library: Library, allowed: Callable[[Trace], bool] | None = None) -> Hit:
         """The structure of `library` with the highest TM-score among the best ranked; `NO_HIT` where there is none."""
         if len(query.ca) < FEWEST or not len(library):
             return NO_HIT
@@ -328,10 +364,10 @@ class Search:
 
     def all(
         self,
-        queries: Sequence[Judged],
+        queries: Sequence[Trace],
         library: Library,
         stage: str,
-        allowed: Callable[[Judged, Judged], bool] | None = None,
+        allowed: Callable[[Trace, Trace], bool] | None = None,
     ) -> list[Hit]:
         """`nearest` of every query; `allowed(query, target)` may forbid pairs, such as relatives."""
         progress = Progress(stage, len(queries), "structures")
@@ -356,7 +392,7 @@ class ContainingLibrary(Library):
     of it are passed over.
     """
 
-    def __init__(self, structures: Sequence[Judged]) -> None:
+    def __init__(self, structures: Sequence[Trace]) -> None:
         super().__init__(structures)
         longest = int(self.lengths.max(initial=0))
         count = int(np.log(max(longest / FIRST, 1)) / np.log(GROWTH)) + 1
@@ -375,7 +411,7 @@ class ContainingLibrary(Library):
                 found.append(descriptor(structure.ca[start : start + size])[None])
         return np.array(owners, int), np.concatenate(found)
 
-    def like(self, query: Judged, allowed: Callable[[Judged], bool] | None = None) -> list[int]:
+    def like(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
         """Indices of at most 192 structures, those of which the whole or a window has the likest distance map."""
         length, own = len(query.ca), descriptor(query.ca)
         difference = np.full(len(self), np.inf)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..cvae import CONDITION, CVAE, Decoder
+from ..cvae import CVAE, Decoder
+from ..layers import CONDITION
 from ..spec import Spec
 from . import concat
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..cvae import CONDITION, CVAE, Encoder
-from ..latent import Gaussian
+from ..cvae import CVAE, Encoder
+from ..layers import CONDITION
+from ..priors import Gaussian
 from ..spec import Spec
 from . import concat
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.synthetic import BONDS, place
+from synthetic import BONDS, place
 
 from cvae_protein.config.settings import (
     ModelSettings,

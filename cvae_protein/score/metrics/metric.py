@@ -197,6 +197,7 @@ def absent_rows(metrics: Iterable[Metric], note: str) -> list[Row]:
 
 
 def mean_of(values: Iterable[float]) -> float:
+    """The mean of those that are finite; NaN where none is."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 

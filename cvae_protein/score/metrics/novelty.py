@@ -9,7 +9,7 @@ import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.labels import first_level, levels_match
-from ...similarity.nearest_structures import Hit, Library, Search
+from ...similarity.nearest_structures import Hit, Library, Search, Trace
 from .metric import Judged, Metric, Row, evaluate, generator, structure_rows
 
 
@@ -73,11 +73,11 @@ class Domains:
             for table in (self.superfamily, self.group, self.sequence_cluster)
         )
 
-    def unrelated(self, first: Judged, second: Judged) -> bool:
+    def unrelated(self, first: Trace, second: Trace) -> bool:
         """Whether neither is a relative of the other."""
         return not self.related(first.id, second.id)
 
-    def strangers(self, structure: Judged) -> Callable[[Judged], bool]:
+    def strangers(self, structure: Trace) -> Callable[[Trace], bool]:
         """Whether a domain is no relative of `structure`."""
         return lambda other: self.unrelated(structure, other)
 

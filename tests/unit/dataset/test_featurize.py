@@ -42,7 +42,7 @@ def prepare(tmp_path, files):
 def run(tmp_path, batch=(0, 1), name="shard", settings=SETTINGS, labels=LABELS):
     output, rejected = tmp_path / f"{name}.h5", tmp_path / f"{name}.tsv"
     arguments = (tmp_path / "domains.tsv", tmp_path / "entries.tsv", settings, labels, batch, output, rejected)
-    count = featurize(*arguments)
+    count = featurize.featurize(*arguments)
     with Store(output) as store:
         assert len(store.ids) == count
     return output, {row["domain_id"]: row["reason"] for row in read_table(rejected)}

@@ -156,6 +156,6 @@ def test_what_the_package_holds_is_installed_with_it(root: Path) -> None:
     ]
     names = ("MODEL_CARD.md", "model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
     for name in names:
-        assert any(fnmatch(f"reference/{name}", pattern) for pattern in patterns), name
+        assert any(fnmatch(f"model/pretrained/{name}", pattern) for pattern in patterns), name
     held = [path for path in registry.FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in held) <= 16_000_000

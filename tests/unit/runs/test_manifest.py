@@ -89,7 +89,7 @@ def test_it_tells_settings_versions_sources_and_what_a_job_took(results):
     assert load(settings).report.title == "a <run>"
     assert entities["#package/python"]["softwareVersion"] == ".".join(map(str, sys.version_info[:3]))
     assert entities["#package/torch"]["softwareVersion"]
-    assert len(entities["#source/cvae_protein/train.py"]["sha256"]) == 64
+    assert len(entities["#source/cvae_protein/training/train.py"]["sha256"]) == 64
     jobs = [entity for entity in entities.values() if entity["@type"] == "CreateAction"]
     assert [job["name"] for job in jobs] == ["cvae-protein train"]  # the other one failed
     assert jobs[0]["result"] == [{"@id": "models/concat/seed0/history.tsv"}]

@@ -50,7 +50,7 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sweep", "said"),
+    ("given", "said"),
     [
         ({"train.kl.wieght": [1]}, "train.kl.wieght: unknown key; did you mean weight"),
         ({"train.kl.weight": [-1]}, "train.kl.weight: expected a number"),
@@ -65,9 +65,9 @@ def test_a_name_says_its_values_and_is_one_folder() -> None:
         ({"model.latent": list(range(1, 30)), "model.width": list(range(8, 30))}, "at most 200 points, got 638"),
     ],
 )
-def test_mistakes_in_a_sweep_are_named(sweep: dict, said: str) -> None:
+def test_mistakes_in_a_sweep_are_named(given: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        sweep.points(load.load({"sweep": sweep}))
+        sweep.points(load.load({"sweep": given}))
 
 
 def test_a_sweep_that_is_no_mapping_is_said_in_one_line() -> None:

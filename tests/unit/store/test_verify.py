@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from test_store import entry, many, old_store
+from unit.store.test_read import entry, many, old_store
 
 from cvae_protein.cli import main
 from cvae_protein.core.errors import UserError

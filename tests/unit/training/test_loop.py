@@ -297,7 +297,7 @@ def best_at_step_4(*_: object) -> object:
 PROGRAM = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
-import test_training_loop as t
+import test_loop as t
 from pathlib import Path
 from cvae_protein.cli import main as cli; from cvae_protein.training import train
 from cvae_protein.training import loop

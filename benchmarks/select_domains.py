@@ -1,6 +1,6 @@
 """Print how long a cath-domain-list takes to be read and selected, and how much memory it needs.
 
-    python benchmarks/select.py [--rows 500000] [--sample LIST] [--settings JSON]
+    python benchmarks/select_domains.py [--rows 500000] [--sample LIST] [--settings JSON]
 
 The list is a sample of a genuine one, by default ../shared/benchmark/tables/cath-domain-list.sample.txt, repeated
 under new ids; without such a file, one is made of the codes and lengths of data/domains.tsv. `labels` runs as a process
