@@ -8,6 +8,7 @@ may be given again. Jobs of a workflow keep no such record and need no `--force`
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import json
@@ -218,7 +219,8 @@ class Guard:
         if not above.is_dir():
             raise UserError(f"{path}: {above} is a file, so nothing can be written below it; give another path")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise UserError(f"{path}: the folder {above} cannot be written to; give another path")
+            why = os.strerror(errno.EROFS if os.statvfs(above).f_flag & os.ST_RDONLY else errno.EACCES)
+            raise UserError(f"{path}: the folder {above} cannot be written to ({why}); give another path")
 
     def _check_ours(self, path: Path, kind: Output, record: Mapping[str, Any]) -> None:
         """`UserError` where something at `path` is not what this command writes."""

@@ -360,7 +360,7 @@ def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
                 level = file.create_dataset("level1", data=np.eye(4)[classes][:, 1:])
                 level.attrs.create("labels", ["1", "2", "3"], dtype=h5py.string_dtype())
 
-    monkeypatch.setitem(sys.modules, "cvae_protein.training.fold_classifier", SimpleNamespace(embed=embed))
+    monkeypatch.setitem(sys.modules, "cvae_protein.model.fold_classifier", SimpleNamespace(embed=embed))
     far = chain(44, 2)
     far[30:] += 900.0
     save(tmp_path / "set/far.pdb", far)
