@@ -1,4 +1,4 @@
-"""The configuration described for programs (JSON schema) and for people (a table of keys), both from `settings/`."""
+"""The configuration described for programs (JSON schema) and people (a table of keys), both from `config/settings.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from .load import expected, pydantic_model, settings_fields
 from .settings import Settings
 
-WRITTEN_BY = "Written by `make schema` from cvae_protein/settings/; edit that folder instead."
+WRITTEN_BY = "Written by `make schema` from cvae_protein/config/settings.py; edit that file instead."
 GUIDE = """\
 `config.yaml` is the file to edit. A key that is left out keeps its default; a key that does not exist stops the run
 before its first job and names the nearest right one. `snakemake --configfile config/examples/NAME.yaml` lays another
