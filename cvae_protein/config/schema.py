@@ -1,4 +1,4 @@
-"""The configuration described for programs (JSON schema) and people (a table of keys), both from `config/settings.py`."""
+"""The configuration described for programs (JSON schema) and people (a table of keys), from `config/settings.py`."""
 
 from __future__ import annotations
 
