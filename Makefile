@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
+.PHONY: help install run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -34,6 +34,9 @@ run: $(STAMP) ## the whole workflow; results and report.html lie in the results 
 
 test: $(STAMP) ## all tests
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup $(TARGETS)
+
+golden: $(STAMP) ## record anew what each stage makes of recorded inputs; needs a line in CHANGELOG.md that says why
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m golden.record
 
 lint: $(STAMP) ## format, style, workflow and types
 	@PATH="$(BIN):$$PATH"; export PATH; set -e; \
