@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
-from cvae_protein.core.labels import levels_match
+from cvae_protein.core.labels import is_within
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.sample import draw
 from cvae_protein.sampling.sampler import load_sampler
@@ -41,7 +41,7 @@ def folds_of(domains: Domains, level: int, members: int) -> list[str]:
 def judge(structures: list[Judged], wanted: list[str], library: Library, stage: str) -> tuple[np.ndarray, np.ndarray]:
     """Whether the nearest held-out domain has the label wanted, and its TM-score, of each structure."""
     hits = Search(ScoreSettings().neighbours).all(structures, library, stage)
-    kept = [levels_match(label, hit.label) for label, hit in zip(wanted, hits, strict=True)]
+    kept = [is_within(hit.label, label) for label, hit in zip(wanted, hits, strict=True)]
     return np.array(kept, float), np.array([hit.tm for hit in hits])
 
 
@@ -75,7 +75,7 @@ def main() -> None:
         ]
         real, asked = [], []
         for fold in folds:
-            own = [d for d in domains.training if levels_match(fold, d.label)]
+            own = [d for d in domains.training if is_within(d.label, fold)]
             real += [own[i] for i in rng.choice(len(own), min(given.number, len(own)), replace=False)]
             asked += [fold] * min(given.number, len(own))
         kept, tm = judge(samples, drawn.labels, library, f"samples by {name}")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
-from cvae_protein.core.labels import levels_match
+from cvae_protein.core.labels import is_within
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.sample import draw
 from cvae_protein.sampling.sampler import load_sampler
@@ -56,7 +56,7 @@ def main() -> None:
         ]
         search = Search(ScoreSettings().neighbours)  # it remembers by id, and the ids of two draws are alike
         hits = search.all(judged, library, f"nearest for {prior} {temperature}", lambda *_: True)
-        kept = np.mean([levels_match(j.label, hit.label) for j, hit in zip(judged, hits, strict=True)])
+        kept = np.mean([is_within(hit.label, j.label) for j, hit in zip(judged, hits, strict=True)])
         shares = [
             f"{np.mean([helix(j) for j in judged if j.label == c]):.2f}/"
             f"{np.mean([strand(j) for j in judged if j.label == c]):.2f}"

@@ -13,12 +13,12 @@ from pathlib import Path
 import typer
 
 from ..core.errors import StructureError, UserError
-from . import dataset, model, score  # noqa: F401  (in the order of --help)
-from . import run as _run  # noqa: F401
+from . import dataset, model, score  # noqa: F401  (each registers its commands)
+from . import run as _run  # noqa: F401  (likewise)
 from .options import app
+from .outputs import WORKFLOW
 
 DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-RECORDS = "CVAE_PROTEIN_JOBS"  # variable that names the folder for records of what jobs took; the workflow sets it
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     started = time.time()
     code = run(sys.argv[1:])
-    if folder := os.environ.get(RECORDS):
+    if folder := os.environ.get(WORKFLOW):
         from ..runs.manifest import write_record
 
         write_record(Path(folder), sys.argv[1:], started, code)

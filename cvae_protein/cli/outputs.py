@@ -13,7 +13,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -25,7 +25,7 @@ import typer
 from ..core.errors import UserError
 from ..core.files import MARKER, atomic_path, recover, try_move
 
-WORKFLOW = "CVAE_PROTEIN_JOBS"  # variable that the workflow sets for its jobs (`job_record`)
+WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
 NOT_COMPARED = frozenset({"force", "jobs", "cores"})  # options that leave the outcome as it is
 FORCE = typer.Option("--force", help="Replace a former output of this command that has other inputs or settings.")
@@ -126,7 +126,7 @@ def writes(
             found = dict(plan(parameters)) if plan else {}
             named = [(parameters[name], kind) for name, kind in outputs.items() if parameters.get(name) is not None]
             for path, kind in named:
-                if path in found:
+                if _absolute(path) in map(_absolute, found):
                     raise UserError(f"{path}: two outputs have this name; give each its own")
                 found[path] = kind
             return found
@@ -169,7 +169,8 @@ class Guard:
         self.command, self.targets = command, targets
         self.inputs = [*_inputs(parameters), *(Path(path) for path in reads if os.path.exists(path))]
         compared = parameters.keys() - NOT_COMPARED - NAMES
-        self.call = {name: _describe(parameters[name]) for name in sorted(compared)}
+        self.made = {_absolute(path).resolve() for path in targets}  # may lie in an input or in each other
+        self.call = {name: self._describe(parameters[name]) for name in sorted(compared)}
         self.before: dict[Path, Any] = {}
         self.in_workflow = WORKFLOW in os.environ
 
@@ -206,7 +207,7 @@ class Guard:
 
     def _check_place(self, path: Path) -> None:
         """`UserError` where the path is no place for an output at all."""
-        place = Path(os.path.abspath(path)).resolve()
+        place = _absolute(path).resolve()
         for name, taken in (("working folder", Path.cwd()), ("home folder", Path.home())):
             if place == taken.resolve() or place in taken.resolve().parents:
                 raise UserError(f"{path}: is or holds the {name}; give another path")
@@ -232,8 +233,8 @@ class Guard:
             return
         entries = sorted(path.iterdir(), key=lambda entry: entry.name)
         for entry in entries:
-            if kind.goes_on and (entry / MARKER).is_file():
-                continue  # the scratch folder of a killed writer
+            if entry.resolve() in self.made or (kind.goes_on and (entry / MARKER).is_file()):
+                continue  # another output of this call, or the scratch folder of a killed writer
             if not _is_among(entry, kind.files):
                 raise UserError(f"{path}: holds {entry.name}, which `{self.command}` does not write; {OTHER}")
         if record or kind.goes_on or self.in_workflow:
@@ -242,6 +243,19 @@ class Guard:
         for pattern in kind.files.keys() - kind.optional:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(f"{path}: is no output of `{self.command}`, which has {pattern} as well; {OTHER}")
+
+    def _describe(self, value: Any) -> Any:
+        """An option as the record keeps it: paths with size and date of what lies there, settings as values."""
+        if isinstance(value, list):
+            return [self._describe(each) for each in value]
+        if not isinstance(value, Path | str):
+            return value
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                return json.loads(value)
+            except ValueError:
+                return value
+        return [str(_absolute(value)), _identity(Path(value), self.made)] if _is_there(value) else str(value)
 
     def _record_of(self, path: Path) -> dict[str, Any]:
         """The record of what lies at `path`; empty where there is none or it is of something else."""
@@ -282,12 +296,21 @@ def _record_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.made.json")
 
 
-def _identity(path: Path) -> Any:
-    """Size and date of a file, or of all in a folder but links and hidden files; None where there is nothing."""
+def _absolute(path: str | Path) -> Path:
+    """`path` seen from the root, without `..`; links stay."""
+    return Path(os.path.abspath(path))
+
+
+def _identity(path: Path, without: Container[Path] = ()) -> Any:
+    """Size and date of a file, or of all in a folder but links, hidden files and the outputs `without`.
+
+    None where there is nothing.
+    """
     try:
         if path.is_dir():
-            inside = (entry for entry in sorted(path.iterdir()) if not entry.name.startswith("."))
-            return {entry.name: None if entry.is_symlink() else _identity(entry) for entry in inside}
+            inside = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+            kept = [entry for entry in inside if not entry.is_symlink() and entry.resolve() not in without]
+            return {entry.name: _identity(entry, without) for entry in kept}
         status = path.stat()
     except OSError:
         return None
@@ -305,17 +328,3 @@ def _inputs(parameters: Parameters) -> Iterator[Path]:
 def _is_there(value: Any) -> bool:
     """Whether an option is the path of something that exists."""
     return isinstance(value, Path | str) and 0 < len(str(value)) < 4096 and os.path.exists(value)
-
-
-def _describe(value: Any) -> Any:
-    """An option as the record keeps it: paths with size and date of what lies there, settings as values."""
-    if isinstance(value, list):
-        return [_describe(each) for each in value]
-    if not isinstance(value, Path | str):
-        return value
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return [os.path.abspath(value), _identity(Path(value))] if _is_there(value) else str(value)

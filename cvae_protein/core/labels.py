@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import re
 
-
-def fold_class(label: str) -> str:
-    """First level of a label, such as `3` of `3.40.50.300`."""
-    return label.split(".", 1)[0]
-
-
 SCHEMES = {
     "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
     "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
@@ -39,9 +33,9 @@ def architecture(code: str) -> str:
     return topology(code).rpartition(".")[0]
 
 
-def truncate(label: str, depth: int) -> str:
-    """The first `depth` levels of a label."""
-    return ".".join(label.split(".")[:depth])
+def truncate(label: str, level: int) -> str:
+    """The first `level` levels of a label."""
+    return ".".join(label.split(".")[:level])
 
 
 def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
@@ -55,9 +49,9 @@ def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
     return ids
 
 
-def levels_match(asked: str, label: str) -> bool:
-    """Whether `label` lies in the class `asked`: equal, or below it, such as `3.40.50` in `3.40`."""
-    return label == asked or label.startswith(asked + ".")
+def is_within(label: str, fold: str) -> bool:
+    """Whether a label lies in a fold class: equal to it or below it, such as `3.40.50` in `3.40`."""
+    return label == fold or label.startswith(fold + ".")
 
 
 def first_level(label: str) -> str:
@@ -65,20 +59,10 @@ def first_level(label: str) -> str:
     return label.split(".", 1)[0]
 
 
-def upper(label: str, level: int) -> str:
-    """A label cut to its first `level` levels."""
-    return ".".join(label.split(".")[:level])
-
-
 CLASS_NAMES = {
     "1": "mainly α", "2": "mainly β", "3": "α and β", "4": "few secondary structures", "6": "special",
     "a": "all α", "b": "all β", "c": "α/β", "d": "α+β", "e": "multi-domain", "f": "membrane", "g": "small",
 }  # fmt: skip
-
-
-def belongs(label: str, fold: str) -> bool:
-    """Whether a domain's label (`3.40.50.300`) lies in a fold class (`3`, `3.40`, ...)."""
-    return label == fold or label.startswith(fold + ".")
 
 
 def natural(label: str) -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..core.labels import architecture, fold_class, superfamily, topology
+from ..core.labels import architecture, first_level, superfamily, topology
 
 ALTERNATIVE = "alternative"
 
@@ -144,6 +144,6 @@ def components(domains: Iterable[Domain], scheme: Scheme) -> list[Component]:
         found.setdefault(root(f"domain {domain.id}"), Component([])).members.append(domain)
     for component in found.values():
         usable = [domain for domain in component.members if not domain.reason]
-        component.sizes = Counter(fold_class(domain.label) for domain in usable if domain.role != ALTERNATIVE)
+        component.sizes = Counter(first_level(domain.label) for domain in usable if domain.role != ALTERNATIVE)
         component.kept = frozenset(scheme.kept(domain) for domain in usable)
     return list(found.values())

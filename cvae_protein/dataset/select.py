@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.settings import LabelSettings
 from ..core.errors import Problem, StructureError, UserError, printable, rejection
 from ..core.files import SAFE_ID, read_table, write_rejected, write_table
-from ..core.labels import SCHEMES, fold_class
+from ..core.labels import SCHEMES, first_level
 from ..core.progress import say
 from ..io.read import parse_range
 from .classification import Row
@@ -99,10 +99,10 @@ def cap_superfamilies(rows: list[Row], settings: LabelSettings) -> Thinned:
 def drop_rare(rows: list[Row], settings: LabelSettings) -> Thinned:
     """Keep the classes with enough members; alternative conformers do not count, and domains without a label stay."""
     least = settings.min_members
-    members = Counter(fold_class(row.label) for row in rows if row.role != "alternative")
+    members = Counter(first_level(row.label) for row in rows if row.role != "alternative")
     kept, problems = [], []
     for row in rows:
-        name = fold_class(row.label)
+        name = first_level(row.label)
         if name and members[name] < least:
             detail = f"class {name} has {members[name]} domains, the minimum is {least}"
             problems.append(Problem(row.domain_id, "rare_class", detail))
@@ -176,8 +176,8 @@ def _check_selected(row: Row, settings: LabelSettings, methods: set[str]) -> Non
     if settings.classes and settings.scheme != "cluster":
         if not row.label:
             raise StructureError("unlabelled", f"no {settings.scheme} code")
-        if fold_class(row.label) not in settings.classes:
-            raise StructureError("class_not_selected", f"class {fold_class(row.label)} of {row.label}")
+        if first_level(row.label) not in settings.classes:
+            raise StructureError("class_not_selected", f"class {first_level(row.label)} of {row.label}")
     if row.n_residues.isdecimal():
         if int(row.n_residues) < settings.min_length:
             raise StructureError("too_short", f"{row.n_residues} residues, the minimum is {settings.min_length}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, Domains, by_length, in_pieces
-from .layers import CONDITION, NEIGHBOURS, WAVES, ChainNetwork, ConditionedMLP, chain_steps, make_condition, waves
+from .layers import CONDITION, NEIGHBOURS, ChainNetwork, ConditionedMLP, chain_steps, make_condition
 from .priors import Gaussian
 from .representation import ClassComponents, LinearMap, center, decode_trace, encode_trace
 from .spec import Spec
@@ -67,6 +67,16 @@ class Encoder(VariationalEncoder):
         return Gaussian(self.linear.encode(centred) + shift, self.logvar + spread)
 
 
+WAVES = 8  # half waves along the chain that tell a residue's place
+
+
+def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
+    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
+    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
+    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
+
+
 class Decoder(nn.Module):
     """p(x | z, y): the smooth trace of the principal components' linear map, plus a correction along the chain.
 
@@ -90,7 +100,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         """`z` (B, Z), `condition` (B, C), `mask` (B, L) -> CA trace (B, L, 3) in Å, in the chain frame."""
         trace, lengths = self.smooth(z, mask), mask.sum(1)
-        features = torch.cat([trace / 10, chain_steps(trace, mask), waves(lengths, mask)], dim=-1)
+        features = torch.cat([trace / 10, chain_steps(trace, mask), _waves(lengths, mask)], dim=-1)
         return trace + CORRECTION * self.correct(features, mask, self.told(torch.cat([condition, z], dim=-1)))
 
 

@@ -257,12 +257,6 @@ def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tenso
     return found
 
 
-@torch.no_grad()
-def features_in_batches(oracle: Oracle, described: Tensor) -> Tensor:
-    """Features (D, F), before standardisation, of what `describe` made."""
-    return oracle.features(described.to(oracle.centre.device)).cpu()
-
-
 def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
     """Show the oracle the first conformation of every structure of some stores.
 

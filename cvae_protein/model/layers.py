@@ -196,14 +196,6 @@ def chain_positions(length: int, width: int, device: torch.device) -> Tensor:
 
 
 CONDITION = 32  # numbers that carry label and length
-WAVES = 8  # half waves along the chain that tell a residue's place
-
-
-def waves(lengths: Tensor, mask: Tensor) -> Tensor:
-    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
-    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
-    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
 
 
 def make_condition(spec: Spec) -> Condition:

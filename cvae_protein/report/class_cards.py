@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import radius_of_gyration
-from ..core.labels import belongs
+from ..core.labels import is_within
 from ..score.metrics.physical_validity import HELIX, STRAND
 from .leaderboard import REFERENCES, Cell, cell_of
 from .results import Results, Row, number
@@ -45,7 +45,7 @@ def cards(results: Results) -> list[dict]:
 
 
 def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Sequence[Row]]) -> dict:
-    members = {name: row for name, row in results.splits.items() if belongs(row.get("label", ""), fold)}
+    members = {name: row for name, row in results.splits.items() if is_within(row.get("label", ""), fold)}
     counts = Counter(row.get("split", "") for row in members.values())
     lines = []
     for variant in results.variants:

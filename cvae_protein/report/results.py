@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import read_table
-from ..core.labels import CLASS_NAMES, belongs, natural
+from ..core.labels import CLASS_NAMES, is_within, natural
 from ..store.layout import Entry
 from ..store.read import Store
 
@@ -163,4 +163,4 @@ class Results:
 
     def fold_of(self, label: str) -> str:
         """The finest of `folds` that a domain's label lies in, empty where none."""
-        return max((fold for fold in self.folds if belongs(label, fold)), key=len, default="")
+        return max((fold for fold in self.folds if is_within(label, fold)), key=len, default="")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import torsions
-from ..core.labels import belongs
+from ..core.labels import is_within
 from ..dataset.leak_audit import BINS, summary
 from ..store.layout import Entry
 from . import figures
@@ -298,7 +298,7 @@ def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[P
     limits = {metric: _limits(numbers(everything, metric)) for metric, _ in SPREADS}
     rows = []
     for fold in results.folds[:MOST_CLASSES] if samples else []:
-        parts = {"real": [row for row in real if belongs(_full_label(results, row), fold)]}
+        parts = {"real": [row for row in real if is_within(_full_label(results, row), fold)]}
         parts |= {v: [r for r in table if r.get("label") == fold] for v, table in samples.items()}
         panels = []
         for metric, title in SPREADS:

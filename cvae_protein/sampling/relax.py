@@ -38,7 +38,7 @@ def _peptide_plane() -> tuple[float, list[float], list[float], list[float]]:
 CA_STEP, PEPTIDE_C, PEPTIDE_O, PEPTIDE_N = _peptide_plane()
 
 
-def place_peptides(a: Tensor, b: Tensor, c: Tensor, bond: float, angle: float, dihedral: float) -> Tensor:
+def place_atom(a: Tensor, b: Tensor, c: Tensor, bond: float, angle: float, dihedral: float) -> Tensor:
     """The atom d bound to `c` with |cd| = bond, angle b-c-d and dihedral a-b-c-d in radians; points (..., 3)."""
     axis = F.normalize(c - b, dim=-1)
     normal = F.normalize(torch.linalg.cross(b - a, axis), dim=-1)
@@ -78,13 +78,13 @@ def build_backbone(ca: Tensor, carbonyl: Tensor, lengths: Tensor) -> Tensor:
     """
     c, o, n = peptides(ca[:, 1:] - ca[:, :-1], carbonyl[:, :-1])
     c, o, n = ca[:, :-1] + c, ca[:, :-1] + o, ca[:, 1:] + n
-    first_n = place_peptides(n[:, 0], c[:, 0], ca[:, 0], N_CA, N_CA_C, PSI)[:, None]
+    first_n = place_atom(n[:, 0], c[:, 0], ca[:, 0], N_CA, N_CA_C, PSI)[:, None]
     n = torch.cat([first_n, n], dim=1)
     c, o = F.pad(c, (0, 0, 0, 1)), F.pad(o, (0, 0, 0, 1))
     rows, last = torch.arange(len(ca), device=ca.device), lengths - 1
     end_n, end_ca = n[rows, last], ca[rows, last]
-    end_c = place_peptides(c[rows, last - 1], end_n, end_ca, CA_C, N_CA_C, PHI)
-    end_o = place_peptides(end_n, end_ca, end_c, C_O, CA_C_O, PSI - math.pi)
+    end_c = place_atom(c[rows, last - 1], end_n, end_ca, CA_C, N_CA_C, PHI)
+    end_o = place_atom(end_n, end_ca, end_c, C_O, CA_C_O, PSI - math.pi)
     at_end = torch.arange(ca.shape[1], device=ca.device) == last[:, None]
     c = torch.where(at_end[..., None], end_c[:, None], c)
     o = torch.where(at_end[..., None], end_o[:, None], o)

@@ -12,7 +12,7 @@ import numpy as np
 from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_rejected, write_table
-from ..core.labels import levels_match
+from ..core.labels import is_within
 from ..core.progress import say, track
 from ..store.layout import Entry
 from ..store.read import Store
@@ -250,7 +250,7 @@ def _explained(row: Row, given: SampleSet) -> Row:
     inside = [s for s in given.found.samples if row.fold in (ALL, s.structure.label)]
     alone = sum(sample.atoms == "CA alone" for sample in inside)
     labelled = any(sample.structure.label for sample in inside)
-    members = any(row.fold == ALL or levels_match(row.fold, domain.label) for domain in given.domains.held_out)
+    members = any(row.fold == ALL or is_within(domain.label, row.fold) for domain in given.domains.held_out)
     absent = np.isnan(row.estimate.value)
     if absent and row.metric in NEEDS_TRAINING and not given.domains.training:
         note = "no training domains are known: give --splits"

@@ -11,7 +11,7 @@ import numpy as np
 from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, read_table, write_table
-from ..core.labels import first_level, levels_match
+from ..core.labels import first_level, is_within
 from ..core.progress import Progress
 from ..dataset.leak_audit import BINS, read_bins
 from ..similarity import nearest_structures
@@ -112,7 +112,7 @@ def _class_sets(
     groups = {}
     for fold in names:
         own = np.flatnonzero(folds == fold)
-        theirs = np.array([fold == ALL or levels_match(fold, domain.label) for domain in domains.held_out], bool)
+        theirs = np.array([fold == ALL or is_within(domain.label, fold) for domain in domains.held_out], bool)
         groups[fold] = ClassSet(
             {name: column[own] for name, column in values.items()},
             {name: column[theirs] for name, column in reference.items()},
@@ -181,7 +181,7 @@ REAL_PER_CLASS = 24  # real domains of a class that are judged as samples
 
 def _fold_of(label: str, asked: Sequence[str]) -> str:
     """The asked class that holds `label`, or the label's first level where none does."""
-    holding = [fold for fold in asked if levels_match(fold, label)]
+    holding = [fold for fold in asked if is_within(label, fold)]
     return max(holding, key=len) if holding else first_level(label)
 
 

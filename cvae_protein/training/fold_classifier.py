@@ -18,7 +18,7 @@ from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.progress import Progress, say
 from ..core.structure import CA
 from ..model.batch import Domains, pick_device, read_split
-from ..model.fold_classifier import Oracle, OracleSpec, describe_traces, features_in_batches, label_loss
+from ..model.fold_classifier import Oracle, OracleSpec, describe_traces, label_loss
 from ..model.spec import save_tensors
 from .checkpoint import Training
 from .distributed import ALONE, Ranks
@@ -97,7 +97,7 @@ def train_oracle(
         oracle = Oracle(spec)
         seen = {split: describe_traces([c[:, CA] for c in side.coords], pick_device()) for split, side in sides.items()}
         rows = _fit(oracle, sides, seen, settings, checkpoint)
-        told = {split: features_in_batches(oracle, described) for split, described in seen.items()}
+        told = {split: _features(oracle, described) for split, described in seen.items()}
         oracle.centre.copy_(told["train"].mean(0))
         oracle.scale.copy_(told["train"].std(0, correction=0).clamp(min=1e-3))
         if "validation" in sides:
@@ -210,6 +210,12 @@ def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np
     waves = rng.standard_normal((len(trace) + SMOOTH - 1, 3))
     slow = np.stack([np.convolve(waves[:, k], window, "valid") for k in range(3)], axis=1)
     return (trace + rough * noise + 2 * smooth * slow).astype(np.float32)
+
+
+@torch.no_grad()
+def _features(oracle: Oracle, described: Tensor) -> Tensor:
+    """Features (D, F), before standardisation, of what `describe` made."""
+    return oracle.features(described.to(oracle.centre.device)).cpu()
 
 
 def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen: dict[str, Tensor]) -> None:

@@ -38,7 +38,7 @@ def _club(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Ter
 
 
 def _classifier(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelCritic(2 * len(regularizers.SPANS), model.spec)
+    critic = critics.LabelCritic(2 * len(critics.SPANS), model.spec)
     return critic, critics.tell_trace(critic), critics.obey_label(model, critic, generator)
 
 

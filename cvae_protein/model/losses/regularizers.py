@@ -120,7 +120,6 @@ def hsic(batch: Batch, output: Output) -> Tensor:
 
 FARTHEST = 10.0  # Å, at which the error of a point no longer counts for more; Jumper et al. 2021
 STEP = 3.8  # Å from CA to CA over a trans peptide
-SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues, of the distances by which a class is told
 SOFTENING = 1.0  # Å; bounds the term where two traces are the same
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
-from ...core.labels import levels_match, upper
+from ...core.labels import is_within, truncate
 from .metric import ALL, Estimate, Metric, Row, bounds, evaluate, generator, resampled, structure_rows
 from .novelty import Placed
 
@@ -139,7 +139,7 @@ def accuracy_at(opinion: Opinion, level: int) -> float:
     """1 where the likeliest class of a level is the one asked for, else 0; NaN where none of it was asked for."""
     if not opinion.asked or level > min(opinion.depth, opinion.known) or not opinion.told[level - 1]:
         return float("nan")
-    return float(opinion.told[level - 1] == upper(opinion.asked, level))
+    return float(opinion.told[level - 1] == truncate(opinion.asked, level))
 
 
 def oracle_accuracy(opinion: Opinion) -> float:
@@ -152,7 +152,7 @@ def oracle_disagreement(opinion: Opinion) -> float:
     depth = min(opinion.depth or 1, len(opinion.told))
     if not opinion.nearest or not opinion.told[depth - 1]:
         return float("nan")
-    return float(opinion.told[depth - 1] != upper(opinion.nearest, depth))
+    return float(opinion.told[depth - 1] != truncate(opinion.nearest, depth))
 
 
 METRICS = (
@@ -187,7 +187,7 @@ def opinions(features: Features, asked: Sequence[str], nearest: Sequence[str] = 
 def _known(features: Features, label: str) -> int:
     """Levels of a label that the oracle knows, from the first on."""
     level = 0
-    while level < min(features.levels, label.count(".") + 1) and upper(label, level + 1) in features.names[level]:
+    while level < min(features.levels, label.count(".") + 1) and truncate(label, level + 1) in features.names[level]:
         level += 1
     return level if label else 0
 
@@ -223,7 +223,7 @@ def _fidelity_rows(
     for fold in sorted(set(folds.tolist()) - {ALL}):
         rows = (folds == fold) & np.isfinite(own)
         chosen = own[rows]
-        members = sight.held_out.take([k for k, label in enumerate(sight.held_out.labels) if levels_match(fold, label)])
+        members = sight.held_out.take([k for k, label in enumerate(sight.held_out.labels) if is_within(label, fold)])
         theirs = evaluate(opinions(members, [fold] * len(members)), (accuracy,))[accuracy.name]
         known = np.isfinite(theirs)
         theirs = theirs[known]
@@ -266,7 +266,9 @@ def told_columns(features: Features, asked: Sequence[str]) -> list[dict[str, str
     rows = []
     for row, opinion in enumerate(opinions(features, asked)):
         told = opinion.told[max(opinion.depth, 1) - 1]
-        probability = features.probability(row, upper(opinion.asked, opinion.depth)) if opinion.asked else float("nan")
+        probability = (
+            features.probability(row, truncate(opinion.asked, opinion.depth)) if opinion.asked else float("nan")
+        )
         rows.append({"oracle_label": told, "oracle_probability": f"{probability:.4g}"})
     return rows
 

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from ...config.settings import ScoreSettings
-from ...core.labels import levels_match
+from ...core.labels import is_within
 from .classifier import Sight
 from .metric import ALL, Estimate, Metric, Row, absent_rows, bounds, generator
 
@@ -280,7 +280,7 @@ def class_features(sight: Sight, folds: np.ndarray) -> dict[str, FeatureSet]:
     groups = {}
     for fold in names:
         own = sight.own.take(np.flatnonzero((folds == fold) & sight.own.seen))
-        members = np.array([fold == ALL or levels_match(fold, label) for label in sight.held_out.labels], bool)
+        members = np.array([fold == ALL or is_within(label, fold) for label in sight.held_out.labels], bool)
         other = sight.held_out.take(np.flatnonzero(members & sight.held_out.seen))
         groups[fold] = FeatureSet.even(own.values, other.values, own.posteriors, other.posteriors)
     return groups

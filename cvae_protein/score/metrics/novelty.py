@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...config.settings import ScoreSettings
-from ...core.labels import first_level, levels_match
+from ...core.labels import first_level, is_within
 from ...similarity.nearest_structures import Hit, Library, Search, Trace
 from .metric import Judged, Metric, Row, evaluate, generator, structure_rows
 
@@ -33,7 +33,7 @@ def nearest_tm(placed: Placed) -> float:
 
 def nearest_same_class(placed: Placed) -> float:
     """1 where the nearest held-out domain is of the class asked for, else 0."""
-    return float(levels_match(placed.label, placed.held_out.label)) if placed.held_out.id else float("nan")
+    return float(is_within(placed.held_out.label, placed.label)) if placed.held_out.id else float("nan")
 
 
 def training_tm(placed: Placed) -> float:
@@ -110,12 +110,12 @@ def nearest_in_class(
     for row, (structure, place) in enumerate(zip(structures, placed, strict=True)):
         asked = structure.label
         if asked not in libraries:
-            members = [each for each in domains.held_out if asked and levels_match(asked, each.label)]
+            members = [each for each in domains.held_out if asked and is_within(each.label, asked)]
             libraries[asked] = Library(members)
         if not len(libraries[asked]):
             continue
         hit = place.held_out
-        if not levels_match(asked, hit.label):
+        if not is_within(hit.label, asked):
             hit = search.nearest(structure, libraries[asked], domains.strangers(structure) if real else None)
         for metric in COVERAGE:
             values[metric.name][row] = metric(hit)
@@ -130,7 +130,7 @@ def recall_rows(
     hits: list[Hit] = []
     for fold in sorted({structure.label for structure in structures} - {""}):
         library = Library([structure for structure in structures if structure.label == fold])
-        queries = [domain for domain in domains.held_out if levels_match(fold, domain.label)]
+        queries = [domain for domain in domains.held_out if is_within(domain.label, fold)]
         folds += [fold] * len(queries)
         unrelated = domains.unrelated if real else None
         hits += search.all(queries, library, f"nearest of {len(library)} structures of {fold}", unrelated)

@@ -14,6 +14,7 @@ from cvae_protein.cli import main
 from cvae_protein.cli.options import app
 from cvae_protein.cli.outputs import WORKFLOW
 from cvae_protein.core import files
+from cvae_protein.core.files import write_table
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
@@ -160,8 +161,9 @@ def test_what_the_settings_name_is_an_input(here, capsys):
     assert "is an input of this call" in refused(words, capsys)
 
 
-def test_two_outputs_of_one_name(capsys):
-    assert "two outputs have this name" in refused(["labels", "-o", "x.tsv", "--rejected", "x.tsv"], capsys)
+@pytest.mark.parametrize("same", ["x.tsv", "./x.tsv", "y/../x.tsv"])
+def test_two_outputs_of_one_name(same, capsys):
+    assert "two outputs have this name" in refused(["labels", "-o", "x.tsv", "--rejected", same], capsys)
 
 
 def labels(least, *more, output="out.tsv"):
@@ -182,6 +184,25 @@ def test_former_output_is_replaced_by_the_same_call_and_by_force_alone_where_it_
     assert main.run(labels(100, "--force")) == 0
     assert (here / "out.tsv").read_bytes() != first
     assert main.run(labels(100)) == 0
+
+
+def test_an_output_within_an_input_is_no_change_of_that_input(here):
+    scores = here / "results/scores.tsv"
+    write_table(scores, ["metric", "value"], [{"metric": "tm", "value": 0.5}])
+    words = ["manifest", "--results", "results", "--settings", "{}", "-o", "results/ro-crate-metadata.json"]
+    assert main.run(words) == 0
+    assert main.run(words) == 0
+    write_table(scores, ["metric", "value"], [{"metric": "tm", "value": 0.25}])
+    assert main.run(words) == 1
+    assert main.run([*words, "--force"]) == 0
+
+
+def test_an_output_within_an_output_is_not_foreign(here, capsys):
+    (here / "out").mkdir()
+    (here / "out/page.html").write_text('<meta name="generator" content="cvae_protein">')
+    words = ["score", "--samples", "x", "--reference", "s.h5", "-o", "out", "--report"]
+    assert "holds page.html" in refused([*words, "other.html", "--force"], capsys)
+    assert "holds page.html" not in refused([*words, "out/page.html", "--force"], capsys)
 
 
 def test_former_output_that_was_edited_is_kept_unless_forced(here, capsys):

@@ -22,11 +22,11 @@ def a_helix(length: int = 30) -> torch.Tensor:
     c = ca + bb.CA_C * torch.tensor([math.cos(turn), math.sin(turn), 0.0])
     residues = []
     for _ in range(length):
-        o = bb.place_peptides(n, ca, c, bb.C_O, bb.CA_C_O, psi + math.pi)
+        o = bb.place_atom(n, ca, c, bb.C_O, bb.CA_C_O, psi + math.pi)
         residues.append(torch.stack([n, ca, c, o, bb.ideal_cb(n, ca, c)]))
-        following_n = bb.place_peptides(n, ca, c, bb.C_N, bb.CA_C_N, psi)
-        following_ca = bb.place_peptides(ca, c, following_n, bb.N_CA, bb.C_N_CA, omega)
-        n, ca, c = following_n, following_ca, bb.place_peptides(c, following_n, following_ca, bb.CA_C, bb.N_CA_C, phi)
+        following_n = bb.place_atom(n, ca, c, bb.C_N, bb.CA_C_N, psi)
+        following_ca = bb.place_atom(ca, c, following_n, bb.N_CA, bb.C_N_CA, omega)
+        n, ca, c = following_n, following_ca, bb.place_atom(c, following_n, following_ca, bb.CA_C, bb.N_CA_C, phi)
     return torch.stack(residues)
 
 
@@ -42,7 +42,7 @@ def test_a_helix_is_rebuilt_from_its_ca_trace_and_carbonyls() -> None:
 
 def test_place_gives_the_bond_angle_and_dihedral_asked_for() -> None:
     a, b, c = torch.tensor([[1.0, 2.0, 0.5], [0.2, 0.1, 0.0], [1.5, -0.3, 0.4]])
-    d = bb.place_peptides(a, b, c, 1.4, math.radians(110), math.radians(-57))
+    d = bb.place_atom(a, b, c, 1.4, math.radians(110), math.radians(-57))
     assert (d - c).norm().item() == pytest.approx(1.4, abs=1e-5)
     cosine = torch.nn.functional.cosine_similarity(b - c, d - c, dim=0)
     assert math.degrees(math.acos(cosine)) == pytest.approx(110, abs=1e-3)

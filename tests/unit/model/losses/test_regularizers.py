@@ -292,7 +292,7 @@ class TestTraces:
         turn = torch.linalg.qr(torch.randn(3, 3, generator=seeded(1)))[0]
         mask = torch.ones(1, 30, dtype=torch.bool)
         found = critics.profile(helix @ turn.T + 9, mask)
-        spans = torch.tensor(regularizers.SPANS)
+        spans = torch.tensor(critics.SPANS)
         chord = 2 * 2.3 * torch.sin(torch.deg2rad(spans * 50.0)).abs()
         expected = (chord.square() + (1.5 * spans).square()).sqrt() / 10
         torch.testing.assert_close(found[0, ::2], expected, atol=1e-4, rtol=1e-4)
