@@ -6,6 +6,7 @@ one that is cancelled, two trainings on two GPUs, and a scheduler that is killed
 
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from cvae_protein.runs.resume import read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("slurm")]
 
-# Stands before the real program: cancels the first job that splits, and notes each variant's GPU, going on
-# once two trainings are at work at the same time.
+# Stands before the real program: has the job that clusters hold 512 MB for a while, since it takes too little by itself
+# to be caught by a look each second; cancels the first job that splits; and notes each variant's GPU, going on once two
+# trainings are at work at the same time.
 PROGRAM = """#!/bin/sh
 case "$*" in
+"cluster "*)
+    {python} -c 'import time; held = b"x" * (1 << 29); time.sleep(5)' ;;
 "split "*)
     if mkdir cancelled 2>/dev/null; then scancel "$SLURM_JOB_ID"; sleep 60; fi ;;
 "train --variant concat"* | "train --variant pca"*)
@@ -68,7 +72,7 @@ def killed(cluster):
     """What was at work after the scheduler was killed: trainings, who holds the output, and the outcome on record."""
     program = cluster.folder / "bin/cvae-protein"
     program.parent.mkdir()
-    program.write_text(PROGRAM.format(real=BIN / "cvae-protein"))
+    program.write_text(PROGRAM.format(real=BIN / "cvae-protein", python=sys.executable))
     program.chmod(0o755)
     process = cluster.start(*HARDSHIPS)
     try:
