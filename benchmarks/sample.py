@@ -26,10 +26,10 @@ import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings
 from cvae_protein.core.files import write_table
+from cvae_protein.model import registry
 from cvae_protein.model.priors import AggregatePosterior, CodeFlow
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.variants import registry
 from cvae_protein.sampling.relax import FREE
 from cvae_protein.sampling.sampler import Sampler, decode_all, draw_codes, refine_all, relax_all
 

@@ -28,10 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
-from cvae_protein.model import batch, layers
+from cvae_protein.model import batch, layers, registry
 from cvae_protein.model.batch import Domains, cut, pick_device, read_split, training_batch
 from cvae_protein.model.losses.evidence_bound import evidence_terms
-from cvae_protein.model.variants import registry
 from cvae_protein.training.checkpoint import Training
 from cvae_protein.training.distributed import ALONE
 from cvae_protein.training.loop import Signals, Task, _descend, _with_averaged

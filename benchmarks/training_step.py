@@ -16,11 +16,11 @@ from collections.abc import Callable
 import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
+from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.losses.evidence_bound import evidence_terms
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
-from cvae_protein.model.variants import registry
 
 ROUNDS = 5
 

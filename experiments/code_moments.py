@@ -20,8 +20,8 @@ from torch import Tensor
 from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
+from cvae_protein.model.registry import load_model
 from cvae_protein.model.representation import ClassComponents
-from cvae_protein.model.variants.registry import load_model
 from cvae_protein.score.metrics.latent import PROBES, guesses
 from cvae_protein.score.metrics.metric import Estimate
 from cvae_protein.training.train import make_spec

@@ -20,10 +20,10 @@ import torch
 
 from cvae_protein.config import load
 from cvae_protein.config.settings import ModelSettings, RefineSettings
+from cvae_protein.core import variants
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.variants import registry
-from cvae_protein.model.variants.registry import FOLDER
+from cvae_protein.model.registry import FOLDER
 from cvae_protein.sampling.reconstruct import heldout_rmsd
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.training.train import train
@@ -77,7 +77,7 @@ def compare(store: Path, splits: Path, latents: list[int], names: list[str], ste
         for variant in ("pca", *names):
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / variant
-                settings = replace(usual, flow_steps=usual.flow_steps if registry.has_own_flow(variant) else 1)
+                settings = replace(usual, flow_steps=usual.flow_steps if variants.find(variant).view else 1)
                 train(store, splits, variant, 0, folder, ModelSettings(latent=latent), settings, RefineSettings(), 1)
                 error, rate = heldout(folder, store, splits)
             means = error[random.integers(0, len(error), (1000, len(error)))].mean(1)

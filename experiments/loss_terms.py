@@ -33,8 +33,8 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import Domains, read_split
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.critics import profile
+from cvae_protein.model.registry import load_model
 from cvae_protein.model.representation import decode_trace, encode_trace
-from cvae_protein.model.variants.registry import load_model
 from cvae_protein.sampling.reconstruct import heldout_rmsd
 from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.metrics.latent import PROBES, guesses

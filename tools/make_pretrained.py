@@ -20,8 +20,8 @@ import torch
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, read_table
+from cvae_protein.model.registry import FOLDER
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
-from cvae_protein.model.variants.registry import FOLDER
 from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler
 
 LARGEST = 15_000_000  # bytes of both weights together

@@ -42,6 +42,9 @@ def train(
     seed: Seed = 0,
     depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
     checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="Folder of the variant that this one is a view of: takes its weights.")
+    ] = None,
     settings: Given = "",
     model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
     refine_settings: Annotated[str, typer.Option("--refine", help="Section `refine`: JSON or YAML file.")] = "",
@@ -63,7 +66,7 @@ def train(
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
     refine = settings_of("refine", refine_settings, settings)
-    run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint)
+    run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint, trained=trained)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -133,7 +136,7 @@ def sample(
 
     Lengths are in residues, coordinates in Å.
     """
-    from ..model.variants.registry import resolve
+    from ..model.registry import resolve
 
     given = {"per_class": number, "temperature": temperature, "guidance": guidance}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}

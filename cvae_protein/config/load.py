@@ -16,18 +16,9 @@ import pydantic
 import yaml
 from pydantic_core import PydanticCustomError
 
+from ..core import variants
 from ..core.errors import UserError
 from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
-
-ALWAYS_TRAINED = ("pca", "refiner", "registry")  # in every run, no variants to choose; and no variant at all
-REFERENCE = "reference"  # the trained model that comes with the package, told labels of CATH
-
-
-def variants() -> list[str]:
-    """Names that can be asked for: files of `model/variants/`, without the baseline, and the package's own model."""
-    folder = Path(__file__).parents[1] / "model" / "variants"
-    names = (path.stem for path in folder.glob("[a-z]*.py"))
-    return sorted([REFERENCE, *(name for name in names if name not in ALWAYS_TRAINED)])
 
 
 def disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
@@ -71,15 +62,15 @@ def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
 
 
 def _run_mistakes(settings: Settings) -> Iterator[str]:
-    known = variants()
+    known = variants.choices()
     for name in settings.variants:
-        if name in ALWAYS_TRAINED:
+        if name in (variants.BASELINE, "refiner"):
             yield f"variants: {name} is trained in every run and is not listed"
         elif name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             said = f"; did you mean {near[0]}?" if near else ""
             yield f"variants: expected some of {', '.join(known)} (files in model/variants), got {name!r}{said}"
-    if REFERENCE in settings.variants and settings.labels.scheme != "cath":
+    if variants.PRETRAINED in settings.variants and settings.labels.scheme != "cath":
         yield f"variants: expected no reference with labels.scheme {settings.labels.scheme}; it is told labels of cath"
     if doubled := _doubled(settings.variants):
         yield f"variants: expected each variant once, got {doubled} more than once"

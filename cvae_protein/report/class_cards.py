@@ -10,8 +10,9 @@ import numpy as np
 
 from ..core.geometry import radius_of_gyration
 from ..core.labels import is_within
+from ..core.variants import REAL, REAL_ROWS
 from ..score.metrics.physical_validity import HELIX, STRAND
-from .leaderboard import REFERENCES, Cell, cell_of
+from .leaderboard import Cell, cell_of
 from .results import Results, Row, number
 
 RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
@@ -36,7 +37,7 @@ def cards(results: Results) -> list[dict]:
     """One card a class that was asked for: counts, whether it is rare, and a line a model and reference."""
     scores: dict[tuple[str, str, str], list[Row]] = {}
     for row in results.table("scores.tsv"):
-        if row["seed"] in results.seeds or row["variant"] in REFERENCES:
+        if row["seed"] in results.seeds or row["variant"] in REAL_ROWS:
             scores.setdefault((row["variant"], row["fold"], row["metric"]), []).append(row)
     drawn = {variant: results.structures(variant, ("sample",)) for variant in results.variants}
     if not any(drawn.values()):
@@ -69,12 +70,12 @@ def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Seque
 def _references(results: Results, fold: str, scores: Scores, members: Mapping[str, Row]) -> list[dict]:
     """The lines of real domains: judged as samples of the class, or of the level above it that was judged."""
     lines = []
-    for name in REFERENCES:
+    for name in REAL_ROWS:
         parts = fold.split(".")
         levels = [".".join(parts[:level]) for level in range(len(parts), 0, -1)]
         judged = next((level for level in levels if any((name, level, fact) in scores for fact in FACTS)), "")
         cells = {fact: cell_of(scores.get((name, judged, fact), ())) for fact in FACTS}
-        if name == "real":
+        if name == REAL:
             cells |= _of_members(results, members)
         if any(math.isfinite(cell.value) for cell in cells.values()):
             of = judged if judged and judged != fold else ""

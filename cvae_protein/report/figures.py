@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..core.variants import BASELINE, REAL, REAL_SHUFFLED, REFERENCES
 from .results import Row
 
 MOST_BYTES = 1_500_000  # of an embedded table
@@ -115,9 +116,9 @@ STYLE: dict[Any, Any] = {
 
 def variant_colours(variants: Sequence[str]) -> dict[str, str]:
     """Colour of each variant: grey for `pca`, ink for real domains, one of the palette for every other in its order."""
-    others = [name for name in variants if name not in ("pca", "real", "real_shuffled")]
+    others = [name for name in variants if name not in REFERENCES]
     colours = {name: VARIANT_COLOURS[index % len(VARIANT_COLOURS)] for index, name in enumerate(others)}
-    return {"real": REAL_COLOUR, "real_shuffled": SHUFFLED_COLOUR, "pca": PCA_COLOUR, **colours}
+    return {REAL: REAL_COLOUR, REAL_SHUFFLED: SHUFFLED_COLOUR, BASELINE: PCA_COLOUR, **colours}
 
 
 def css(colour: str) -> str:

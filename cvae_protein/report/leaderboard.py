@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..core.variants import REAL_ROWS, REFERENCES
 from .results import Results, Row, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
@@ -75,7 +76,6 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "leak_skill_level3": ("Leak, topology", "the same of its third level"),
     },
 }
-REFERENCES = ("real", "real_shuffled")  # floor and ceiling: real domains judged as samples, by their class or another
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
 UNITS = ("Å", "nat")  # that a title names; the others say nothing that the title does not
 CLOSER_TO_REAL = ("helix", "strand", "relative_rg")  # neither low nor high is good
@@ -163,7 +163,7 @@ def _mark_best(cells: dict[str, Cell], better: str) -> None:
     if better not in DIRECTIONS or (better == "real" and not math.isfinite(target)):
         return
     cost = {"low": lambda v: v, "high": lambda v: -v, "real": lambda v: abs(v - target)}[better]
-    models = {name: cell for name, cell in cells.items() if name not in REFERENCES and math.isfinite(cell.value)}
+    models = {name: cell for name, cell in cells.items() if name not in REAL_ROWS and math.isfinite(cell.value)}
     if len(models) < 2:
         return
     best = min(models.values(), key=lambda cell: cost(cell.value))
@@ -197,7 +197,7 @@ def leaderboard(results: Results) -> list[dict]:
     better: dict[str, tuple[str, str]] = {}
     for row in results.table("scores.tsv"):
         shown = row["variant"] in results.variants and row["seed"] in results.seeds
-        if row["fold"] == "all" and (shown or row["variant"] in REFERENCES):
+        if row["fold"] == "all" and (shown or row["variant"] in REAL_ROWS):
             by_metric.setdefault(row["metric"], {}).setdefault(row["variant"], []).append(row)
             better.setdefault(row["metric"], (row["better"], row["unit"]))
     groups = []
@@ -207,7 +207,7 @@ def leaderboard(results: Results) -> list[dict]:
             if metric not in by_metric:
                 continue
             found = by_metric[metric]
-            cells = {name: cell_of(found[name]) for name in (*results.variants, *REFERENCES) if name in found}
+            cells = {name: cell_of(found[name]) for name in (*results.variants, *REAL_ROWS) if name in found}
             direction, unit = better[metric]
             direction = "real" if metric in CLOSER_TO_REAL else direction
             _mark_best(cells, direction)
@@ -234,10 +234,10 @@ def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
     found = []
     for line in (lines[metric] for metric in wanted if metric in lines):
         cells = line["cells"]
-        models = {name: cell for name, cell in cells.items() if name not in REFERENCES and math.isfinite(cell.value)}
+        models = {name: cell for name, cell in cells.items() if name not in REAL_ROWS and math.isfinite(cell.value)}
         best = [name for name, cell in models.items() if cell.mark == "best"]
         if models:
-            others = {name: cells[name].shown for name in ("pca", *REFERENCES) if name in cells}
+            others = {name: cells[name].shown for name in REFERENCES if name in cells}
             cell = models[best[0]] if best else next(iter(models.values()))
             equal = not best and len(models) > 1
             found.append({**line, "best": best or list(models), "equal": equal, "cell": cell, "others": others})
@@ -271,17 +271,17 @@ def matrix(results: Results) -> dict | None:
     A cell has the words of its row, `word` and `anchor`, the id of the paragraph with its evidence. The references of
     every run stand below the models.
     """
-    shown = [*[name for name in results.variants if name != "pca"], "pca", *REFERENCES]
+    shown = [*[name for name in results.variants if name not in REFERENCES], *REFERENCES]
     rows = [
         row | {"word": WORDS.get(row["fired"], row["fired"]), "anchor": f"verdict-{index}"}
         for index, row in enumerate(results.table("verdicts.tsv"))
-        if row["variant"] in shown and (row["seed"] in results.seeds or row["variant"] in REFERENCES)
+        if row["variant"] in shown and (row["seed"] in results.seeds or row["variant"] in REAL_ROWS)
     ]
     lines: dict[tuple[str, str], dict] = {}
     for row in sorted(rows, key=lambda row: shown.index(row["variant"])):
         line = lines.setdefault((row["variant"], row["seed"]), {"variant": row["variant"], "seed": row["seed"]})
         line.setdefault("cells", {})[row["verdict"]] = row
-        line["reference"] = row["variant"] in ("pca", *REFERENCES)
+        line["reference"] = row["variant"] in REFERENCES
     cells = [cell for line in lines.values() for cell in line["cells"].values()]
     return (
         {

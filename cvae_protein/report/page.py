@@ -13,11 +13,12 @@ from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
+from ..core.variants import BASELINE, REAL, REAL_ROWS
 from . import class_cards, sections
 from . import class_cards as oracles
 from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
-from .leaderboard import REFERENCES, board_table, leaderboard, matrix, tiles
+from .leaderboard import board_table, leaderboard, matrix, tiles
 from .results import Results
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def write_report(
     `variants` may hold `pca`, which is shown first. A file that is absent leaves its section with a sentence that
     says so; an unreadable one is a `UserError`.
     """
-    ordered = sorted(dict.fromkeys(str(v) for v in variants), key=lambda name: name != "pca")
+    ordered = sorted(dict.fromkeys(str(v) for v in variants), key=lambda name: name != BASELINE)
     data = Results(Path(results), ordered, [str(seed) for seed in seeds])
     try:
         text = render(data, settings)
@@ -90,7 +91,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         specs=sections.specs(results),
         board=board,
         board_table=as_tsv(board_table(board))[0],
-        columns=[*results.variants, "real", *(name for name in REFERENCES if name in scored and name != "real")],
+        columns=[*results.variants, REAL, *(name for name in REAL_ROWS if name in scored and name != REAL)],
         tiles=tiles(board, TILES)[:MOST_TILES],
         verdicts=matrix(results),
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
+from ..core import variants
 from ..core.progress import Progress
 from ..model.batch import Domains, by_length, in_pieces, pick_device
 from ..model.cvae import CVAE
 from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
 from ..model.refiner import Refiner
+from ..model.registry import load_model, load_weights
 from ..model.spec import Spec, load_tensors
-from ..model.variants import registry
-from ..model.variants.registry import load_model, load_weights
 from .relax import FREE, build_backbone, relax
 
 PUSHED = 4  # draws that tell how wide a posterior is behind the flow
@@ -58,7 +58,7 @@ class Sampler:
     @property
     def own_flow(self) -> CodeFlow | None:
         """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
-        return self.flow if registry.has_own_flow(self.spec.variant) else None
+        return self.flow if variants.find(self.spec.variant).view else None
 
     def infer(self, domains: Domains) -> Gaussian:
         """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise."""
@@ -105,7 +105,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
         aggregate,
         None if flow is None else flow.to(device),
         net.to(device),
-        _memory(tensors) if registry.codes(model.spec.variant) == "copies" else None,
+        _memory(tensors) if variants.find(model.spec.variant).prior == "training_codes" else None,
     )
 
 
@@ -141,10 +141,10 @@ def draw_codes(
 
     The baselines `copies` and `shuffled` have ways of their own.
     """
-    codes, device = registry.codes(sampler.spec.variant), sampler.device
+    device = sampler.device
     if sampler.memory is not None:
         return sampler.memory.sample(labels, lengths, settings.temperature, generator)
-    if codes == "shuffled":
+    if variants.find(sampler.spec.variant).prior == "other_class":
         labels = other_class(labels, len(sampler.spec.vocabulary[0]), generator)
     if settings.prior == "flow" and sampler.flow is not None:  # `pca` has none and draws from a Gaussian
         asked = labels.to(device), lengths.to(device)

@@ -12,6 +12,7 @@ from ..config.settings import VerdictSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.progress import say
+from ..core.variants import REAL, REAL_SHUFFLED, REFERENCES, find
 from .metrics.metric import ALL
 
 YES, NO, UNKNOWN, NOT_APPLICABLE = "yes", "no", "unknown", "not_applicable"
@@ -75,10 +76,6 @@ def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
 VERDICT_COLUMNS = ("variant", "seed", "verdict", "fired", "evidence", "threshold", "remedy")
-REAL = "real"
-CEILINGS = ("real_shuffled",)  # worse on purpose, nothing to judge
-UNTRAINED = ("copies", "floor", "pca", "shuffled")  # variants whose decoder takes no label
-REFERENCES = (REAL, "pca")  # in every run without being asked for: their verdicts fail no run
 OF_A_CODE = ("active_share", "mutual_information", "permuted_ratio", "leak_skill", "rate")
 DEEPER_LEAKS = ("leak_skill_level2", "leak_skill_level3")
 
@@ -100,7 +97,7 @@ class Case:
     @property
     def takes_label(self) -> bool:
         """Whether the decoder is told a label."""
-        return self.has_code and self.variant not in UNTRAINED
+        return self.has_code and find(self.variant).trained
 
 
 def _not_applicable(case: Case, why: str) -> Sign:
@@ -272,7 +269,7 @@ def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
         if row["fold"] == ALL:
             scores.setdefault((row["variant"], row["seed"]), {})[row["metric"]] = _score(row, table)
     real = scores.get((REAL, ""), {})
-    cases = [(key, Case(key[0], found, real, limits)) for key, found in scores.items() if key[0] not in CEILINGS]
+    cases = [(key, Case(key[0], found, real, limits)) for key, found in scores.items() if key[0] != REAL_SHUFFLED]
     return [
         {"variant": variant, "seed": seed, "verdict": name} | _cells(function(case), remedy)
         for (variant, seed), case in cases

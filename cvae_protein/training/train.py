@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ..config.settings import ModelSettings, RefineSettings, TrainSettings
+from ..core import variants
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.progress import say
+from ..model import registry
 from ..model.batch import Batch, Buckets, Domains, cut, hide_labels, pick_device, read_split, training_batch
 from ..model.cvae import CVAE
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
 from ..model.losses.objective import further_terms
 from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
 from ..model.spec import Spec, save_tensors
-from ..model.variants import registry
-from ..model.variants.registry import load_model
 from .checkpoint import Training
 from .distributed import Ranks, shared_noise, together
 from .loop import Losses, Task, minimise
@@ -44,10 +44,11 @@ def fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[st
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
-    if registry.codes(spec.variant) == "copies":
+    record = variants.find(spec.variant)
+    if record.prior == "training_codes":
         kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
         tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
-    if not registry.has_flow(spec.variant):
+    if not record.has_flow:
         return tensors
     flow = CodeFlow(spec)
     flow.whiten(posterior)
@@ -80,22 +81,28 @@ def train(
     refine: RefineSettings,
     depth: int,
     checkpoint: Path | None = None,
+    trained: Path | None = None,
 ) -> None:
     """Train `variant` (or `refiner`) and write `output` with spec.json, weights.safetensors and history.tsv.
 
     The name `reference` stands for the trained model of the package, which is copied, to be judged beside the others.
 
-    `checkpoint` is a file for resuming; it is removed at the end.
+    `checkpoint` is a file for resuming; it is removed at the end. `trained` is the folder of the variant that this one
+    is a view of, of the same seed, whose weights it takes; without it these are trained anew, to the same values.
     """
     with together() as ranks, owned(output) if ranks.first else nullcontext():
         if max(train.batch_size, refine.batch_size) < ranks.count:
             raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
+        if trained is not None:
+            if ranks.first:
+                _take_weights(variant, seed, trained, output)
+            return
         sides = read_split(store, splits)
-        if variant == registry.NAME:
+        if variant == variants.PRETRAINED:
             if ranks.first:
                 _copy_reference(sides, output)
             return
-        if variant in registry.names() and not registry.is_trained(variant):
+        if not variants.find(variant).trained:
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
@@ -113,10 +120,26 @@ def train(
             checkpoint.unlink(missing_ok=True)
 
 
+def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
+    """A view's folder: weights and history of the variant that it shares, under its own name."""
+    record, spec = variants.find(variant), Spec.read(trained / "spec.json")
+    if not record.view:
+        raise UserError(f"train --trained: {variant} is no view of another variant; it has weights of its own")
+    if (spec.variant, spec.seed) != (record.shares, seed):
+        given = f"{spec.variant} of seed {spec.seed}"
+        raise UserError(f"train --trained: expected {record.shares} of seed {seed} in {trained}, got {given}")
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        (folder / "spec.json").write_text(replace(spec, variant=variant).to_json(), encoding="utf-8")
+        for name in ("weights.safetensors", "history.tsv"):
+            shutil.copyfile(trained / name, folder / name)
+    say(f"train {variant} seed {seed}", f"shares the weights of {trained}")
+
+
 def _copy_reference(sides: dict[str, Domains], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
-    source, _ = registry.resolve(Path(registry.NAME), None)
-    model = load_model(source).to(pick_device())
+    source, _ = registry.resolve(Path(variants.PRETRAINED), None)
+    model = registry.load_model(source).to(pick_device())
     rows = [{"step": 0, "seconds": 0.0} | observe(model, look_at(sides, model.spec, pick_device()))]
     with atomic_path(output) as folder:
         folder.mkdir()
@@ -171,8 +194,7 @@ def _train_variant(
     model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
     model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
     model.to(device)
-    trained = registry.is_trained(spec.variant)
-    if trained:
+    if variants.find(spec.variant).trained:
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.structure import Backbone
+from cvae_protein.core.variants import PRETRAINED
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import Output
 from cvae_protein.model.losses import evidence_bound
 from cvae_protein.model.priors import Gaussian
-from cvae_protein.model.variants.registry import NAME, resolve
+from cvae_protein.model.registry import resolve
 from cvae_protein.sampling import relax
 from cvae_protein.sampling.sampler import Sampler, load_sampler
 from cvae_protein.score.metrics import physical_validity
@@ -63,7 +64,7 @@ RELAXATION_STEPS = {"partly_relaxed": 60, "relaxed": 200}
 @cache
 def pretrained() -> Sampler:
     """The package's trained model with its flow and refiner, on the CPU, where it computes in float32."""
-    sampler = load_sampler(*resolve(Path(NAME), None))
+    sampler = load_sampler(*resolve(Path(PRETRAINED), None))
     for network in (sampler.model, sampler.flow, sampler.refiner):
         network.cpu()
     return sampler

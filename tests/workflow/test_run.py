@@ -174,6 +174,24 @@ class TestRun:
         assert "train_refiner" not in jobs
         assert "featurize" not in jobs
 
+    def test_editing_a_record_reruns_the_variant_that_it_changes(self, project):
+        path = project / "cvae_protein/core/variants.py"
+        before = path.read_text()
+        path.write_text(before.replace("view=True),", 'view=True),\n        Variant("branched", prior="gaussian"),'))
+        try:
+            jobs = planned(project)
+        finally:
+            path.write_text(before)
+        assert jobs["train"] == jobs["sample"] == {"branched"}
+        assert "featurize" not in jobs
+
+    def test_a_view_takes_the_training_of_the_variant_that_it_shares(self, project):
+        jobs = planned(project, "--config", "variants=[concat,branched,flow_prior]")
+        assert jobs["train"] == jobs["sample"] == {"flow_prior"}
+        jobs = planned(project, "--config", "variants=[flow_prior]", "results=elsewhere")
+        assert jobs["train"] == {"flow_prior", "concat", "pca"}
+        assert jobs["sample"] == {"flow_prior", "pca"}
+
     def test_editing_the_scores_does_not_retrain(self, project):
         path = project / "cvae_protein/score/score.py"
         before = path.read_text()

@@ -15,6 +15,7 @@ from snakemake.exceptions import WorkflowError
 try:
     import cvae_protein
     from cvae_protein.config import load as configuration
+    from cvae_protein.core import variants
     from cvae_protein.runs import sweep, resume
     from cvae_protein.core.errors import UserError
     from cvae_protein.dataset.formats import count_rows
@@ -25,6 +26,7 @@ except ImportError as error:
 
 STARTED = time.time()
 MOST_BATCHES = 400
+TRAINED = ("spec.json", "weights.safetensors", "history.tsv")
 SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
@@ -117,6 +119,33 @@ def sources(*names):
     return sorted(nearest(path) for path in kept)
 
 
+def variant_sources(name, *stages):
+    """Package files that stages run for one variant; what its record says of it goes through params."""
+    return sources(*stages, f"model/{variants.find(name).file}")
+
+
+def shared_training(place):
+    """Spec, weights and history of the training that a view of another variant shares, below a folder; else none."""
+
+    def found(wildcards):
+        record = variants.find(wildcards.variant)
+        names = TRAINED if record.view else ()
+        folder = place("models", record.shares, f"seed{wildcards.seed}")
+        return [f"{folder}/{name}".format(**wildcards) for name in names]
+
+    return found
+
+
+def shared_option(wildcards, input):
+    """The option of `train` for the folder of `shared_training`."""
+    return ["--trained", str(Path(input.shared[0]).parent)] if input.shared else []
+
+
+def record_of(wildcards):
+    """What is particular to a variant, as text for params: a change of it reruns what depends on it."""
+    return repr(variants.find(wildcards.variant))
+
+
 def package_data(folder):
     """Files of a package folder that are no Python, such as the page's template."""
     files = (PACKAGE / folder).rglob("*")
@@ -206,4 +235,4 @@ shell.prefix(
 BATCHES = range(count_batches())
 POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)
-MODELS = [*settings.variants, "pca"]
+MODELS = [*settings.variants, variants.BASELINE]

@@ -43,9 +43,10 @@ rule train:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
+        shared=shared_training(result),
         code=lambda wildcards: [
-            *sources("training/train.py", f"model/variants/{wildcards.variant}.py"),
-            *(package_model() if wildcards.variant == "reference" else []),
+            *variant_sources(wildcards.variant, "training/train.py"),
+            *(package_model() if wildcards.variant == variants.PRETRAINED else []),
         ],
     output:
         spec=result("models/{variant}/seed{seed}/spec.json"),
@@ -65,6 +66,8 @@ rule train:
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=result("checkpoints/{variant}/seed{seed}.safetensors"),
+        shared=shared_option,
+        record=record_of,
         depth=settings.labels.depth,
         train=as_json(replace(settings.train, processes=1)),
         model=as_json(settings.model),
@@ -73,7 +76,7 @@ rule train:
         " {resources.launcher} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
         " --settings {params.train:q} --model {params.model:q}"
-        " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+        " --checkpoint {params.checkpoint:q} {params.shared:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
 rule sample:
@@ -84,10 +87,8 @@ rule sample:
         weights=rules.train.output.weights,
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
-        code=lambda wildcards: sources(
-            "sampling/sample.py",
-            "io/write.py",
-            f"model/variants/{wildcards.variant}.py",
+        code=lambda wildcards: variant_sources(
+            wildcards.variant, "sampling/sample.py", "io/write.py"
         ),
     output:
         samples=result("samples/{variant}/seed{seed}/samples.h5"),
@@ -104,6 +105,7 @@ rule sample:
         folder=subpath(output.samples, parent=True),
         model=subpath(input.model, parent=True),
         refiner=subpath(input.refiner, parent=True),
+        record=record_of,
         settings=as_json(settings.sample),
         depth=settings.labels.depth,
     shell:

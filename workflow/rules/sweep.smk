@@ -6,6 +6,14 @@ wildcard_constraints:
 
 
 use rule train as train_point with:
+    input:
+        store=rules.merge.output.store,
+        splits=rules.split.output.splits,
+        shared=shared_training(point_result),
+        code=lambda wildcards: [
+            *variant_sources(wildcards.variant, "training/train.py"),
+            *(package_model() if wildcards.variant == variants.PRETRAINED else []),
+        ],
     output:
         spec=point_result("models/{variant}/seed{seed}/spec.json"),
         weights=point_result("models/{variant}/seed{seed}/weights.safetensors"),
@@ -15,6 +23,8 @@ use rule train as train_point with:
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=point_result("checkpoints/{variant}/seed{seed}.safetensors"),
+        shared=shared_option,
+        record=record_of,
         depth=settings.labels.depth,
         train=lambda wildcards: as_json(
             replace(POINTS[wildcards.point].train, processes=1)
@@ -30,10 +40,8 @@ use rule sample as sample_point with:
         weights=rules.train_point.output.weights,
         refiner=rules.train_refiner.output.spec,
         refiner_weights=rules.train_refiner.output.weights,
-        code=lambda wildcards: sources(
-            "sampling/sample.py",
-            "io/write.py",
-            f"model/variants/{wildcards.variant}.py",
+        code=lambda wildcards: variant_sources(
+            wildcards.variant, "sampling/sample.py", "io/write.py"
         ),
     output:
         samples=point_result("samples/{variant}/seed{seed}/samples.h5"),
@@ -47,6 +55,7 @@ use rule sample as sample_point with:
         folder=subpath(output.samples, parent=True),
         model=subpath(input.model, parent=True),
         refiner=subpath(input.refiner, parent=True),
+        record=record_of,
         settings=of_point("sample"),
 
 

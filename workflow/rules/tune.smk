@@ -5,7 +5,7 @@ rule tune:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        code=sources("runs/tune.py", f"model/variants/{settings.tune.variant}.py"),
+        code=variant_sources(settings.tune.variant, "runs/tune.py"),
     output:
         table=result("tune/tune.tsv"),
         best=result("tune/best.yaml"),

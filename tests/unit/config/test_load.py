@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from cvae_protein.config import load, schema
-from cvae_protein.config.load import variants
 from cvae_protein.config.settings import ScoreSettings, Settings, TermSettings
 from cvae_protein.core.errors import UserError
+from cvae_protein.core.variants import choices
 
 ROOT = Path(__file__).parents[3]
 SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Settings(), field.name))]
@@ -140,10 +140,11 @@ def test_absent_file_is_a_users_mistake(tmp_path):
         load.load(tmp_path / "none.yaml")
 
 
-def test_variants_are_the_files_of_the_folder():
-    folder = ROOT / "cvae_protein/model/variants"
-    assert set(variants()) == {path.stem for path in folder.glob("[a-z]*.py")} - {"pca", "registry"} | {"reference"}
-    assert set(Settings().variants) <= set(variants())
+def test_variants_are_the_files_of_the_folder_and_the_records_beside_them():
+    files = {path.stem for path in (ROOT / "cvae_protein/model/variants").glob("[a-z]*.py")}
+    assert files == {"adversarial", "branched", "concat"}
+    assert set(choices()) == files | {"copies", "floor", "flow_prior", "reference", "shuffled"}
+    assert set(Settings().variants) <= set(choices())
 
 
 def test_schema_on_disk_is_in_step():

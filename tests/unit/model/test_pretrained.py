@@ -16,10 +16,10 @@ from cvae_protein.cli import main
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
+from cvae_protein.model import registry
 from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
-from cvae_protein.model.variants import registry
 from cvae_protein.store.read import Store
 
 SPEC = Spec(

@@ -16,13 +16,13 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
+from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.losses import critics, regularizers
 from cvae_protein.model.losses.objective import JUDGED, PLAIN, further_terms
 from cvae_protein.model.priors import Gaussian
 from cvae_protein.model.spec import Spec, load_tensors
-from cvae_protein.model.variants import registry
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training.train import train

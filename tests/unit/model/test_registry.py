@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
+from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import CA, Backbone
+from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch, Domains, cut, pad, read_split, training_batch
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
 from cvae_protein.model.priors import CodeMemory
 from cvae_protein.model.representation import LinearMap, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
-from cvae_protein.model.variants import registry
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
 from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
@@ -38,6 +39,7 @@ REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=4, batch_size
 TRAIN = TrainSettings(
     steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4)
 )
+MODELS = [name for name in variants.names() if name != variants.PRETRAINED]
 SAMPLE = SampleSettings(per_class=2, refine_steps=2, relax_steps=5)
 
 
@@ -79,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def trained(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a refiner and every variant, trained for a few steps."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("refiner", *registry.names()):
+    for name in ("refiner", *MODELS):
         train(*data, name, 0, folder / name / "seed0", MODEL, TRAIN, REFINE, 2)
     return folder
 
@@ -96,7 +98,7 @@ def nudged(model: CVAE) -> CVAE:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", MODELS)
 class TestEveryVariant:
     def test_output_has_the_documented_shapes(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
@@ -321,6 +323,24 @@ def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None
     assert set(choose_lengths(spec, "2.99.1", 20, rng)) <= set(spec.lengths["2"])
     with pytest.raises(UserError, match=r"expected one of 1, 1\.10"):
         choose_lengths(spec, "7", 1, rng)
+
+
+def test_a_view_has_the_weights_of_the_variant_that_it_shares(
+    data: tuple[Path, Path], trained: Path, tmp_path: Path
+) -> None:
+    apart, shared = trained / "flow_prior/seed0", trained / "concat/seed0"
+    train(*data, "flow_prior", 0, tmp_path / "view", MODEL, TRAIN, REFINE, 2, trained=shared)
+    for name in ("spec.json", "weights.safetensors"):
+        assert (tmp_path / "view" / name).read_bytes() == (apart / name).read_bytes()
+    assert (tmp_path / "view/history.tsv").read_bytes() == (shared / "history.tsv").read_bytes()
+    for variant, seed, folder, said in (
+        ("flow_prior", 0, "branched", "expected concat of seed 0 in .*, got branched of seed 0"),
+        ("flow_prior", 1, "concat", "expected concat of seed 1 in .*, got concat of seed 0"),
+        ("branched", 0, "concat", "branched is no view of another variant"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train(*data, variant, seed, tmp_path / "no", MODEL, TRAIN, REFINE, 2, trained=trained / folder / "seed0")
+    assert not (tmp_path / "no").exists()
 
 
 def test_the_model_of_the_package_stands_beside_those_of_a_run(

@@ -1,4 +1,4 @@
-"""The variants and the trained model of the package: built by name, loaded from a folder."""
+"""Variants and the trained model of the package: built by name, loaded from a folder."""
 
 from __future__ import annotations
 
@@ -9,45 +9,19 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from ...core.errors import UserError
-from ..cvae import CVAE
-from ..spec import Spec, load_tensors
-
-
-def names() -> list[str]:
-    """Names of all variants, by listing this folder."""
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__)
-        if module.name != "registry"
-    )
+from ..core import variants
+from ..core.errors import UserError
+from .cvae import CVAE
+from .spec import Spec, load_tensors
 
 
 def variant(name: str) -> ModuleType:
-    """The module of a variant; `UserError` where there is none of that name."""
-    if name not in names():
-        raise UserError(f"variant: expected one of {', '.join(names())}, got {name!r}")
-    return importlib.import_module(f"{__package__}.{name}")
-
-
-def is_trained(name: str) -> bool:
-    """Whether a variant is trained, or is only fitted as the baseline is."""
-    return bool(getattr(variant(name), "TRAINED", True))
-
-
-def has_own_flow(name: str) -> bool:
-    """Whether the flow that is fitted to the codes is part of the model, so that its noise is the code."""
-    return bool(getattr(variant(name), "OWN_FLOW", False))
-
-
-def has_flow(name: str) -> bool:
-    """Whether a flow is fitted to the variant's codes after its training; `pca` draws from a Gaussian a class."""
-    return is_trained(name) or bool(getattr(variant(name), "FLOW", False))
-
-
-def codes(name: str) -> str:
-    """Where samples' codes come from: the `prior` of the settings, or a baseline's `copies` or `shuffled` labels."""
-    return str(getattr(variant(name), "CODES", "prior"))
+    """The module that builds a variant; `UserError` where there is none of that name."""
+    folder = importlib.import_module("..variants", __name__)
+    wanted = Path(variants.find(name).file).stem
+    if wanted not in (module.name for module in pkgutil.iter_modules(folder.__path__)):
+        raise UserError(f"variant: expected one of {', '.join(variants.names())}, got {name!r}")
+    return importlib.import_module(f"{folder.__name__}.{wanted}")
 
 
 def load_model(folder: Path) -> CVAE:
@@ -68,8 +42,7 @@ def load_weights(module: nn.Module, prefix: str, source: Path, tensors: dict[str
     module.eval()
 
 
-NAME = "reference"
-FOLDER = Path(__file__).parents[1] / "pretrained"  # model/ and refiner/, each with spec.json and weights.safetensors
+FOLDER = Path(__file__).parent / "pretrained"  # model/ and refiner/, each with spec.json and weights.safetensors
 
 
 def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
@@ -79,7 +52,7 @@ def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
     `refiner`, a model's is the one beside it in the models folder of a run, of the same seed. Raises `UserError` where
     the package has no model.
     """
-    if str(model) != NAME:
+    if str(model) != variants.PRETRAINED:
         return model, refiner or model.parent.parent / "refiner" / model.name
     if not (FOLDER / "model/spec.json").is_file():
         raise UserError(
