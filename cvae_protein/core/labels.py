@@ -40,11 +40,11 @@ def truncate(label: str, level: int) -> str:
 
 def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
     """Ids of a dotted label at each level of a vocabulary, 0 from the first level on that it does not hold."""
-    parts = label.split(".") if label else []
+    depth = label.count(".") + 1 if label else 0
     ids: list[int] = []
     for level, names in enumerate(vocabulary, 1):
-        name = ".".join(parts[:level])
-        known = len(parts) >= level and name in names and (level == 1 or ids[-1] > 0)
+        name = truncate(label, level)
+        known = depth >= level and name in names and (level == 1 or ids[-1] > 0)
         ids.append(names.index(name) + 1 if known else 0)
     return ids
 

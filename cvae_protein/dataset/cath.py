@@ -9,6 +9,7 @@ from sys import intern
 
 from ..core.errors import Problem
 from ..core.files import bad_row, columns_of, lines_of
+from ..core.labels import truncate
 from .classification import Row, author_range
 
 DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9]{1,4})([0-9]{2})")
@@ -142,10 +143,9 @@ def read_daily(path: Path) -> Iterator[Row | Problem]:
         if len(chains) > 1:
             yield Problem(cells[0], "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
             continue
-        levels = cells[2].split(".")
-        code = intern(".".join(levels[:4]))
+        code = intern(truncate(cells[2], 4))
         ranges = author_range(",".join(segment for segment, _, _ in segments))
-        yield Row(cells[0], parts[0], chains[0], ranges, cath=code, s35=cells[2] if len(levels) > 4 else "")
+        yield Row(cells[0], parts[0], chains[0], ranges, cath=code, s35=cells[2] if cells[2] != code else "")
 
 
 def read_segments(path: Path) -> Iterator[Row | Problem]:

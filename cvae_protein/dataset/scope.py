@@ -9,6 +9,7 @@ from sys import intern
 
 from ..core.errors import Problem
 from ..core.files import bad_row, columns_of, lines_of
+from ..core.labels import truncate
 from .classification import Row
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
@@ -86,6 +87,6 @@ def read_tree_names(path: Path, table: Path) -> dict[str, str]:
         while node in nodes and nodes[node][0] in nodes and len(above) < 10:
             node, name = nodes[node]
             above.append(name)
-        levels = text.split(".")
-        names |= {".".join(levels[: n + 1]): name for n, name in enumerate(above[::-1][: len(levels)])}
+        levels = text.count(".") + 1
+        names |= {truncate(text, level): name for level, name in enumerate(above[::-1][:levels], 1)}
     return names

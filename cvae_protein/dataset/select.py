@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.settings import LabelSettings
 from ..core.errors import Problem, StructureError, UserError, printable, rejection
 from ..core.files import SAFE_ID, read_table, write_rejected, write_table
-from ..core.labels import SCHEMES, first_level
+from ..core.labels import SCHEMES, first_level, truncate
 from ..core.progress import say
 from ..io.read import parse_range
 from .classification import Row
@@ -78,9 +78,13 @@ def drop_redundant(rows: list[Row], settings: LabelSettings) -> Thinned:
 
 
 def _superfamily(row: Row) -> str:
-    """Superfamily of the label, else of the table's codes: a whole CATH code, three levels of a SCOPe code."""
+    """Superfamily of the label, else of the table's codes: a whole CATH code, three levels of a SCOPe code.
+
+    A CATH code that ends at the topology counts as one superfamily here, so that it is capped as well;
+    `homology.superfamily_of`, which is about relatives, says of it that the superfamily is not known.
+    """
     code = row.label or row.cath or row.scope
-    return ".".join(code.split(".")[:3]) if code[:1].isalpha() else code
+    return truncate(code, 3) if code[:1].isalpha() else code
 
 
 def cap_superfamilies(rows: list[Row], settings: LabelSettings) -> Thinned:
@@ -255,7 +259,7 @@ def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
     """
     known = read_names(settings.names, settings.table) if settings.names else {}
     labels = {row["label"] for row in read_table(domains, ["label"])} - {""}
-    codes = {label.rsplit(".", above)[0] for label in labels for above in range(label.count(".") + 1)}
+    codes = {truncate(label, level) for label in labels for level in range(1, label.count(".") + 2)}
     rows = [{"code": code, "name": printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]
     write_table(output, NAME_COLUMNS, rows)
     return len(rows)

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.labels import is_within
 from ..core.structure import Backbone
 from .layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, Entry, is_text, open_store, reading
 
@@ -204,6 +205,6 @@ class Store:
 def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
     """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
     with Store(store) as stored:
-        names = [name for name in stored.ids if not fold or f"{stored.fact(name, 'label')}.".startswith(f"{fold}.")]
+        names = [name for name in stored.ids if not fold or is_within(str(stored.fact(name, "label")), fold)]
         found = [stored.backbone(name) for name in names]
     return [backbone for backbone in found if length in (None, len(backbone))]

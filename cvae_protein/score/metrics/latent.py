@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
-from ...core.labels import first_level
+from ...core.labels import first_level, truncate
 from ...core.progress import Progress
 from .distribution import MOST_RESAMPLINGS, NEIGHBOURS, FeatureSet, mmd, shifted_limits
 from .metric import ALL, UNDEFINED, Estimate, Metric, Row, absent_rows, bounds, generator, mean_estimate
@@ -283,11 +283,6 @@ def _information_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
     ]
 
 
-def _at_level(labels: np.ndarray, level: int) -> np.ndarray:
-    """Labels cut to their first `level` levels (D,)."""
-    return np.array([".".join(label.split(".")[:level]) for label in labels.tolist()])
-
-
 def _best(attempts: Mapping[str, Guesses]) -> Guesses:
     """The guesses of the most skilled probe."""
     return max(attempts.values(), key=lambda each: -1.0 if np.isnan(each.skill) else each.skill)
@@ -309,9 +304,9 @@ def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSett
     progress = Progress("probes", len(plans), "attacks")
     rows = []
     for name, view, level in plans:
-        labels = _at_level(codes.labels, level)
+        labels = np.array([truncate(label, level) for label in codes.labels.tolist()])
         attempts = {probe: guesses(view, labels, groups, probe, settings.seed) for probe in PROBES}
-        found = {f"{name}": _best(attempts)}
+        found = {name: _best(attempts)}
         if name == "leak_skill":
             found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}
         for metric, attempt in found.items():
