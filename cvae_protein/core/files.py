@@ -16,10 +16,23 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from .errors import Problem, UserError
 
+GZIP = b"\x1f\x8b"  # what a gzip file begins with
+DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error)  # raised on its content; `EOFError` where it ends early
 LONGEST_LINE = 100 << 20  # letters; a file that unpacks to more in one line is no table
+
+
+def open_unpacked(path: Path) -> IO[bytes]:
+    """A file to be read, unpacked where its content is gzip, whatever its name.
+
+    Reading raises `DAMAGED_GZIP` or `EOFError` where that is damaged or ends early.
+    """
+    with open(path, "rb") as file:
+        packed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -31,12 +44,9 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(
             f"{path}: expected a tab-separated table, a classification file or a folder, found no file there"
         )
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        opened = gzip.GzipFile(fileobj=file) if packed else file
+    with open_unpacked(path) as file:
         try:
-            text_of = io.TextIOWrapper(opened, "utf-8-sig", errors="replace")
+            text_of = io.TextIOWrapper(file, "utf-8-sig", errors="replace")
             for number, line in enumerate(iter(lambda: text_of.readline(LONGEST_LINE), ""), 1):
                 if len(line) == LONGEST_LINE and line[-1] != "\n":
                     raise UserError(f"{path}, line {number}: a line of more than {LONGEST_LINE:,} letters")

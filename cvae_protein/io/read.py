@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
+from ..core.files import DAMAGED_GZIP, open_unpacked
 from ..core.structure import Backbone
 from .mmcif import read_binary_cif, read_columns
 from .pdb import read_pdb
@@ -55,7 +55,6 @@ def parse_range(text: str) -> list[Segment]:
 
 HEAD = 1 << 18  # bytes in which a file says what it is
 CHUNK = 1 << 20
-GZIP = b"\x1f\x8b"
 MESSAGE_PACK_MAP = (*range(0x80, 0x90), 0xDE, 0xDF)  # first byte of a BinaryCIF file, and of no text
 CODE = re.compile(r"(?:pdb_0000)?([1-9][a-z0-9]{3})")  # of the PDB, short or extended, in small letters
 BLOCK = re.compile(rb"^data_(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -87,26 +86,27 @@ def check_structure(path: Path, name: str, most_bytes: int, certain: bool) -> No
         raise StructureError("bad_download", f"the file is of the entry {named}, not {name}")
 
 
-def _open(path: Path) -> IO[bytes]:
-    """The file's content, unpacked where it is gzip."""
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == GZIP
-    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
+def _pieces(path: Path, most_bytes: int, where: str = "") -> Iterator[bytes]:
+    """The file's content in pieces, unpacked where it is gzip; `StructureError("too_large")` after `most_bytes`."""
+    size = 0
+    with open_unpacked(path) as opened:
+        while piece := opened.read(CHUNK):
+            size += len(piece)
+            if size > most_bytes:
+                raise StructureError("too_large", f"{where}more than {most_bytes} bytes once unpacked")
+            yield piece
 
 
 def _unpacked_head(path: Path, most_bytes: int) -> bytes:
     """The first bytes of a file, unpacked, after reading all of it."""
     head, size = b"", 0
     try:
-        with _open(path) as opened:
-            while chunk := opened.read(CHUNK):
-                head += chunk[: HEAD - len(head)]
-                size += len(chunk)
-                if size > most_bytes:
-                    raise StructureError("too_large", f"more than {most_bytes} bytes once unpacked")
+        for piece in _pieces(path, most_bytes):
+            head += piece[: HEAD - len(head)]
+            size += len(piece)
     except EOFError as error:
         raise StructureError("bad_download", f"the gzip data end early, after {size} bytes unpacked") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED_GZIP as error:
         raise StructureError("bad_download", f"damaged gzip data ({error})") from error
     return head
 
@@ -127,7 +127,7 @@ def _name_in_binary(path: Path) -> str:
     from biotite.structure.io.pdbx import BinaryCIFFile
 
     try:
-        with _open(path) as opened:
+        with open_unpacked(path) as opened:
             return next(iter(BinaryCIFFile.read(opened)))  # the block's name; nothing is unpacked for it
     except Exception as error:  # whatever a library raises on bytes of a stranger
         raise StructureError("bad_download", f"not readable as BinaryCIF ({error})") from error
@@ -135,7 +135,6 @@ def _name_in_binary(path: Path) -> str:
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
 LARGEST_FILE = 2**28  # bytes, unpacked
-GZIP_WINDOW = 16 + zlib.MAX_WBITS
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
 
 
@@ -145,30 +144,15 @@ def _read_bytes(path: Path) -> bytes:
         raise StructureError("not_found", f"{path}: no file there")
     if path.stat().st_size > LARGEST_FILE:
         raise StructureError("too_large", f"{path.name}: more than {LARGEST_FILE} bytes")
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = _unpacked(data, path.name)
-        except zlib.error as error:
-            raise StructureError("not_a_structure", f"{path.name}: damaged gzip data ({error})") from error
+    try:
+        data = b"".join(_pieces(path, LARGEST_FILE, f"{path.name}: "))
+    except EOFError as error:
+        raise StructureError("truncated", f"{path.name}: the compressed data end too early") from error
+    except DAMAGED_GZIP as error:
+        raise StructureError("not_a_structure", f"{path.name}: damaged gzip data ({error})") from error
     if not data.strip():
         raise StructureError("empty_file", f"{path.name}: nothing in it")
     return data
-
-
-def _unpacked(data: bytes, name: str) -> bytes:
-    """The content of a gzip file, of one part or several."""
-    parts, size = [], 0
-    while data[:2] == b"\x1f\x8b":  # what follows the last part is padding
-        reader = zlib.decompressobj(wbits=GZIP_WINDOW)
-        parts.append(reader.decompress(data, LARGEST_FILE + 1 - size))
-        size += len(parts[-1])
-        if size > LARGEST_FILE:
-            raise StructureError("too_large", f"{name}: more than {LARGEST_FILE} bytes once unpacked")
-        if not reader.eof:
-            raise StructureError("truncated", f"{name}: the compressed data end too early")
-        data = reader.unused_data.lstrip(b"\0")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _format(data: bytes, name: str) -> str:
