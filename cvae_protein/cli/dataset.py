@@ -53,9 +53,6 @@ def export(
         say("export", f"wrote {path}")
 
 
-REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
-
-
 @app.command()
 @writes(
     reads=lambda given: paths_of(settings_of("labels", given["settings"])),
@@ -186,14 +183,14 @@ def merge(
     Example:
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
     """
-    from ..core.files import read_table, write_table
+    from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
     from ..store.write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
         raise UserError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")
     tables = [path for path in parts if path.suffix == ".tsv"]
     rows = [row for path in tables for row in read_table(path, REJECTED_COLUMNS)]
-    write_table(rejected, REJECTED_COLUMNS, rows)
+    write_rejected(rejected, rows)
     compression = settings_of("featurize", settings).compression
     count = merge_stores([path for path in parts if path.suffix == ".h5"], output, compression=compression)
     say("merge", f"{count} conformations kept, {len(rows)} domains rejected (reasons in {rejected})")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,7 +16,7 @@ from ..core.geometry import torsions
 from ..core.progress import Progress, say
 from ..core.structure import Backbone
 from ..io.mdtraj_bridge import secondary_structure
-from ..io.read import extract_domain, read_structure
+from ..io.read import extract_domain, guarded, read_structure, structure_files, unused
 from ..io.residues import Structure
 from ..store.layout import MISSING, RESOLUTION, Entry
 from ..store.write import RESIDUE_ID_BYTES, write_store
@@ -67,10 +65,9 @@ def check_quality(backbone: Backbone, settings: FeaturizeSettings, labels: Label
     check_geometry(backbone)
 
 
-Made = TypeVar("Made")
 Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv
 MOST_WAITING = 1000  # domains whose file was read before their turn, which bounds the memory
-STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)
+LONGEST_NAME = 60  # letters of a file's name that an id takes
 
 
 def _resolution(text: str, structure: Structure) -> float:
@@ -108,19 +105,6 @@ def make_entry(
     return Entry(backbone, torsions(backbone.coords, backbone.breaks), secondary_structure(backbone), facts)
 
 
-def _guarded(function: Callable[..., Made], *arguments: Any) -> Made:
-    """`function(*arguments)`; what a library raises on one structure becomes a `StructureError` with its text."""
-    try:
-        return function(*arguments)
-    except (StructureError, MemoryError):
-        raise
-    except OSError as error:
-        raise StructureError("unreadable", str(error)) from error
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        raise StructureError("not_a_structure", f"{function.__name__} failed with {text}") from error
-
-
 def _featurize_file(
     rows: Iterable[tuple[int, Mapping[str, str]]],
     file: Mapping[str, str],
@@ -131,14 +115,14 @@ def _featurize_file(
     failed: StructureError | None = None
     structure = None
     try:
-        structure = _guarded(read_structure, Path(file["path"]))
+        structure = guarded(read_structure, Path(file["path"]))
     except StructureError as error:
         failed = error
     for position, row in rows:
         try:
             if failed is not None:
                 raise failed
-            yield position, _guarded(make_entry, structure, row, file, settings, labels)
+            yield position, guarded(make_entry, structure, row, file, settings, labels)
         except StructureError as error:
             yield position, rejection(row["domain_id"], file["path"], error)
 
@@ -219,34 +203,28 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
     """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name."""
     if not source.exists():
         raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
-    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    found = structure_files(source, "**/*")
     files: dict[str, dict[str, str]] = {}
-    for path in paths:
-        match = STRUCTURE_FILE.fullmatch(path.name)
-        if match or path == source:
-            name = _unused(match[1] if match else path.name, files)
+    for path, told in found:
+        if told or path == source:
+            name = _unused(told or path.name, files)
             files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
     if not files:
         raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
-    if others := len(paths) - len(files):
+    if others := len(found) - len(files):
         say("featurize", f"{others} files in {source} do not end like a structure file, passed over")
     return files
 
 
-def _unused(text: str, taken: Iterable[str]) -> str:
-    """`text` as an id that can name a file and is not among `taken`."""
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:60].lstrip("._+-") or "structure"
-    number = 2
-    unique = name
-    while unique in taken:
-        unique, number = f"{name}-{number}", number + 1
-    return unique
+def _unused(text: str, taken: Container[str]) -> str:
+    """The beginning of `text` as an id that can name a file and is not among `taken`."""
+    return unused(text[:LONGEST_NAME], taken, "structure")
 
 
 def _whole_chains(name: str, path: Path) -> list[dict[str, str]]:
     """A row of `domains.tsv` for each protein chain of a file, or one that will be rejected for what ails the file."""
     try:
-        chains = _guarded(read_structure, path).chains
+        chains = guarded(read_structure, path).chains
     except StructureError:
         chains = [""]
     rows: dict[str, dict[str, str]] = {}

@@ -15,7 +15,6 @@ from . import cath, scope
 from .classification import Row
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
-STRUCTURE_FILE = re.compile(r"(?:pdb(?=.{4}\.ent))?(.+)\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?", re.IGNORECASE)
 LOOKED_AT = 50  # lines by which a format is told
 
 
@@ -42,20 +41,21 @@ def read_table(path: Path) -> Iterator[Row | Problem]:
         yield Row(*("" if place is None else cells[place].strip() for place in places))
 
 
-def structure_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name without ending and path of each structure file in a folder, or in its subfolders of the divided layout."""
-    for path in sorted(folder.iterdir()) + sorted(folder.glob("??/*")):
-        match = STRUCTURE_FILE.fullmatch(path.name)
-        if match and path.is_file() and (path.parent == folder or path.parent.name.lower() == match[1][1:3].lower()):
-            yield match[1], path
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Path and name without ending of each structure file in a folder, or in its subfolders of the divided layout."""
+    from ..io.read import structure_files  # brings gemmi, which no other format needs
+
+    for path, name in structure_files(folder, "*", "??/*"):
+        if name and (path.parent == folder or path.parent.name.lower() == name[1:3].lower()):
+            yield path, name
 
 
 def read_folder(path: Path) -> Iterator[Row | Problem]:
     """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
-    from ..io.read import read_structure  # brings gemmi, which no other format needs
+    from ..io.read import read_structure
 
     found = False
-    for name, file in structure_files(path):
+    for file, name in _files(path):
         found = True
         try:
             chains = read_structure(file).chains
@@ -158,7 +158,7 @@ def count_rows(settings: LabelSettings) -> int:
     """
     table = Path(settings.table)
     if table.is_dir():
-        return sum(1 for _ in structure_files(table))
+        return sum(1 for _ in _files(table))
     name = detect(table) if settings.format == "auto" or not table.exists() else settings.format
     lines = (line for _, line in lines_of(table))
     count = sum(line.startswith(">") for line in lines) if name == "astral" else sum(1 for _ in lines)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import gemmi
 import numpy as np
@@ -17,6 +17,7 @@ from .mmcif import read_binary_cif, read_columns
 from .pdb import read_pdb
 from .residues import Atoms, Structure, atoms_of, residues_of
 
+Made = TypeVar("Made")
 SEGMENT = re.compile(r"(-?[0-9]{1,6})([A-Za-z]?)(?:-(-?[0-9]{1,6})([A-Za-z]?))?")
 
 
@@ -131,6 +132,43 @@ def _name_in_binary(path: Path) -> str:
             return next(iter(BinaryCIFFile.read(opened)))  # the block's name; nothing is unpacked for it
     except Exception as error:  # whatever a library raises on bytes of a stranger
         raise StructureError("bad_download", f"not readable as BinaryCIF ({error})") from error
+
+
+ENDING = r"\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?"
+SUFFIX = re.compile(rf"{ENDING}$", re.IGNORECASE)
+STRUCTURE_FILE = re.compile(rf"(?:pdb(?=.{{4}}\.ent))?(.+){ENDING}", re.IGNORECASE | re.DOTALL)
+
+
+def structure_files(source: Path, *reach: str) -> list[tuple[Path, str]]:
+    """Files with their name less the ending of a structure file, empty where they do not end like one.
+
+    The file `source` itself, or what the patterns `reach` find below that folder, in their order and sorted.
+    """
+    found = [source] if source.is_file() else [path for each in reach for path in sorted(source.glob(each))]
+    names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found if path.is_file()]
+    return [(path, match[1] if match else "") for path, match in names]
+
+
+def unused(text: str, taken: Container[str], otherwise: str) -> str:
+    """`text` as an id of letters, digits and `._+-` that is not in `taken`; `otherwise` where nothing of it is left."""
+    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip("._+-") or otherwise
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
+
+
+def guarded(function: Callable[..., Made], *arguments: object) -> Made:
+    """`function(*arguments)`; what a library raises on one structure becomes a `StructureError` with its text."""
+    try:
+        return function(*arguments)
+    except (StructureError, MemoryError):
+        raise
+    except OSError as error:
+        raise StructureError("unreadable", str(error)) from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise StructureError("not_a_structure", f"{function.__name__} failed with {text}") from error
 
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
@@ -300,8 +338,7 @@ def extract_domain(structure: Structure, chain: str, residue_range: str, domain_
     first = chosen[0]
     if not len(first):
         raise StructureError("chain_not_found", f"{structure.name}: chain {chain!r} is not in the first model")
-    ids = tuple(f"{n}{i}" for n, i in zip(structure.number[first], structure.insertion[first], strict=True))
-    return Backbone(domain_id, "".join(structure.letter[first]), structure.coords[np.stack(chosen)], ids)
+    return structure.backbone(np.stack(chosen), domain_id)
 
 
 def _same_residues(structure: Structure, first: np.ndarray, other: np.ndarray) -> bool:

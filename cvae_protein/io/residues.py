@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
-from ..core.structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, C, N
+from ..core.structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, Backbone, C, N
 
 
 class UnusualError(Exception):
@@ -158,6 +158,12 @@ class Structure:
     def models(self) -> list[int]:
         """Numbers of the models in the file's order."""
         return list(dict.fromkeys(self.model.tolist()))
+
+    def backbone(self, rows: np.ndarray, name: str) -> Backbone:
+        """The residues `rows`, int (model, L), as a structure of this name; types and ids are those of the first model."""
+        first = rows[0]
+        ids = tuple(f"{n}{i}" for n, i in zip(self.number[first], self.insertion[first], strict=True))
+        return Backbone(name, "".join(self.letter[first]), self.coords[rows], ids)
 
 
 def _letters(atoms: Atoms, names: np.ndarray, rows: np.ndarray) -> np.ndarray:

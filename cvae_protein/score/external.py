@@ -14,10 +14,11 @@ from ..core.errors import UserError
 from ..core.files import read_table, write_rejected, write_table
 from ..core.labels import is_within
 from ..core.progress import say, track
+from ..io.read import SUFFIX
 from ..store.layout import Entry
 from ..store.read import Store
 from ..store.write import write_store
-from .inputs import SUFFIX, Found, Sample, judged, read_domains, read_samples
+from .inputs import Found, Sample, judged, read_domains, read_samples
 from .metrics import novelty
 from .metrics.classifier import Features, Sight, read_features
 from .metrics.metric import ALL, SCORE_COLUMNS, Better, Row, generator, mean_estimate

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from ..core.errors import StructureError, UserError, rejection
+from ..core.errors import StructureError, UserError, printable, rejection
 from ..core.files import read_table
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
-from ..io.read import read_structure
+from ..io.read import SUFFIX, guarded, read_structure, structure_files, unused
 from ..io.residues import Structure
 from ..similarity.nearest_structures import FEWEST
 from ..store.read import Store
@@ -64,14 +63,12 @@ def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
     return pairs
 
 
-SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
 LARGEST_COORDINATE = 9999.999  # Å; beyond it a number is no position
 LONGEST = 2000  # residues
 LONGEST_ID = 60  # letters
 LONGEST_RESIDUE_ID = 8  # letters, what a store holds
 OXYGEN_BOND = 1.231  # Å from C to O, Engh & Huber 1991
 AFTER_END = re.compile(rb"^END\s*$[\s\S]*?^(?:ATOM|HETATM)", re.MULTILINE)
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,21 +95,7 @@ class Found:
     rejected: list[dict[str, str]]
 
 
-def printable(text: str) -> str:
-    """`text` with a question mark for what cannot be printed, such as bytes of a file name that are no letters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def unused(text: str, taken: Container[str]) -> str:
-    """`text` as an id of letters, digits and `._+-` that is not in `taken`."""
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", text)[-LONGEST_ID:].lstrip("._+-") or "sample"
-    unique, number = name, 2
-    while unique in taken:
-        unique, number = f"{name}-{number}", number + 1
-    return unique
-
-
-def read_samples(source: Path, taken: Container[str] = ()) -> Found:
+def read_samples(source: Path, taken: Iterable[str] = ()) -> Found:
     """Every protein chain of every model of the structure files at or below `source`, or every row of a store.
 
     An id is the path below the folder without its suffix, with chain and model where a file has several; ids are unlike
@@ -124,38 +107,16 @@ def read_samples(source: Path, taken: Container[str] = ()) -> Found:
     else:
         read = _of_files(source)
     found = Found([], [])
-    ids: set[str] = set()
+    ids = set(taken)
     for file, sample in read:
         if isinstance(sample, StructureError):
             found.rejected.append({k: printable(v) for k, v in rejection(file, source, sample).items()})
             continue
-        name = unused(sample.backbone.id, ids if not taken else _Either(ids, taken))
+        name = unused(sample.backbone.id[-LONGEST_ID:], ids, "sample")
         ids.add(name)
         named = replace(sample.backbone, id=name)
         found.samples.append(replace(sample, backbone=named, structure=replace(sample.structure, id=name)))
     return found
-
-
-class _Either:
-    """What is in one of two."""
-
-    def __init__(self, first: Container[str], second: Container[str]) -> None:
-        self.first, self.second = first, second
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.first or name in self.second
-
-
-def _guarded(function: Callable[..., Read], *arguments: object) -> Read:
-    """`function(*arguments)`; what goes wrong with one structure becomes a `StructureError` and stops no other."""
-    try:
-        return function(*arguments)
-    except (StructureError, MemoryError):
-        raise
-    except OSError as error:
-        raise StructureError("unreadable", error.strerror or str(error)) from error
-    except Exception as error:
-        raise StructureError("not_a_structure", f"{type(error).__name__}: {error}") from error
 
 
 def _files(source: Path) -> list[Path]:
@@ -163,10 +124,10 @@ def _files(source: Path) -> list[Path]:
         raise UserError(f"{printable(str(source))}: expected structures or a folder of them, found nothing there")
     if source.is_file():
         return [source]
-    below = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    paths = [path for path in below if SUFFIX.search(path.name)]
+    below = [found for found in structure_files(source, "**/*") if not found[0].name.startswith(".")]
+    paths = [path for path, name in below if name]
     if not paths:
-        stores = ", ".join(path.name for path in below if path.suffix == ".h5")
+        stores = ", ".join(path.name for path, _ in below if path.suffix == ".h5")
         other = f"; of its stores give one: {printable(stores)}" if stores else ""
         raise UserError(
             f"{printable(str(source))}: expected files that end in .pdb, .ent, .cif, .mmcif or .bcif, with or without "
@@ -183,8 +144,8 @@ def _of_files(source: Path) -> Iterator[tuple[str, Sample | StructureError]]:
     for path in track(paths, "samples", len(paths), "files"):
         file = printable(path.name if path == source else path.relative_to(source).as_posix())
         try:
-            yield from ((file, sample) for sample in _of_structure(_guarded(read_structure, path), file))
-            _guarded(_check_end, path)
+            yield from ((file, sample) for sample in _of_structure(guarded(read_structure, path), file))
+            guarded(_check_end, path)
         except StructureError as error:
             yield file, error
 
@@ -203,12 +164,9 @@ def _of_structure(structure: Structure, file: str) -> Iterator[Sample | Structur
             letters = chain.decode("latin-1")
             parts = [SUFFIX.sub("", file), letters if several else "", f"m{model:04d}" if len(models) > 1 else ""]
             rows = np.flatnonzero(here & (structure.chain == chain))
-            ids = tuple(f"{n}{i}" for n, i in zip(structure.number[rows], structure.insertion[rows], strict=True))
             try:
-                coords = structure.coords[rows]
-                name = "_".join(part for part in parts if part)
-                backbone = Backbone(name, "".join(structure.letter[rows]), coords[None], ids)
-                yield _guarded(_sample, backbone, file, int(model), letters)
+                backbone = structure.backbone(rows[None], "_".join(part for part in parts if part))
+                yield guarded(_sample, backbone, file, int(model), letters)
             except StructureError as error:
                 yield StructureError(error.code, f"model {model}, chain {letters or 'without a name'}: {error.detail}")
 
@@ -222,7 +180,7 @@ def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
             for index in range(whole.models):
                 own = replace(whole.model(index), id=f"{name}_m{index + 1:04d}" if whole.models > 1 else name)
                 try:
-                    sample = _guarded(_sample, own, path.name, index + 1, "")
+                    sample = guarded(_sample, own, path.name, index + 1, "")
                     yield name, replace(sample, structure=replace(sample.structure, label=label))
                 except StructureError as error:
                     yield name, error

@@ -18,7 +18,7 @@ from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
 from ...core.files import sha256
 from ...core.progress import say
-from ...io.read import CODE, check_structure
+from ...io.read import CODE, SUFFIX, check_structure
 from .download import Downloader, check_address, kept_file
 from .lockfile import EntryFile
 
@@ -38,7 +38,6 @@ ARCHIVES = {
 """Address of an entry by archive and format; https://www.rcsb.org/docs/programmatic-access/file-download-services."""
 FIELDS = ("pdb_id", "PDB_ID", "middle", "domain_id")
 KNOWN = "in braces may stand pdb_id, PDB_ID (in capitals), middle (its second and third character), domain_id"
-SUFFIX = re.compile(r"\.(pdb|ent|cif|mmcif|bcif)(\.gz)?$", re.IGNORECASE)
 
 
 class Source(Protocol):
@@ -57,7 +56,7 @@ class Source(Protocol):
         """Whether it is reached over the network."""
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
-        """The file; `StructureError` where it is not to be had. The ids are safe (`labels.is_safe_id`)."""
+        """The file; `StructureError` where it is not to be had. The ids are safe (`files.is_safe_id`)."""
 
 
 def _middle(pdb_id: str) -> str:

@@ -11,9 +11,8 @@ import pytest
 from biotite.structure.io import pdbx
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.dataset.featurize import STRUCTURE_FILE
 from cvae_protein.io import read
-from cvae_protein.io.read import read_structure
+from cvae_protein.io.read import read_structure, structure_files
 
 ROOT = Path(__file__).parents[3]
 FILES = [ROOT / "tests/data/1ejg.cif.gz", ROOT / "tests/data/1ubi.cif.gz"]
@@ -56,7 +55,7 @@ def test_binary_equals_text(tmp_path, path, suffix):
     for field in fields(expected):
         if field.name != "name":
             np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name), field.name)
-    assert STRUCTURE_FILE.fullmatch(copy.name)
+    assert structure_files(copy)[0][1]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
