@@ -17,7 +17,8 @@ from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.progress import Progress, say
 from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, screen, tm_align_score
-from ..similarity.sequences import COVERAGE, E_VALUE, Aligner, Words
+from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
+from ..similarity.tm_score import SAME_FOLD
 from ..store.read import Store
 
 COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster", "method")
@@ -61,13 +62,13 @@ def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -
 
 def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
     """Number of each sequence's representative; `sequences` are unlike and the longest comes first."""
-    words, aligner = Words(sequences), Aligner(sum(map(len, sequences)))
+    words, residues = Words(sequences), sum(map(len, sequences))
     progress = Progress("cluster", len(sequences), "sequences")
     owner: list[int] = []
     for number, sequence in enumerate(sequences):
         best, found = identity, number
         for other in words.likest(number, TRIED):
-            share = aligner.identity(sequence, sequences[other])
+            share = aligned_identity(sequence, sequences[other], residues)
             if share >= best and (share > best or found == number):
                 best, found = share, other
         owner.append(found)
@@ -126,7 +127,6 @@ def write_clusters(output: Path, sequence: Mapping[str, str], structure: Mapping
     write_table(output, COLUMNS, rows)
 
 
-SAME_FOLD = 0.5  # TM-score
 ALIGNED = 8  # structures that each is aligned with, at most
 METHOD = f"TM-align {SAME_FOLD} of the longer"
 

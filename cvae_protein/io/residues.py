@@ -160,7 +160,7 @@ class Structure:
         return list(dict.fromkeys(self.model.tolist()))
 
     def backbone(self, rows: np.ndarray, name: str) -> Backbone:
-        """The residues `rows`, int (model, L), as a structure of this name; types and ids are those of the first model."""
+        """The residues `rows`, int (model, L), as a structure; residue types and ids are those of the first model."""
         first = rows[0]
         ids = tuple(f"{n}{i}" for n, i in zip(self.number[first], self.insertion[first], strict=True))
         return Backbone(name, "".join(self.letter[first]), self.coords[rows], ids)

@@ -208,7 +208,6 @@ POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them
 CAP = 30.0  # Å; longer distances say no more
 LENGTH_WINDOW, LENGTH_SHARE = 25, 0.25  # library structures within either of the query's length are compared
-SCREENED = 256  # structures that the filter leaves to the approximate alignment
 MARGIN = 0.15  # what an exact score may exceed the approximate one by; 99 % of pairs stay below 0.13
 FEWEST = 5  # CA that an alignment needs
 LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
@@ -297,6 +296,8 @@ def tm_align_score(query: np.ndarray, target: np.ndarray) -> tuple[float, float]
 class Library:
     """Structures to be searched, with their filter descriptors."""
 
+    most_screened = 256  # structures that the filter leaves to the approximate alignment
+
     def __init__(self, structures: Sequence[Trace]) -> None:
         self.structures = [structure for structure in structures if len(structure.ca) >= FEWEST]
         self.lengths = np.array([len(structure.ca) for structure in self.structures], int)
@@ -320,9 +321,9 @@ class Library:
         indices = np.flatnonzero(np.abs(self.lengths - length) <= max(LENGTH_WINDOW, LENGTH_SHARE * length))
         if allowed is not None:
             indices = np.array([index for index in indices.tolist() if allowed(self.structures[index])], int)
-        if len(indices) > SCREENED:
+        if len(indices) > self.most_screened:
             difference = np.abs(self.descriptors[indices] - descriptor(query.ca)).sum(axis=1)
-            indices = indices[np.argsort(difference, kind="stable")[:SCREENED]]
+            indices = indices[np.argsort(difference, kind="stable")[: self.most_screened]]
         return indices.tolist()
 
 
@@ -382,7 +383,6 @@ SHORTEST, LONGEST = 0.5, 1.4  # whole structures of so many times the query's le
 GROWTH = 1.25  # from one length of windows to the next
 FIRST = 32  # residues of the shortest windows
 STEP = 0.25  # of a window's length, from one window to the next
-MOST_SCREENED = 192  # structures that the filter leaves to the approximate alignment
 
 
 class ContainingLibrary(Library):
@@ -391,6 +391,8 @@ class ContainingLibrary(Library):
     TM-score normalised by the query cannot exceed the target's share of its length, so that targets of less than half
     of it are passed over.
     """
+
+    most_screened = 192
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         super().__init__(structures)
@@ -422,4 +424,4 @@ class ContainingLibrary(Library):
         order = [index for index in np.argsort(difference, kind="stable").tolist() if np.isfinite(difference[index])]
         if allowed is not None:
             order = [index for index in order if allowed(self.structures[index])]
-        return order[:MOST_SCREENED]
+        return order[: self.most_screened]

@@ -11,7 +11,7 @@ from Bio.Align import PairwiseAligner, substitution_matrices
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-LETTERS = "ARNDCQEGHILKMFPSTWYV"
+LETTERS, UNKNOWN = "ARNDCQEGHILKMFPSTWYV", "X"
 LETTER_CODES = np.full(256, len(LETTERS), np.uint8)  # any other letter is unknown
 LETTER_CODES[np.frombuffer(LETTERS.encode(), np.uint8)] = np.arange(len(LETTERS))
 WORD = 3  # letters
@@ -21,15 +21,17 @@ BAND = 16  # diagonals on which word hits are counted together
 FEWEST_HITS = 6  # on a band and the next; fewer are left to chance
 COVERAGE = 0.8  # of the shorter sequence, by the alignment
 E_VALUE = 0.001
-# Gaps of k residues cost 11 + k; Karlin & Altschul's constants for BLOSUM62 with these costs.
-GAP_OPEN, GAP_EXTEND, DECAY, SEARCH_SPACE = -12.0, -1.0, 0.267, 0.041
+DECAY, SEARCH_SPACE = 0.267, 0.041  # Karlin & Altschul's constants for BLOSUM62 with the gap costs of `ALIGNER`
+BLOSUM62 = substitution_matrices.load("BLOSUM62")
+ALIGNER = PairwiseAligner(  # local, after Smith & Waterman (1981); a gap of k residues costs 11 + k, as in BLASTP
+    mode="local", substitution_matrix=BLOSUM62, open_gap_score=-12, extend_gap_score=-1
+)
 
 
 @cache
 def blosum62() -> np.ndarray:
     """Scores of the 20 amino acids in the order of `LETTERS` (20, 20)."""
-    matrix = substitution_matrices.load("BLOSUM62")
-    return np.array([[matrix[a, b] for b in LETTERS] for a in LETTERS], np.int8)
+    return np.array([[BLOSUM62[a, b] for b in LETTERS] for a in LETTERS], np.int8)
 
 
 @cache
@@ -41,7 +43,7 @@ def neighbours() -> tuple[np.ndarray, np.ndarray]:
     found = []
     for row in scores:
         total = pairs[:, None, :] + row[None, :, None]  # the first letter is fixed in turn
-        found.append(np.nonzero(total.transpose(0, 1, 2).reshape(len(pairs), -1) >= WORD_SCORE))
+        found.append(np.nonzero(total.reshape(len(pairs), -1) >= WORD_SCORE))
     counts = np.concatenate([np.bincount(first, minlength=len(pairs)) for first, _ in found])
     return np.concatenate([[0], np.cumsum(counts)]), np.concatenate([words for _, words in found])
 
@@ -103,37 +105,28 @@ class Words:
         return [self.added[index] for index in best.tolist() if score[index] >= FEWEST_HITS]
 
 
-class Aligner:
-    """Best local alignments (Smith & Waterman 1981) by Biopython, judged against chance among `residues` residues."""
+def aligned_identity(shorter: str, longer: str, residues: int) -> float:
+    """Share of equal letters among the columns of the best alignment; 0 where it is short or due to chance.
 
-    def __init__(self, residues: int) -> None:
-        self.residues = residues
-        self.matrix = substitution_matrices.load("BLOSUM62")
-        self.aligner = PairwiseAligner(mode="local", open_gap_score=GAP_OPEN, extend_gap_score=GAP_EXTEND)
-        self.aligner.substitution_matrix = self.matrix
-
-    def identity(self, shorter: str, longer: str) -> float:
-        """Share of equal letters among the columns of the best alignment; 0 where it is short or due to chance.
-
-        Short means that it spans less than 80 % of the shorter sequence.
-        """
-        shorter, longer = (
-            "".join(letter if letter in self.matrix.alphabet else "X" for letter in text) for text in (shorter, longer)
-        )
-        score = self.aligner.score(shorter, longer)
-        if SEARCH_SPACE * len(shorter) * self.residues * exp(-DECAY * score) > E_VALUE:
-            return 0.0
-        alignment = self.aligner.align(shorter, longer)[0]
-        steps = alignment.coordinates
-        if steps[0, -1] - steps[0, 0] < COVERAGE * len(shorter):
-            return 0.0
-        columns = np.diff(steps, axis=1).max(axis=0).sum()
-        equal = sum(
-            a == b
-            for (s, e), (t, f) in zip(*alignment.aligned, strict=True)
-            for a, b in zip(shorter[s:e], longer[t:f], strict=True)
-        )
-        return float(equal / columns)
+    Short means that it spans less than 80 % of the shorter sequence; chance is that of a search of `residues` residues.
+    """
+    shorter, longer = (
+        "".join(letter if letter in BLOSUM62.alphabet else UNKNOWN for letter in text) for text in (shorter, longer)
+    )
+    score = ALIGNER.score(shorter, longer)
+    if SEARCH_SPACE * len(shorter) * residues * exp(-DECAY * score) > E_VALUE:
+        return 0.0
+    alignment = ALIGNER.align(shorter, longer)[0]
+    steps = alignment.coordinates
+    if steps[0, -1] - steps[0, 0] < COVERAGE * len(shorter):
+        return 0.0
+    columns = np.diff(steps, axis=1).max(axis=0).sum()
+    equal = sum(
+        a == b
+        for (s, e), (t, f) in zip(*alignment.aligned, strict=True)
+        for a, b in zip(shorter[s:e], longer[t:f], strict=True)
+    )
+    return float(equal / columns)
 
 
 NEAR_IDENTICAL_WORD = 5  # residues
@@ -143,7 +136,7 @@ SHARED = 0.4  # of the words of the shorter sequence; what two chains of 83 % id
 def _words(sequence: str) -> set[str]:
     """The distinct words of five residues that hold no unknown one."""
     words = (sequence[start : start + NEAR_IDENTICAL_WORD] for start in range(len(sequence) - NEAR_IDENTICAL_WORD + 1))
-    return {word for word in words if "X" not in word}
+    return {word for word in words if UNKNOWN not in word}
 
 
 def near_identical(sequences: Sequence[str]) -> list[int]:
@@ -165,23 +158,13 @@ def near_identical(sequences: Sequence[str]) -> list[int]:
     return connected_components(edges, directed=False)[1].tolist()
 
 
-IDENTITY_LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-UNKNOWN = "X"
-IDENTITY_WORD = 3  # residues
 SCORED = 512  # sequences that share most words and are scored by alignment
 ALIGNED = 40  # of them, those with the best score a residue of the shorter, whose identical residues are counted
-IDENTITY_GAP_OPEN, IDENTITY_GAP_EXTEND = -11, -1  # of BLASTP beside BLOSUM62: a gap, and each residue of it
-_ALIGNER = PairwiseAligner(
-    mode="local",
-    substitution_matrix=substitution_matrices.load("BLOSUM62"),
-    open_gap_score=IDENTITY_GAP_OPEN + IDENTITY_GAP_EXTEND,
-    extend_gap_score=IDENTITY_GAP_EXTEND,
-)
 
 
 def plain(sequence: str) -> str:
     """A sequence in the twenty standard letters, all others as X."""
-    return "".join(letter if letter in IDENTITY_LETTERS else UNKNOWN for letter in sequence.upper())
+    return "".join(letter if letter in LETTERS else UNKNOWN for letter in sequence.upper())
 
 
 def identity(first: str, second: str) -> float:
@@ -192,22 +175,12 @@ def identity(first: str, second: str) -> float:
     is part of another has identity 1. 0 where nothing aligns or a sequence is empty.
     """
     first, second = plain(first), plain(second)
-    if not first or not second or _ALIGNER.score(first, second) <= 0:
+    if not first or not second or ALIGNER.score(first, second) <= 0:
         return 0.0
     same = 0
-    for (start, stop), (begin, _) in zip(*_ALIGNER.align(first, second)[0].aligned, strict=True):
+    for (start, stop), (begin, _) in zip(*ALIGNER.align(first, second)[0].aligned, strict=True):
         same += sum(first[start + k] == second[begin + k] != UNKNOWN for k in range(stop - start))
     return same / min(len(first), len(second))
-
-
-def _identity_words(sequence: str) -> np.ndarray:
-    """Numbers of the distinct words of three residues in a sequence without those that hold an X."""
-    codes = np.array([IDENTITY_LETTERS.find(letter) for letter in plain(sequence)], int)
-    if len(codes) < IDENTITY_WORD:
-        return np.zeros(0, int)
-    stretch = np.lib.stride_tricks.sliding_window_view(codes, IDENTITY_WORD)
-    stretch = stretch[(stretch >= 0).all(axis=1)]
-    return np.unique(stretch @ (len(IDENTITY_LETTERS) ** np.arange(IDENTITY_WORD)))
 
 
 class Sequences:
@@ -215,10 +188,10 @@ class Sequences:
 
     def __init__(self, ids: Sequence[str], sequences: Sequence[str]) -> None:
         self.ids, self.sequences = list(ids), [plain(sequence) for sequence in sequences]
-        words = [_identity_words(sequence) for sequence in self.sequences]
+        words = [np.unique(word_codes(sequence)[0]) for sequence in self.sequences]
         rows = np.repeat(np.arange(len(words)), [len(found) for found in words])
         columns = np.concatenate([np.zeros(0, int), *words])
-        shape = (len(words), len(IDENTITY_LETTERS) ** IDENTITY_WORD)
+        shape = (len(words), WORDS)
         self.words = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 
     def nearest(self, sequence: str) -> tuple[str, float]:
@@ -226,12 +199,12 @@ class Sequences:
         query = plain(sequence)
         if not query or not self.ids:
             return "", 0.0
-        asked = np.zeros(self.words.shape[1], np.float32)
-        asked[_identity_words(query)] = 1
+        asked = np.zeros(WORDS, np.float32)
+        asked[word_codes(query)[0]] = 1
         order = np.argsort(-(self.words @ asked), kind="stable")[:SCORED].tolist()
         shortest = [min(len(query), len(self.sequences[index])) or 1 for index in order]
         scores = [
-            _ALIGNER.score(query, self.sequences[index]) / length if self.sequences[index] else 0.0
+            ALIGNER.score(query, self.sequences[index]) / length if self.sequences[index] else 0.0
             for index, length in zip(order, shortest, strict=True)
         ]
         chosen = [order[rank] for rank in np.argsort(-np.array(scores), kind="stable")[:ALIGNED]]

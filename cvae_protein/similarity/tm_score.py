@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SAME_FOLD = 0.5  # TM-score from which two structures share a fold (Xu & Zhang 2010)
 STEPS = 12  # of Newton's method
 DEGENERATE = 1e-7  # an adjugate below this, of a matrix of about unit size, tells no direction
 Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

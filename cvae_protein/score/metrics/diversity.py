@@ -10,9 +10,8 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from ...config.settings import ScoreSettings
+from ...similarity.tm_score import SAME_FOLD
 from .metric import ALL, Estimate, Metric, Row, bounds, generator, mean_of
-
-SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
 
 
 @dataclass(frozen=True, eq=False)

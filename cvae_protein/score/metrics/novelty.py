@@ -10,6 +10,7 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.labels import first_level, is_within
 from ...similarity.nearest_structures import Hit, Library, Search, Trace
+from ...similarity.tm_score import SAME_FOLD
 from .metric import Judged, Metric, Row, evaluate, generator, structure_rows
 
 
@@ -80,9 +81,6 @@ class Domains:
     def strangers(self, structure: Trace) -> Callable[[Trace], bool]:
         """Whether a domain is no relative of `structure`."""
         return lambda other: self.unrelated(structure, other)
-
-
-SAME_FOLD = 0.5  # TM-score above which two structures share a fold (Xu & Zhang 2010)
 
 
 def covered(hit: Hit) -> float:

@@ -16,7 +16,7 @@ from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import cluster
 from cvae_protein.dataset.cluster import fold_classes, sequence_clusters
 from cvae_protein.score.metrics.metric import Judged
-from cvae_protein.similarity.sequences import LETTERS, Aligner, Words, blosum62, neighbours, word_codes
+from cvae_protein.similarity.sequences import LETTERS, Words, aligned_identity, blosum62, neighbours, word_codes
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
@@ -173,11 +173,10 @@ def test_words_propose_only_what_was_added_the_likest_first():
 
 def test_identity_counts_columns_and_gaps():
     sequence = made_up(2, 100)
-    aligner = Aligner(1000)
-    assert aligner.identity(sequence, sequence) == 1
-    assert aligner.identity(sequence[:50] + sequence[55:], sequence) == pytest.approx(0.95)
-    assert aligner.identity(sequence, made_up(3, 100)) == 0
-    assert aligner.identity(sequence[:30] + made_up(4, 70), sequence) == 0  # too little of it
+    assert aligned_identity(sequence, sequence, 1000) == 1
+    assert aligned_identity(sequence[:50] + sequence[55:], sequence, 1000) == pytest.approx(0.95)
+    assert aligned_identity(sequence, made_up(3, 100), 1000) == 0
+    assert aligned_identity(sequence[:30] + made_up(4, 70), sequence, 1000) == 0  # too little of it
 
 
 def judged(name, coords):

@@ -13,7 +13,7 @@ from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.dataset import leak_audit as module
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS, audit, read_bins, said, summary, tm_bin
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.similarity.nearest_structures import MOST_SCREENED, ContainingLibrary, Search, tm_align_score
+from cvae_protein.similarity.nearest_structures import ContainingLibrary, Search, tm_align_score
 from cvae_protein.similarity.sequences import Sequences, identity
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -75,7 +75,10 @@ def test_structures_below_half_the_length_and_forbidden_ones_do_not_count():
     assert [library.structures[index].id for index in library.like(query)] == ["same"]
     assert library.like(query, lambda target: target.id != "same") == []
     assert ContainingLibrary([]).like(query) == []
-    assert len(ContainingLibrary([judged(ubiquitin(), name=f"u{n}") for n in range(200)]).like(query)) == MOST_SCREENED
+    assert (
+        len(ContainingLibrary([judged(ubiquitin(), name=f"u{n}") for n in range(200)]).like(query))
+        == ContainingLibrary.most_screened
+    )
 
 
 def store_of(folder, structures, splits):
