@@ -16,16 +16,15 @@ from ..core.geometry import torsions
 from ..core.progress import Progress, say
 from ..core.structure import Backbone
 from ..io.mdtraj_bridge import secondary_structure
-from ..io.read import extract_domain, guarded, read_structure, structure_files, unused
+from ..io.read import LARGEST_COORDINATE, extract_domain, guarded, read_structure, structure_files, unused
 from ..io.residues import Structure
-from ..store.layout import MISSING, RESOLUTION, Entry
-from ..store.write import RESIDUE_ID_BYTES, write_store
+from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
+from ..store.write import write_store
 from .fetch.lockfile import key_of, read_entries
 from .formats import REQUIRED
 from .select import COLUMNS, domain_row
 
 CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
-LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
 
 

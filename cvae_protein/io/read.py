@@ -172,6 +172,7 @@ def guarded(function: Callable[..., Made], *arguments: object) -> Made:
 
 
 PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
+LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_FILE = 2**28  # bytes, unpacked
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
 

@@ -22,7 +22,7 @@ from ..core.structure import CA
 from ..similarity.sequences import near_identical, plain
 from ..store.read import Store
 from .inputs import read_samples
-from .metrics.metric import SCORE_COLUMNS, Better, Estimate, Row, bounds, generator
+from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Better, Estimate, Row, bounds, generator
 
 COVERED = 2.0  # Å from a known state to the nearest sample
 FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared
@@ -253,7 +253,6 @@ METRICS = (
 IDENTICAL = 0.9  # of the aligned residues, in two conformers of one protein
 IN_COMMON = 0.8  # of the domain's residues, that another conformer must have
 DISTINCT = 0.2  # Å of RMSD, below which two entries are one conformation
-MOST_RESAMPLINGS = 200
 
 
 def _matched(first: str, second: str) -> np.ndarray:

@@ -13,9 +13,10 @@ from ..core.errors import StructureError, UserError, printable, rejection
 from ..core.files import read_table
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
-from ..io.read import SUFFIX, guarded, read_structure, structure_files, unused
+from ..io.read import LARGEST_COORDINATE, SUFFIX, guarded, read_structure, structure_files, unused
 from ..io.residues import Structure
 from ..similarity.nearest_structures import FEWEST
+from ..store.layout import RESIDUE_ID_BYTES
 from ..store.read import Store
 from .metrics.metric import Judged
 from .metrics.novelty import Domains
@@ -63,10 +64,8 @@ def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
     return pairs
 
 
-LARGEST_COORDINATE = 9999.999  # Å; beyond it a number is no position
 LONGEST = 2000  # residues
 LONGEST_ID = 60  # letters
-LONGEST_RESIDUE_ID = 8  # letters, what a store holds
 OXYGEN_BOND = 1.231  # Å from C to O, Engh & Huber 1991
 AFTER_END = re.compile(rb"^END\s*$[\s\S]*?^(?:ATOM|HETATM)", re.MULTILINE)
 
@@ -203,7 +202,7 @@ def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
     if np.isfinite(placed).sum() > np.isfinite(coords).sum():
         atoms = "backbone, O placed"
     ids = backbone.residue_ids
-    if max(map(len, ids)) > LONGEST_RESIDUE_ID:
+    if max(map(len, ids)) > RESIDUE_ID_BYTES:
         ids = tuple(str(number) for number in range(1, len(ids) + 1))
     made = replace(backbone, coords=placed[None].astype(np.float32), residue_ids=ids)
     return Sample(Judged.of(made, ""), made, file, model, chain, atoms)

@@ -34,6 +34,7 @@ PER_RESIDUE: dict[str, np.dtype] = {
     "sequence": np.dtype("S1"),
     "residue_id": np.dtype("S8"),
 }
+RESIDUE_ID_BYTES = PER_RESIDUE["residue_id"].itemsize
 CENTER, OFFSET = np.dtype(("<f4", (3,))), np.dtype("<i8")
 CHECKSUM = "checksum"
 CACHE_BYTES, CACHE_SLOTS = 32 << 20, 10_007  # unpacked blocks of a dataset that an opened store keeps, at most

@@ -21,6 +21,7 @@ from .layout import (
     MISSING,
     OFFSET,
     PER_RESIDUE,
+    RESIDUE_ID_BYTES,
     RESOLUTION,
     SCHEMA_VERSION,
     Entry,
@@ -116,7 +117,6 @@ def check_room(file: h5py.File) -> None:
 
 WRITTEN = 16 * BLOCK  # residues, or conformations, that are written at once
 FEWEST_SAID = 20  # stores; joining fewer says nothing of its progress
-RESIDUE_ID_BYTES = PER_RESIDUE["residue_id"].itemsize
 
 
 class Columns:

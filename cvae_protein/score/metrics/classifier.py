@@ -13,7 +13,7 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
 from ...core.labels import is_within, truncate
-from .metric import ALL, Estimate, Metric, Row, bounds, evaluate, generator, resampled, structure_rows
+from .metric import ALL, LEVELS, Estimate, Metric, Row, bounds, evaluate, generator, resampled, structure_rows
 from .novelty import Placed
 
 
@@ -113,7 +113,6 @@ def read_features(path: Path) -> Features:
         raise UserError(f"{path}: not a readable file of features ({error})") from error
 
 
-LEVELS = (1, 2, 3)  # class, architecture, topology
 WORST = "worst_decile"  # of the classes, as a fold
 
 

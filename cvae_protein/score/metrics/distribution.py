@@ -11,7 +11,7 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.labels import is_within
 from .classifier import Sight
-from .metric import ALL, Estimate, Metric, Row, absent_rows, bounds, generator
+from .metric import ALL, LEVELS, MOST_RESAMPLINGS, Estimate, Metric, Row, absent_rows, bounds, generator
 
 NEIGHBOURS = 5  # k of the neighbourhoods
 SHARES = ((0.5, 4), (0.6, 4), (0.75, 4), (1.0, 1))  # of both sets, and how often drawn, that a limit is read from
@@ -223,7 +223,6 @@ def fjsd_at(group: FeatureSet, level: int) -> float:
     return divergence(group.own_posteriors[level].mean(axis=0), group.weights @ group.other_posteriors[level])
 
 
-LEVELS = (1, 2, 3)  # class, architecture, topology
 POOLED = (
     Metric("fpsd", "distance²", "low", fpsd),
     Metric("fpsd_limit", "distance²", "low", fpsd_limit),
@@ -268,7 +267,6 @@ def reason(name: str, group: FeatureSet) -> str:
     return f"needs {fewest} structures and held-out domains, has {n} and {m}"
 
 
-MOST_RESAMPLINGS = 200
 POSSIBLE = {"share": (0.0, 1.0), "nat": (0.0, np.inf), "folds": (1.0, np.inf), "ratio": (0.0, np.inf)}
 P_VALUE = Metric("mmd_p", "p", "none", lambda group: float("nan"))  # of permutations, in `_p_rows`
 METRICS = (*POOLED, *AVERAGED, P_VALUE)

@@ -20,8 +20,20 @@ from ...config.settings import ScoreSettings
 from ...core.errors import UserError
 from ...core.labels import first_level, truncate
 from ...core.progress import Progress
-from .distribution import MOST_RESAMPLINGS, NEIGHBOURS, FeatureSet, mmd, shifted_limits
-from .metric import ALL, UNDEFINED, Estimate, Metric, Row, absent_rows, bounds, generator, mean_estimate
+from .distribution import NEIGHBOURS, FeatureSet, mmd, shifted_limits
+from .metric import (
+    ALL,
+    LEVELS,
+    MOST_RESAMPLINGS,
+    UNDEFINED,
+    Estimate,
+    Metric,
+    Row,
+    absent_rows,
+    bounds,
+    generator,
+    mean_estimate,
+)
 
 ACTIVE = 0.01  # variance of the posterior mean over structures (Burda et al. 2016)
 DRAWS = 8  # codes a structure in the estimate of the mutual information
@@ -250,7 +262,6 @@ def guesses(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str
     return Guesses(labels, guess)
 
 
-LEVELS = (1, 2, 3)  # of the label, attacked by probes: class, architecture, topology
 EVERY = "every"  # split of the rows that look at all domains
 
 

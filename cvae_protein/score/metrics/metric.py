@@ -16,6 +16,8 @@ from ...core.structure import CA, Backbone
 from ...io.mdtraj_bridge import secondary_structure
 
 Better = Literal["low", "high", "none"]
+LEVELS = (1, 2, 3)  # of a label that have rows of their own: class, architecture, topology
+MOST_RESAMPLINGS = 200  # of metrics that take long
 UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing
 
 
