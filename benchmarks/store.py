@@ -5,8 +5,7 @@
 The same domains go into the store, into an HDF5 file with a group a domain (float32, gzip 4), and into a compressed npz
 file a domain. Domains of STORE (default: the store of the benchmark run, else of the default run, else random ones) are
 repeated under new names until there are enough. Ours and the peers take turns in every round; the table has medians.
-All files lie in the page cache, and an opened store keeps up to 32 MB of unpacked blocks, which these domains fit into:
-a store too large for that is read from file more slowly than it says here.
+All files lie in the page cache.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ ROOT = Path(__file__).parents[1]
 CANDIDATES = (ROOT / "results/benchmark/domains.h5", ROOT / "results/domains.h5")
 OUTPUT = ROOT / "benchmarks/results/store.tsv"
 COLUMNS = ("what", "unit", "ours", "peer_name", "peer", "ratio", "goal", "machine", "date")
-BATCH, BATCHES = 64, 8  # domains of a training batch, and batches of a round
-MB = 1e6
 NPZ_FILES = 1500  # of the domains; more would take minutes and tell nothing more
 
 
@@ -150,42 +147,6 @@ def writing(folder: Path, domains: list[Entry], rounds: int) -> list[Row]:
     ]
 
 
-def batches(folder: Path, domains: list[Entry], rounds: int) -> list[Row]:
-    """Random training batches of coordinates in Å, float32: from the file, and from memory."""
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(len(domains), BATCH, replace=False) for _ in range(BATCHES * (rounds + 1))]
-    turn = {name: iter(drawn) for name in ("file", "memory", "groups")}
-    few = iter([rng.choice(min(NPZ_FILES, len(domains)), BATCH, replace=False) for _ in drawn])
-    from_file, loaded = Store(folder / "ours.h5"), Store(folder / "ours.h5")
-    held = loaded.load() / MB
-    row_of = np.array([from_file.rows(entry.backbone.id)[0] for entry in domains])
-    groups = h5py.File(folder / "groups.h5")
-
-    def read(store: Store, name: str) -> None:
-        for _ in range(BATCHES):
-            store.read_rows(row_of[next(turn[name])])
-
-    def read_groups() -> None:
-        for _ in range(BATCHES):
-            _ = [groups[domains[index].backbone.id]["coords"][:] for index in next(turn["groups"])]
-
-    def read_npz() -> None:
-        for _ in range(BATCHES):
-            _ = [np.load(folder / "npz" / f"{domains[index].backbone.id}.npz")["coords"] for index in next(few)]
-
-    works = (lambda: read(from_file, "file"), lambda: read(loaded, "memory"), read_groups, read_npz)
-    file, memory, group, npz = (BATCH * BATCHES / found for found in seconds(rounds, *works))
-    for opened in (from_file.file, loaded.file, groups):
-        opened.close()
-    from_memory = f"random batches of {BATCH}, {held:.0f} MB in memory"
-    return [
-        Row(f"random batches of {BATCH}, from file", "domains/s", file, "HDF5, a group a domain", group, True),
-        Row(f"random batches of {BATCH}, from file", "domains/s", file, "npz, a file a domain", npz, True),
-        Row(from_memory, "domains/s", memory, "HDF5, a group a domain", group, True, "20"),
-        Row(from_memory, "domains/s", memory, "npz, a file a domain", npz, True),
-    ]
-
-
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,7 +158,7 @@ def main() -> None:
     residues = sum(len(entry.backbone) for entry in domains)
     print(f"{len(domains)} domains, {residues} residues, from {given.store or 'random chains'}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*writing(Path(folder), domains, given.rounds), *batches(Path(folder), domains, given.rounds)]
+        rows = writing(Path(folder), domains, given.rounds)
     cells = [row.cells() for row in rows]
     write_table(OUTPUT, COLUMNS, cells)
     for row in cells:

@@ -26,7 +26,6 @@ REASONS: dict[str, str] = {
     "too_short": "fewer residues than the configured minimum",
     "too_long": "more residues than the configured maximum",
     "incomplete": "more residues lack a backbone atom than the configured share",
-    "too_many_breaks": "more chain breaks than the configured maximum",
     "bad_geometry": "atoms coincide or coordinates are not finite",
     "duplicate_id": "the domain id was met before",
     "bad_id": "the id holds characters that cannot name a file",

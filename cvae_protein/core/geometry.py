@@ -1,4 +1,4 @@
-"""Geometry of backbones in NumPy: torsions, superposition, size, ideal CB. Ångström and radians throughout."""
+"""Geometry of backbones in NumPy: torsions, superposition, size. Ångström and radians throughout."""
 
 from __future__ import annotations
 
@@ -91,13 +91,3 @@ def radius_of_gyration(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
     center = np.nanmean(points, axis=-2, keepdims=True)
     return np.sqrt(np.nanmean(((points - center) ** 2).sum(-1), axis=-1))
-
-
-def ideal_cb(n: np.ndarray, ca: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Position in Å of the CB that an L-amino acid with these N, CA, C would have; points (..., 3) -> (..., 3).
-
-    Coefficients for ideal bond lengths and angles, as in Dauparas et al. (2022) Science 378, 49 (ProteinMPNN).
-    """
-    n, ca, c = (np.asarray(point, np.float64) for point in (n, ca, c))
-    first, second = ca - n, c - ca
-    return -0.58273431 * np.cross(first, second) + 0.56802827 * first - 0.54067466 * second + ca

@@ -316,13 +316,3 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
             }
         )
     return rows
-
-
-def read_splits(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of `splits.tsv` by domain id; `UserError` where a column is absent or a split is unknown."""
-    rows: dict[str, dict[str, str]] = {}
-    for row in read_table(path, COLUMNS):
-        if row["split"] not in SPLITS:
-            raise UserError(f"{path}: {row['domain_id']}: expected one of {', '.join(SPLITS)}, got {row['split']!r}")
-        rows[row["domain_id"]] = row
-    return rows

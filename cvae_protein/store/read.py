@@ -13,14 +13,13 @@ Layout (S conformations, R residues in all)::
     /checksum/PATH   (B,)      uint32   CRC-32 of each 1,024 residues, or conformations, of the dataset PATH
 
 Conformations of one domain are consecutive rows with the same id. Needs NumPy and h5py; the default compression also
-needs hdf5plugin, `gzip` does not. `store_layout` says how the file is made up, `store_write` writes it, `store_verify`
-checks it against its checksums.
+needs hdf5plugin, `gzip` does not. `layout` says how the file is made up, `write` writes it, `verify` checks it against
+its checksums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,23 +33,6 @@ NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; after a step of at most NE
 # Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.
 POSITIONS = (np.arange(1 << 16, dtype=np.uint16).view(np.int16) * np.float64(RESOLUTION)).astype(np.float32)
 POSITIONS[np.array([MISSING], np.int16).view(np.uint16)] = np.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Ragged:
-    """Arrays of unlike length as one: `values` (R, ...), array i is `values[offset[i]:offset[i + 1]]`."""
-
-    values: np.ndarray
-    offset: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offset) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        return self.values[self.offset[index] : self.offset[index + 1]]
 
 
 def positions(steps: np.ndarray) -> np.ndarray:
@@ -121,26 +103,15 @@ class Store:
         value = self.columns[column][self.rows(name)[0]]
         return value.item() if isinstance(value, np.generic) else value
 
-    def load(self, *names: str) -> int:
-        """Hold whole per-residue datasets in memory (default: `coords`) and return the bytes that they take.
-
-        `coords` takes 30 bytes a residue, `torsion` 12, a text 1 or 8. What is held can be read after the file is
-        closed, and random rows of it come about a hundred times as quick.
-        """
-        for name in names or ("coords",):
-            with reading(self.path):
-                self._held[name] = (0, self._data[name][:])
-        return sum(values.nbytes for _, values in self._held.values())
-
-    def _read(self, name: str, start: int, stop: int, ahead: bool = True) -> np.ndarray:
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Residues `start:stop` of a dataset, from memory where they are held; not to be changed.
 
-        With `ahead`, what follows is read as well where `start` lies a little behind the end of the last such reading.
+        What follows is read as well where `start` lies a little behind the end of what was asked for last.
         """
         first, held = self._held.get(name, (0, None))
         if held is not None and first <= start and stop <= first + len(held):
             return held[start - first : stop - first]
-        ahead = ahead and 0 <= start - self._asked.get(name, start + 1) <= NEAR
+        ahead = 0 <= start - self._asked.get(name, start + 1) <= NEAR
         self._asked[name] = stop
         with reading(self.path):
             if not ahead:
@@ -152,18 +123,6 @@ class Store:
     def coords(self, row: int) -> np.ndarray:
         """Positions of one conformation in Å, NaN where missing; float32 (L, 5, 3), the centre at the origin."""
         return positions(self._read("coords", *self._span(row)))
-
-    def read_rows(self, rows: Sequence[int] | np.ndarray) -> Ragged:
-        """`coords` of any rows, in the order given, as one ragged array of float32 Å (R, 5, 3).
-
-        Meant for training batches: `load` first, and a batch is one copy out of memory.
-        """
-        spans = [self._span(row) for row in np.asarray(rows).tolist()]
-        pieces = [self._read("coords", start, stop, ahead=False) for start, stop in spans]
-        steps = np.concatenate(pieces) if pieces else np.zeros((0, 5, 3), np.int16)
-        offset = np.zeros(len(spans) + 1, np.int64)
-        np.cumsum([stop - start for start, stop in spans], out=offset[1:])
-        return Ragged(positions(steps), offset)
 
     def _span(self, row: int) -> tuple[int, int]:
         if not 0 <= row < len(self):

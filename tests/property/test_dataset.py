@@ -83,15 +83,6 @@ def test_rmsd_is_symmetric_and_no_motion_lowers_it(seed, length):
     assert np.sqrt(((other - b) ** 2).sum(-1).mean()) >= found - 1e-9
 
 
-@given(SEEDS)
-def test_ideal_cb_moves_with_the_residue(seed):
-    points = np.random.default_rng(seed).normal(scale=2, size=(3, 7, 3))
-    rotation = rotation_of(seed)
-    np.testing.assert_allclose(
-        geometry.ideal_cb(*(points @ rotation.T + 9)), geometry.ideal_cb(*points) @ rotation.T + 9
-    )
-
-
 @st.composite
 def entries(draw):
     """A few domains of random size, place and number of models."""

@@ -438,20 +438,3 @@ async def _pass_over(response: httpx.Response) -> None:
         came += len(chunk)
         if came > SMALL:
             return
-
-
-def download_file(url: str, path: Path, settings: FetchSettings, key: str, revalidate: bool = False) -> Receipt:
-    """Download a file other than a structure, such as a table that the setting `key` names by its URL.
-
-    It is taken from `path` where it is there from that address, as in `Downloader.file`. Raises `UserError`.
-    """
-
-    async def download() -> Receipt:
-        async with Downloader(settings) as downloader:
-            return (await downloader.file(url, path, revalidate=revalidate))[0]
-
-    check_address(url, key)
-    try:
-        return asyncio.run(download())
-    except StructureError as error:
-        raise UserError(f"{key}: {error}") from error

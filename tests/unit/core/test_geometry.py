@@ -7,7 +7,6 @@ from Bio.SVDSuperimposer import SVDSuperimposer
 from synthetic import DATA, biopython_chain, helix
 
 from cvae_protein.core import geometry
-from cvae_protein.core.structure import CA, CB, C, N
 from cvae_protein.io.read import extract_domain, read_structure
 
 
@@ -136,11 +135,3 @@ def test_radius_of_gyration_of_a_ring():
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([3 * np.cos(turn), 3 * np.sin(turn), np.full(24, 7.0)], -1)
     assert geometry.radius_of_gyration(ring) == pytest.approx(3)
-
-
-def test_ideal_cb_lies_where_the_deposited_one_does(ubiquitin):
-    coords = ubiquitin.coords[0]
-    known = np.isfinite(coords[:, CB, 0])
-    deviation = np.linalg.norm(geometry.ideal_cb(coords[:, N], coords[:, CA], coords[:, C]) - coords[:, CB], axis=-1)
-    assert np.median(deviation[known]) < 0.1
-    assert deviation[known].max() < 0.5

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import write_table
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.homology import SCHEMES, Domain, components, superfamily_of
-from cvae_protein.dataset.split import CLUSTER_COLUMNS, assign, read_splits, split_domains
+from cvae_protein.dataset.split import CLUSTER_COLUMNS, COLUMNS, assign, split_domains
 from cvae_protein.similarity.sequences import near_identical
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -162,7 +162,7 @@ def run(folder, entries, clusters=None, labels=LabelSettings(), **given):  # noq
         names = CLUSTER_COLUMNS
         write_table(table, names, (dict(zip(names, (name, *two), strict=True)) for name, two in clusters.items()))
     split_domains(folder / "s.h5", SplitSettings(**given), folder / "out.tsv", labels, table)
-    return read_splits(folder / "out.tsv")
+    return {row["domain_id"]: row for row in read_table(folder / "out.tsv", COLUMNS)}
 
 
 def own_clusters(entries):

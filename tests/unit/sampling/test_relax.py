@@ -7,11 +7,21 @@ import math
 import pytest
 import torch
 from plain_energy import dihedral, energy, hydrogen_bonds, inner_atoms, overlap, points, ramachandran
+from synthetic import DATA
 
 from cvae_protein.config.settings import RefineSettings
+from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.model.refiner import Refiner, random_rotations
 from cvae_protein.sampling import relax as bb
 from cvae_protein.sampling.relax import BOND_REACH, MARGIN, NEAR, Chains, Pairs, cross, relax, slope
+
+
+def test_ideal_cb_lies_where_the_deposited_one_does():
+    coords = torch.from_numpy(extract_domain(read_structure(DATA / "1ubi.cif.gz"), "A", "", "1ubi").coords[0])
+    deviation = (bb.ideal_cb(coords[:, 0], coords[:, 1], coords[:, 2]) - coords[:, 4]).norm(dim=-1)
+    deviation = deviation[coords[:, 4].isfinite().all(dim=-1)]
+    assert deviation.median() < 0.1
+    assert deviation.max() < 0.5
 
 
 def a_helix(length: int = 30) -> torch.Tensor:

@@ -32,7 +32,6 @@ from cvae_protein.dataset.fetch.download import (
     Downloader,
     check_address,
     check_redirect,
-    download_file,
 )
 from cvae_protein.io.read import check_structure
 
@@ -265,17 +264,6 @@ def test_a_host_that_does_not_answer_is_given_up(tmp_path):
     errors = asyncio.run(collect())
     assert {error.code for error in errors} == {"connection"}
     assert ["not asked" in error.detail for error in errors] == [False] * FAILURES_OF_A_LOST_HOST + [True] * 3
-
-
-def test_any_file_by_its_address(server, tmp_path):
-    server.files["/table.tsv"] = b"domain_id\n"
-    receipt = download_file(f"{server.base}/table.tsv", tmp_path / "t.tsv", settings_for(tmp_path), "labels.table")
-    assert (tmp_path / "t.tsv").read_bytes() == b"domain_id\n"
-    assert receipt.bytes == 10
-    with pytest.raises(UserError, match=r"labels\.table: not_found: .*status 404"):
-        download_file(f"{server.base}/none.tsv", tmp_path / "n.tsv", settings_for(tmp_path), "labels.table")
-    with pytest.raises(UserError, match=r"labels\.table: expected https"):
-        download_file("http://example.org/t.tsv", tmp_path / "n.tsv", settings_for(tmp_path), "labels.table")
 
 
 @pytest.mark.parametrize(
