@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -30,6 +31,15 @@ class Row(NamedTuple):
     s35: str = ""
     s60: str = ""
     s95: str = ""
+
+
+def resolution_of(text: str) -> float:
+    """A resolution in Å, infinite where `text` tells none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.inf
+    return value if value > 0 else math.inf
 
 
 def author_range(text: str) -> str:

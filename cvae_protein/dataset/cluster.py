@@ -32,7 +32,7 @@ TRIED = 24  # representatives with the most word hits that a sequence is aligned
 def read_sequences(store: Path) -> dict[str, str]:
     """Sequence of each domain of a store, one letter a residue, `X` where unknown."""
     with Store(store) as opened:
-        return {name: "".join(opened.text(opened.rows(name)[0], "sequence")) for name in opened.ids}
+        return {name: opened.sequence(name) for name in opened.ids}
 
 
 def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -> tuple[dict[str, str], str]:

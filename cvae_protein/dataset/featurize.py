@@ -111,16 +111,13 @@ def _featurize_file(
     labels: LabelSettings,
 ) -> Iterator[tuple[int, Result]]:
     """Position and entry, or row of `rejected.tsv`, of each domain of one file, which is read once."""
-    failed: StructureError | None = None
-    structure = None
     try:
         structure = guarded(read_structure, Path(file["path"]))
-    except StructureError as error:
-        failed = error
+    except StructureError as failed:
+        yield from ((position, rejection(row["domain_id"], file["path"], failed)) for position, row in rows)
+        return
     for position, row in rows:
         try:
-            if failed is not None:
-                raise failed
             yield position, guarded(make_entry, structure, row, file, settings, labels)
         except StructureError as error:
             yield position, rejection(row["domain_id"], file["path"], error)

@@ -13,19 +13,10 @@ from ..core.files import SAFE_ID, read_table, write_rejected, write_table
 from ..core.labels import SCHEMES, first_level, truncate
 from ..core.progress import say
 from ..io.read import parse_range
-from .classification import Row
+from .classification import Row, resolution_of
 from .formats import read_classification, read_ids, read_names
 
 Thinned = tuple[list[Row], list[Problem]]
-
-
-def resolution_of(row: Row) -> float:
-    """Resolution in Å, infinite where it is not known."""
-    try:
-        value = float(row.resolution)
-    except ValueError:
-        return math.inf
-    return value if value > 0 else math.inf
 
 
 def _without(rows: Iterable[Row], lost: dict[str, Problem]) -> Thinned:
@@ -52,7 +43,7 @@ def _ranked(rows: Iterable[Row], kind: Callable[[Row], str]) -> dict[str, list[R
     for row in rows:
         if row.role != "alternative" and (key := kind(row)):
             found.setdefault(key, []).append(row)
-    return {key: sorted(members, key=resolution_of) for key, members in found.items()}
+    return {key: sorted(members, key=lambda row: resolution_of(row.resolution)) for key, members in found.items()}
 
 
 def drop_redundant(rows: list[Row], settings: LabelSettings) -> Thinned:
@@ -187,7 +178,7 @@ def _check_selected(row: Row, settings: LabelSettings, methods: set[str]) -> Non
             raise StructureError("too_short", f"{row.n_residues} residues, the minimum is {settings.min_length}")
         if int(row.n_residues) > settings.max_length:
             raise StructureError("too_long", f"{row.n_residues} residues, the maximum is {settings.max_length}")
-    if settings.max_resolution and not (resolution := resolution_of(row)) <= settings.max_resolution:
+    if settings.max_resolution and not (resolution := resolution_of(row.resolution)) <= settings.max_resolution:
         said = f"{row.resolution} Å" if math.isfinite(resolution) else "no resolution"
         raise StructureError("low_resolution", f"{said}, the limit is {settings.max_resolution} Å")
     if methods and method_of(row.method) not in methods:

@@ -16,6 +16,7 @@ from ..core.labels import topology, truncate
 from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
+from .classification import resolution_of
 from .homology import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
 
 
@@ -154,7 +155,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
     with Store(store) as opened:
         rows = read_clusters(clusters, opened.ids) if clusters else {}
         found = []
-        copies = near_identical(["".join(opened.text(opened.rows(name)[0], "sequence")) for name in opened.ids])
+        copies = near_identical([opened.sequence(name) for name in opened.ids])
         for name, copy in zip(opened.ids, copies, strict=True):
             facts = {key: str(opened.fact(name, key)) for key in ("label", "cath", "scope", "role", "group")}
             if labels.scheme == FOUND:
@@ -166,7 +167,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
             elif not reason and settings.max_length and int(opened.lengths[opened.rows(name)[0]]) > settings.max_length:
                 reason = TOO_LONG
             cluster = rows[name]["sequence_cluster"] if rows else ""
-            resolution = _number(opened.fact(name, "resolution") if "resolution" in opened.columns else "")
+            resolution = resolution_of(str(opened.fact(name, "resolution", "")))
             found.append(
                 Domain(
                     id=name, **facts, sequence_cluster=cluster, copies=str(copy), resolution=resolution, reason=reason
@@ -175,15 +176,6 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
     found = _without_followers(found)
     found = _without_redundant(found, settings)
     return _without_rare(found, labels.min_members) if labels.scheme == FOUND else found
-
-
-def _number(value: object) -> float:
-    """A resolution in Å, infinite where there is none."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return float("inf")
-    return number if number > 0 else float("inf")
 
 
 def _without_followers(domains: list[Domain]) -> list[Domain]:
@@ -260,7 +252,7 @@ def split_domains(
 ) -> dict[str, int]:
     """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
 
-    What is held out is the scheme's (`relatives.SCHEMES`); near-identical domains, and those of one group or one
+    What is held out is the scheme's (`homology.SCHEMES`); near-identical domains, and those of one group or one
     sequence cluster of the table `clusters`, lie on one side under each. Raises `UserError` where no domain is usable,
     a class is too small to be held out, the settings contradict each other, or clusters are needed and not given.
     """

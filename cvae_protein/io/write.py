@@ -42,8 +42,8 @@ def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
         structure.make_mmcif_document().write_file(str(temporary))
 
 
-def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path: str | Path) -> None:
-    """Write every conformation of `backbones` as one frame of an XTC trajectory, and the first one as PDB topology.
+def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
+    """Write every conformation of `backbones` as one frame of an XTC trajectory, the first one beside it as `.pdb`.
 
     XTC keeps 0.01 Å. All structures need the same number of residues; atoms that one frame lacks are left out of all.
     """
@@ -51,7 +51,7 @@ def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path
     lengths = sorted({len(backbone) for backbone in backbones})
     if len(lengths) > 1:
         raise UserError(
-            f"{xtc_path}: XTC needs structures of one length, got {', '.join(map(str, lengths))} residues; "
+            f"{path}: XTC needs structures of one length, got {', '.join(map(str, lengths))} residues; "
             f"choose one with --length, or write a file a length with --by-length"
         )
     coords = np.concatenate([backbone.coords for backbone in backbones])  # (frame, L, 5, 3)
@@ -62,11 +62,12 @@ def write_xtc(backbones: Sequence[Backbone], xtc_path: str | Path, topology_path
         np.where(present[None, :, :, None], coords[:1], np.nan),
         tuple(str(number) for number in range(1, lengths[0] + 1)),
     )
-    write_pdb([first], topology_path)
+    topology = Path(path).with_suffix(".pdb")
+    write_pdb([first], topology)
     from .mdtraj_bridge import save_frames  # late: mdtraj takes long to load, and XTC alone needs it here
 
-    with atomic_path(xtc_path) as temporary:
-        save_frames(coords[:, present], Path(topology_path), temporary)
+    with atomic_path(path) as temporary:
+        save_frames(coords[:, present], topology, temporary)
 
 
 def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:
@@ -77,24 +78,25 @@ def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *,
     path = Path(path)
     _nonempty(backbones)
     write = WRITERS[check_format(path, format)]
-    if not by_length:
-        return write(backbones, path)
-    written: list[Path] = []
-    for length in sorted({len(backbone) for backbone in backbones}):
-        write_to = _of_length(path, length)
-        written += write([backbone for backbone in backbones if len(backbone) == length], write_to)
-    return written
+    for length, target in _files(backbones, path, by_length):
+        write([backbone for backbone in backbones if length in (None, len(backbone))], target)
+    return targets(backbones, path, format, by_length=by_length)
 
 
 def targets(backbones: Sequence[Backbone], path: Path, format: str = "", *, by_length: bool = False) -> list[Path]:
     """The files that `export` writes, given the same."""
-    paths = [_of_length(path, length) for length in sorted(set(map(len, backbones)))] if by_length else [path]
-    topologies = [each.with_suffix(".pdb") for each in paths] if check_format(path, format) == "xtc" else []
-    return [*paths, *topologies]
+    paths = [target for _, target in _files(backbones, path, by_length)]
+    if check_format(path, format) != "xtc":
+        return paths
+    return [each for target in paths for each in (target, target.with_suffix(".pdb"))]
 
 
-def _of_length(path: Path, length: int) -> Path:
-    return path.with_name(f"{path.stem}-L{length}{path.suffix}")
+def _files(backbones: Sequence[Backbone], path: Path, by_length: bool) -> list[tuple[int | None, Path]]:
+    """The number of residues, None where any, and the path of each file."""
+    if not by_length:
+        return [(None, path)]
+    lengths = sorted(set(map(len, backbones)))
+    return [(length, path.with_name(f"{path.stem}-L{length}{path.suffix}")) for length in lengths]
 
 
 def check_format(path: Path, format: str = "") -> str:
@@ -122,26 +124,10 @@ def file_name(label: str) -> str:
     return label
 
 
-def _export_pdb(backbones: Sequence[Backbone], path: Path) -> list[Path]:
-    write_pdb(backbones, path)
-    return [path]
-
-
-def _export_mmcif(backbones: Sequence[Backbone], path: Path) -> list[Path]:
-    write_mmcif(backbones, path)
-    return [path]
-
-
-def _export_xtc(backbones: Sequence[Backbone], path: Path) -> list[Path]:
-    topology = path.with_suffix(".pdb")
-    write_xtc(backbones, path, topology)
-    return [path, topology]
-
-
-WRITERS: dict[str, Callable[[Sequence[Backbone], Path], list[Path]]] = {
-    "pdb": _export_pdb,
-    "cif": _export_mmcif,
-    "xtc": _export_xtc,
+WRITERS: dict[str, Callable[[Sequence[Backbone], Path], None]] = {
+    "pdb": write_pdb,
+    "cif": write_mmcif,
+    "xtc": write_xtc,
 }
 
 

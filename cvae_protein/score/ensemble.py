@@ -274,17 +274,12 @@ def _matched(first: str, second: str) -> np.ndarray:
     )
 
 
-def sequence_of(store: Store, name: str) -> str:
-    """One letter a residue of a domain of a store."""
-    return "".join(store.text(store.rows(name)[0], "sequence"))
-
-
 def families(store: Store) -> dict[str, list[str]]:
     """For each domain the domains that may be other conformers of it: of its `group`, or of near-identical sequence."""
     names = store.ids
-    numbers = near_identical([sequence_of(store, name) for name in names])
+    numbers = near_identical([store.sequence(name) for name in names])
     members: dict[object, list[str]] = {}
-    groups = {name: str(store.fact(name, "group")) if "group" in store.columns else "" for name in names}
+    groups = {name: str(store.fact(name, "group", "")) for name in names}
     for name, number in zip(names, numbers, strict=True):
         members.setdefault(number, []).append(name)
         if groups[name]:
@@ -305,9 +300,9 @@ def known_states(store: Store, name: str, family: list[str]) -> tuple[np.ndarray
     for index, row in enumerate(store.rows(name)):
         traces.append(store.coords(row)[:, CA].astype(np.float64))
         said.append(f"{name} model {index + 1}")
-    sequence = sequence_of(store, name)
+    sequence = store.sequence(name)
     for other in family:
-        partner = _matched(sequence, sequence_of(store, other))
+        partner = _matched(sequence, store.sequence(other))
         if (partner >= 0).any():
             theirs = store.coords(store.rows(other)[0])[:, CA].astype(np.float64)
             traces.append(np.where(partner[:, None] >= 0, theirs[partner], np.nan))

@@ -81,9 +81,8 @@ def read_set(samples: Path, reference: Path, splits: Path | None, labels: Path |
 def _all_held_out(reference: Path) -> Domains:
     """Every domain of a store as a held-out one."""
     with Store(reference) as store:
-        known = "label" in store.columns
         members = [
-            judged(store, name, str(store.fact(name, "label")) if known else "")
+            judged(store, name, str(store.fact(name, "label", "")))
             for name in track(store.ids, "reference", len(store.ids), "domains")
         ]
     return Domains(members, [], {}, {}, {})

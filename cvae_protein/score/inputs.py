@@ -175,7 +175,7 @@ def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
     with Store(path) as store:
         for name in track(store.ids, "samples", len(store.ids), "structures"):
             whole = store.backbone(name)
-            label = str(store.fact(name, "label")) if "label" in store.columns else ""
+            label = str(store.fact(name, "label", ""))
             for index in range(whole.models):
                 own = replace(whole.model(index), id=f"{name}_m{index + 1:04d}" if whole.models > 1 else name)
                 try:

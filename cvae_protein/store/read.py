@@ -98,8 +98,10 @@ class Store:
             raise UserError(f"{self.path}: no domain {name!r} there")
         return self._rows[name]
 
-    def fact(self, name: str, column: str) -> str | float | int:
-        """One fact of a domain, from its first conformation."""
+    def fact(self, name: str, column: str, absent: str | None = None) -> str | float | int:
+        """One fact of a domain, from its first conformation; `absent`, where given, if there is no such column."""
+        if absent is not None and column not in self.columns:
+            return absent
         value = self.columns[column][self.rows(name)[0]]
         return value.item() if isinstance(value, np.generic) else value
 
@@ -134,6 +136,10 @@ class Store:
         with reading(self.path):
             return self._read(name, *self._span(row)).astype(str).tolist()
 
+    def sequence(self, name: str) -> str:
+        """One letter a residue of a domain, `X` where unknown."""
+        return "".join(self.text(self.rows(name)[0], "sequence"))
+
     def torsion(self, row: int) -> np.ndarray:
         """phi, psi, omega of one conformation in radians, float32 (L, 3)."""
         return self._read("torsion", *self._span(row)).copy()
@@ -142,16 +148,12 @@ class Store:
         """The structure of a domain with all its conformations, at its deposited position."""
         rows = self.rows(name)
         coords = np.stack([self.coords(row) + self._center[row] for row in rows])
-        return Backbone(name, "".join(self.text(rows[0], "sequence")), coords, tuple(self.text(rows[0], "residue_id")))
+        return Backbone(name, self.sequence(name), coords, tuple(self.text(rows[0], "residue_id")))
 
     def entry(self, name: str) -> Entry:
         """Everything the store holds of a domain."""
         rows = self.rows(name)
-        facts = {
-            key: values[rows[0]].item() if isinstance(values[rows[0]], np.generic) else values[rows[0]]
-            for key, values in self.columns.items()
-            if key not in ("id", "model")
-        }
+        facts = {key: self.fact(name, key) for key in self.columns if key not in ("id", "model")}
         ss = tuple("".join(self.text(row, "ss")) for row in rows)
         return Entry(self.backbone(name), np.stack([self.torsion(row) for row in rows]), ss, facts)
 

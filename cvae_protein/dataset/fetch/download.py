@@ -288,9 +288,7 @@ class Downloader:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def file(
-        self, url: str, path: Path, check: Check | None = None, revalidate: bool = False
-    ) -> tuple[Receipt, bool]:
+    async def file(self, url: str, path: Path, check: Check, revalidate: bool = False) -> tuple[Receipt, bool]:
         """Download `url` to `path`, unless it is there from that address; the receipt, and whether it was downloaded.
 
         A file that is there is taken as it is, or with `revalidate` asked after (and taken as it is when offline).
@@ -309,9 +307,7 @@ class Downloader:
             receipt = await self._persist(url, path, part, check, kept)
             return receipt, receipt is not kept
 
-    async def _persist(
-        self, url: str, path: Path, part: IO[bytes], check: Check | None, kept: Receipt | None
-    ) -> Receipt:
+    async def _persist(self, url: str, path: Path, part: IO[bytes], check: Check, kept: Receipt | None) -> Receipt:
         """Try, and try again where the failure may pass, with longer and longer waits."""
         host = httpx.URL(url).netloc.decode()
         tries = self.settings.retries + 1
@@ -356,7 +352,7 @@ class Downloader:
         while (pause := self._quiet_until[host] - time.monotonic()) > 0:
             await asyncio.sleep(pause)
 
-    async def _try(self, url: str, path: Path, part: IO[bytes], check: Check | None, kept: Receipt | None) -> Receipt:
+    async def _try(self, url: str, path: Path, part: IO[bytes], check: Check, kept: Receipt | None) -> Receipt:
         """One request; the receipt of the whole, checked and renamed file, or of the one that is still the newest."""
         begun = await asyncio.to_thread(read_receipt, part_path(path), url)
         size = part.seek(0, 2) if begun and begun.validator else 0
@@ -371,8 +367,7 @@ class Downloader:
             await self._receive(url, response, part, size)
         part.flush()
         try:
-            if check is not None:
-                await asyncio.to_thread(check, part_path(path))
+            await asyncio.to_thread(check, part_path(path))
         except StructureError as error:
             part.truncate(0)
             if size:  # the joint may be to blame: once more, from the beginning

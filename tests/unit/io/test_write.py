@@ -67,7 +67,7 @@ def test_biopython_reads_back_what_was_written(make_backbone, tmp_path, write, p
 
 def test_mdtraj_reads_back_the_trajectory_in_nanometres(make_backbone, tmp_path):
     backbones = [make_backbone(f"s{seed}", 9, seed=seed) for seed in range(4)]
-    write_xtc(backbones, tmp_path / "x.xtc", tmp_path / "x.pdb")
+    write_xtc(backbones, tmp_path / "x.xtc")
     trajectory = mdtraj.load(str(tmp_path / "x.xtc"), top=str(tmp_path / "x.pdb"))
     expected = np.stack([backbone.coords[0] for backbone in backbones]).reshape(4, -1, 3)
     assert np.abs(trajectory.xyz * 10 - expected).max() <= 0.0051  # XTC keeps 0.001 nm
@@ -78,7 +78,7 @@ def test_trajectory_drops_atoms_that_a_frame_lacks(make_backbone, tmp_path):
     first, second = make_backbone("a", 4), make_backbone("b", 4, seed=1)
     coords = second.coords.copy()
     coords[0, 2, 4] = np.nan
-    write_xtc([first, replace(second, coords=coords)], tmp_path / "x.xtc", tmp_path / "x.pdb")
+    write_xtc([first, replace(second, coords=coords)], tmp_path / "x.xtc")
     assert mdtraj.load(str(tmp_path / "x.xtc"), top=str(tmp_path / "x.pdb")).n_atoms == 19
 
 

@@ -255,7 +255,7 @@ def test_a_host_that_does_not_answer_is_given_up(tmp_path):
         async with Downloader(settings_for(tmp_path, retries=0)) as downloader:
             for number in range(count):
                 with pytest.raises(StructureError) as caught:
-                    await downloader.file(f"{base}/{number}", tmp_path / str(number))
+                    await downloader.file(f"{base}/{number}", tmp_path / str(number), CHECK)
                 yield caught.value
 
     async def collect():
