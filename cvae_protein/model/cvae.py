@@ -108,9 +108,9 @@ class CVAE(nn.Module):
     """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a CA trace x given label y and length.
 
     `encoder` and `prior` are modules called with (flat, condition) and (condition); `blocks` names parts of z;
-    `critic`, if any, is trained with the model (see `critics`); so are
-    `critics`, which the training adds and takes away. With `components`, encoder and decoder work with scores of the
-    shared components, of which the code is what the class leaves (see `class_components`).
+    `critic`, which a variant may add, and `critics`, which the training adds and takes away, are trained with the model
+    (see `losses/critics`). With `components`, encoder and decoder work with scores of the shared components, of which
+    the code is what the class leaves (see `representation`).
     """
 
     def __init__(
@@ -120,7 +120,6 @@ class CVAE(nn.Module):
         prior: nn.Module,
         linear: LinearMap,
         blocks: dict[str, tuple[int, int]],
-        critic: nn.Module | None = None,
         components: ClassComponents | None = None,
     ) -> None:
         super().__init__()
@@ -128,7 +127,8 @@ class CVAE(nn.Module):
         self.blocks = blocks
         self.linear = linear
         self.condition = make_condition(spec)
-        self.encoder, self.prior, self.critic, self.components = encoder, prior, critic, components
+        self.encoder, self.prior, self.components = encoder, prior, components
+        self.critic: nn.Module | None = None
         self.critics = nn.ModuleDict()
         self.decoder = Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))

@@ -1,4 +1,4 @@
-"""Networks trained beside the model, each with a term that fits it and a term that fools it."""
+"""Networks trained beside the model, each with a term that fits it and a term that fools it, in nats a structure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,30 @@ from .regularizers import known_rows, permuted_labels
 SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues, of the distances by which a class is told
 
 
-def judged(critic: nn.Module, *inputs: Tensor) -> Any:
-    """The critic's output, with gradients to the inputs and none to its parameters."""
-    return functional_call(critic, {name: value.detach() for name, value in critic.named_parameters()}, inputs)
+class Judge(nn.Module):
+    """A network that is trained beside the model: `fit` moves it alone, `fool` moves all but it."""
+
+    def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
+        """What the network pays for what it cannot tell."""
+        raise NotImplementedError
+
+    def fool(self, batch: Batch, output: Output) -> Tensor:
+        """What the model pays for what the network tells."""
+        raise NotImplementedError
+
+    def judged(self, *inputs: Tensor) -> Any:
+        """The network's output, with gradients to the inputs and none to its parameters."""
+        return functional_call(self, {name: value.detach() for name, value in self.named_parameters()}, inputs)
+
+
+def fit(critic: Judge, generator: torch.Generator) -> Term:
+    """The term that trains a critic."""
+    return lambda batch, output: critic.fit(batch, output, generator)
+
+
+def fool(critic: Judge) -> Term:
+    """The term by which a critic moves the model."""
+    return critic.fool
 
 
 def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
@@ -35,7 +56,7 @@ def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
     )
 
 
-class Critic(nn.Module):
+class Critic(Judge):
     """Logit that a code comes from the prior and not from the encoder, given label and length: (B, Z) -> (B,).
 
     At the equilibrium q(z|y) = p(z|y) for every label y (adversarial autoencoder: Makhzani et al. 2016).
@@ -50,30 +71,20 @@ class Critic(nn.Module):
         """`z` (B, Z), `labels` (B, levels), `lengths` (B,) -> logits (B,)."""
         return self.layers(torch.cat([z, self.condition(labels, lengths)], dim=-1))[:, 0]
 
-
-def fit(critic: Critic, generator: torch.Generator) -> Term:
-    """Binary cross-entropy of the critic on prior draws (1) and encoded codes (0), in nats a structure."""
-
-    def term(batch: Batch, output: Output) -> Tensor:
+    def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
+        """Binary cross-entropy on prior draws (1) and encoded codes (0)."""
         drawn = output.prior.sample(generator).detach()
-        real = critic(drawn, batch.labels, batch.lengths)
-        encoded = critic(output.z.detach(), batch.labels, batch.lengths)
+        real = self(drawn, batch.labels, batch.lengths)
+        encoded = self(output.z.detach(), batch.labels, batch.lengths)
         return 0.5 * (F.softplus(-real) + F.softplus(encoded)).mean()
 
-    return term
+    def fool(self, batch: Batch, output: Output) -> Tensor:
+        """Cross-entropy of the encoded codes with the prior's answer (1)."""
+        return F.softplus(-self.judged(output.z, batch.labels, batch.lengths)).mean()
 
 
-def fool(critic: Critic) -> Term:
-    """What the encoder pays for codes that the critic tells from the prior's, in nats a structure."""
-
-    def term(batch: Batch, output: Output) -> Tensor:
-        return F.softplus(-judged(critic, output.z, batch.labels, batch.lengths)).mean()
-
-    return term
-
-
-class LabelCritic(nn.Module):
-    """Log probabilities of the label at each level: (B, inputs) -> (B, labels of that level) a level."""
+class LabelCritic(Judge):
+    """Log probabilities of a code's label at each level: (B, inputs) -> (B, labels of that level) a level."""
 
     def __init__(self, inputs: int, spec: Spec) -> None:
         super().__init__()
@@ -83,6 +94,26 @@ class LabelCritic(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """`x` (B, inputs) -> log probabilities, a level each."""
         return [logits.log_softmax(-1) for logits in self.layers(x).split(self.sizes, dim=-1)]
+
+    def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the labels of codes."""
+        z, labels = known_rows(batch, output)
+        return label_loss(self(z.detach()), labels)
+
+    def fool(self, batch: Batch, output: Output) -> Tensor:
+        """Divergence of what is told of a code from the labels' shares in the batch, summed over levels.
+
+        The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 where every
+        code leaves the critic with the shares. A reversed cross-entropy has the same equilibrium and no least value.
+        """
+        z, labels = known_rows(batch, output)
+        losses = [0.0 * output.z.sum()]
+        for level, told in enumerate(self.judged(z)):
+            known = labels[:, level] > 0
+            if known.any():
+                shares = F.one_hot(labels[known, level] - 1, told.shape[1]).to(z.dtype).mean(0)
+                losses.append((torch.xlogy(shares, shares) - shares * told[known]).sum(-1).mean())
+        return torch.stack(losses).sum()
 
 
 def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
@@ -95,37 +126,7 @@ def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def tell_label(critic: LabelCritic) -> Term:
-    """The critic learns to tell the label from the code, in nats a structure."""
-
-    def term(batch: Batch, output: Output) -> Tensor:
-        z, labels = known_rows(batch, output)
-        return label_loss(critic(z.detach()), labels)
-
-    return term
-
-
-def hide_label(critic: LabelCritic) -> Term:
-    """Divergence of what the critic tells of a code from the labels' shares in the batch, summed over levels, nats.
-
-    The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 where every code
-    leaves the critic with the shares. A reversed cross-entropy has the same equilibrium and no least value.
-    """
-
-    def term(batch: Batch, output: Output) -> Tensor:
-        z, labels = known_rows(batch, output)
-        losses = [0.0 * output.z.sum()]
-        for level, told in enumerate(judged(critic, z)):
-            known = labels[:, level] > 0
-            if known.any():
-                shares = F.one_hot(labels[known, level] - 1, told.shape[1]).to(z.dtype).mean(0)
-                losses.append((torch.xlogy(shares, shares) - shares * told[known]).sum(-1).mean())
-        return torch.stack(losses).sum()
-
-    return term
-
-
-class LabelGaussian(nn.Module):
+class LabelGaussian(Judge):
     """q(z | y), a Gaussian whose mean and log variance are sums over the label's levels: (B, levels) -> (B, Z)."""
 
     def __init__(self, latent: int, spec: Spec) -> None:
@@ -140,32 +141,22 @@ class LabelGaussian(nn.Module):
         mean, logvar = told.chunk(2, dim=-1)
         return Gaussian(mean, logvar.clamp(-6, 2))
 
-
-def describe_codes(critic: LabelGaussian) -> Term:
-    """Negative log density of the codes under q(z|y), in nats a structure."""
-
-    def term(batch: Batch, output: Output) -> Tensor:
+    def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
+        """Negative log density of the codes under q(z|y)."""
         z, labels = known_rows(batch, output)
-        return -critic(labels).log_density(z.detach()).mean() if len(z) else 0.0 * output.z.sum()
+        return -self(labels).log_density(z.detach()).mean() if len(z) else 0.0 * output.z.sum()
 
-    return term
+    def fool(self, batch: Batch, output: Output) -> Tensor:
+        """Upper bound on the mutual information of code and label: E log q(z|y) - E E log q(z|y').
 
-
-def club(critic: LabelGaussian) -> Term:
-    """Upper bound on the mutual information of code and label in nats: E log q(z|y) - E E log q(z|y').
-
-    Cheng et al. 2020, "CLUB", equation 12, with every label of the batch for y'; a bound as far as q(z|y) fits.
-    """
-
-    def term(batch: Batch, output: Output) -> Tensor:
+        Cheng et al. 2020, "CLUB", equation 12, with every label of the batch for y'; a bound as far as q(z|y) fits.
+        """
         z, labels = known_rows(batch, output)
         if not len(z):
             return 0.0 * output.z.sum()
-        told: Gaussian = judged(critic, labels)
+        told: Gaussian = self.judged(labels)
         density = Gaussian(told.mean[:, None], told.logvar[:, None]).log_density(z[None])  # of z_j under q(.|y_i)
         return density.diagonal().mean() - density.mean()
-
-    return term
 
 
 def profile(ca: Tensor, mask: Tensor) -> Tensor:
@@ -185,27 +176,25 @@ def profile(ca: Tensor, mask: Tensor) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def tell_trace(critic: LabelCritic) -> Term:
-    """The critic learns to tell the label from real traces, in nats a structure."""
+class TraceCritic(LabelCritic):
+    """Log probabilities of a trace's label at each level, by its `profile`; traces are decoded by `model`."""
 
-    def term(batch: Batch, output: Output) -> Tensor:
-        return label_loss(critic(profile(output.target, batch.mask)), batch.labels)
+    def __init__(self, model: CVAE, generator: torch.Generator) -> None:
+        super().__init__(2 * len(SPANS), model.spec)
+        self.decode, self.generator = model.decode, generator
 
-    return term
+    def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
+        """Cross-entropy of the labels of real traces."""
+        return label_loss(self(profile(output.target, batch.mask)), batch.labels)
 
+    def fool(self, batch: Batch, output: Output) -> Tensor:
+        """Cross-entropy of the label that a trace was decoded under, another structure's; moves the decoder.
 
-def obey_label(model: CVAE, critic: LabelCritic, generator: torch.Generator) -> Term:
-    """Cross-entropy of the label that a trace was decoded under, another structure's, by the critic; moves the decoder.
-
-    Hu et al. 2017, "Toward Controlled Generation of Text", equation 6; codes are those of the batch, detached.
-    """
-
-    def term(batch: Batch, output: Output) -> Tensor:
+        Hu et al. 2017, "Toward Controlled Generation of Text", equation 6; codes are those of the batch, detached.
+        """
         known = batch.labels[:, 0] > 0
         if not known.any():
             return 0.0 * output.reconstruction.sum()
-        labels, mask = permuted_labels(batch.labels[known], generator), batch.mask[known]
-        trace = model.decode(output.z[known].detach(), labels, mask)
-        return label_loss(judged(critic, profile(trace, mask)), labels)
-
-    return term
+        labels, mask = permuted_labels(batch.labels[known], self.generator), batch.mask[known]
+        trace = self.decode(output.z[known].detach(), labels, mask)
+        return label_loss(self.judged(profile(trace, mask)), labels)

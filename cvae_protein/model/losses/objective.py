@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from ...config.settings import TermSettings
 from ..cvae import CVAE
@@ -26,24 +25,17 @@ PLAIN: dict[str, Build] = {
 }
 """Name of a setting -> its term."""
 
-
-def _label_adversary(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelCritic(len(regularizers.free_columns(model.blocks)), model.spec)
-    return critic, critics.tell_label(critic), critics.hide_label(critic)
-
-
-def _club(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelGaussian(len(regularizers.free_columns(model.blocks)), model.spec)
-    return critic, critics.describe_codes(critic), critics.club(critic)
+JUDGED: dict[str, Callable[[CVAE, torch.Generator], critics.Judge]] = {
+    "label_adversary": lambda model, generator: critics.LabelCritic(_free_width(model), model.spec),
+    "club": lambda model, generator: critics.LabelGaussian(_free_width(model), model.spec),
+    "classifier": critics.TraceCritic,
+}
+"""Name of a setting -> the critic that the term `NAME_fit` trains and the term `NAME` fools."""
 
 
-def _classifier(model: CVAE, generator: torch.Generator) -> tuple[nn.Module, Term, Term]:
-    critic = critics.LabelCritic(2 * len(critics.SPANS), model.spec)
-    return critic, critics.tell_trace(critic), critics.obey_label(model, critic, generator)
-
-
-JUDGED = {"label_adversary": _label_adversary, "club": _club, "classifier": _classifier}
-"""Name of a setting -> its critic, the term `NAME_fit` that trains the critic, and the term that uses it."""
+def _free_width(model: CVAE) -> int:
+    """How many numbers of a code may not know the label."""
+    return len(regularizers.free_columns(model.blocks))
 
 
 def further_terms(model: CVAE, settings: TermSettings, generator: torch.Generator) -> list[WeightedTerm]:
@@ -56,9 +48,9 @@ def further_terms(model: CVAE, settings: TermSettings, generator: torch.Generato
         if name in PLAIN:
             term = PLAIN[name](model, generator)
         else:
-            critic, fit, term = JUDGED[name](model, generator)
-            model.critics[name] = critic.to(model.log_sigma.device)
-            chosen.append(WeightedTerm(f"{name}_fit", fit, constant(1.0)))
+            critic = model.critics[name] = JUDGED[name](model, generator).to(model.log_sigma.device)
+            chosen.append(WeightedTerm(f"{name}_fit", critics.fit(critic, generator), constant(1.0)))
+            term = critics.fool(critic)
         chosen.append(WeightedTerm(name, term, _scaled(factor, weight)))
     return chosen
 

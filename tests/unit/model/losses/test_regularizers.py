@@ -172,12 +172,12 @@ class TestCritics:
         for p in critic.parameters():
             p.data.zero_()
         critic.layers[-1].bias.data[:2] = torch.tensor([0.25, 0.75]).log()
-        assert critics.hide_label(critic)(batch, output).item() == pytest.approx(0.0, abs=1e-6)
+        assert critic.fool(batch, output).item() == pytest.approx(0.0, abs=1e-6)
         shares = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-        assert critics.tell_label(critic)(batch, output).item() == pytest.approx(shares, rel=1e-5)
+        assert critic.fit(batch, output, seeded()).item() == pytest.approx(shares, rel=1e-5)
         critic.layers[-1].bias.data[:2] = torch.tensor([0.9, 0.1]).log()
         expected = 0.25 * math.log(0.25 / 0.9) + 0.75 * math.log(0.75 / 0.1)
-        assert critics.hide_label(critic)(batch, output).item() == pytest.approx(expected, rel=1e-5)
+        assert critic.fool(batch, output).item() == pytest.approx(expected, rel=1e-5)
 
     def test_club_of_known_gaussians_is_the_closed_form_and_no_less_than_the_information(self) -> None:
         labels = torch.tensor([1, 2]).repeat(5000)
@@ -186,19 +186,17 @@ class TestCritics:
         batch, output = of_codes(torch.randn(10000, 1, generator=seeded()) + center * sign, labels)
         critic = critics.LabelGaussian(1, SPEC)
         critic.levels[0].weight.data[1:, 0] = torch.tensor([-center, center])
-        found = (
-            torch.stack([critics.club(critic)(*part).detach() for part in thirds(batch, output, 1000)]).mean().item()
-        )
+        found = torch.stack([critic.fool(*part).detach() for part in thirds(batch, output, 1000)]).mean().item()
         assert found == pytest.approx(center**2, rel=0.05)
         assert found > math.log(2)
         critic.levels[0].weight.data.zero_()
-        assert critics.club(critic)(*thirds(batch, output, 1000)[0]).item() == pytest.approx(0.0, abs=1e-5)
+        assert critic.fool(*thirds(batch, output, 1000)[0]).item() == pytest.approx(0.0, abs=1e-5)
 
     def test_density_is_best_at_the_moments_of_a_class(self) -> None:
         batch, output = of_codes(2.0 + 0.5 * torch.randn(2000, 1, generator=seeded()))
         critic = critics.LabelGaussian(1, SPEC)
         critic.levels[0].weight.data[1] = torch.tensor([2.0, 2 * math.log(0.5)])
-        best = critics.describe_codes(critic)(batch, output).item()
+        best = critic.fit(batch, output, seeded()).item()
         assert best == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.25), abs=0.05)
 
     @pytest.mark.parametrize("name", JUDGED)
