@@ -242,12 +242,12 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
         "CONDITION-IGNORED": (
             condition_ignored,
             "Train branched, adversarial or flow_prior, whose decoders need the label; for concat try "
-            "train.terms.classifier and train.terms.label_seeking.",
+            "train.terms.classifier.",
         ),
         "MODE-COLLAPSE": (
             mode_collapse,
             "Draw with sample.prior: flow and sample.temperature: 1, and raise train.flow_steps; where the decoder "
-            "ignores the code, lower train.kl.weight or raise train.terms.mode_seeking.",
+            "ignores the code, lower train.kl.weight.",
         ),
         "MEMORISATION": (
             memorisation,
