@@ -14,7 +14,7 @@ from cvae_protein.sampling.relax import CA_STEP, Chains, Pairs, ideal_cb, length
 
 def inner_atoms(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """N, C and O (3, N) as seen from CA; N of a first and C and O of a last residue mean nothing."""
-    c, o, n = peptides(x[:, 1:] - x[:, :-1], u[:, :-1], dim=0)
+    c, o, n = (atom.T for atom in peptides((x[:, 1:] - x[:, :-1]).T, u[:, :-1].T))
     return F.pad(n, (1, 0)), F.pad(c, (0, 1)), F.pad(o, (0, 1))
 
 
@@ -23,7 +23,7 @@ def points(x: Tensor, n: Tensor, c: Tensor, o: Tensor) -> Tensor:
     middle = F.pad((x[:, 1:] + x[:, :-1]) / 2, (0, 1))
     up = F.normalize(c - o, dim=0)
     h = n + 1.01 * F.pad(up[:, :-1], (1, 0))
-    cb = ideal_cb(n, torch.zeros_like(n), c, dim=0)
+    cb = ideal_cb(n.T, torch.zeros_like(n.T), c.T).T
     return torch.stack([x, x + cb, x + c, x + o, x + n, x + h, middle])
 
 

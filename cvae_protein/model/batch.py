@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..core.errors import UserError
 from ..core.files import read_table
@@ -151,20 +152,11 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
                 continue
             rows = store.rows(name)
             for row in rows:
-                coords = store.coords(row)
-                coords = coords[np.isfinite(coords[:, CA]).all(-1)]
-                found.setdefault(split, []).append((coords, name, label, 1 / len(rows)))
+                found.setdefault(split, []).append((_with_ca(store.coords(row)), name, label, 1 / len(rows)))
     if not found.get("train"):
         raise UserError(f"{splits_path}: no domain of the split `train`; nothing to learn from")
-    return {
-        split: Domains(
-            tuple(c for c, _, _, _ in items),
-            tuple(n for _, n, _, _ in items),
-            tuple(lab for _, _, lab, _ in items),
-            np.array([w for _, _, _, w in items]),
-        )
-        for split, items in found.items()
-    }
+    columns_of = {split: zip(*items, strict=True) for split, items in found.items()}
+    return {split: Domains(c, ids, labels, np.array(w)) for split, (c, ids, labels, w) in columns_of.items()}
 
 
 def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domains:
@@ -173,13 +165,24 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
     Its label is that of the table of splits or, without one, of the store.
     """
     with Store(store_path) as store:
-        coords = store.coords(store.rows(name)[0])
+        coords = _with_ca(store.coords(store.rows(name)[0]))
         label = str(store.fact(name, "label"))
     if splits_path is not None:
         labels = {row["domain_id"]: row["label"] for row in read_table(splits_path, ("domain_id", "label"))}
         label = labels.get(name, label)
-    coords = coords[np.isfinite(coords[:, CA]).all(-1)]
     return Domains((coords,), (name,), (label,), np.ones(1))
+
+
+def _with_ca(coords: np.ndarray) -> np.ndarray:
+    """The residues (L, 5, 3) that have a CA."""
+    return coords[np.isfinite(coords[:, CA]).all(-1)]
+
+
+def pad_traces(traces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tensors (L_i, 3) as one batch (B, L, 3), zeros in the padding, and its mask (B, L)."""
+    lengths = torch.tensor([len(trace) for trace in traces], device=traces[0].device)
+    batch = pad_sequence(list(traces), batch_first=True)
+    return batch, torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]
 
 
 def training_batch(

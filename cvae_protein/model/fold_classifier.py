@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import OracleSettings
 from ..core.errors import UserError
@@ -29,7 +28,7 @@ from ..core.structure import CA
 from ..store.layout import TEXT
 from ..store.read import Store
 from ..store.write import new_file
-from .batch import by_length, pick_device
+from .batch import by_length, pad_traces, pick_device
 from .spec import load_tensors
 
 FEWEST = 5  # CA that a trace needs
@@ -238,13 +237,6 @@ def load_oracle(folder: Path) -> Oracle:
 SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
 
 
-def _padded(traces: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """CA traces as one padded tensor (B, L, 3) and its mask."""
-    lengths = torch.tensor([len(trace) for trace in traces])
-    ca = pad_sequence([torch.from_numpy(trace).float() for trace in traces], batch_first=True)
-    return ca, torch.arange(ca.shape[1]) < lengths[:, None]
-
-
 @torch.no_grad()
 def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """What `describe` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
@@ -252,7 +244,7 @@ def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tenso
     found = torch.full((len(traces), INPUTS), torch.nan)
     for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
         rows = enough[places].tolist()
-        ca, mask = _padded([traces[row] for row in rows])
+        ca, mask = pad_traces([torch.from_numpy(traces[row]).float() for row in rows])
         found[rows] = describe(ca.to(device), mask.to(device)).cpu()
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .spec import Spec
 
-SMALLEST = 1e-6
+SMALLEST = 1e-6  # a shorter vector gives no direction, Å; a smaller variance is taken for this one, Å²
 
 
 @lru_cache(maxsize=8)
@@ -74,7 +74,6 @@ def decode_trace(coefficients: Tensor, lengths: Tensor, size: int) -> Tensor:
 
 
 MEMBERS = 8.0  # domains for which a label's own mean counts half, its parent's the other half
-SMALLEST_CLASS_VARIANCE = 1e-6
 
 
 class ClassComponents(nn.Module):
@@ -151,12 +150,9 @@ def _covariance(rows: Tensor, weights: Tensor) -> Tensor:
 def _components(covariance: Tensor, unit: Tensor) -> Tensor:
     """Principal axes in Å of scores with that covariance (Z, Z), in scores a standard deviation, largest first."""
     power, axes = torch.linalg.eigh(unit[:, None] * covariance * unit)
-    power, axes = power.flip(0).clamp(min=SMALLEST_CLASS_VARIANCE), axes.flip(1)
+    power, axes = power.flip(0).clamp(min=SMALLEST), axes.flip(1)
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return axes * largest.sign() * power.sqrt() / unit[:, None]  # an axis has no direction of its own: one is chosen
-
-
-SMALLEST_VARIANCE = 1e-6
 
 
 class LinearMap(nn.Module):
@@ -178,9 +174,9 @@ class LinearMap(nn.Module):
         centred = (flat - self.center).double()
         covariance = centred.T @ (centred * weights[:, None])
         variance, axes = torch.linalg.eigh(covariance)
-        variance, axes = variance.flip(0).clamp(min=SMALLEST_VARIANCE), axes.flip(1)
+        variance, axes = variance.flip(0).clamp(min=SMALLEST), axes.flip(1)
         latent = self.encode.out_features
-        kept = torch.full((latent,), SMALLEST_VARIANCE, dtype=torch.double)
+        kept = torch.full((latent,), SMALLEST, dtype=torch.double)
         kept[: min(latent, len(variance))] = variance[:latent]
         basis = torch.zeros(len(variance), latent, dtype=torch.double)
         basis[:, : min(latent, len(variance))] = axes[:, :latent]

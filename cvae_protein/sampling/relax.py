@@ -53,20 +53,20 @@ def length(v: Tensor, dim: int = -1) -> Tensor:
     return (v.square().sum(dim) + 1e-9).sqrt()
 
 
-def ideal_cb(n: Tensor, ca: Tensor, c: Tensor, dim: int = -1) -> Tensor:
-    """CB of an L-residue from N, CA, C with x, y, z along `dim`, by the mean tetrahedral geometry of alanine."""
+def ideal_cb(n: Tensor, ca: Tensor, c: Tensor) -> Tensor:
+    """CB of an L-residue from N, CA, C (..., 3), by the mean tetrahedral geometry of alanine."""
     first, second = n - ca, c - ca
-    return ca + CB_N * first + CB_C * second + CB_ACROSS * torch.linalg.cross(second, first, dim=dim)
+    return ca + CB_N * first + CB_C * second + CB_ACROSS * torch.linalg.cross(second, first)
 
 
-def peptides(step: Tensor, carbonyl: Tensor, dim: int = -1) -> tuple[Tensor, Tensor, Tensor]:
+def peptides(step: Tensor, carbonyl: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """C and O of ideal peptides as seen from the CA before, and N as seen from the CA behind, in Å.
 
-    `step` are the vectors from CA to CA, `carbonyl` the directions that turn each peptide, with x, y, z along `dim`.
+    `step` are the vectors from CA to CA, `carbonyl` the directions that turn each peptide, (..., 3).
     """
-    axis = step / length(step, dim).unsqueeze(dim)
-    side = carbonyl - (carbonyl * axis).sum(dim, keepdim=True) * axis
-    side = side / length(side, dim).unsqueeze(dim)
+    axis = step / length(step)[..., None]
+    side = carbonyl - (carbonyl * axis).sum(-1, keepdim=True) * axis
+    side = side / length(side)[..., None]
     c, o, n = (place[0] * axis + place[1] * side for place in (PEPTIDE_C, PEPTIDE_O, PEPTIDE_N))
     return c, o, n
 

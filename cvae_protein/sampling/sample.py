@@ -12,6 +12,7 @@ import torch
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path
+from ..core.labels import truncate
 from ..core.progress import say
 from ..model.batch import read_domain, read_split
 from ..model.spec import Spec
@@ -24,9 +25,8 @@ FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 def known_fold(spec: Spec, fold: str) -> str:
     """`fold`, or the nearest level above it that training knew; `UserError` where it knew none."""
-    parts = fold.split(".")
-    for level in range(len(parts), 0, -1):
-        if spec.lengths.get(name := ".".join(parts[:level])):
+    for level in range(fold.count(".") + 1, 0, -1):
+        if spec.lengths.get(name := truncate(fold, level)):
             return name
     known = ", ".join(spec.lengths)
     raise UserError(f"fold: expected one of {known}, or a finer label of it, got {fold!r}")

@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
 from ..core import variants
 from ..core.progress import Progress
-from ..model.batch import Domains, by_length, in_pieces, pick_device
+from ..model.batch import Domains, by_length, in_pieces, pad_traces, pick_device
 from ..model.cvae import CVAE
 from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
 from ..model.refiner import Refiner
@@ -193,7 +192,7 @@ def refine_all(
         noise = torch.Generator().manual_seed(seed)
 
         def sample(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            trace, mask = _pad([traces[row].to(device) for row in rows])
+            trace, mask = pad_traces([traces[row].to(device) for row in rows])
             return refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
 
         return in_pieces(sample, batch, f"{stage}, refine")
@@ -227,9 +226,9 @@ def relax_all(
     @torch.no_grad()
     def descend(rows: np.ndarray) -> np.ndarray:
         """Atoms (B, L, 5, 3) of some of the chains."""
-        ca, mask = _pad([refined[row][0] for row in rows])
-        carbonyl, _ = _pad([refined[row][1] for row in rows])
-        goal = None if goals is None else _pad([goals[row].to(device) for row in rows])[0]
+        ca, mask = pad_traces([refined[row][0] for row in rows])
+        carbonyl, _ = pad_traces([refined[row][1] for row in rows])
+        goal = None if goals is None else pad_traces([goals[row].to(device) for row in rows])[0]
         return build_backbone(*relax(ca, carbonyl, mask, steps, hold, goal), mask.sum(1)).cpu().numpy()
 
     progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
@@ -258,10 +257,3 @@ def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequen
             yield from pool.map(work, *batches)
     finally:
         torch.set_num_threads(threads)
-
-
-def _pad(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Tensors (L_i, 3) as one batch (B, L, 3), and its mask (B, L)."""
-    count = torch.tensor([len(part) for part in parts], device=parts[0].device)
-    batch = pad_sequence(list(parts), batch_first=True)
-    return batch, torch.arange(batch.shape[1], device=batch.device) < count[:, None]

@@ -11,21 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..model.batch import Buckets
 from ..model.spec import load_tensors, save_tensors
 
 OPTIMIZER_KEYS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 class Controller(Protocol):
-    """A weight that moves with what it observes (`terms.TargetRate`)."""
+    """A weight that moves with what it observes (`evidence_bound.TargetRate`)."""
 
     log_weight: float
-
-
-class Sampler(Protocol):
-    """Batches that are drawn and wait (`buckets.Buckets`)."""
-
-    waiting: np.ndarray
 
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
@@ -45,7 +40,7 @@ class Training:
         generator: torch.Generator,
         rng: np.random.Generator,
         controllers: Sequence[Controller] = (),
-        sampler: Sampler | None = None,
+        sampler: Buckets | None = None,
     ) -> None:
         self.parameters = dict(parameters)
         self.averaged = {name: p.detach().clone() for name, p in self.parameters.items()}

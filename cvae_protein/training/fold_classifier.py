@@ -15,17 +15,19 @@ from torch import Tensor
 from ..config.settings import OracleSettings, TrainSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
+from ..core.labels import truncate
 from ..core.progress import Progress, say
 from ..core.structure import CA
 from ..model.batch import Domains, pick_device, read_split
 from ..model.fold_classifier import Oracle, OracleSpec, describe_traces, label_loss
 from ..model.spec import save_tensors
 from .checkpoint import Training
-from .distributed import ALONE, Ranks
+from .distributed import Ranks
 from .loop import Losses, Task, minimise
 
 TEMPERATURES = np.geomspace(0.3, 6.0, 61)
 BINS = 10
+NORMAL = 1.959964  # standard deviations that hold 95 %
 
 
 @torch.no_grad()
@@ -48,7 +50,7 @@ def fit_temperatures(oracle: Oracle, features: Tensor, labels: Tensor) -> tuple[
     return tuple(found)
 
 
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Expected calibration error of the likeliest label: mean |accuracy - confidence| over bins of equal width.
 
     `confidence` (n,) in 0 to 1, `correct` (n,) 0 or 1; bins weighted by what they hold (Naeini et al. 2015). It is
@@ -56,18 +58,18 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = B
     """
     if not len(confidence):
         return math.nan
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = [abs(correct[place == k].mean() - confidence[place == k].mean()) * (place == k).mean() for k in set(place)]
     return float(sum(gaps))
 
 
-def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: int, count: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927); NaN for none."""
     if not count:
         return math.nan, math.nan
-    share, spread = successes / count, z * z / count
+    share, spread = successes / count, NORMAL * NORMAL / count
     centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    half = NORMAL / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
     return centre - half, centre + half
 
 
@@ -117,9 +119,10 @@ def train_oracle(
 
 def _vocabulary(domains: Domains, levels: int) -> tuple[tuple[str, ...], ...]:
     """The labels of training, level by level, as deep as they go; `UserError` where there is none."""
-    parts = [label.split(".") for label in domains.labels if label]
+    labels = set(filter(None, domains.labels))
     found = [
-        sorted({".".join(names[:level]) for names in parts if len(names) >= level}) for level in range(1, levels + 1)
+        sorted({truncate(one, level) for one in labels if one.count(".") >= level - 1})
+        for level in range(1, levels + 1)
     ]
     if not found[0]:
         raise UserError("oracle: expected labelled training domains, found none; it has nothing to tell apart")
@@ -150,13 +153,12 @@ def _fit(
     chance = np.array([members[label] ** -0.5 for label in domains.labels])
     chance /= chance.sum()
 
-    def losses(step: int, ranks: Ranks = ALONE) -> tuple[Losses, float]:
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         rows = rng.choice(len(domains), settings.batch_size, p=chance)[ranks.rows]
         copies = rng.integers(len(described), size=settings.batch_size)[ranks.rows]
         told = oracle(described[copies, rows])
-        return {"cross_entropy": (label_loss(told, labels["train"][rows].to(device)), 1.0)}, len(
-            rows
-        ) / settings.batch_size
+        loss = label_loss(told, labels["train"][rows].to(device))
+        return {"cross_entropy": (loss, 1.0)}, len(rows) / settings.batch_size
 
     @torch.no_grad()
     def watch() -> dict[str, float]:
@@ -243,12 +245,8 @@ def _check(spec: OracleSpec, domains: Domains, split: str, level: int, p: np.nda
     for name, chosen in (("all", deep), ("trained", known > 0)):
         count, right = int(chosen.sum()), int(correct[chosen].sum())
         low, high = wilson(right, count)
-        numbers = (
-            right / count if count else np.nan,
-            low,
-            high,
-            calibration_error(confidence[chosen], correct[chosen]),
-        )
+        share, error = right / count if count else np.nan, calibration_error(confidence[chosen], correct[chosen])
+        numbers = (share, low, high, error)
         told = dict(zip(("accuracy", "low", "high", "ece"), (f"{x:.4f}" for x in numbers), strict=True))
         head = {"split": split, "level": level, "labels": name, "n": count}
         yield head | told | {"temperature": f"{spec.temperatures[level - 1]:.4g}"}
@@ -258,7 +256,7 @@ def _confusion(
     spec: OracleSpec, domains: Domains, split: str, level: int, told: list[int]
 ) -> Iterable[dict[str, object]]:
     """How often each label of the domains was taken for each of the vocabulary; pairs that never occur have no row."""
-    own = [".".join(label.split(".")[:level]) for label in domains.labels if label.count(".") + 1 >= level]
+    own = [truncate(label, level) for label in domains.labels if label.count(".") + 1 >= level]
     kept = [name for name, label in zip(told, domains.labels, strict=True) if label.count(".") + 1 >= level]
     totals = Counter(own)
     pairs = Counter((label, spec.vocabulary[level - 1][name]) for label, name in zip(own, kept, strict=True))

@@ -8,12 +8,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,47 +26,29 @@ from ..model import batch
 from .checkpoint import Drawn, Packed, Training
 from .distributed import ALONE, Ranks
 
-
-class Events(Protocol):
-    """What takes the rows of a history."""
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Take a row that has a `step`."""
-
-
-class _Silent:
-    def add(self, row: Mapping[str, float]) -> None:
-        """Nothing is written."""
-
-
-class _Written:
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Every number of the row as a scalar of that step."""
-        for name, value in row.items():
-            if name not in ("step", "best"):
-                self.writer.add_scalar(name, value, int(row["step"]))
-        self.writer.flush()
+Row = dict[str, float]
+Curves = Callable[[Row], None]  # takes a row of the history
 
 
 @contextmanager
-def events(checkpoint: Path | None, step: int) -> Iterator[Events]:
+def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
     """Event files in the folder `NAME.events` beside a checkpoint `NAME.safetensors`; rows after `step` are void.
 
     Nothing is written where there is no checkpoint or TensorBoard is not installed.
     """
     if checkpoint is None or importlib.util.find_spec("tensorboard") is None:
-        yield _Silent()
+        yield lambda row: None
         return
-    written = _Written(checkpoint.with_suffix(".events"), step)
-    try:
-        yield written
-    finally:
-        written.writer.close()
+    from torch.utils.tensorboard import SummaryWriter
+
+    def add(row: Row) -> None:
+        for name, value in row.items():
+            if name not in ("step", "best"):
+                writer.add_scalar(name, value, int(row["step"]))
+        writer.flush()
+
+    with SummaryWriter(str(checkpoint.with_suffix(".events")), purge_step=step + 1) as writer:
+        yield add
 
 
 ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT)
@@ -106,7 +88,6 @@ def leave(number: int) -> None:
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
 MOST_SETBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
-Row = dict[str, float]
 Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, weight
 
 
@@ -158,7 +139,7 @@ def minimise(task: Task, state: Training, settings: TrainSettings) -> list[Row]:
         say(task.stage, f"resumed at step {state.step} of {task.steps} from {task.checkpoint}")
     if next(task.module.parameters()).is_cuda:
         task.module.compile(dynamic=True)
-    with events(task.checkpoint if task.ranks.first else None, state.step) as curves, Signals() as signals:
+    with curves_of(task.checkpoint if task.ranks.first else None, state.step) as curves, Signals() as signals:
         _run(task, state, settings, curves, signals)
     if task.checkpoint is not None and task.ranks.first:
         state.save(task.checkpoint, task.identity)  # for an interruption of what comes after the training
@@ -169,7 +150,7 @@ def minimise(task: Task, state: Training, settings: TrainSettings) -> list[Row]:
     return state.rows
 
 
-def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, signals: Signals) -> None:
+def _run(task: Task, state: Training, settings: TrainSettings, curves: Curves, signals: Signals) -> None:
     """All steps, with rows, checkpoints and setbacks."""
     progress = Progress(task.stage, task.steps, "steps", done=state.step)
     saved = started = time.monotonic()
@@ -182,7 +163,7 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Events, s
             progress.done = state.step
         elif state.step % settings.report_every == 0 or state.step == task.steps:
             _report(task, state, seen)
-            curves.add(state.rows[-1])
+            curves(state.rows[-1])
             good = [good[-1], state.snapshot()]
         if seen.asked:
             _stop(task, state, seen.asked)

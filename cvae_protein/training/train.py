@@ -17,6 +17,7 @@ from ..config.settings import ModelSettings, RefineSettings, TrainSettings
 from ..core import variants
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
+from ..core.labels import truncate
 from ..core.progress import say
 from ..model import registry
 from ..model.batch import Batch, Buckets, Domains, cut, hide_labels, pick_device, read_split, training_batch
@@ -168,9 +169,8 @@ def make_spec(
     lengths: dict[str, list[int]] = {}
     first = domains.first_conformations()
     for label, coords in zip(first.labels, first.coords, strict=True):
-        parts = label.split(".") if label else []
-        for level in range(1, min(depth, len(parts)) + 1):
-            lengths.setdefault(".".join(parts[:level]), []).append(len(coords))
+        for level in range(1, min(depth, label.count(".") + 1) + 1) if label else ():
+            lengths.setdefault(truncate(label, level), []).append(len(coords))
     vocabulary = tuple(tuple(sorted(label for label in lengths if label.count(".") == level)) for level in range(depth))
     members = {label: tuple(sorted(values)) for label, values in sorted(lengths.items())}
     return Spec(variant, seed, model, refine, vocabulary, members, origin)
