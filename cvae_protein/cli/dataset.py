@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import UserError
+from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
 from ..core.progress import say
-from .options import Domains, Given, Output, Rejected, Splits, Stored, app, paths_of, settings_of
+from .options import Domains, Given, LabelsGiven, Output, Rejected, Splits, Stored, app, paths_of, settings_of
 from .outputs import DOMAINS, REJECTED, recorded, table, text, writes
 from .outputs import Output as Written
 
@@ -140,7 +141,7 @@ def featurize(
         Path | None, typer.Option("--input", help="Instead of entries: a folder or file of structures.")
     ] = None,
     settings: Given = "",
-    label_settings: Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")] = "",
+    label_settings: LabelsGiven = "",
 ) -> None:
     """Turn structure files into a store of backbones (Å, radians).
 
@@ -183,7 +184,6 @@ def merge(
     Example:
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
     """
-    from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
     from ..store.write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
@@ -203,7 +203,7 @@ def split(
     output: Output,
     clusters: Annotated[Path | None, typer.Option(help="Table that `cluster` wrote: near-identical domains.")] = None,
     settings: Given = "",
-    label_settings: Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")] = "",
+    label_settings: LabelsGiven = "",
 ) -> None:
     """Hold out sequence clusters, homologous superfamilies or whole topologies for validation and test.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import UserError
-from .options import Given, Output, Seed, Splits, Stored, app, settings_of
+from .options import Checkpoint, Depth, Given, ModelGiven, Output, RefineGiven, Seed, Splits, Stored, app, settings_of
 from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
 from .outputs import Output as Written
 
@@ -40,14 +40,14 @@ def train(
     splits: Splits,
     output: Output,
     seed: Seed = 0,
-    depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
-    checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    depth: Depth = 1,
+    checkpoint: Checkpoint = None,
     trained: Annotated[
         Path | None, typer.Option(help="Folder of the variant that this one is a view of: takes its weights.")
     ] = None,
     settings: Given = "",
-    model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
-    refine_settings: Annotated[str, typer.Option("--refine", help="Section `refine`: JSON or YAML file.")] = "",
+    model_settings: ModelGiven = "",
+    refine_settings: RefineGiven = "",
 ) -> None:
     """Train one model; the folder holds spec.json, weights.safetensors and history.tsv.
 
@@ -206,7 +206,7 @@ def oracle(
     store: Stored,
     splits: Splits,
     output: Output,
-    checkpoint: Annotated[Path | None, typer.Option(help="Where an interrupted training can go on from.")] = None,
+    checkpoint: Checkpoint = None,
     settings: Given = "",
 ) -> None:
     """Train the oracle that tells class, architecture and topology of a structure, on the training split alone.

@@ -24,6 +24,12 @@ Rejected = Annotated[Path, typer.Option("--rejected", help="Table to write: what
 Domains = Annotated[Path, typer.Option("--domains", help="Table of domains that `labels` wrote.")]
 Stored = Annotated[Path, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")]
 Splits = Annotated[Path, typer.Option("--splits", help="Table that `split` wrote.")]
+Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", help="Where an interrupted training can go on from.")]
+Depth = Annotated[int, typer.Option("--depth", min=1, max=4, help="Label levels given to the model; 1 = class.")]
+LabelsGiven = Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")]
+ModelGiven = Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")]
+TrainGiven = Annotated[str, typer.Option("--train", help="Section `train`: JSON or YAML file.")]
+RefineGiven = Annotated[str, typer.Option("--refine", help="Section `refine`: JSON or YAML file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the randomness.")]
 
 

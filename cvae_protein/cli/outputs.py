@@ -23,7 +23,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..core.errors import UserError
-from ..core.files import MARKER, atomic_path, recover, try_move
+from ..core.files import MARKER, REJECTED_COLUMNS, atomic_path, recover, try_move
 
 WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
@@ -103,7 +103,7 @@ class Output:
 DOMAINS, SAMPLES = (Output(hdf5("kind", kind)) for kind in ("domains", "samples"))
 SCORES = Output(table("variant", "seed", "split", "fold", "metric"))
 PAGE = Output(text('name="generator" content="cvae_protein"'))
-REJECTED = Output(table("domain_id", "source", "reason", "detail"))
+REJECTED = Output(table(*REJECTED_COLUMNS))
 CHECKPOINT = Output(tensors, goes_on=True)
 Plan = Callable[[Parameters], Mapping[Path, Output]]
 

@@ -11,7 +11,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.progress import say
-from .options import Given, Output, Splits, Stored, app, settings_of
+from .options import Depth, Given, ModelGiven, Output, Splits, Stored, TrainGiven, app, settings_of
 from .outputs import WORKFLOW, folder, table, tensors, text, writes
 from .outputs import Output as Written
 
@@ -133,11 +133,11 @@ def tune(
     store: Stored,
     splits: Splits,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; one that is there goes on.")],
-    depth: Annotated[int, typer.Option(min=1, max=4, help="Label levels given to the model; 1 = class.")] = 1,
+    depth: Depth = 1,
     force: bool = False,
     settings: Given = "",
-    model_settings: Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")] = "",
-    train_settings: Annotated[str, typer.Option("--train", help="Section `train`: JSON or YAML file.")] = "",
+    model_settings: ModelGiven = "",
+    train_settings: TrainGiven = "",
 ) -> None:
     """Search for settings whose training does best on the split `validation`; the test split is not looked at.
 

@@ -13,7 +13,7 @@ import typer
 from ..core.errors import UserError
 from ..core.progress import say
 from .options import Given, Output, Seed, app, settings_of
-from .outputs import PAGE, SAMPLES, SCORES, folder, table, writes
+from .outputs import PAGE, REJECTED, SAMPLES, SCORES, folder, table, writes
 from .outputs import Output as Written
 
 
@@ -41,7 +41,7 @@ JUDGED = {"scores.tsv": SCORES.is_ours, "structures.tsv": table("id", "kind", "l
 THIRD_PARTY = {
     **JUDGED,
     "samples.tsv": table("id", "file", "model", "chain"),
-    "rejected.tsv": table("domain_id", "source", "reason", "detail"),
+    "rejected.tsv": REJECTED.is_ours,
     "samples.h5": SAMPLES.is_ours,
 }
 
@@ -100,8 +100,6 @@ def score(
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
             raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
-        pass
-
         score_third_party(samples, reference, splits, labels, oracle, report, variant, seed, own, output)
         return
     _refuse("--store", labels=labels, oracle=oracle, report=report)
