@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import radius_of_gyration
-from ..core.labels import is_within
+from ..core.labels import is_within, truncate
 from ..core.variants import REAL, REAL_ROWS
 from ..score.metrics.physical_validity import HELIX, STRAND
 from .leaderboard import Cell, cell_of
@@ -71,8 +71,7 @@ def _references(results: Results, fold: str, scores: Scores, members: Mapping[st
     """The lines of real domains: judged as samples of the class, or of the level above it that was judged."""
     lines = []
     for name in REAL_ROWS:
-        parts = fold.split(".")
-        levels = [".".join(parts[:level]) for level in range(len(parts), 0, -1)]
+        levels = [truncate(fold, level) for level in range(fold.count(".") + 1, 0, -1)]
         judged = next((level for level in levels if any((name, level, fact) in scores for fact in FACTS)), "")
         cells = {fact: cell_of(scores.get((name, judged, fact), ())) for fact in FACTS}
         if name == REAL:
@@ -164,7 +163,7 @@ def disagreements(results: Results) -> list[Row]:
             asked, said, near = row.get("label", ""), row.get("oracle_label", ""), row.get("nearest_label", "")
             if not (asked and said and near):
                 continue
-            beside = ".".join(near.split(".")[: said.count(".") + 1])
+            beside = truncate(near, said.count(".") + 1)
             counts = found.setdefault((variant, asked), Counter(n=0, oracle=0, nearest=0, differ=0))
             counts.update({"n": 1, "oracle": said == asked, "nearest": beside == asked, "differ": said != beside})
     rows = ({"variant": v, "fold": fold, **{k: str(n) for k, n in c.items()}} for (v, fold), c in found.items())

@@ -171,15 +171,6 @@ def _fewer_colours(encoded: str) -> str:
     return min(encoded, shorter, key=len)
 
 
-def quiet_frame(axes: Axes) -> None:
-    """No grid, no ticks: for maps and shapes."""
-    axes.grid(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 Curve = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
 RAMACHANDRAN_BINS = 72  # of 5°
 MOST_DIMENSIONS = 256
@@ -207,9 +198,7 @@ def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
         found = found[np.isfinite(found)]
         if found.size and found.min() > 0 and found.max() > 8 * np.median(found):
             axes.set_yscale("log")
-        axes.set_title(title)
-        axes.set_xlabel("optimiser step")
-        axes.set_ylabel(unit)
+        axes.set(title=title, xlabel="optimiser step", ylabel=unit)
         axes.margins(x=0.01)
         return svg(figure, f"Training curves of {title}; solid: training, dashed: validation")
 
@@ -226,12 +215,10 @@ def rate_distortion(
                 axes.scatter([nats], [error], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=4)
             else:
                 axes.axhline(error, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel("held-out CA RMSD, Å")
+        axes.set(xlabel=xlabel, ylabel="held-out CA RMSD, Å")
         axes.set_ylim(bottom=0)
-        return svg(
-            figure, "Rate in nats against held-out reconstruction error; large dots are the means of the variants"
-        )
+        alt = "Rate in nats against held-out reconstruction error; large dots are the means of the variants"
+        return svg(figure, alt)
 
 
 def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
@@ -240,17 +227,9 @@ def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
         top = np.nanpercentile(np.concatenate([values for _, values in series]), 99)
         for colour, values in series:
             x = np.sort(values[np.isfinite(values)])
-            axes.step(
-                np.concatenate([x, [max(top, x[-1])]]),
-                np.concatenate([np.arange(1, len(x) + 1) / len(x), [1]]),
-                where="post",
-                color=colour,
-                linewidth=1.7,
-            )
-        axes.set_xlim(0, top * 1.02)
-        axes.set_ylim(0, 1.01)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel("share of held-out domains")
+            ends, shares = [*x, max(top, x[-1])], [*np.arange(1, len(x) + 1) / len(x), 1]
+            axes.step(ends, shares, where="post", color=colour, linewidth=1.7)
+        axes.set(xlim=(0, top * 1.02), ylim=(0, 1.01), xlabel=xlabel, ylabel="share of held-out domains")
         return svg(figure, f"Cumulative distribution of {xlabel} over held-out domains")
 
 
@@ -297,10 +276,9 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
             density = _smooth_density(real)
             centres = (np.arange(RAMACHANDRAN_BINS) + 0.5) * 360 / RAMACHANDRAN_BINS - 180
             axes.contour(centres, centres, density, [_level(density, 0.9)], colors=[INK], linewidths=0.8)
-        axes.set_title(title)
-        axes.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ, °", ylabel="ψ, °")
-        axes.set_xticks([-180, 0, 180])
-        axes.set_yticks([-180, 0, 180])
+        ends, ticks = (-180, 180), [-180, 0, 180]
+        axes.set(title=title, xlim=ends, ylim=ends, aspect="equal", xlabel="φ, °", ylabel="ψ, °")
+        axes.set(xticks=ticks, yticks=ticks)
         return svg(figure, f"Ramachandran density, {title}, {len(degrees)} residues; outline: 90 % of real residues")
 
 
@@ -326,24 +304,15 @@ def latent_map(
     with panel(4.2, 3.7) as (figure, (axes,)):
         low, high = np.percentile(points, [0.5, 99.5], axis=0)
         margin = 0.08 * (high - low) + 1e-9
-        train = ~held_out
-        axes.scatter(
-            points[train, 0], points[train, 1], c=colours[train], s=8, alpha=0.4, linewidths=0, rasterized=True
+        ways: tuple[dict[str, Any], ...] = (
+            {"s": 8, "alpha": 0.4, "linewidths": 0},
+            {"s": 24, "marker": "D", "edgecolors": "white", "linewidths": 0.7},
         )
-        axes.scatter(
-            points[held_out, 0],
-            points[held_out, 1],
-            c=colours[held_out],
-            s=24,
-            marker="D",
-            edgecolors="white",
-            linewidths=0.7,
-            rasterized=True,
-        )
-        axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-        axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        axes.set_xlabel(f"component 1 ({explained[0]:.0%} of variance)")
-        axes.set_ylabel(f"component 2 ({explained[1]:.0%})")
+        for rows, way in zip((~held_out, held_out), ways, strict=True):
+            axes.scatter(points[rows, 0], points[rows, 1], c=colours[rows], rasterized=True, **way)
+        (left, right), (bottom, top) = zip(low - margin, high + margin, strict=True)
+        axes.set(xlim=(left, right), xlabel=f"component 1 ({explained[0]:.0%} of variance)")
+        axes.set(ylim=(bottom, top), ylabel=f"component 2 ({explained[1]:.0%})")
         return svg(figure, "Posterior means in two components, coloured by fold class; diamonds are held out")
 
 
@@ -359,9 +328,8 @@ def kl_bars(kl: np.ndarray, blocks: Mapping[str, Sequence[int]], colour: str) ->
             if name:
                 axes.text(x.mean(), 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
             position += len(ordered) + 1
-        axes.set_xlabel("latent dimension, by KL" + (" within its block" if len(named) > 1 else ""))
-        axes.set_ylabel("KL, nats")
-        axes.set_xticks([])
+        by = "latent dimension, by KL" + (" within its block" if len(named) > 1 else "")
+        axes.set(xlabel=by, ylabel="KL, nats", xticks=[])
         axes.grid(axis="x", visible=False)
         return svg(figure, f"KL divergence of {len(kl)} latent dimensions, in nats")
 
@@ -371,7 +339,9 @@ def _distance_map(axes: Axes, ca: np.ndarray, title: str) -> None:
     levels = np.minimum(np.round(distances / MAP_STEP) * MAP_STEP, MAP_LIMIT)
     axes.imshow(levels, cmap="viridis", vmin=0, vmax=MAP_LIMIT, interpolation="none")
     axes.set_title(title, fontsize=9)
-    quiet_frame(axes)
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def distance_maps(sample: np.ndarray, nearest: np.ndarray, titles: tuple[str, str]) -> Markup:
@@ -398,9 +368,7 @@ def quantiles(
             axes.scatter([middle], [row], s=34, color=colour, edgecolors="white", linewidths=1, zorder=4)
         axes.set_yticks(range(len(groups)), [name for name, _, _ in groups])
         axes.set_ylim(len(groups) - 0.45, -0.55)
-        axes.set_xlim(*limits)
-        axes.set_title(title)
-        axes.set_xlabel(metric)
+        axes.set(xlim=limits, title=title, xlabel=metric)
         axes.grid(axis="y", visible=False)
         return svg(figure, f"{metric}, {title}: medians, quartiles and 5-95 % of " + ", ".join(g[0] for g in groups))
 

@@ -123,15 +123,7 @@ def show(value: float, unit: str = "") -> str:
         return f"{value:.1e}"
     if size < 0.001:
         return f"{value:.4f}"
-    return (
-        f"{value:.0f}"
-        if size >= 100
-        else f"{value:.1f}"
-        if size >= 10
-        else f"{value:.2f}"
-        if size >= 1
-        else f"{value:.3f}"
-    )
+    return f"{value:.{3 - sum(size >= limit for limit in (1, 10, 100))}f}"
 
 
 def cell_of(rows: Sequence[Row]) -> Cell:
@@ -212,17 +204,11 @@ def leaderboard(results: Results) -> list[dict]:
             direction = "real" if metric in CLOSER_TO_REAL else direction
             _mark_best(cells, direction)
             _place_bars(cells)
-            said = DIRECTIONS.get(direction, "no better direction")
-            lines.append(
-                {
-                    "metric": metric,
-                    "title": title,
-                    "note": note,
-                    "unit": unit if unit in UNITS else "",
-                    "direction": said,
-                    "cells": cells,
-                }
-            )
+            said = {
+                "unit": unit if unit in UNITS else "",
+                "direction": DIRECTIONS.get(direction, "no better direction"),
+            }
+            lines.append({"metric": metric, "title": title, "note": note, **said, "cells": cells})
         if lines:
             groups.append({"heading": heading, "lines": lines})
     return groups
@@ -282,14 +268,12 @@ def matrix(results: Results) -> dict | None:
         line = lines.setdefault((row["variant"], row["seed"]), {"variant": row["variant"], "seed": row["seed"]})
         line.setdefault("cells", {})[row["verdict"]] = row
         line["reference"] = row["variant"] in REFERENCES
+    if not rows:
+        return None
     cells = [cell for line in lines.values() for cell in line["cells"].values()]
-    return (
-        {
-            "names": {name: MEANINGS.get(name, "") for name in dict.fromkeys(row["verdict"] for row in rows)},
-            "lines": list(lines.values()),
-            "fired": [cell for cell in cells if cell["fired"] == "yes"],
-            "others": [cell for cell in cells if cell["fired"] != "yes"],
-        }
-        if rows
-        else None
-    )
+    return {
+        "names": {name: MEANINGS.get(name, "") for name in dict.fromkeys(row["verdict"] for row in rows)},
+        "lines": list(lines.values()),
+        "fired": [cell for cell in cells if cell["fired"] == "yes"],
+        "others": [cell for cell in cells if cell["fired"] != "yes"],
+    }

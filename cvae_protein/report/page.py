@@ -15,7 +15,6 @@ from ..core.files import atomic_path
 from ..core.progress import say
 from ..core.variants import BASELINE, REAL, REAL_ROWS
 from . import class_cards, sections
-from . import class_cards as oracles
 from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
 from .leaderboard import board_table, leaderboard, matrix, tiles
@@ -116,8 +115,9 @@ def render(results: Results, settings: ReportSettings) -> str:
 
 def _judged_classes(results: Results) -> dict[str, object]:
     """What the template shows of the fold classes and of the oracle that judges them."""
-    found, judge, differing = class_cards.cards(results), oracles.oracle(results), oracles.disagreements(results)
-    notes = oracles.by_class(differing)
+    found, judge = class_cards.cards(results), class_cards.oracle(results)
+    differing = class_cards.disagreements(results)
+    notes = class_cards.by_class(differing)
     return {
         "cards": [card | {"disagreement": notes.get(card["fold"], "")} for card in found],
         "card_facts": class_cards.FACTS,
@@ -127,6 +127,6 @@ def _judged_classes(results: Results) -> dict[str, object]:
         "oracle": judge,
         "oracle_table": as_tsv(judge["checks"])[0] if judge else "",
         "confusion_table": as_tsv(judge["confusion"])[0] if judge else "",
-        "disagreements": oracles.said(differing),
+        "disagreements": class_cards.said(differing),
         "disagreement_table": as_tsv(differing)[0],
     }

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import read_table
-from ..core.labels import CLASS_NAMES, is_within, natural
+from ..core.labels import CLASS_NAMES, first_level, is_within, natural
 from ..store.layout import Entry
 from ..store.read import Store
 
+MOST_SHOWN = 400  # structures of a store
 LONGEST_NAME = 40  # letters of a fold's name that are shown
 Row = dict[str, str]
 
@@ -81,7 +82,7 @@ class Results:
                 store.file.close()
         self._stores.clear()
 
-    def entries(self, *parts: str, ids: Iterable[str] | None = None, limit: int = 400) -> list[Entry]:
+    def entries(self, *parts: str, ids: Iterable[str] | None = None, limit: int = MOST_SHOWN) -> list[Entry]:
         """Structures of a store, at most `limit` of them, evenly picked."""
         store = self.store(*parts)
         if store is None:
@@ -90,9 +91,9 @@ class Results:
         names = store.ids if ids is None else [name for name in ids if name in known]
         return list(store.entries(names[:: max(1, math.ceil(len(names) / limit))]))
 
-    def samples(self, variant: str, kind: str = "samples", limit: int = 400) -> list[Entry]:
+    def samples(self, variant: str, kind: str) -> list[Entry]:
         """Structures of a variant over all seeds; `kind` is `samples`, `raw` or `reconstructions`."""
-        share = max(1, limit // max(1, len(self.seeds)))
+        share = max(1, MOST_SHOWN // max(1, len(self.seeds)))
         found = (self.entries(*self.place("samples", variant, seed), f"{kind}.h5", limit=share) for seed in self.seeds)
         return [entry for entries in found for entry in entries]
 
@@ -148,7 +149,7 @@ class Results:
             store = self.store(*parts)
             found |= {str(label) for label in store.columns.get("label", ())} if store else set()
         if not found:
-            found = {row.get("label", "").split(".")[0] for row in self.splits.values()} - {""}
+            found = {first_level(row.get("label", "")) for row in self.splits.values()} - {""}
         return sorted(found, key=natural)
 
     @cached_property

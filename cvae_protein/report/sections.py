@@ -103,15 +103,19 @@ def training(results: Results, colours: dict[str, str]) -> list[Plot]:
     return panels
 
 
-def _curve_table(curves: Mapping[tuple[str, str], figures.Curve]) -> dict[str, list]:
+def _curve_table(curves: Mapping[tuple[str, str], figures.Curve]) -> dict[str, Column]:
     """The points of training curves as columns."""
     points = [
         (*run, at, value, math.nan if held is None else held[row])
         for run, (_, step, train, held) in curves.items()
         for row, (at, value) in enumerate(zip(step, train, strict=True))
     ]
-    names = ("variant", "seed", "step", "training", "validation")
-    return {name: [point[k] for point in points] for k, name in enumerate(names)}
+    return _columns(("variant", "seed", "step", "training", "validation"), points)
+
+
+def _columns(names: Sequence[str], points: Sequence[tuple]) -> dict[str, Column]:
+    """Rows of a table as columns."""
+    return dict(zip(names, zip(*points, strict=True), strict=True))
 
 
 def long_table(groups: Mapping[str, np.ndarray], kind: str, value: str) -> dict[str, Column]:
@@ -176,34 +180,24 @@ def latent(results: Results, colours: dict[str, str]) -> list[dict]:
         if codes is None or len(codes.mean) < 3:
             found.append({"variant": variant, "map": None, "bars": None})
             continue
-        points, shares = figures.principal(codes.mean)
+        at, shares = figures.principal(codes.mean)
         held = np.array([split == "test" for split in codes.split])
         folds = [results.fold_of(label) for label in codes.label]
         kl = codes.kl[held] if held.any() else codes.kl
         mean_kl = np.nanmean(kl, axis=0) if np.isfinite(kl).any() else None
-        found.append(
-            {
-                "variant": variant,
-                "map": plot(
-                    figures.latent_map(points, folds, held, palette, shares.tolist()),
-                    f"codes_{variant}",
-                    {
-                        "label": codes.label,
-                        "split": codes.split,
-                        "component_1": points[:, 0],
-                        "component_2": points[:, 1],
-                    },
-                ),
-                "bars": None
-                if mean_kl is None
-                else plot(
-                    figures.kl_bars(mean_kl, codes.blocks, colours[variant]),
-                    f"kl_{variant}",
-                    {"dimension": range(len(mean_kl)), "kl": mean_kl},
-                ),
-                "total": None if mean_kl is None else float(mean_kl.sum()),
-            }
-        )
+        drawn = figures.latent_map(at, folds, held, palette, shares.tolist())
+        table: dict[str, Column] = {
+            "label": codes.label,
+            "split": codes.split,
+            "component_1": at[:, 0],
+            "component_2": at[:, 1],
+        }
+        shown: dict = {"variant": variant, "map": plot(drawn, f"codes_{variant}", table), "bars": None, "total": None}
+        if mean_kl is not None:
+            bars = figures.kl_bars(mean_kl, codes.blocks, colours[variant])
+            shown["bars"] = plot(bars, f"kl_{variant}", {"dimension": range(len(mean_kl)), "kl": mean_kl})
+            shown["total"] = float(mean_kl.sum())
+        found.append(shown)
     return found
 
 
@@ -270,23 +264,17 @@ def distance_maps(results: Results) -> list[tuple[str, list[Plot]]]:
             if row and found and near:
                 titles = (f"sample, class {fold}", f"{row['nearest_id']}, TM {number(row['nearest_tm']):.2f}")
                 traces = {row["id"]: found[0].backbone.ca[0], row["nearest_id"]: near[0].backbone.ca[0]}
-                panels.append(
-                    plot(
-                        figures.distance_maps(traces[row["id"]], traces[row["nearest_id"]], titles),
-                        f"ca_traces_{variant}_{fold}",
-                        _trace_table(traces),
-                    )
-                )
+                drawn = figures.distance_maps(traces[row["id"]], traces[row["nearest_id"]], titles)
+                panels.append(plot(drawn, f"ca_traces_{variant}_{fold}", _trace_table(traces)))
         if panels:
             rows.append((variant, panels))
     return rows
 
 
-def _trace_table(traces: Mapping[str, np.ndarray]) -> dict[str, list]:
+def _trace_table(traces: Mapping[str, np.ndarray]) -> dict[str, Column]:
     """CA positions (L, 3) in Å as columns: all that distance maps show."""
     points = [(name, k + 1, *xyz) for name, trace in traces.items() for k, xyz in enumerate(trace)]
-    names = ("structure", "residue", "x", "y", "z")
-    return {name: [point[k] for point in points] for k, name in enumerate(names)}
+    return _columns(("structure", "residue", "x", "y", "z"), points)
 
 
 def spreads(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Plot]]]:
