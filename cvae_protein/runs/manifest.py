@@ -243,9 +243,8 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (
-            ", changed" if git("status", "--porcelain", "--", ".", "../workflow") else ""
-        )
+        changed = git("status", "--porcelain", "--", ".", "../workflow")
+        return git("rev-parse", "HEAD") + (", changed" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 

@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import UserError
 from ..core.files import atomic_path, holder, owned
 from ..core.progress import say
+from .manifest import utc
 
 SKEW = 5.0  # seconds by which a file server's clock may be ahead without anyone minding
 _held = ExitStack()  # the lock of this process's run; never left before the process ends
@@ -47,7 +47,7 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
         "command": command,
         "configfiles": configfiles,
         "cwd": str(Path.cwd()),
-        "started": _now(),
+        "started": utc(time.time()),
         "profile": profile_of(command),
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -74,7 +74,7 @@ def end(results: str | Path, outcome: str) -> None:
     """Record that the run of this process ended, `done` or `failed`; nothing where it was never recorded."""
     path = record_of(results)
     if path.is_file():
-        _write(path, read(results) | {"finished": _now(), "outcome": outcome})
+        _write(path, read(results) | {"finished": utc(time.time()), "outcome": outcome})
 
 
 def read(results: str | Path) -> dict[str, Any]:
@@ -113,10 +113,6 @@ def profile_of(command: list[str]) -> str:
             if word.startswith(f"{name}="):
                 return word.removeprefix(f"{name}=")
     return ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write(path: Path, facts: dict[str, Any]) -> None:

@@ -122,18 +122,8 @@ def _try(
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
-            train(
-                store,
-                splits,
-                own.variant,
-                own.seed,
-                folder,
-                tried.model,
-                how,
-                tried.refine,
-                tried.labels.depth,
-                checkpoint,
-            )
+            sections = (tried.model, how, tried.refine, tried.labels.depth)
+            train(store, splits, own.variant, own.seed, folder, *sections, checkpoint)
             row = best_row(folder / "history.tsv", own.objective)
     except UserError as error:
         trial.set_user_attr(FAILED, str(error))

@@ -93,15 +93,15 @@ class TargetRate:
 
 def schedule(settings: Schedule) -> Weight:
     """The weight that a `Schedule` describes."""
-    if settings.kind == "constant":
-        return constant(settings.weight)
-    if settings.kind == "ramp":
-        return ramp(settings.weight, settings.steps)
-    if settings.kind == "cosine":
-        return cosine(settings.weight, settings.steps)
-    if settings.kind == "cycle":
-        return cycle(settings.weight, settings.steps, settings.ratio)
-    return TargetRate(settings.weight, settings.rate, settings.steps)
+    weight, steps = settings.weight, settings.steps
+    kinds: dict[str, Weight] = {
+        "constant": constant(weight),
+        "ramp": ramp(weight, steps),
+        "cosine": cosine(weight, steps),
+        "cycle": cycle(weight, steps, settings.ratio),
+        "target_rate": TargetRate(weight, settings.rate, steps),
+    }
+    return kinds[settings.kind]
 
 
 def evidence_terms(settings: TrainSettings) -> list[WeightedTerm]:
