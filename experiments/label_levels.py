@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import is_within
@@ -70,7 +69,7 @@ def main() -> None:
         folds = folds_of(domains, level, given.members)
         drawn = draw(sampler, folds, None, given.number, settings, 0)
         samples = [
-            Judged.of(as_backbone(key, torch.from_numpy(coords)), label)
+            Judged.of(as_backbone(key, coords), label)
             for key, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
         real, asked = [], []

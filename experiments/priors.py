@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import is_within
@@ -51,7 +50,7 @@ def main() -> None:
         settings = replace(SampleSettings(), prior=prior, temperature=temperature)
         drawn = draw(sampler, classes, None, given.number, settings, 0)
         judged = [
-            Judged.of(as_backbone(name, torch.from_numpy(coords)), label)
+            Judged.of(as_backbone(name, coords), label)
             for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
         search = Search(ScoreSettings().neighbours)  # it remembers by id, and the ids of two draws are alike

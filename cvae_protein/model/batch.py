@@ -206,10 +206,10 @@ def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tenso
     return labels.masked_fill(torch.from_numpy(hidden), 0)
 
 
-def as_backbone(name: str, coords: Tensor) -> Backbone:
+def as_backbone(name: str, coords: np.ndarray) -> Backbone:
     """A `Backbone` of poly-alanine from modelled coordinates (L, 5, 3) in Å."""
     length = len(coords)
-    return Backbone(name, "A" * length, coords.numpy()[None], tuple(str(i + 1) for i in range(length)))
+    return Backbone(name, "A" * length, coords[None], tuple(str(i + 1) for i in range(length)))
 
 
 SHORTEST_CROP = 40  # residues

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, Domains, by_length, in_pieces
-from .layers import CONDITION, NEIGHBOURS, ChainNetwork, ConditionedMLP, chain_steps, make_condition
+from .layers import CONDITION, NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
 from .priors import Gaussian
 from .representation import ClassComponents, LinearMap, center, decode_trace, encode_trace
 from .spec import Spec
@@ -126,7 +126,7 @@ class CVAE(nn.Module):
         self.spec = spec
         self.blocks = blocks
         self.linear = linear
-        self.condition = make_condition(spec)
+        self.condition = Condition(spec)
         self.encoder, self.prior, self.components = encoder, prior, components
         self.critic: nn.Module | None = None
         self.critics = nn.ModuleDict()

@@ -52,19 +52,22 @@ def convolve_chain(convolution: nn.Conv1d, x: Tensor) -> Tensor:
     return F.conv2d(x.transpose(1, 2)[:, :, None], weight, convolution.bias, padding=padding)[:, :, 0].transpose(1, 2)
 
 
+CONDITION = 32  # numbers that carry label and length
+
+
 class Condition(nn.Module):
-    """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, size).
+    """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, CONDITION).
 
     Levels are added, so that an unseen architecture still has its class.
     """
 
-    def __init__(self, level_sizes: tuple[int, ...], size: int) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(nn.Embedding(count + 1, size) for count in level_sizes)
-        self.length = nn.Linear(2, size)
+        self.levels = nn.ModuleList(nn.Embedding(len(names) + 1, CONDITION) for names in spec.vocabulary)
+        self.length = nn.Linear(2, CONDITION)
 
     def forward(self, labels: Tensor, lengths: Tensor) -> Tensor:
-        """`labels` (B, levels), `lengths` (B,) -> (B, size)."""
+        """`labels` (B, levels), `lengths` (B,) -> (B, CONDITION)."""
         scaled = torch.log(lengths.float() / 100)
         out = self.length(torch.stack([scaled, scaled.square()], dim=-1))
         for level, embed in enumerate(self.levels):
@@ -193,11 +196,3 @@ def chain_positions(length: int, width: int, device: torch.device) -> Tensor:
     place = torch.arange(length, device=device)[:, None]
     angle = place * torch.exp(-math.log(1e4) * torch.arange(0, width, 2, device=device) / width)
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-
-CONDITION = 32  # numbers that carry label and length
-
-
-def make_condition(spec: Spec) -> Condition:
-    """The module that turns labels and length into a vector of `CONDITION` numbers."""
-    return Condition(tuple(len(names) for names in spec.vocabulary), CONDITION)

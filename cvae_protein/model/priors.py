@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import CONDITION, ConditionedMLP, make_condition, time_features
+from .layers import CONDITION, Condition, ConditionedMLP, time_features
 from .spec import Spec
 
 
@@ -132,7 +132,7 @@ class CodeFlow(nn.Module):
         latent, m = spec.model.latent, spec.model
         self.register_buffer("center", torch.zeros(latent))
         self.register_buffer("spread", torch.ones(latent))
-        self.condition = make_condition(spec)
+        self.condition = Condition(spec)
         self.velocity = ConditionedMLP(latent, CONDITION + TIME, latent, m.width, DEPTH, m.dropout)
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:

@@ -26,8 +26,7 @@ MOST_SWAPPED = 64  # held-out domains that are also built under another class's 
 def modelled(name: str, coords: np.ndarray, facts: dict) -> Entry:
     """A modelled structure for the store; torsions and secondary structure are the scoring side's."""
     length = len(coords)
-    nothing = np.full((1, length, 3), np.nan, np.float32)
-    return Entry(as_backbone(name, torch.from_numpy(coords)), nothing, ("?" * length,), facts)
+    return Entry(as_backbone(name, coords), np.full((1, length, 3), np.nan, np.float32), ("?" * length,), facts)
 
 
 @torch.no_grad()

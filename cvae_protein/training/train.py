@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -232,6 +231,15 @@ def variant_task(
     chance = domains.weights / domains.weights.sum()
     buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)
 
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
+        whole = training_batch(domains, spec, buckets.draw(), settings.jitter, rng)
+        labels = hide_labels(whole.labels, settings.label_dropout, rng)
+        batch = Batch(whole.coords, whole.mask, labels).part(ranks.rows).to(device)
+        with shared_noise(ranks, generator, len(whole.mask)):
+            output = model(batch, generator)
+            found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
+        return found, len(batch.mask) / len(whole.mask)
+
     def told(found: dict[str, float]) -> None:
         for t in terms:
             if t.observe is not None:
@@ -240,7 +248,7 @@ def variant_task(
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",
         module=model,
-        losses=_variant_losses(model, terms, domains, settings, generator, buckets),
+        losses=losses,
         observe=told,
         watch=lambda: observe(model, sight),
         score=score_of(settings, sight),
@@ -253,25 +261,3 @@ def variant_task(
         structures=settings.batch_size,
     )
     return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
-
-
-def _variant_losses(
-    model: CVAE,
-    terms: list[WeightedTerm],
-    domains: Domains,
-    settings: TrainSettings,
-    generator: torch.Generator,
-    buckets: Buckets,
-) -> Callable[[int, Ranks], tuple[Losses, float]]:
-    device = next(model.parameters()).device
-
-    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
-        whole = training_batch(domains, model.spec, buckets.draw(), settings.jitter, buckets.rng)
-        labels = hide_labels(whole.labels, settings.label_dropout, buckets.rng)
-        batch = Batch(whole.coords, whole.mask, labels).part(ranks.rows).to(device)
-        with shared_noise(ranks, generator, len(whole.mask)):
-            output = model(batch, generator)
-            found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
-        return found, len(batch.mask) / len(whole.mask)
-
-    return losses

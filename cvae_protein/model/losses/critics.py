@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..batch import Batch
 from ..cvae import CVAE, Output
-from ..layers import CONDITION, make_condition
+from ..layers import CONDITION, Condition
 from ..priors import Gaussian
 from ..spec import Spec
 from .evidence_bound import Term
@@ -64,7 +64,7 @@ class Critic(Judge):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.condition = make_condition(spec)
+        self.condition = Condition(spec)
         self.layers = _layers(spec.model.latent + CONDITION, spec.model.width, 1)
 
     def forward(self, z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
