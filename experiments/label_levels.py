@@ -63,11 +63,12 @@ def main() -> None:
     sampler = load_sampler(given.model, given.refiner)
     domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
     library, rng = Library(domains.held_out), np.random.default_rng(0)
-    settings = replace(SampleSettings(), temperature=given.temperature, guidance=given.guidance)
+    chosen = {"per_class": given.number, "temperature": given.temperature, "guidance": given.guidance}
+    settings = replace(SampleSettings(), **chosen)
     print("level\tlabels\tn\tkept\treal kept\tratio\tnearest TM\treal nearest TM\tyield")
     for level, name in enumerate(LEVELS, 1):
         folds = folds_of(domains, level, given.members)
-        drawn = draw(sampler, folds, None, given.number, settings, 0)
+        drawn = draw(sampler, folds, None, settings, 0)
         samples = [
             Judged.of(as_backbone(key, coords), label)
             for key, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)

@@ -47,8 +47,8 @@ def main() -> None:
     classes = sampler.spec.vocabulary[0]
     print("prior\ttemperature\tnearest TM\tclass kept\tyield\t" + "\t".join(f"helix/strand {c}" for c in classes))
     for prior, temperature in ROWS:
-        settings = replace(SampleSettings(), prior=prior, temperature=temperature)
-        drawn = draw(sampler, classes, None, given.number, settings, 0)
+        settings = replace(SampleSettings(), prior=prior, temperature=temperature, per_class=given.number)
+        drawn = draw(sampler, classes, None, settings, 0)
         judged = [
             Judged.of(as_backbone(name, coords), label)
             for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)

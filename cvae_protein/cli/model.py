@@ -147,7 +147,7 @@ def sample(
     if fold:
         from ..sampling.sample import sample_folds
 
-        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own.per_class, own, seed, path))
+        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own, seed, path))
     elif around:
         from ..sampling.sample import sample_around
 

@@ -100,7 +100,15 @@ def score(
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
             raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
-        score_third_party(samples, reference, splits, labels, oracle, report, variant, seed, own, output)
+        from ..score.external import read_set, score_set, write_set
+
+        name = _name(variant or samples.resolve().name.split(".", 1)[0])
+        given = read_set(samples, reference, splits, labels)  # before the search, as all that may want a file
+        stored = write_set(given, output, name, seed)
+        sight = _sight(given, oracle, reference, output / "samples.h5") if oracle and stored else None
+        score_set(given, output, name, seed, own, sight)
+        if report is not None:  # last: the tables stay where the page cannot be written
+            _write_page(report, reference, splits, name, seed, output)
         return
     _refuse("--store", labels=labels, oracle=oracle, report=report)
     if store is None or splits is None:
@@ -183,33 +191,6 @@ def ensemble(
     from ..score.ensemble import score_ensemble
 
     score_ensemble(samples, reference, domain, variant, seed, settings_of("score", settings), output)
-
-
-def score_third_party(
-    samples: Path,
-    reference: Path,
-    splits: Path | None,
-    labels: Path | None,
-    oracle: Path | None,
-    report: Path | None,
-    variant: str,
-    seed: int,
-    settings: Any,
-    output: Path,
-) -> None:
-    """Write `samples.tsv rejected.tsv samples.h5 structures.tsv scores.tsv` into `output`, and the page last.
-
-    What can fail for want of a file fails before the search; the tables stay where the page cannot be written.
-    """
-    from ..score.external import read_set, score_set, write_set
-
-    name = _name(variant or samples.resolve().name.split(".", 1)[0])
-    given = read_set(samples, reference, splits, labels)
-    stored = write_set(given, output, name, seed)
-    sight = _sight(given, oracle, reference, output / "samples.h5") if oracle and stored else None
-    score_set(given, output, name, seed, settings, sight)
-    if report is not None:
-        _write_page(report, reference, splits, name, seed, output)
 
 
 def _name(text: str) -> str:

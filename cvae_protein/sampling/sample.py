@@ -68,18 +68,17 @@ def sample_folds(
     refiner: Path,
     folds: Sequence[str],
     lengths: Sequence[int] | None,
-    number: int,
     settings: SampleSettings,
     seed: int,
     output: Path,
 ) -> None:
-    """Write a store of `number` relaxed samples of each fold, and the unrelaxed ones nowhere.
+    """Write a store of `settings.per_class` relaxed samples of each fold, and the unrelaxed ones nowhere.
 
     `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
     """
     sampler = load_sampler(model, refiner)
     say_what_is_unknown(sampler.spec, folds, lengths)
-    drawn = draw(sampler, folds, lengths, number, settings, seed)
+    drawn = draw(sampler, folds, lengths, settings, seed)
     _write(output, drawn.relaxed, drawn, sampler.spec)
 
 
@@ -124,21 +123,16 @@ class Drawn:
 
 
 def draw(
-    sampler: Sampler,
-    folds: Sequence[str],
-    lengths: Sequence[int] | None,
-    number: int,
-    settings: SampleSettings,
-    seed: int,
+    sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
 ) -> Drawn:
-    """`number` samples of each fold."""
+    """`settings.per_class` samples of each fold."""
     spec = sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     names, labels, sizes = [], [], []
     for fold in folds:
-        chosen = choose_lengths(spec, fold, number, rng)
+        chosen = choose_lengths(spec, fold, settings.per_class, rng)
         if lengths:
-            chosen = np.resize(np.array(lengths), number)
+            chosen = np.resize(np.array(lengths), settings.per_class)
         for index, size in enumerate(chosen):
             names.append(f"{spec.variant}-{spec.seed}-{fold}-{index:04d}")
             labels.append(fold)
@@ -177,7 +171,7 @@ def sample_heldout(
         posteriors = {split: sampler.infer(side) for split, side in sides.items()}
         write_latents(folder / "latents.h5", sampler, sides, posteriors, settings, seed)
         write_reconstructions(folder, sampler, sides["test"], posteriors["test"], settings, seed)
-        drawn = draw(sampler, folds_to_draw(spec, depth), None, settings.per_class, settings, seed)
+        drawn = draw(sampler, folds_to_draw(spec, depth), None, settings, seed)
         _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
         _write(folder / "raw.h5", drawn.raw, drawn, spec)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -119,17 +119,27 @@ def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> l
     Codes, labels and lengths are on the CPU, and so are the traces, whatever the model's device.
     """
     device = model.log_sigma.device
-    traces: list[Tensor] = [torch.empty(0)] * len(codes)
 
     def decode(rows: np.ndarray) -> Tensor:
         mask = torch.arange(int(lengths[rows].max())) < lengths[rows][:, None]
         return model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device)).cpu()
 
-    for batch in by_length(lengths.numpy()):
-        for rows, made in in_pieces(decode, batch, f"decode {model.spec.variant}"):
+    batches = by_length(lengths.numpy())
+    return _unpadded((in_pieces(decode, batch, f"decode {model.spec.variant}") for batch in batches), lengths.tolist())
+
+
+def _unpadded(
+    made: Iterable[list[tuple[np.ndarray, Tensor]]], lengths: Sequence[int], progress: Progress | None = None
+) -> list[Tensor]:
+    """What was made of padded batches, each with its rows, as one tensor (L, ...) a structure in the rows' order."""
+    found = [torch.empty(0)] * len(lengths)
+    for pieces in made:
+        for rows, batch in pieces:
             for place, row in enumerate(rows):
-                traces[row] = made[place, : lengths[row]]
-    return traces
+                found[row] = batch[place, : lengths[row]]
+            if progress is not None:
+                progress.advance(len(rows))
+    return found
 
 
 @torch.no_grad()
@@ -183,27 +193,23 @@ def refine_all(
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
     device = next(refiner.parameters()).device
-    refined = [(trace, trace) for trace in traces]
-    batches = list(by_length([len(trace) for trace in traces], REFINED_AT_ONCE[device.type]))
+    lengths = [len(trace) for trace in traces]
+    batches = list(by_length(lengths, REFINED_AT_ONCE[device.type]))
     seeds = torch.randint(2**62, (len(batches),), generator=generator).tolist()  # so that no batch waits for another
 
     @torch.no_grad()
-    def refine(batch: np.ndarray, seed: int) -> list[tuple[np.ndarray, tuple[Tensor, Tensor]]]:
+    def refine(batch: np.ndarray, seed: int) -> list[tuple[np.ndarray, Tensor]]:
         noise = torch.Generator().manual_seed(seed)
 
-        def sample(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        def sample(rows: np.ndarray) -> Tensor:
             trace, mask = pad_traces([traces[row].to(device) for row in rows])
-            return refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+            ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+            return torch.stack([ca, carbonyl], dim=2)
 
         return in_pieces(sample, batch, f"{stage}, refine")
 
     progress = Progress(f"{stage}, refine", len(traces), "structures")
-    for pieces in _at_once(refine, device, batches, seeds):
-        for rows, (ca, carbonyl) in pieces:
-            for place, row in enumerate(rows):
-                refined[row] = ca[place, : len(traces[row])], carbonyl[place, : len(traces[row])]
-            progress.advance(len(rows))
-    return refined
+    return [(one[:, 0], one[:, 1]) for one in _unpadded(_at_once(refine, device, batches, seeds), lengths, progress)]
 
 
 def relax_all(
@@ -217,28 +223,22 @@ def relax_all(
 
     CA are held near `goals` (L, 3) in Å, by default near where they are.
     """
-    made: list[np.ndarray] = [np.empty(0)] * len(refined)
     if not refined:
-        return made
+        return []
     device, lengths = refined[0][0].device, [len(ca) for ca, _ in refined]
     batches = list(by_length(lengths, RELAXED_AT_ONCE[device.type]))
 
     @torch.no_grad()
-    def descend(rows: np.ndarray) -> np.ndarray:
+    def descend(rows: np.ndarray) -> Tensor:
         """Atoms (B, L, 5, 3) of some of the chains."""
         ca, mask = pad_traces([refined[row][0] for row in rows])
         carbonyl, _ = pad_traces([refined[row][1] for row in rows])
         goal = None if goals is None else pad_traces([goals[row].to(device) for row in rows])[0]
-        return build_backbone(*relax(ca, carbonyl, mask, steps, hold, goal), mask.sum(1)).cpu().numpy()
+        return build_backbone(*relax(ca, carbonyl, mask, steps, hold, goal), mask.sum(1)).cpu()
 
     progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
-    for pieces in _at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches):
-        for rows, atoms in pieces:
-            for place, row in enumerate(rows):
-                made[row] = atoms[place, : lengths[row]]
-            if progress:
-                progress.advance(len(rows))
-    return made
+    made = _at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches)
+    return [atoms.numpy() for atoms in _unpadded(made, lengths, progress)]
 
 
 def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:

@@ -242,8 +242,8 @@ def variant_task(
 
     def told(found: dict[str, float]) -> None:
         for t in terms:
-            if t.observe is not None:
-                t.observe(found[t.name])
+            if isinstance(t.weight, TargetRate):
+                t.weight.observe(found[t.name])
 
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",

@@ -19,12 +19,11 @@ Weight = Callable[[int], float]
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """One summand of the objective; `observe`, if given, is told the term's value after every step."""
+    """One summand of the objective; a `TargetRate` as its weight is told the term's value after every step."""
 
     name: str
     term: Term
     weight: Weight
-    observe: Callable[[float], None] | None = None
 
 
 def squared_error(batch: Batch, output: Output) -> Tensor:
@@ -106,10 +105,8 @@ def schedule(settings: Schedule) -> Weight:
 
 def evidence_terms(settings: TrainSettings) -> list[WeightedTerm]:
     """The negative evidence lower bound: reconstruction and weighted divergence; at weight 1 it is the bound itself."""
-    weight = schedule(settings.kl)
     divergence = kl_free_bits(settings.free_bits) if settings.free_bits else kl
-    observe = weight.observe if isinstance(weight, TargetRate) else None
     return [
         WeightedTerm("reconstruction", reconstruction, constant(1.0)),
-        WeightedTerm("kl", divergence, weight, observe),
+        WeightedTerm("kl", divergence, schedule(settings.kl)),
     ]

@@ -220,7 +220,7 @@ def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple
     assert (tmp_path / "other/weights.safetensors").read_bytes() != again.read_bytes()
     for number in (0, 1):
         sample_folds(
-            trained / "concat/seed0", trained / "refiner/seed0", ["1"], [50], 3, SAMPLE, 5, tmp_path / f"{number}.h5"
+            trained / "concat/seed0", trained / "refiner/seed0", ["1"], [50], SAMPLE, 5, tmp_path / f"{number}.h5"
         )
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
 

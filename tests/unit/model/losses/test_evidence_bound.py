@@ -147,4 +147,4 @@ def test_every_schedule_kind_is_built() -> None:
     for kind in ("constant", "ramp", "cosine", "cycle", "target_rate"):
         built = evidence_bound.evidence_terms(TrainSettings(kl=Schedule(kind=kind)))
         assert [t.name for t in built] == ["reconstruction", "kl"]
-        assert (built[1].observe is not None) == (kind == "target_rate")
+        assert isinstance(built[1].weight, evidence_bound.TargetRate) == (kind == "target_rate")
