@@ -124,22 +124,24 @@ def writes(
     def decorate(command: Callable) -> Callable:
         def planned(parameters: Parameters) -> dict[Path, Output]:
             found = dict(plan(parameters)) if plan else {}
-            named = [(parameters[name], kind) for name, kind in outputs.items() if parameters.get(name) is not None]
-            for path, kind in named:
+            for name, kind in outputs.items():
+                if (path := parameters.get(name)) is None:
+                    continue
                 if _absolute(path) in map(_absolute, found):
                     raise UserError(f"{path}: two outputs have this name; give each its own")
                 found[path] = kind
             return found
 
-        takes_force = "force" in inspect.signature(command).parameters
+        signature = inspect.signature(command)
+        types = get_type_hints(command, include_extras=True) | {"force": Annotated[bool, FORCE]}
 
         @functools.wraps(command)
         def guarded(*arguments: Any, force: bool = False, **options: Any) -> Any:
-            bound = inspect.signature(command).bind(*arguments, **options)
+            bound = signature.bind(*arguments, **options)
             bound.apply_defaults()
             parameters = bound.arguments
             targets = planned(parameters)
-            if takes_force:
+            if "force" in signature.parameters:
                 parameters["force"] = force
             guard = Guard(command.__name__, parameters, targets, list(reads(parameters)) if reads else [])
             guard.check(force)
@@ -151,8 +153,7 @@ def writes(
             guard.record(finished=True)
             return result
 
-        types = get_type_hints(command, include_extras=True) | {"force": Annotated[bool, FORCE]}
-        named = [each for each in inspect.signature(command).parameters.values() if each.name != "force"]
+        named = [each for each in signature.parameters.values() if each.name != "force"]
         every = [each.replace(annotation=types[each.name]) for each in named]
         extra = inspect.Parameter("force", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=types["force"])
         guarded.__signature__ = inspect.Signature([*every, extra])  # type: ignore[attr-defined]

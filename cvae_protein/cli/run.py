@@ -128,7 +128,7 @@ SEARCH = {
 
 
 @app.command()
-@writes(output=folder(SEARCH, SEARCH, goes_on=True))
+@writes(output=folder(SEARCH, goes_on=True))
 def tune(
     store: Stored,
     splits: Splits,
