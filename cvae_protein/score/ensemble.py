@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..core.structure import CA
 from ..similarity.sequences import near_identical, plain
 from ..store.read import Store
 from .inputs import read_samples
-from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Better, Estimate, Row, bounds, generator
+from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Estimate, Metric, Row, bounds, generator
 
 COVERED = 2.0  # Å from a known state to the nearest sample
 FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared
@@ -34,19 +33,18 @@ COMPONENTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Conformations of one domain: `samples` (n, L, 3), `states` (m, L, 3), Å; `own` is the state drawn around.
+    """Conformations of one domain: `samples` (n, L, 3), `states` (m, L, 3), Å, first the one drawn around.
 
     L counts the residues whose CA every sample and every state has.
     """
 
     samples: np.ndarray
     states: np.ndarray
-    own: int = 0
 
     @property
     def others(self) -> np.ndarray:
         """The states but for the one drawn around."""
-        return np.delete(self.states, self.own, axis=0)
+        return self.states[1:]
 
     @cached_property
     def to_others(self) -> np.ndarray:
@@ -56,7 +54,7 @@ class Ensemble:
     @cached_property
     def own_to_others(self) -> np.ndarray:
         """RMSD of each other state to the state drawn around, Å (m - 1,)."""
-        return np.atleast_1d(rmsd(self.states[self.own][None], self.others))
+        return np.atleast_1d(rmsd(self.states[:1], self.others))
 
     @cached_property
     def samples_laid(self) -> np.ndarray:
@@ -210,17 +208,13 @@ def state_spread(ensemble: Ensemble) -> float:
 
 def sample_spread(ensemble: Ensemble) -> float:
     """Mean RMSD in Å of the samples to the state drawn around."""
-    return float(rmsd(ensemble.samples, ensemble.states[ensemble.own]).mean())
+    return float(rmsd(ensemble.samples, ensemble.states[0]).mean())
 
 
 @dataclass(frozen=True)
-class EnsembleMetric:
+class EnsembleMetric(Metric):
     """A number about an `Ensemble`, and how many samples and states it needs."""
 
-    name: str
-    unit: str
-    better: Better
-    function: Callable[[Ensemble], float]
     samples: int = 1
     states: int = 2
 
@@ -361,15 +355,15 @@ def _row(metric: EnsembleMetric, domain: str, ensemble: Ensemble, settings: Scor
     """A metric with its interval from resampled samples, or the reason why there is none."""
     count, nan = len(ensemble.samples), float("nan")
     if reason := metric.reason(ensemble):
-        return Row(metric.name, metric.unit, metric.better, domain, Estimate(nan, nan, nan, count), note=reason)
+        return metric.row(domain, Estimate(n=count), note=reason)
     random = generator(settings, metric.name, domain)
     drawn = [
-        metric.function(Ensemble(ensemble.samples[random.integers(count, size=count)], ensemble.states))
+        metric(Ensemble(ensemble.samples[random.integers(count, size=count)], ensemble.states))
         for _ in range(min(settings.bootstrap, MOST_RESAMPLINGS) if count > 1 else 0)
     ]
     limits = bounds(np.array(drawn), settings) if drawn else (nan, nan)
-    estimate = Estimate(metric.function(ensemble), *limits, count)
-    return Row(metric.name, metric.unit, metric.better, domain, estimate, note=f"{len(ensemble.states)} states")
+    estimate = Estimate(metric(ensemble), *limits, count)
+    return metric.row(domain, estimate, note=f"{len(ensemble.states)} states")
 
 
 def score_ensemble(

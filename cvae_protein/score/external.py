@@ -20,10 +20,10 @@ from ..store.read import Store
 from ..store.write import write_store
 from .inputs import Found, Sample, judged, read_domains, read_samples
 from .metrics import novelty
-from .metrics.classifier import Features, Sight, read_features
+from .metrics.classifier import Sight, read_features
 from .metrics.metric import ALL, SCORE_COLUMNS, Better, Row, generator, mean_estimate
 from .metrics.novelty import Domains
-from .score import STRUCTURE_COLUMNS, judge_structures, structure_table
+from .score import STRUCTURE_COLUMNS, judge_structures, read_held_out, structure_table
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "copy_of")
 LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
@@ -185,26 +185,8 @@ def _sample_row(sample: Sample, copies: Mapping[str, str]) -> dict[str, object]:
 
 def read_set_sight(given: SampleSet, own: Path, real: Path) -> Sight:
     """What the oracle saw of the samples, in the file `own`, and of the held-out domains, in `real`; NaN where not."""
-    held_out = read_features(real).of([domain.id for domain in given.domains.held_out])
-    seen = read_features(own)
-    place = {name: row for row, name in enumerate(seen.ids)}
-    rows = np.array([place.get(sample.backbone.id, -1) for sample in given.found.samples])
-    blank = Features(
-        ("",),
-        ("",),
-        np.full((1, seen.values.shape[1]), np.nan),
-        seen.names,
-        tuple(p[:1] * np.nan for p in seen.posteriors),
-    )
-    joined = Features(
-        (*seen.ids, *blank.ids),
-        (*seen.labels, *blank.labels),
-        np.concatenate([seen.values, blank.values]),
-        seen.names,
-        tuple(np.concatenate([p, b]) for p, b in zip(seen.posteriors, blank.posteriors, strict=True)),
-    )
-    labels = tuple(domain.label for domain in given.domains.held_out)
-    return Sight(joined.take(np.where(rows < 0, len(seen), rows)), replace(held_out, labels=labels))
+    names = [sample.backbone.id for sample in given.found.samples]
+    return Sight(read_features(own).of(names, all_there=False), read_held_out(real, given.domains))
 
 
 def score_set(

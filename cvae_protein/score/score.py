@@ -18,11 +18,11 @@ from ..similarity import nearest_structures
 from ..similarity.nearest_structures import Search, tm_align_score
 from .inputs import read_domains, read_pairs, read_structures
 from .metrics import classifier, distribution, novelty, physical_validity, reconstruction
-from .metrics.classifier import SWAPS, Sight, accuracy_rows, read_features, swap_rows, told_columns
+from .metrics.classifier import SWAPS, Features, Sight, accuracy_rows, read_features, swap_rows, told_columns
 from .metrics.distribution import class_features
 from .metrics.diversity import ClassSet, set_rows
 from .metrics.latent import latent_rows, prior_rows, read_codes
-from .metrics.metric import ALL, SCORE_COLUMNS, Judged, Row, absent_rows, evaluate, generator, structure_rows
+from .metrics.metric import ALL, SCORE_COLUMNS, Judged, Row, absent_rows, classes, evaluate, generator, structure_rows
 from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, Domains, Placed, place
 from .metrics.reconstruction import Pair
 
@@ -105,7 +105,7 @@ def _class_sets(
 ) -> dict[str, ClassSet]:
     """The structures of each class beside the held-out domains of it."""
     reference = evaluate(domains.held_out, physical_validity.COMPOSITION)
-    names = sorted(set(folds.tolist()) - {ALL}) or sorted(set(folds.tolist()))
+    names = classes(folds)
     progress = Progress(
         "pairs within a class", sum(min(PAIRED_PER_CLASS, (folds == fold).sum()) for fold in names), "structures"
     )
@@ -258,9 +258,13 @@ def stand_ins(domains: Domains, settings: ScoreSettings) -> list[Judged]:
 
 def read_sight(own: Path, real: Path, names: Sequence[str], domains: Domains) -> Sight:
     """What the oracle saw of the structures `names`, in the file `own`, and of the held-out domains, in `real`."""
+    return Sight(read_features(own).of(names), read_held_out(real, domains), domains.superfamily)
+
+
+def read_held_out(real: Path, domains: Domains) -> Features:
+    """What the oracle saw of the held-out domains, in the file `real`, with the labels of the split."""
     held_out = read_features(real).of([domain.id for domain in domains.held_out])
-    labels = tuple(domain.label for domain in domains.held_out)
-    return Sight(read_features(own).of(names), replace(held_out, labels=labels), domains.superfamily)
+    return replace(held_out, labels=tuple(domain.label for domain in domains.held_out))
 
 
 def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -72,14 +72,22 @@ class Features:
             tuple(p[rows] for p in self.posteriors),
         )
 
-    def of(self, ids: Sequence[str]) -> Features:
-        """The structures of these ids, in their order; `UserError` where one is absent."""
+    def of(self, ids: Sequence[str], *, all_there: bool = True) -> Features:
+        """The structures of these ids, in their order.
+
+        One that is absent could not be seen or, with `all_there`, is a `UserError`.
+        """
         place = {name: row for row, name in enumerate(self.ids)}
-        if missing := [name for name in ids if name not in place]:
+        if all_there and (missing := [name for name in ids if name not in place]):
             raise UserError(
                 f"features: expected every structure that is scored, found none of {missing[0]!r}; embed again"
             )
-        return self.take([place[name] for name in ids])
+        rows = [place.get(name, len(self)) for name in ids]  # the row behind the last stands for what is absent
+        values, *posteriors = (
+            np.vstack([table, np.full(table.shape[1], np.nan)])[rows] for table in (self.values, *self.posteriors)
+        )
+        labels = (*self.labels, "")
+        return Features(tuple(ids), tuple(labels[row] for row in rows), values, self.names, tuple(posteriors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +216,7 @@ def _explained(row: Row, asked: Sequence[str]) -> Row:
     if row.estimate.n or not row.metric.startswith("oracle_accuracy"):
         return row
     note = "the oracle knows no class of this level that was asked for" if any(asked) else "no class was asked for"
-    return Row(row.metric, row.unit, row.better, row.fold, row.estimate, note=note)
+    return replace(row, note=note)
 
 
 def _fidelity_rows(
@@ -244,7 +252,7 @@ def _fidelity_rows(
         counts[name] = sum(counts[fold] for fold in defined)
         notes[name] = f"mean over {keep} of {len(notes) - (name == WORST)} classes" if defined else _first(notes)
     estimates = {fold: Estimate(value, *bounds(drawn[fold], settings), counts[fold]) for fold, value in values.items()}
-    return [Row(fidelity.name, fidelity.unit, fidelity.better, f, e, note=notes[f]) for f, e in estimates.items()]
+    return [fidelity.row(fold, estimate, note=notes[fold]) for fold, estimate in estimates.items()]
 
 
 def _first(notes: Mapping[str, str]) -> str:
@@ -284,4 +292,4 @@ def swap_rows(swapped: Features, reconstructions: Features, settings: ScoreSetti
         rows += structure_rows((metric,), evaluate(opinions(view, asked), (metric,)), folds, settings)
     classes = len(swapped.names[0])
     chance = Estimate(1 / classes, 1 / classes, 1 / classes, classes)
-    return [*rows, Row("swap_flip_chance", "share", "none", ALL, chance, note="1 / number of classes")]
+    return [*rows, SWAPS[-1].row(ALL, chance, note="1 / number of classes")]

@@ -11,7 +11,19 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.labels import is_within
 from .classifier import Sight
-from .metric import ALL, LEVELS, MOST_RESAMPLINGS, Estimate, Metric, Row, absent_rows, bounds, generator
+from .metric import (
+    ALL,
+    LEVELS,
+    MOST_RESAMPLINGS,
+    Estimate,
+    Metric,
+    Row,
+    absent_rows,
+    bounds,
+    classes,
+    generator,
+    mean_of,
+)
 
 NEIGHBOURS = 5  # k of the neighbourhoods
 SHARES = ((0.5, 4), (0.6, 4), (0.75, 4), (1.0, 1))  # of both sets, and how often drawn, that a limit is read from
@@ -274,9 +286,8 @@ METRICS = (*POOLED, *AVERAGED, P_VALUE)
 
 def class_features(sight: Sight, folds: np.ndarray) -> dict[str, FeatureSet]:
     """The features of each class asked for beside those of its held-out domains; of all where none was asked for."""
-    names = sorted(set(folds.tolist()) - {ALL}) or sorted(set(folds.tolist()))
     groups = {}
-    for fold in names:
+    for fold in classes(folds):
         own = sight.own.take(np.flatnonzero((folds == fold) & sight.own.seen))
         members = np.array([fold == ALL or is_within(label, fold) for label in sight.held_out.labels], bool)
         other = sight.held_out.take(np.flatnonzero(members & sight.held_out.seen))
@@ -288,23 +299,20 @@ def _value(metric: Metric, group: FeatureSet) -> float:
     return float("nan") if reason(metric.name, group) else metric(group)
 
 
-def _over_all(metric: Metric, values: Mapping[str, float], groups: Mapping[str, FeatureSet], of: FeatureSet) -> float:
-    """The value over all classes: of the pooled set, or the mean over the classes where it is defined."""
-    if metric in POOLED:
-        return _value(metric, of)
-    finite = [values[fold] for fold in groups if np.isfinite(values[fold])]
-    return float(np.mean(finite)) if finite else float("nan")
+def _everything(groups: Mapping[str, FeatureSet]) -> FeatureSet:
+    """The classes that have structures and held-out domains as one set; the first where none has."""
+    complete = [group for group in groups.values() if len(group.own) and len(group.other)]
+    return pooled(complete) if complete else next(iter(groups.values()))
 
 
 def _evaluated(groups: Mapping[str, FeatureSet]) -> dict[tuple[str, str], float]:
     """Every metric of every class and over all: (metric, class) -> value."""
     found: dict[tuple[str, str], float] = {}
-    complete = [group for group in groups.values() if len(group.own) and len(group.other)]
-    everything = pooled(complete) if complete else next(iter(groups.values()))
+    everything = _everything(groups)
     for metric in METRICS[:-1]:
         values = {fold: _value(metric, group) for fold, group in groups.items()}
         found |= {(metric.name, fold): value for fold, value in values.items()}
-        found[metric.name, ALL] = _over_all(metric, values, groups, everything)
+        found[metric.name, ALL] = _value(metric, everything) if metric in POOLED else mean_of(values.values())
     return found
 
 
@@ -313,16 +321,11 @@ def _note(metric: Metric, fold: str, groups: Mapping[str, FeatureSet]) -> str:
     if fold in groups:
         return reason(metric.name, groups[fold])
     if metric in POOLED:
-        complete = [group for group in groups.values() if len(group.own) and len(group.other)]
-        return reason(metric.name, pooled(complete) if complete else next(iter(groups.values())))
+        return reason(metric.name, _everything(groups))
     reasons = [found for group in groups.values() if (found := reason(metric.name, group))]
-    if not reasons:
-        return ""
-    return (
-        reasons[0]
-        if len(reasons) == len(groups)
-        else f"mean over {len(groups) - len(reasons)} of {len(groups)} classes"
-    )
+    if len(reasons) == len(groups):
+        return reasons[0]
+    return f"mean over {len(groups) - len(reasons)} of {len(groups)} classes" if reasons else ""
 
 
 def shifted_limits(value: float, drawn: np.ndarray, settings: ScoreSettings) -> tuple[float, float]:
@@ -349,17 +352,8 @@ def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings)
             limits = shifted_limits(value, np.array(drawn[metric.name, fold]), settings)
             low, high = np.clip(limits, *POSSIBLE.get(metric.unit, (-np.inf, np.inf)))
             count = len(groups[fold].own) if fold in groups else sum(len(group.own) for group in groups.values())
-            note = _note(metric, fold, groups)
-            rows.append(
-                Row(
-                    metric.name,
-                    metric.unit,
-                    metric.better,
-                    fold,
-                    Estimate(value, float(low), float(high), count),
-                    note=note,
-                )
-            )
+            estimate = Estimate(value, float(low), float(high), count)
+            rows.append(metric.row(fold, estimate, note=_note(metric, fold, groups)))
     return [*rows, *_p_rows(groups, values, settings)]
 
 
@@ -382,6 +376,5 @@ def _p_rows(
             above = int((drawn[fold] >= values["mmd", fold]).sum())
             p, note = (above + 1) / (len(drawn[fold]) + 1), "a p-value has no interval"
         count = sum(len(group.own) for group in members)
-        estimate = Estimate(p, float("nan"), float("nan"), count)
-        rows.append(Row(P_VALUE.name, P_VALUE.unit, P_VALUE.better, fold, estimate, note=note))
+        rows.append(P_VALUE.row(fold, Estimate(p, n=count), note=note))
     return rows

@@ -187,7 +187,7 @@ def _set_estimates(metric: Metric, groups: Mapping[str, ClassSet], settings: Sco
 def set_rows(groups: Mapping[str, ClassSet], settings: ScoreSettings) -> list[Row]:
     """Every set metric of each class, and its mean over classes as `all`."""
     return [
-        Row(metric.name, metric.unit, metric.better, fold, estimate)
+        metric.row(fold, estimate)
         for metric in METRICS
         for fold, estimate in _set_estimates(metric, groups, settings).items()
     ]

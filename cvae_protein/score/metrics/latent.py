@@ -174,12 +174,11 @@ def prior_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
         members = groups if fold == ALL else {fold: groups[fold]}
         count = sum(len(group.own) for group in members.values())
         if fold not in values:
-            nothing = Estimate(float("nan"), float("nan"), float("nan"), count)
             note = f"needs {NEIGHBOURS} training domains with finite codes"
-            rows.append(Row(METRIC.name, METRIC.unit, METRIC.better, fold, nothing, "train", note))
+            rows.append(METRIC.row(fold, Estimate(n=count), "train", note))
             continue
         limits = shifted_limits(values[fold], resampled[fold], settings)
-        rows.append(Row(METRIC.name, METRIC.unit, METRIC.better, fold, Estimate(values[fold], *limits, count), "train"))
+        rows.append(METRIC.row(fold, Estimate(values[fold], *limits, count), "train"))
     return rows
 
 
@@ -188,19 +187,11 @@ PROBE_NEIGHBOURS = 10
 FEWEST = 4  # domains and superfamilies a class, below which it is left out
 
 
-def _linear() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
-
-
-def _neighbours() -> Pipeline:
-    return make_pipeline(StandardScaler(), KNeighborsClassifier(PROBE_NEIGHBOURS))
-
-
-def _kernel() -> Pipeline:
-    return make_pipeline(StandardScaler(), SVC(class_weight="balanced"))
-
-
-PROBES: Mapping[str, Callable[[], Pipeline]] = {"linear": _linear, "knn": _neighbours, "svm": _kernel}
+PROBES: Mapping[str, Callable[[], Pipeline]] = {
+    "linear": lambda: make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500)),
+    "knn": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(PROBE_NEIGHBOURS)),
+    "svm": lambda: make_pipeline(StandardScaler(), SVC(class_weight="balanced")),
+}
 """Name of a probe -> an untrained one."""
 
 
@@ -273,7 +264,7 @@ def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
         if np.isfinite(value):
             drawn = (random.integers(len(codes), size=len(codes)) for _ in range(settings.bootstrap))
             low, high = bounds(np.array([metric(codes.take(rows)) for rows in drawn]), settings)
-        rows.append(Row(metric.name, metric.unit, metric.better, ALL, Estimate(value, low, high, len(codes))))
+        rows.append(metric.row(ALL, Estimate(value, low, high, len(codes))))
     for column in range(codes.kl.shape[1]):
         name = f"kl_{column:03d}"
         estimate = mean_estimate(codes.kl[:, column], settings, generator(settings, name))

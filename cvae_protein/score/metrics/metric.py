@@ -38,6 +38,10 @@ class Metric:
         """The metric of one record."""
         return float(self.function(record))
 
+    def row(self, fold: str, estimate: Estimate, split: str = "test", note: str = "") -> Row:
+        """The row of the metric over a class."""
+        return Row(self.name, self.unit, self.better, fold, estimate, split, note)
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -86,13 +90,13 @@ CHUNK = 4_000_000  # resampled values held at once
 class Estimate:
     """A value, its interval and the number of structures behind it; NaN where undefined."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int = 0
 
 
-UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"), 0)
+UNDEFINED = Estimate()
 
 
 def generator(settings: ScoreSettings, *names: str) -> np.random.Generator:
@@ -118,7 +122,7 @@ def mean_estimate(values: np.ndarray, settings: ScoreSettings, random: np.random
     if count == 0:
         return UNDEFINED
     if count == 1:
-        return Estimate(float(finite[0]), float("nan"), float("nan"), 1)
+        return Estimate(float(finite[0]), n=1)
     means, rows = [], max(1, CHUNK // count)
     for start in range(0, settings.bootstrap, rows):
         drawn = random.integers(count, size=(min(rows, settings.bootstrap - start), count))
@@ -175,6 +179,11 @@ def evaluate(records: Iterable[Any], metrics: Sequence[Metric]) -> dict[str, np.
     return {metric.name: values[:, column] for column, metric in enumerate(metrics)}
 
 
+def classes(folds: np.ndarray) -> list[str]:
+    """The classes among those asked for (n,), in order; `all` alone where none was asked for."""
+    return sorted(set(folds.tolist()) - {ALL}) or sorted(set(folds.tolist()))
+
+
 def structure_rows(
     metrics: Sequence[Metric],
     values: Mapping[str, np.ndarray],
@@ -195,7 +204,7 @@ def structure_rows(
 
 def absent_rows(metrics: Iterable[Metric], note: str) -> list[Row]:
     """One row without a number for each metric, with the reason."""
-    return [Row(metric.name, metric.unit, metric.better, ALL, UNDEFINED, note=note) for metric in metrics]
+    return [metric.row(ALL, UNDEFINED, note=note) for metric in metrics]
 
 
 def mean_of(values: Iterable[float]) -> float:

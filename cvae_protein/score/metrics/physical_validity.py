@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -158,22 +160,24 @@ def chain_breaks(structure: Judged) -> float:
     return float((structure.breaks | ~(_steps(structure) <= LONGEST_CA_STEP)).sum())
 
 
-def ca_step_deviation(structure: Judged) -> float:
-    """Mean distance of the CA-CA steps from 3.80 Å (trans) or 2.95 Å (cis), whichever is nearer."""
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _step_deviations(structure: Judged) -> np.ndarray:
     steps = _steps(structure)
     steps = steps[np.isfinite(steps)]
-    if not len(steps):
-        return float("nan")
-    return float(np.minimum(np.abs(steps - TRANS_STEP), np.abs(steps - CIS_STEP)).mean())
+    return np.minimum(np.abs(steps - TRANS_STEP), np.abs(steps - CIS_STEP))
+
+
+def ca_step_deviation(structure: Judged) -> float:
+    """Mean distance of the CA-CA steps from 3.80 Å (trans) or 2.95 Å (cis), whichever is nearer."""
+    return _mean(_step_deviations(structure))
 
 
 def ca_steps_ideal(structure: Judged) -> float:
     """Share of CA-CA steps within 0.1 Å of 3.80 Å (trans) or 2.95 Å (cis)."""
-    steps = _steps(structure)
-    steps = steps[np.isfinite(steps)]
-    if not len(steps):
-        return float("nan")
-    return float((np.minimum(np.abs(steps - TRANS_STEP), np.abs(steps - CIS_STEP)) <= STEP_TOLERANCE).mean())
+    return _mean(_step_deviations(structure) <= STEP_TOLERANCE)
 
 
 def clashes(structure: Judged) -> float:
@@ -210,9 +214,10 @@ def physical_yield(structure: Judged) -> float:
     return float(not (chain_breaks(structure) or clashes(structure) or overlaps(structure)))
 
 
-def _root_mean_square(deviations: np.ndarray) -> float:
-    deviations = deviations[np.isfinite(deviations)]
-    return float(np.sqrt(np.square(deviations).mean())) if len(deviations) else float("nan")
+def _rmsz(values: Sequence[np.ndarray], ideals: Sequence[tuple[float, float]]) -> float:
+    """Root mean square Z of values (n,) of several kinds, each with its mean and σ; NaN are left out."""
+    scores = np.concatenate([(value - mean) / sigma for value, (mean, sigma) in zip(values, ideals, strict=True)])
+    return float(np.sqrt(_mean(np.square(scores[np.isfinite(scores)]))))
 
 
 def bond_rmsz(structure: Judged) -> float:
@@ -226,9 +231,7 @@ def bond_rmsz(structure: Judged) -> float:
         np.linalg.norm(c - ca, axis=1),
         np.where(structure.breaks, np.nan, np.linalg.norm(n[1:] - c[:-1], axis=1)),
     )
-    return _root_mean_square(
-        np.concatenate([(value - mean) / sigma for value, (mean, sigma) in zip(lengths, BONDS, strict=True)])
-    )
+    return _rmsz(lengths, BONDS)
 
 
 def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -250,9 +253,7 @@ def angle_rmsz(structure: Judged) -> float:
         np.where(structure.breaks, np.nan, _angle(ca[:-1], c[:-1], n[1:])),
         np.where(structure.breaks, np.nan, _angle(c[:-1], n[1:], ca[1:])),
     )
-    return _root_mean_square(
-        np.concatenate([(value - mean) / sigma for value, (mean, sigma) in zip(angles, ANGLES, strict=True)])
-    )
+    return _rmsz(angles, ANGLES)
 
 
 def _regions(structure: Judged) -> np.ndarray:
@@ -267,14 +268,12 @@ def ramachandran_favoured(structure: Judged) -> float:
     Residue types are unknown in a sample, so glycine and proline count too, in real domains alike: real ones reach
     about 0.89 here, not the 0.98 of a plot by type. Lovell et al. 2003, doi:10.1002/prot.10286.
     """
-    regions = _regions(structure)
-    return float((regions == FAVOURED).mean()) if len(regions) else float("nan")
+    return _mean(_regions(structure) == FAVOURED)
 
 
 def ramachandran_outlier(structure: Judged) -> float:
     """Share of residues outside the allowed region (99.95 %) of the general Ramachandran plot, all types alike."""
-    regions = _regions(structure)
-    return float((regions < ALLOWED).mean()) if len(regions) else float("nan")
+    return _mean(_regions(structure) < ALLOWED)
 
 
 def _helical(trace: np.ndarray, turn: float) -> int:
