@@ -66,6 +66,12 @@ def bad_row(number: int, expected: str, line: str) -> Problem:
     return Problem(cells[0] if cells else "", "bad_row", f"line {number}: expected {expected}, got {line[:80]!r}")
 
 
+def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+    """Raise `UserError` where the header of a table lacks a required column."""
+    if missing := [name for name in required if name not in header]:
+        raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
+
+
 def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | Problem]:
     """Line number and the cells of `columns` of each line of a tab-separated table, or the problem of a short line.
 
@@ -73,8 +79,7 @@ def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
     """
     lines = lines_of(path)
     header = next(lines, (0, ""))[1].split("\t")
-    if missing := [name for name in columns if name not in header]:
-        raise UserError(f"{path}: expected the columns {', '.join(columns)}; {', '.join(missing)} not found")
+    check_columns(path, header, columns)
     places = [header.index(name) for name in columns]
     for number, line in lines:
         cells = line.split("\t")
@@ -245,8 +250,7 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
         header = next(lines, None)
         if header is None:
             raise UserError(f"{path}: expected a header line, the file is empty")
-        if missing := [name for name in required if name not in header]:
-            raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
+        check_columns(path, header, required)
         rows = []
         for number, cells in enumerate(lines, 2):
             if cells == [""]:

@@ -62,6 +62,16 @@ def read_domain_list(path: Path) -> Iterator[Row | Problem]:
         )
 
 
+def _of_segments(
+    domain_id: str, pdb_id: str, segments: list[tuple[str, str]], number: int, **codes: str
+) -> Row | Problem:
+    """The row of a domain of line `number` by the chain and range of each segment, or the problem of several chains."""
+    chains = list(dict.fromkeys(chain for chain, _ in segments))
+    if len(chains) > 1:
+        return Problem(domain_id, "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
+    return Row(domain_id, pdb_id, chains[0], ",".join(text for _, text in segments), **codes)
+
+
 def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
@@ -81,12 +91,8 @@ def read_boundaries(path: Path) -> Iterator[Row | Problem]:
             continue
         whole = len(domains) == 1 and int(cells[2][1:]) == 0
         for index, segments in enumerate(domains, 1):
-            chains = list(dict.fromkeys(chain for chain, _ in segments))
-            domain_id = f"{cells[0][:4]}{chains[0]}{0 if whole else index:02d}"
-            if len(chains) > 1:
-                yield Problem(domain_id, "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
-            else:
-                yield Row(domain_id, cells[0][:4], chains[0], ",".join(text for _, text in segments))
+            domain_id = f"{cells[0][:4]}{segments[0][0]}{0 if whole else index:02d}"
+            yield _of_segments(domain_id, cells[0][:4], segments, number)
 
 
 def _segments(cells: list[str]) -> list[list[tuple[str, str]]]:
@@ -138,14 +144,10 @@ def read_daily(path: Path) -> Iterator[Row | Problem]:
         if isinstance(parts, Problem):
             yield parts
             continue
-        segments = [segment.rpartition(":") for segment in cells[3].split(",")]
-        chains = list(dict.fromkeys(chain for _, _, chain in segments))
-        if len(chains) > 1:
-            yield Problem(cells[0], "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
-            continue
+        parted = (segment.rpartition(":") for segment in cells[3].split(","))
+        segments = [(chain, author_range(text)) for text, _, chain in parted]
         code = intern(truncate(cells[2], 4))
-        ranges = author_range(",".join(segment for segment, _, _ in segments))
-        yield Row(cells[0], parts[0], chains[0], ranges, cath=code, s35=cells[2] if cells[2] != code else "")
+        yield _of_segments(cells[0], parts[0], segments, number, cath=code, s35=cells[2] if cells[2] != code else "")
 
 
 def read_segments(path: Path) -> Iterator[Row | Problem]:

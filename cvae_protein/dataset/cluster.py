@@ -15,7 +15,7 @@ import numpy as np
 from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
-from ..core.progress import Progress, say
+from ..core.progress import say, track
 from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, screen, tm_align_score
 from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
 from ..similarity.tm_score import SAME_FOLD
@@ -63,9 +63,8 @@ def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -
 def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
     """Number of each sequence's representative; `sequences` are unlike and the longest comes first."""
     words, residues = Words(sequences), sum(map(len, sequences))
-    progress = Progress("cluster", len(sequences), "sequences")
     owner: list[int] = []
-    for number, sequence in enumerate(sequences):
+    for number, sequence in track(enumerate(sequences), "cluster", len(sequences), "sequences"):
         best, found = identity, number
         for other in words.likest(number, TRIED):
             share = aligned_identity(sequence, sequences[other], residues)
@@ -74,7 +73,6 @@ def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
         owner.append(found)
         if found == number:
             words.add(number)
-        progress.advance()
     return owner
 
 
@@ -149,11 +147,7 @@ def find_folds(store: Path, sequence_cluster: Mapping[str, str]) -> tuple[dict[s
 def _representatives(store: Path, names: set[str]) -> list[DomainTrace]:
     """CA traces of domains of a store, as structures of a library."""
     with Store(store) as opened:
-        found = []
-        for name in opened.ids:
-            if name in names:
-                found.append(DomainTrace.of(name, "", opened.coords(opened.rows(name)[0])))
-    return found
+        return [DomainTrace.of(name, "", opened.coords(opened.rows(name)[0])) for name in opened.ids if name in names]
 
 
 def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
@@ -162,12 +156,10 @@ def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
     library = Library(ordered)
     seen: set[str] = set()
     found: dict[str, str] = {}
-    progress = Progress("cluster", len(ordered), "structures")
-    for structure in ordered:
+    for structure in track(ordered, "cluster", len(ordered), "structures"):
         likest = _likest(structure, library, seen)
         found[structure.id] = found[likest] if likest else structure.id
         seen.add(structure.id)
-        progress.advance()
     return found
 
 

@@ -13,7 +13,7 @@ from ..config.settings import FeaturizeSettings, LabelSettings
 from ..core.errors import StructureError, UserError, rejection
 from ..core.files import read_table, sha256, write_rejected
 from ..core.geometry import torsions
-from ..core.progress import Progress, say
+from ..core.progress import say, track
 from ..core.structure import Backbone
 from ..io.mdtraj_bridge import secondary_structure
 from ..io.read import LARGEST_COORDINATE, extract_domain, guarded, read_structure, structure_files, unused
@@ -141,15 +141,13 @@ def featurize_rows(
         if key := key_of(row, files):
             of_file.setdefault(key, deque()).append((position, row))
             order.append((position, key))
-    progress = Progress(stage, len(order), "domains")
     waiting: dict[int, Result] = {}
-    for position, key in order:
+    for position, key in track(order, stage, len(order), "domains"):
         if position not in waiting:
             members = of_file[key]
             taken = [members.popleft() for _ in range(min(len(members), 1 + MOST_WAITING - len(waiting)))]
             waiting.update(_featurize_file(taken, files[key], settings, labels))
         yield waiting.pop(position)
-        progress.advance()
 
 
 def _write(

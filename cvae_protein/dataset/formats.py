@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..config.settings import LabelSettings
 from ..core.errors import Problem, StructureError, UserError
-from ..core.files import lines_of
+from ..core.files import check_columns, lines_of
 from . import cath, scope
 from .classification import Row
 
@@ -31,8 +31,7 @@ def read_table(path: Path) -> Iterator[Row | Problem]:
     """Rows of a user's own table: the required columns, and of the others of `Row` those that it has."""
     lines = lines_of(path)
     header = next(lines, (0, ""))[1].split("\t")
-    if missing := [name for name in REQUIRED if name not in header]:
-        raise UserError(f"{path}: expected the columns {', '.join(REQUIRED)}; {', '.join(missing)} not found")
+    check_columns(path, header, REQUIRED)
     places = [(header.index(name) if name in header and name != "label" else None) for name in Row._fields]
     for number, line in lines:
         cells = line.split("\t")
@@ -121,13 +120,18 @@ def detect(path: Path) -> str:
     )
 
 
+def _format_of(settings: LabelSettings) -> str:
+    """The format of `settings.table`: as it is set, else by its content."""
+    table = Path(settings.table)
+    return detect(table) if settings.format == "auto" or not table.exists() else settings.format
+
+
 def read_classification(settings: LabelSettings) -> Iterator[Row | Problem]:
     """Rows of `settings.table`, with the ranges of `settings.boundaries` where the table is a `cath-domain-list`.
 
     Raises `UserError` where a file cannot be read or is of no known format.
     """
-    table = Path(settings.table)
-    name = detect(table) if settings.format == "auto" or not table.exists() else settings.format
+    table, name = Path(settings.table), _format_of(settings)
     if (name == "folder") != table.is_dir():
         raise UserError(f"{table}: expected {FORMATS[name].what}, found a {'folder' if table.is_dir() else 'file'}")
     rows = FORMATS[name].read(table)
@@ -159,7 +163,7 @@ def count_rows(settings: LabelSettings) -> int:
     table = Path(settings.table)
     if table.is_dir():
         return sum(1 for _ in _files(table))
-    name = detect(table) if settings.format == "auto" or not table.exists() else settings.format
+    name = _format_of(settings)
     lines = (line for _, line in lines_of(table))
     count = sum(line.startswith(">") for line in lines) if name == "astral" else sum(1 for _ in lines)
     count -= bool(FORMATS[name].header)

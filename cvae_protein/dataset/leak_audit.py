@@ -122,7 +122,7 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
     """Write the audit of a split to `output` and return its rows: one a domain of the splits test and validation.
 
     `max_tm` is the highest TM-score to a training domain (TM-align, normalised by the held-out domain), `max_identity`
-    the highest `identity.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. What an
+    the highest `sequences.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. What an
     interrupted audit of the same files has found, in a hidden table beside `output`, is not searched again. Raises
     `UserError` where nothing trains or nothing is held out.
     """

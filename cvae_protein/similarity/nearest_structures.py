@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from tmtools import tm_align
 
-from ..core.progress import Progress
+from ..core.progress import track
 from ..core.structure import CA
 from .tm_score import distance_scale, rotations
 
@@ -371,12 +371,10 @@ class Search:
         allowed: Callable[[Trace, Trace], bool] | None = None,
     ) -> list[Hit]:
         """`nearest` of every query; `allowed(query, target)` may forbid pairs, such as relatives."""
-        progress = Progress(stage, len(queries), "structures")
-        hits = []
-        for query in queries:
-            hits.append(self.nearest(query, library, None if allowed is None else partial(allowed, query)))
-            progress.advance()
-        return hits
+        return [
+            self.nearest(query, library, None if allowed is None else partial(allowed, query))
+            for query in track(queries, stage, len(queries), "structures")
+        ]
 
 
 SHORTEST, LONGEST = 0.5, 1.4  # whole structures of so many times the query's length are compared with it

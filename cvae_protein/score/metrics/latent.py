@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
 from ...core.labels import first_level, truncate
-from ...core.progress import Progress
+from ...core.progress import track
 from .distribution import NEIGHBOURS, FeatureSet, mmd, shifted_limits
 from .metric import (
     ALL,
@@ -63,17 +63,8 @@ class Codes:
 
     def take(self, rows: np.ndarray) -> Codes:
         """The codes of the domains `rows` (indices or mask)."""
-        return Codes(
-            self.ids[rows],
-            self.labels[rows],
-            self.splits[rows],
-            self.mean[rows],
-            self.logvar[rows],
-            self.kl[rows],
-            self.blocks,
-            None if self.drawn is None else self.drawn[rows],
-            self.levels,
-        )
+        names = ("ids", "labels", "splits", "mean", "logvar", "kl", "drawn")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None})
 
 
 def read_codes(path: Path) -> Codes:
@@ -303,9 +294,8 @@ def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSett
             views[f"leak_skill_{name}"] = codes.mean[:, start:stop]
     plans = [(name, view, 1) for name, view in views.items()]
     plans += [(f"leak_skill_level{level}", codes.mean, level) for level in LEVELS[1:]]
-    progress = Progress("probes", len(plans), "attacks")
     rows = []
-    for name, view, level in plans:
+    for name, view, level in track(plans, "probes", len(plans), "attacks"):
         labels = np.array([truncate(label, level) for label in codes.labels.tolist()])
         attempts = {probe: guesses(view, labels, groups, probe, settings.seed) for probe in PROBES}
         found = {name: _best(attempts)}
@@ -315,7 +305,6 @@ def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSett
             estimate = attempt.estimate(settings, generator(settings, metric))
             if estimate.n or level == 1:
                 rows.append(Row(metric, "skill", "low", ALL, estimate, EVERY))
-        progress.advance()
     return rows
 
 

@@ -102,7 +102,7 @@ RECALL = (Metric("cov_r", "share", "high", covered), Metric("mat_r", "distance",
 def nearest_in_class(
     structures: Sequence[Judged], placed: Sequence[Placed], domains: Domains, search: Search, real: bool
 ) -> dict[str, np.ndarray]:
-    """`METRICS` of each structure (n,); NaN where no class was asked for or nothing of it is held out."""
+    """`COVERAGE` of each structure (n,); NaN where no class was asked for or nothing of it is held out."""
     libraries: dict[str, Library] = {}
     values = {metric.name: np.full(len(structures), np.nan) for metric in COVERAGE}
     for row, (structure, place) in enumerate(zip(structures, placed, strict=True)):
