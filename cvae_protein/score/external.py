@@ -71,7 +71,7 @@ def read_set(samples: Path, reference: Path, splits: Path | None, labels: Path |
     found = read_samples(samples, {domain.id for domain in [*domains.held_out, *domains.training]})
     labelled = [_labelled(sample, table) for sample in found.samples] if labels else found.samples
     if labels:
-        _say_unlabelled(labelled, table, labels)
+        _say_unlabelled(labelled, labels)
     for label in {sample.structure.label for sample in labelled} - {""}:
         _check_label(label, samples)
     lost = [_label_of(table, row["domain_id"]) for row in found.rejected]
@@ -123,7 +123,7 @@ def _label_of(table: Mapping[str, str], file: str, name: str = "") -> str:
     return next((table[key] for key in keys if key in table), "")
 
 
-def _say_unlabelled(samples: Sequence[Sample], table: Mapping[str, str], labels: Path) -> None:
+def _say_unlabelled(samples: Sequence[Sample], labels: Path) -> None:
     without = [sample.backbone.id for sample in samples if not sample.structure.label]
     if without:
         say("score", f"{len(without)} of {len(samples)} samples have no label in {labels}, the first: {without[0]}")

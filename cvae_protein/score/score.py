@@ -43,22 +43,17 @@ class Judgement:
 
 
 def judge_structures(
-    structures: Sequence[Judged],
-    domains: Domains,
-    settings: ScoreSettings,
-    sight: Sight | None = None,
-    *,
-    real: bool = False,
+    structures: Sequence[Judged], domains: Domains, settings: ScoreSettings, sight: Sight | None = None
 ) -> Judgement:
     """Judge structures, each by its `label`, the class asked for, against the held-out domains of that class.
 
     An empty label asks for no class: metrics of the class asked for are undefined. Where no structure has a label, set
-    metrics compare all of them with all held-out domains. With `real`, a structure's relatives are no neighbours.
-    `sight` is what the oracle saw; without it, metrics that need it have one row each without a number.
+    metrics compare all of them with all held-out domains. `sight` is what the oracle saw; without it, metrics that need
+    it have one row each without a number.
     """
     search = Search(settings.neighbours)
-    placed = place(structures, domains, search, settings, real)
-    return judge_placed(structures, placed, domains, search, settings, sight, real=real)
+    placed = place(structures, domains, search, settings, real=False)
+    return judge_placed(structures, placed, domains, search, settings, sight, real=False)
 
 
 def judge_placed(
@@ -67,11 +62,14 @@ def judge_placed(
     domains: Domains,
     search: Search,
     settings: ScoreSettings,
-    sight: Sight | None = None,
+    sight: Sight | None,
     *,
-    real: bool = False,
+    real: bool,
 ) -> Judgement:
-    """The same for structures whose nearest domains `search` has found; `placed` takes the labels of `structures`."""
+    """The same for structures whose nearest domains `search` has found; `placed` takes the labels of `structures`.
+
+    With `real`, a structure's relatives are no neighbours.
+    """
     placed = [replace(hits, label=structure.label) for hits, structure in zip(placed, structures, strict=True)]
     folds = np.array([structure.label or ALL for structure in structures], object)
     values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, novelty.NEAREST)}

@@ -206,6 +206,6 @@ def tm_scores(pairs: Sequence[Pair], lengths: Sequence[int] | None = None) -> np
     return found
 
 
-def tm_score(mobile: np.ndarray, target: np.ndarray, length: int | None = None) -> float:
+def tm_score(mobile: np.ndarray, target: np.ndarray, length: int) -> float:
     """`tm_scores` of one pair."""
-    return float(tm_scores([(mobile, target)], None if length is None else [length])[0])
+    return float(tm_scores([(mobile, target)], [length])[0])

@@ -103,8 +103,8 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def bears(path: Path, name: str, value: str = "") -> bool:
-    """Whether an HDF5 file has a dataset `name` at its root or, where `value` is given, this attribute and value."""
+def bears(path: Path, name: str, value: str) -> bool:
+    """Whether an HDF5 file has a dataset `name` at its root or, for a `value`, the attribute with this value."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return file.attrs.get(name) == value.encode() if value else name in file

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -78,10 +79,6 @@ class Domains:
         """Whether neither is a relative of the other."""
         return not self.related(first.id, second.id)
 
-    def strangers(self, structure: Trace) -> Callable[[Trace], bool]:
-        """Whether a domain is no relative of `structure`."""
-        return lambda other: self.unrelated(structure, other)
-
 
 def covered(hit: Hit) -> float:
     """1 where the nearest structure of the other set has a TM-score above 0.5, else 0."""
@@ -114,7 +111,7 @@ def nearest_in_class(
             continue
         hit = place.held_out
         if not is_within(hit.label, asked):
-            hit = search.nearest(structure, libraries[asked], domains.strangers(structure) if real else None)
+            hit = search.nearest(structure, libraries[asked], partial(domains.unrelated, structure) if real else None)
         for metric in COVERAGE:
             values[metric.name][row] = metric(hit)
     return values
