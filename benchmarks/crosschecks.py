@@ -33,7 +33,7 @@ from cvae_protein.core.structure import Backbone
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score.inputs import read_domains, read_pairs
 from cvae_protein.score.metrics import physical_validity, reconstruction
-from cvae_protein.score.metrics.novelty import Domains
+from cvae_protein.score.metrics.novelty import RealDomains
 from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity.nearest_structures import tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
@@ -84,7 +84,7 @@ def absent(metric: str, ours: str, other: str) -> Check:
     return Check(metric, ours, other, 0, float("nan"), "", "not installed, not compared")
 
 
-def alignments(domains: Domains, count: int, random: np.random.Generator) -> Iterator[Check]:
+def alignments(domains: RealDomains, count: int, random: np.random.Generator) -> Iterator[Check]:
     """TM-align as a library against the program, on real pairs of all likeness."""
     ours, other = "tmtools 0.3", "program TMalign"
     if shutil.which("TMalign") is None:

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from cvae_protein.score.metrics import distribution
 from cvae_protein.score.metrics.distribution import FeatureSet
 from cvae_protein.score.metrics.diversity import ClassSet, vendi, wasserstein_rg
-from cvae_protein.score.metrics.latent import FOLDS, PROBES, Codes, guesses, information, read_codes
+from cvae_protein.score.metrics.latent import FOLDS, PROBES, Codes, information, probe_predictions, read_codes
 
 DRAWS = 20  # sets of random features that are compared
 
@@ -169,7 +169,7 @@ def _codes(folder: Path, random: np.random.Generator) -> Iterator[Check]:
         groups = codes.ids
         wrong, skills, others = [], [], []
         for name in ("linear", "svm"):
-            ours = guesses(codes.mean, labels, groups, name, 0)
+            ours = probe_predictions(codes.mean, labels, groups, name, 0)
             split = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
             plain = cross_val_predict(PROBES[name](), codes.mean, labels, groups=groups, cv=split)
             wrong.append(float((ours.guess != plain).mean()))

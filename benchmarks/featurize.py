@@ -39,7 +39,7 @@ from cvae_protein.dataset.select import COLUMNS as DOMAIN_COLUMNS
 from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.mmcif import read_columns
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.io.residues import residues_of
+from cvae_protein.io.residues import group_residues
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT.parent / "shared/benchmark", ROOT / "data")
@@ -90,7 +90,7 @@ def check(files: Sequence[Path]) -> int:
             continue
         fast += 1
         try:
-            found: object = residues_of(atoms, "x")
+            found: object = group_residues(atoms, "x")
         except StructureError as error:
             found = error.code
         expected = by_gemmi(data)

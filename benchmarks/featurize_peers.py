@@ -14,7 +14,7 @@ from Bio.PDB.MMCIFParser import FastMMCIFParser
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.structure import ATOMS, Backbone
 from cvae_protein.io.read import _atoms_of, _read_whole_cif
-from cvae_protein.io.residues import residues_of
+from cvae_protein.io.residues import group_residues
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 NAMES = gemmi.expand_one_letter_sequence(LETTERS, gemmi.ResidueKind.AA)
@@ -68,7 +68,7 @@ def flat_structure(path: Path) -> object:
 def by_gemmi(data: bytes) -> object:
     """The same result as ours by gemmi alone, or the reason why not."""
     try:
-        return residues_of(_atoms_of(_read_whole_cif(data, "x"), "x"), "x")
+        return group_residues(_atoms_of(_read_whole_cif(data, "x"), "x"), "x")
     except StructureError as error:
         return error.code
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from cvae_protein.core.progress import track
-from cvae_protein.dataset.leak_audit import HELD_OUT, THRESHOLDS, Auditor, Held, read_sides
+from cvae_protein.dataset.leak_audit import HELD_OUT, THRESHOLDS, HeldOutDomain, LeakAuditor, domains_by_split
 from cvae_protein.similarity.nearest_structures import FEWEST, tm_align_score
 from cvae_protein.similarity.sequences import identity
 
 COLUMNS = ("max_tm", "max_identity")
 
 
-def exhaustive(held: Held, training: list[Held]) -> dict[str, float]:
+def exhaustive(held: HeldOutDomain, training: list[HeldOutDomain]) -> dict[str, float]:
     """Highest TM-score and identity over all training domains."""
     own = held.structure.ca
     targets = [other.structure.ca for other in training if len(other.structure.ca) >= FEWEST]
@@ -41,28 +41,28 @@ def main() -> None:
     parser.add_argument("--domains", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    sides = read_sides(given.results / "domains.h5", given.splits or given.results / "splits.tsv")
-    held, training = [one for split in HELD_OUT for one in sides.get(split, [])], sides["train"]
+    by_split = domains_by_split(given.results / "domains.h5", given.splits or given.results / "splits.tsv")
+    held, training = [one for split in HELD_OUT for one in by_split.get(split, [])], by_split["train"]
     chosen = np.random.default_rng(given.seed).permutation(len(held))[: given.domains]
-    asked = [held[index] for index in chosen.tolist()]
+    queries = [held[index] for index in chosen.tolist()]
     started = time.process_time()
-    auditor = Auditor.of(training)
+    auditor = LeakAuditor.of(training)
     prepared = time.process_time()
-    found = [auditor.row(one) for one in track(asked, "audit", len(asked), "domains")]
+    found = [auditor.row(one) for one in track(queries, "audit", len(queries), "domains")]
     audited = time.process_time()
-    true = [exhaustive(one, training) for one in track(asked, "exhaustive", len(asked), "domains")]
+    true = [exhaustive(one, training) for one in track(queries, "exhaustive", len(queries), "domains")]
     seconds = {
         "to prepare": prepared - started,
         "audit": audited - prepared,
         "all pairs": time.process_time() - audited,
     }
-    print(f"{len(asked)} of {len(held)} held-out domains against {len(training)} training domains; CPU seconds:")
+    print(f"{len(queries)} of {len(held)} held-out domains against {len(training)} training domains; CPU seconds:")
     print(", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     for column in COLUMNS:
         ours = np.array([float(str(row[column] or 0)) for row in found])
         best = np.array([row[column] for row in true])
         missed = best - ours
-        worst = asked[int(missed.argmax())].structure.id
+        worst = queries[int(missed.argmax())].structure.id
         print(
             f"{column}\tnearest found {np.mean(missed < 1e-3):.0%}\tworst miss {missed.max():.3f} ({worst}: "
             f"{ours[missed.argmax()]:.3f} for {best[missed.argmax()]:.3f})\tmean miss {missed.mean():.4f}"

@@ -27,7 +27,7 @@ import torch
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.model import registry
-from cvae_protein.model.priors import AggregatePosterior, CodeFlow
+from cvae_protein.model.priors import AggregatePosterior, LatentFlow
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.relax import FREE
@@ -81,7 +81,7 @@ def a_sampler(length: int, device: torch.device) -> Sampler:
     spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
     model = registry.variant("concat").build(spec).eval().to(device)
     aggregate = AggregatePosterior(spec.model.latent, 1)
-    return Sampler(model, aggregate, CodeFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))
+    return Sampler(model, aggregate, LatentFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))
 
 
 def measure(device: torch.device, length: int, count: int, rounds: int, settings: SampleSettings) -> dict[str, Timing]:

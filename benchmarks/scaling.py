@@ -141,8 +141,8 @@ def main() -> None:
             ("scheduling over a featurizing job", "share", count, job / work, GOALS["overhead"]),
             ("start over a featurizing job", "share", count, start / work, ""),
         ]
-    told = (f"{platform.machine()}, {os.cpu_count()} cores", date.today().isoformat())
-    rows = [dict(zip(COLUMNS, (w, u, n, f"{v:.4g}", g, *told), strict=True)) for w, u, n, v, g in found]
+    origin = (f"{platform.machine()}, {os.cpu_count()} cores", date.today().isoformat())
+    rows = [dict(zip(COLUMNS, (w, u, n, f"{v:.4g}", g, *origin), strict=True)) for w, u, n, v, g in found]
     write_table(options.output, COLUMNS, rows)
     for row in rows:
         print(f"{row['what']:<36}{row['domains']!s:>9}  {row['value']:>8} {row['unit']}")

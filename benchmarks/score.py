@@ -30,8 +30,8 @@ from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.core.progress import say, track
 from cvae_protein.score.inputs import read_domains, read_pairs, read_structures
-from cvae_protein.score.metrics.metric import Judged
-from cvae_protein.score.metrics.novelty import Domains
+from cvae_protein.score.metrics.metric import PreparedStructure
+from cvae_protein.score.metrics.novelty import RealDomains
 from cvae_protein.similarity.nearest_structures import LENGTH_SHARE, LENGTH_WINDOW, Library, Search, tm_align_score
 from cvae_protein.similarity.tm_score import tm_scores
 
@@ -56,7 +56,9 @@ def children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def like_length(query: Judged, library: Library, domains: Domains, real: bool) -> list[Judged]:
+def like_length(
+    query: PreparedStructure, library: Library, domains: RealDomains, real: bool
+) -> list[PreparedStructure]:
     """What the exhaustive way aligns: every structure that the search could name."""
     reach = max(LENGTH_WINDOW, LENGTH_SHARE * len(query.ca))
     return [
@@ -67,7 +69,7 @@ def like_length(query: Judged, library: Library, domains: Domains, real: bool) -
 
 
 def searched(
-    queries: list[tuple[bool, Judged]], domains: Domains, program: int
+    queries: list[tuple[bool, PreparedStructure]], domains: RealDomains, program: int
 ) -> tuple[list[dict[str, object]], list[float]]:
     """Rows of the search, and its CPU seconds a query."""
     library, neighbours = Library(domains.held_out), ScoreSettings().neighbours
@@ -108,7 +110,7 @@ def searched(
     return rows, ours
 
 
-def same_length(folder: Path, domains: Domains, count: int, random: np.random.Generator) -> list[dict[str, object]]:
+def same_length(folder: Path, domains: RealDomains, count: int, random: np.random.Generator) -> list[dict[str, object]]:
     """Rows of the TM-score of corresponding residues, all pairs at once and beside the program."""
     files = sorted(folder.glob("samples/*/seed*/reconstructions.h5"))
     rebuilt = [pair for path in files for pair in read_pairs(path, domains.held_out)]
@@ -137,7 +139,7 @@ def same_length(folder: Path, domains: Domains, count: int, random: np.random.Ge
     return rows
 
 
-def thousand(samples: list[Judged], domains: Domains, held_out: float) -> dict[str, object]:
+def thousand(samples: list[PreparedStructure], domains: RealDomains, held_out: float) -> dict[str, object]:
     """CPU minutes of the neighbours of 1,000 samples, from those of some."""
     library, search = Library(domains.training), Search(ScoreSettings().neighbours)
     begun = time.process_time()

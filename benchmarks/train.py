@@ -29,9 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.model import batch, layers, registry
-from cvae_protein.model.batch import Domains, cut, pick_device, read_split, training_batch
+from cvae_protein.model.batch import DomainSet, crop, pick_device, read_split, training_batch
 from cvae_protein.model.losses.evidence_bound import evidence_terms
-from cvae_protein.training.checkpoint import Training
+from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.distributed import ALONE
 from cvae_protein.training.loop import Signals, Task, _descend, _with_averaged
 from cvae_protein.training.train import make_spec, variant_task
@@ -45,15 +45,15 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 FLOP/s
 FEW = 256  # domains that the chains are drawn from, where no run is at hand
 
 
-def random_domains() -> dict[str, Domains]:
+def random_domains() -> dict[str, DomainSet]:
     """Chains of random steps, as many lengths as domains have."""
-    rng, sides = np.random.default_rng(0), {}
+    rng, by_split = np.random.default_rng(0), {}
     for split, count in (("train", FEW), ("validation", FEW // 4)):
         lengths = rng.integers(40, 129, count)
         chains = [np.cumsum(rng.normal(0, 2.2, (n, 1, 3)), 0) + rng.normal(0, 1, (n, 5, 3)) for n in lengths]
         coords = tuple(chain.astype(np.float32) for chain in chains)
-        sides[split] = Domains(coords, tuple(f"{split}{i}" for i in range(count)), ("1",) * count, np.ones(count))
-    return sides
+        by_split[split] = DomainSet(coords, tuple(f"{split}{i}" for i in range(count)), ("1",) * count, np.ones(count))
+    return by_split
 
 
 def plain_convolution(convolution: torch.nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ class Arm:
     """One of the two ways, and what was measured of it."""
 
     task: Task
-    state: Training
+    state: TrainingState
     settings: TrainSettings
     context: Callable[[], object]
     rate: list[float] = field(default_factory=list)  # real residues a second
@@ -160,19 +160,21 @@ def flops_a_residue(arm: Arm) -> float:
     return counter.get_total_flops() / SEEN[1]
 
 
-def make_arm(sides: dict[str, Domains], model_settings: ModelSettings, settings: TrainSettings, plain: bool) -> Arm:
+def make_arm(
+    by_split: dict[str, DomainSet], model_settings: ModelSettings, settings: TrainSettings, plain: bool
+) -> Arm:
     """A training that is about to begin."""
     settings = replace(settings, bucket=1) if plain else settings
-    spec = make_spec("concat", 0, model_settings, RefineSettings(), 1, sides["train"], {})
+    spec = make_spec("concat", 0, model_settings, RefineSettings(), 1, by_split["train"], {})
     torch.manual_seed(0)
     model = registry.variant("concat").build(spec)
-    generator, rng, lengths = torch.Generator().manual_seed(0), np.random.default_rng(0), sides["train"].lengths
-    stretches = np.stack([np.arange(len(lengths)), *cut(lengths, settings.crop, rng)], axis=1)
-    model.fit_linear(training_batch(sides["train"], spec, stretches, 0.0, rng), torch.ones(len(lengths)))
+    generator, rng, lengths = torch.Generator().manual_seed(0), np.random.default_rng(0), by_split["train"].lengths
+    crops = np.stack([np.arange(len(lengths)), *crop(lengths, settings.crop, rng)], axis=1)
+    model.fit_linear(training_batch(by_split["train"], spec, crops, 0.0, rng), torch.ones(len(lengths)))
     model.to(pick_device())
     if next(model.parameters()).is_cuda and not plain:
         model.compile(dynamic=True)
-    task, state = variant_task(model, evidence_terms(settings), sides, settings, generator, rng, ALONE, None)
+    task, state = variant_task(model, evidence_terms(settings), by_split, settings, generator, rng, ALONE, None)
     if plain:
         state.optimizer = torch.optim.AdamW(
             model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
@@ -207,7 +209,7 @@ def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
     }
     gap = max(abs(a - b) for a, b in zip(ours.bound, peer.bound, strict=True))
     moved = abs(peer.bound[-1] - peer.bound[0])
-    told = [
+    measured = [
         ("training, concat", "residues/s", *medians["rate"], "3"),
         ("training, concat", "structures/s", *(ours.settings.batch_size * rate for rate in medians["steps"]), ""),
         ("share of a batch that is no padding", "share", *medians["filled"], ""),
@@ -216,13 +218,13 @@ def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
     ]
     memory = [arm.memory or saved_bytes(arm) for arm in (ours, peer)]
     name = "peak memory of the GPU" if ours.memory else "memory kept for the backward pass, at most"
-    told.append((name, "MB", memory[0] / 1e6, memory[1] / 1e6, ""))
+    measured.append((name, "MB", memory[0] / 1e6, memory[1] / 1e6, ""))
     if on_gpu(ours.task):
         card = torch.cuda.get_device_name()
         peak = next((value for key, value in PEAK.items() if key in card), None)
         if peak:
             used = [rate * flops_a_residue(peer) / peak for rate in medians["rate"]]
-            told.append(("share of the card's bfloat16 peak", "share", *used, ""))
+            measured.append(("share of the card's bfloat16 peak", "share", *used, ""))
     machine = torch.cuda.get_device_name() if on_gpu(ours.task) else f"{platform.machine()}, 1 thread, CPU time"
     return [
         {
@@ -230,7 +232,7 @@ def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
             **{"ratio": f"{own / other:.3g}" if unit != "nats" else "", "goal": goal},
             **{"machine": machine, "date": f"{datetime.now(UTC):%Y-%m-%d}"},
         }
-        for what, unit, own, other, goal in told
+        for what, unit, own, other, goal in measured
     ]
 
 
@@ -247,13 +249,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    sides = (
+    by_split = (
         read_split(given.results / "domains.h5", given.results / "splits.tsv") if given.results else random_domains()
     )
     settings = TrainSettings(batch_size=given.batch, kl=Schedule("constant"), steps=given.rounds * given.steps)
     model = ModelSettings(decoder_width=given.width, decoder_depth=given.depth)
     count_places()
-    ours, peer = make_arm(sides, model, settings, plain=False), make_arm(sides, model, settings, plain=True)
+    ours, peer = make_arm(by_split, model, settings, plain=False), make_arm(by_split, model, settings, plain=True)
     for number in range(given.rounds):
         for arm in (ours, peer) if number % 2 else (peer, ours):
             arm.turn(given.steps)

@@ -21,8 +21,8 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSet
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.registry import load_model
-from cvae_protein.model.representation import ClassComponents
-from cvae_protein.score.metrics.latent import PROBES, guesses
+from cvae_protein.model.representation import ClassWhitening
+from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.score.metrics.metric import Estimate
 from cvae_protein.training.train import make_spec
 
@@ -31,32 +31,34 @@ LEVELS = {1: "class", 2: "architecture", 3: "topology"}
 
 def views(results: Path) -> Iterator[tuple[str, str, np.ndarray, list[str], list[str]]]:
     """What was taken out, at which levels; codes (D, Z); labels and ids of the domains."""
-    sides = read_split(results / "domains.h5", results / "splits.tsv")
-    sides = {split: sides[split].first_conformations() for split in ("train", "validation", "test") if split in sides}
+    by_split = read_split(results / "domains.h5", results / "splits.tsv")
+    by_split = {
+        split: by_split[split].first_conformations() for split in ("train", "validation", "test") if split in by_split
+    }
     model = load_model(results / "models/pca/seed0")
-    scores = torch.cat([model.infer_all(side, 0).mean for side in sides.values()])
-    labels = [label for side in sides.values() for label in side.labels]
-    ids = [name for side in sides.values() for name in side.ids]
+    scores = torch.cat([model.infer_all(domains, 0).mean for domains in by_split.values()])
+    labels = [label for domains in by_split.values() for label in domains.labels]
+    ids = [name for domains in by_split.values() for name in domains.ids]
     yield "nothing", "", scores.numpy(), labels, ids
-    trained, variance = len(sides["train"]), model.linear.decode.weight.detach().square().sum(0)
+    trained, variance = len(by_split["train"]), model.linear.decode.weight.detach().square().sum(0)
     for depth in LEVELS:
-        spec = make_spec("pca", 0, ModelSettings(), RefineSettings(), depth, sides["train"], {})
-        components = ClassComponents(spec)
-        told = torch.tensor([spec.label_ids(label) for label in labels])
-        components.fit(scores[:trained], told[:trained], torch.ones(trained), variance)
+        spec = make_spec("pca", 0, ModelSettings(), RefineSettings(), depth, by_split["train"], {})
+        components = ClassWhitening(spec)
+        label_ids = torch.tensor([spec.label_ids(label) for label in labels])
+        components.fit(scores[:trained], label_ids[:trained], torch.ones(trained), variance)
         levels = " ".join(list(LEVELS.values())[:depth])
-        yield "mean", levels, (scores - _mean(components, told)).numpy(), labels, ids
-        yield "mean and covariance", levels, components.to_codes(scores, told).numpy(), labels, ids
+        yield "mean", levels, (scores - _mean(components, label_ids)).numpy(), labels, ids
+        yield "mean and covariance", levels, components.to_codes(scores, label_ids).numpy(), labels, ids
 
 
-def _mean(components: ClassComponents, told: Tensor) -> Tensor:
-    return components.to_scores(torch.zeros(len(told), ModelSettings().latent), told)
+def _mean(components: ClassWhitening, label_ids: Tensor) -> Tensor:
+    return components.to_scores(torch.zeros(len(label_ids), ModelSettings().latent), label_ids)
 
 
 def skill(codes: np.ndarray, labels: list[str], groups: np.ndarray, level: int, settings: ScoreSettings) -> Estimate:
     """Skill of the best probe for a level of the label."""
     at_level = np.array([".".join(label.split(".")[:level]) for label in labels])
-    found = [guesses(codes, at_level, groups, name, settings.seed) for name in PROBES]
+    found = [probe_predictions(codes, at_level, groups, name, settings.seed) for name in PROBES]
     return max(found, key=lambda each: each.skill).estimate(settings, np.random.default_rng(0))
 
 

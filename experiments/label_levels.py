@@ -19,25 +19,27 @@ import numpy as np
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import is_within
 from cvae_protein.model.batch import as_backbone
-from cvae_protein.sampling.sample import draw
+from cvae_protein.sampling.sample import draw_samples
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import read_domains
-from cvae_protein.score.metrics.metric import Judged
-from cvae_protein.score.metrics.novelty import Domains
+from cvae_protein.score.metrics.metric import PreparedStructure
+from cvae_protein.score.metrics.novelty import RealDomains
 from cvae_protein.score.metrics.physical_validity import physical_yield
 from cvae_protein.similarity.nearest_structures import Library, Search
 
 LEVELS = ("class", "architecture", "topology")
 
 
-def folds_of(domains: Domains, level: int, members: int) -> list[str]:
+def folds_of(domains: RealDomains, level: int, members: int) -> list[str]:
     """Labels of a level (1 = class) with enough training domains and some held out."""
     names = [".".join(d.label.split(".")[:level]) for d in domains.training if d.label.count(".") + 1 >= level]
     held_out = {".".join(d.label.split(".")[:level]) for d in domains.held_out}
     return [name for name in sorted(set(names)) if names.count(name) >= members and name in held_out]
 
 
-def judge(structures: list[Judged], wanted: list[str], library: Library, stage: str) -> tuple[np.ndarray, np.ndarray]:
+def judge(
+    structures: list[PreparedStructure], wanted: list[str], library: Library, stage: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Whether the nearest held-out domain has the label wanted, and its TM-score, of each structure."""
     hits = Search(ScoreSettings().neighbours).all(structures, library, stage)
     kept = [is_within(hit.label, label) for label, hit in zip(wanted, hits, strict=True)]
@@ -68,19 +70,19 @@ def main() -> None:
     print("level\tlabels\tn\tkept\treal kept\tratio\tnearest TM\treal nearest TM\tyield")
     for level, name in enumerate(LEVELS, 1):
         folds = folds_of(domains, level, given.members)
-        drawn = draw(sampler, folds, None, settings, 0)
+        drawn = draw_samples(sampler, folds, None, settings, 0)
         samples = [
-            Judged.of(as_backbone(key, coords), label)
+            PreparedStructure.of(as_backbone(key, coords), label)
             for key, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
-        real, asked = [], []
+        real, targets = [], []
         for fold in folds:
             own = [d for d in domains.training if is_within(d.label, fold)]
             real += [own[i] for i in rng.choice(len(own), min(given.number, len(own)), replace=False)]
-            asked += [fold] * min(given.number, len(own))
+            targets += [fold] * min(given.number, len(own))
         kept, tm = judge(samples, drawn.labels, library, f"samples by {name}")
-        ceiling, real_tm = judge(real, asked, library, f"real by {name}")
-        ours, best = macro(kept, drawn.labels, folds), macro(ceiling, asked, folds)
+        ceiling, real_tm = judge(real, targets, library, f"real by {name}")
+        ours, best = macro(kept, drawn.labels, folds), macro(ceiling, targets, folds)
         whole = np.mean([physical_yield(sample) for sample in samples])
         print(
             f"{name}\t{len(folds)}\t{len(samples)}\t{ours:.2f}\t{best:.2f}\t{ours / best:.2f}\t{tm.mean():.3f}"

@@ -45,10 +45,10 @@ def split_by_code(splits: Path, seed: int, output: Path) -> None:
 def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]:
     """RMSD in Å of each held-out trace, and the mean rate in nats, of a trained model."""
     sampler = load_sampler(folder, FOLDER / "refiner")  # which traces do not need
-    side = read_split(store, splits)["test"].first_conformations()
-    posterior = sampler.infer(side)
-    labels, lengths = side.label_ids(sampler.spec), torch.from_numpy(side.lengths)
-    error = heldout_rmsd(sampler.model, side, sampler.decode(posterior.mean, labels, lengths))
+    domains = read_split(store, splits)["test"].first_conformations()
+    posterior = sampler.infer(domains)
+    labels, lengths = domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths)
+    error = heldout_rmsd(sampler.model, domains, sampler.decode(posterior.mean, labels, lengths))
     return error.numpy(), posterior.kl(sampler.prior(labels, lengths)).sum(-1).mean().item()
 
 

@@ -30,14 +30,14 @@ from sklearn.preprocessing import StandardScaler
 from cvae_protein.config import load
 from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.model.batch import Domains, read_split
+from cvae_protein.model.batch import DomainSet, read_split
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.critics import profile
 from cvae_protein.model.registry import load_model
 from cvae_protein.model.representation import decode_trace, encode_trace
 from cvae_protein.sampling.reconstruct import heldout_rmsd
 from cvae_protein.sampling.sampler import decode_all
-from cvae_protein.score.metrics.latent import PROBES, guesses
+from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.training.train import train
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -90,18 +90,18 @@ def settings_of(changes: Mapping[str, Any], steps: int) -> TrainSettings:
     return load.load({"train": given}).train
 
 
-def classes_of(domains: Domains) -> np.ndarray:
+def classes_of(domains: DomainSet) -> np.ndarray:
     """First level of each label (D,)."""
     return np.array([label.split(".")[0] for label in domains.labels])
 
 
-def real_probe(domains: Domains, model: CVAE) -> Pipeline:
+def real_probe(domains: DomainSet, model: CVAE) -> Pipeline:
     """A linear probe that tells the class of a real trace by distances along it."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
     return probe.fit(seen_by_probe(real_traces(domains, model)), classes_of(domains))
 
 
-def real_traces(domains: Domains, model: CVAE) -> list[torch.Tensor]:
+def real_traces(domains: DomainSet, model: CVAE) -> list[torch.Tensor]:
     """CA traces (L, 3) in Å of domains, in their chain frames."""
     return [model.describe(domains.batch(model.spec, [row]))[1][0] for row in range(len(domains))]
 
@@ -116,28 +116,31 @@ def seen_by_probe(traces: list[torch.Tensor]) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-def swapped(model: CVAE, mean: torch.Tensor, side: Domains, probe: Pipeline) -> tuple[float, float]:
+def swapped(model: CVAE, mean: torch.Tensor, domains: DomainSet, probe: Pipeline) -> tuple[float, float]:
     """RMSD under every other class over that under the own one, and the share in which the probe tells that class."""
-    labels, lengths = side.label_ids(model.spec), torch.from_numpy(side.lengths)
-    own = heldout_rmsd(model, side, decode_all(model, mean, labels, lengths)).mean()
+    labels, lengths = domains.label_ids(model.spec), torch.from_numpy(domains.lengths)
+    own = heldout_rmsd(model, domains, decode_all(model, mean, labels, lengths)).mean()
     errors, kept = [], []
     for index, name in enumerate(model.spec.vocabulary[0], 1):
         rows = torch.nonzero(labels[:, 0] != index)[:, 0]
-        asked = torch.zeros_like(labels)
-        asked[:, 0] = index
-        made = decode_all(model, mean[rows], asked[rows], lengths[rows])
-        others = Domains(
-            *(tuple(part[i] for i in rows) for part in (side.coords, side.ids, side.labels)), side.weights[rows]
+        targets = torch.zeros_like(labels)
+        targets[:, 0] = index
+        made = decode_all(model, mean[rows], targets[rows], lengths[rows])
+        others = DomainSet(
+            *(tuple(part[i] for i in rows) for part in (domains.coords, domains.ids, domains.labels)),
+            domains.weights[rows],
         )
         errors.append(heldout_rmsd(model, others, made).mean())
         kept.append(np.mean(probe.predict(seen_by_probe(made)) == name))
     return (torch.stack(errors).mean() / own).item(), float(np.mean(kept))
 
 
-def measure(model: CVAE, sides: Mapping[str, Domains], groups: Mapping[str, str], probe: Pipeline) -> dict[str, Any]:
+def measure(
+    model: CVAE, by_split: Mapping[str, DomainSet], groups: Mapping[str, str], probe: Pipeline
+) -> dict[str, Any]:
     """One row of the table."""
-    test, watched = sides["test"], sides.get("validation")
-    codes = {name: model.infer_all(side, ModelSettings().inference_steps) for name, side in sides.items()}
+    test, watched = by_split["test"], by_split.get("validation")
+    codes = {name: model.infer_all(domains, ModelSettings().inference_steps) for name, domains in by_split.items()}
     posterior, labels = codes["test"], test.label_ids(model.spec)
     lengths = torch.from_numpy(test.lengths)
     with torch.no_grad():
@@ -149,9 +152,9 @@ def measure(model: CVAE, sides: Mapping[str, Domains], groups: Mapping[str, str]
     low, high = np.quantile(means, [0.025, 0.975])
     parts = [test, watched] if watched else [test]
     every = torch.cat([each.mean for each in codes.values()]).numpy()
-    truth = np.concatenate([classes_of(side) for side in parts])
-    families = np.array([groups[name] or name for side in parts for name in side.ids])
-    skill = max(guesses(every, truth, families, name, 0).skill for name in PROBES)
+    truth = np.concatenate([classes_of(domains) for domains in parts])
+    families = np.array([groups[name] or name for domains in parts for name in domains.ids])
+    skill = max(probe_predictions(every, truth, families, name, 0).skill for name in PROBES)
     active = int((posterior.mean.var(0) > 0.01).sum())
     values = (float(error.mean()), low, high, rate, active, skill, ratio, kept, len(error))
     return dict(zip(COLUMNS[1:-1], values, strict=True))
@@ -161,9 +164,9 @@ def rows(results: Path, names: list[str], steps: int) -> Iterator[dict[str, Any]
     """The table's rows, as each is known."""
     store, splits = results / "domains.h5", results / "splits.tsv"
     groups = {row["domain_id"]: row["superfamily"] for row in read_table(splits, ["domain_id", "superfamily"])}
-    sides = {name: side.first_conformations() for name, side in read_split(store, splits).items()}
-    known = sides.pop("train")
-    held_out = {name: sides[name] for name in ("test", "validation") if name in sides}
+    by_split = {name: domains.first_conformations() for name, domains in read_split(store, splits).items()}
+    known = by_split.pop("train")
+    held_out = {name: by_split[name] for name in ("test", "validation") if name in by_split}
     probe = None
     for name in names:
         started = time.monotonic()
@@ -174,9 +177,9 @@ def rows(results: Path, names: list[str], steps: int) -> Iterator[dict[str, Any]
         seconds = time.monotonic() - started
         if probe is None:
             probe = real_probe(known, model)
-            told = probe.predict(seen_by_probe(real_traces(sides["test"], model)))
-            skill = balanced_accuracy_score(classes_of(sides["test"]), told)
-            yield {**dict.fromkeys(COLUMNS, ""), "term": "real", "swap_class": skill, "n": len(told)}
+            predicted = probe.predict(seen_by_probe(real_traces(by_split["test"], model)))
+            skill = balanced_accuracy_score(classes_of(by_split["test"]), predicted)
+            yield {**dict.fromkeys(COLUMNS, ""), "term": "real", "swap_class": skill, "n": len(predicted)}
         yield {"term": name, **measure(model, held_out, groups, probe), "seconds": seconds}
 
 

@@ -16,10 +16,10 @@ import numpy as np
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.labels import is_within
 from cvae_protein.model.batch import as_backbone
-from cvae_protein.sampling.sample import draw
+from cvae_protein.sampling.sample import draw_samples
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import read_domains
-from cvae_protein.score.metrics.metric import Judged
+from cvae_protein.score.metrics.metric import PreparedStructure
 from cvae_protein.score.metrics.physical_validity import helix, physical_yield, strand
 from cvae_protein.similarity.nearest_structures import Library, Search
 
@@ -48,20 +48,20 @@ def main() -> None:
     print("prior\ttemperature\tnearest TM\tclass kept\tyield\t" + "\t".join(f"helix/strand {c}" for c in classes))
     for prior, temperature in ROWS:
         settings = replace(SampleSettings(), prior=prior, temperature=temperature, per_class=given.number)
-        drawn = draw(sampler, classes, None, settings, 0)
-        judged = [
-            Judged.of(as_backbone(name, coords), label)
+        drawn = draw_samples(sampler, classes, None, settings, 0)
+        prepared = [
+            PreparedStructure.of(as_backbone(name, coords), label)
             for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
         search = Search(ScoreSettings().neighbours)  # it remembers by id, and the ids of two draws are alike
-        hits = search.all(judged, library, f"nearest for {prior} {temperature}", lambda *_: True)
-        kept = np.mean([is_within(hit.label, j.label) for j, hit in zip(judged, hits, strict=True)])
+        hits = search.all(prepared, library, f"nearest for {prior} {temperature}", lambda *_: True)
+        kept = np.mean([is_within(hit.label, j.label) for j, hit in zip(prepared, hits, strict=True)])
         shares = [
-            f"{np.mean([helix(j) for j in judged if j.label == c]):.2f}/"
-            f"{np.mean([strand(j) for j in judged if j.label == c]):.2f}"
+            f"{np.mean([helix(j) for j in prepared if j.label == c]):.2f}/"
+            f"{np.mean([strand(j) for j in prepared if j.label == c]):.2f}"
             for c in classes
         ]
-        tm, whole = np.mean([hit.tm for hit in hits]), np.mean([physical_yield(j) for j in judged])
+        tm, whole = np.mean([hit.tm for hit in hits]), np.mean([physical_yield(j) for j in prepared])
         print(f"{prior}\t{temperature}\t{tm:.3f}\t{kept:.2f}\t{whole:.2f}\t" + "\t".join(shares), flush=True)
 
 

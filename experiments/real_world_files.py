@@ -160,7 +160,7 @@ def chains_told(path: Path) -> int:
     return len(chains)
 
 
-def featurize_one(path: Path, told: int) -> list[tuple[str, str, str]]:
+def featurize_one(path: Path, expected: int) -> list[tuple[str, str, str]]:
     """Rows (id, outcome, detail) of one file."""
     with tempfile.TemporaryDirectory() as folder:
         output, rejected = Path(folder) / "x.h5", Path(folder) / "x.tsv"
@@ -169,17 +169,17 @@ def featurize_one(path: Path, told: int) -> list[tuple[str, str, str]]:
         with Store(output) as store:
             kept = [(name, "stored", f"{len(store.rows(name))} models") for name in store.ids]
     whole = any(reason in OF_A_FILE for _, reason, _ in dropped)  # one row speaks for all chains
-    if len(kept) + len(dropped) < (1 if whole else max(told, 1)):
-        dropped.append(("", "LOST", f"{told} chains told, {len(kept)} stored, {len(dropped)} rejected"))
+    if len(kept) + len(dropped) < (1 if whole else max(expected, 1)):
+        dropped.append(("", "LOST", f"{expected} chains told, {len(kept)} stored, {len(dropped)} rejected"))
     return kept + dropped
 
 
-def _work(path: Path, told: int, pipe) -> None:
+def _work(path: Path, expected: int, pipe) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress lines and warnings of libraries
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     started = time.perf_counter()
     try:
-        rows = featurize_one(path, told)
+        rows = featurize_one(path, expected)
     except BaseException:
         rows = [("", "CRASH", traceback.format_exc(limit=-3))]
     pipe.send(Found(rows, time.perf_counter() - started))

@@ -7,7 +7,7 @@ from synthetic import BONDS, DATA, place
 
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.score.metrics.metric import Judged
+from cvae_protein.score.metrics.metric import PreparedStructure
 
 
 def backbone(coords, name="x"):
@@ -15,10 +15,10 @@ def backbone(coords, name="x"):
     return Backbone(name, "A" * len(coords), np.array(coords)[None], tuple(map(str, range(1, len(coords) + 1))))
 
 
-def judged(coords, label="1", ss=None, name="x"):
-    """A `Judged` of coordinates (L, 5, 3) with a given secondary structure, by default none known."""
+def prepared(coords, label="1", ss=None, name="x"):
+    """A `PreparedStructure` of coordinates (L, 5, 3) with a given secondary structure, by default none known."""
     made = backbone(coords, name)
-    return Judged(name, label, np.array(coords, float), made.breaks, ss or "?" * len(made))
+    return PreparedStructure(name, label, np.array(coords, float), made.breaks, ss or "?" * len(made))
 
 
 @cache
@@ -32,10 +32,10 @@ def ubiquitin():
 
 
 def chain(length, seed=0):
-    """An ideal chain of stretches of helix and strand with turns between them (L, 5, 3)."""
+    """An ideal chain of segments of helix and strand with turns between them (L, 5, 3)."""
     random = np.random.default_rng(seed)
-    stretch = np.arange(length) // 9
-    kinds = random.integers(2, size=stretch[-1] + 1)[stretch]
+    segment = np.arange(length) // 9
+    kinds = random.integers(2, size=segment[-1] + 1)[segment]
     angles = np.array([(-63.0, -43.0), (-120.0, 130.0)])[kinds] + random.normal(0, 6, (length, 2))
     turns = np.arange(length) % 9 == 0
     angles[turns] = random.uniform((-150, -60), (-50, 170), (int(turns.sum()), 2))

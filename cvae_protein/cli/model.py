@@ -218,9 +218,9 @@ def oracle(
     The folder holds spec.json, weights.safetensors, history.tsv, oracle.tsv (held-out accuracy and calibration) and
     confusion.tsv.
     """
-    from ..training.fold_classifier import train_oracle
+    from ..training.fold_classifier import train_classifier
 
-    train_oracle(store, splits, output, settings_of("oracle", settings), checkpoint)
+    train_classifier(store, splits, output, settings_of("oracle", settings), checkpoint)
 
 
 def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:

@@ -37,9 +37,9 @@ def sweep(
     collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
 
 
-JUDGED = {"scores.tsv": SCORES.is_ours, "structures.tsv": table("id", "kind", "label", "length")}
-THIRD_PARTY = {
-    **JUDGED,
+SCORED = {"scores.tsv": SCORES.is_ours, "structures.tsv": table("id", "kind", "label", "length")}
+EXTERNAL = {
+    **SCORED,
     "samples.tsv": table("id", "file", "model", "chain"),
     "rejected.tsv": REJECTED.is_ours,
     "samples.h5": SAMPLES.is_ours,
@@ -48,7 +48,7 @@ THIRD_PARTY = {
 
 def _scored(given: Mapping[str, Any]) -> dict[Path, Written]:
     """A folder of tables, and the page where one is asked for."""
-    output = folder(THIRD_PARTY, ["samples.h5"]) if given["reference"] else folder(JUDGED)
+    output = folder(EXTERNAL, ["samples.h5"]) if given["reference"] else folder(SCORED)
     return {given["output"]: output} | ({given["report"]: PAGE} if given["report"] else {})
 
 
@@ -105,7 +105,7 @@ def score(
         name = _name(variant or samples.resolve().name.split(".", 1)[0])
         given = read_set(samples, reference, splits, labels)  # before the search, as all that may want a file
         stored = write_set(given, output, name, seed)
-        sight = _sight(given, oracle, reference, output / "samples.h5") if oracle and stored else None
+        sight = _embeddings(given, oracle, reference, output / "samples.h5") if oracle and stored else None
         score_set(given, output, name, seed, own, sight)
         if report is not None:  # last: the tables stay where the page cannot be written
             _write_page(report, reference, splits, name, seed, output)
@@ -198,16 +198,16 @@ def _name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:40].lstrip("._-") or "samples"
 
 
-def _sight(given: Any, oracle: Path, reference: Path, samples: Path) -> Any:
-    """What the oracle sees of the samples and of the held-out domains."""
+def _embeddings(sample_set: Any, classifier: Path, reference: Path, samples: Path) -> Any:
+    """Embeddings of the samples and of the held-out domains."""
     from ..model.fold_classifier import embed
-    from ..score.external import read_set_sight
+    from ..score.external import read_set_embeddings
 
     with tempfile.TemporaryDirectory() as scratch:
         own, real = Path(scratch) / "own", Path(scratch) / "real"
-        embed(oracle, [samples], own)
-        embed(oracle, [reference], real)
-        return read_set_sight(given, own / samples.name, real / reference.name)
+        embed(classifier, [samples], own)
+        embed(classifier, [reference], real)
+        return read_set_embeddings(sample_set, own / samples.name, real / reference.name)
 
 
 def _write_page(page: Path, reference: Path, splits: Path | None, name: str, seed: int, output: Path) -> None:
@@ -232,7 +232,7 @@ def _write_page(page: Path, reference: Path, splits: Path | None, name: str, see
     say("score", f"page {page}")
 
 
-VERDICT_FIRED = 3
+VERDICT_FLAGGED = 3
 
 
 @app.command()
@@ -259,8 +259,8 @@ def verdicts(
     """
     from ..score.verdicts import write_verdicts
 
-    fired = write_verdicts(scores, settings_of("verdict", settings), output)
-    if fired and fail_on_verdict:
-        said = ", ".join(f"{row['variant']} {row['seed']} {row['verdict']}" for row in fired)
-        say("verdicts", f"exit code {VERDICT_FIRED}, for these fired: {said}")
-        raise typer.Exit(VERDICT_FIRED)
+    flagged = write_verdicts(scores, settings_of("verdict", settings), output)
+    if flagged and fail_on_verdict:
+        said = ", ".join(f"{row['variant']} {row['seed']} {row['verdict']}" for row in flagged)
+        say("verdicts", f"exit code {VERDICT_FLAGGED}, for these fired: {said}")
+        raise typer.Exit(VERDICT_FLAGGED)

@@ -222,7 +222,7 @@ class RefineSettings:
 
 
 @dataclass(frozen=True)
-class OracleSettings:
+class ClassifierSettings:
     """The oracle that tells the fold of a structure, for scoring; trained on the training split alone."""
 
     levels: int = setting(3, "label levels that it tells: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
@@ -334,7 +334,7 @@ class Settings:
     model: ModelSettings = setting(ModelSettings, "size of the models")
     train: TrainSettings = setting(TrainSettings, "training of the variants")
     refine: RefineSettings = setting(RefineSettings, "training of the refiner")
-    oracle: OracleSettings = setting(OracleSettings, "training of the oracle")
+    oracle: ClassifierSettings = setting(ClassifierSettings, "training of the oracle")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
     verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")

@@ -59,7 +59,7 @@ class StructureError(ValueError):
         self.detail = detail
 
 
-class Problem(NamedTuple):
+class UnusableDomain(NamedTuple):
     """A row that cannot be used: a code of `errors.REASONS` and a sentence."""
 
     domain_id: str
@@ -67,12 +67,12 @@ class Problem(NamedTuple):
     detail: str
 
 
-LONGEST_TOLD = 500  # letters of an id or a sentence in `rejected.tsv`
+LONGEST_DETAIL = 500  # letters of an id or a sentence in `rejected.tsv`
 
 
-def rejection(domain_id: str, source: object, error: StructureError | Problem) -> dict[str, str]:
+def rejection(domain_id: str, source: object, error: StructureError | UnusableDomain) -> dict[str, str]:
     """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark, and long text is cut."""
-    name, detail = printable(domain_id)[:LONGEST_TOLD], error.detail[:LONGEST_TOLD]
+    name, detail = printable(domain_id)[:LONGEST_DETAIL], error.detail[:LONGEST_DETAIL]
     return {"domain_id": name, "source": str(source), "reason": error.code, "detail": detail}
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .errors import Problem, UserError
+from .errors import UnusableDomain, UserError
 
 GZIP = b"\x1f\x8b"  # what a gzip file begins with
 DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error)  # raised on its content; `EOFError` where it ends early
@@ -36,7 +36,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is neither empty nor a comment (`#`); gzip is told by the content.
+    """Number and text of each line that is neither empty nor a comment (`#`); gzip is recognised by the content.
 
     Raises `UserError` where there is no file, where it is not text, or where compressed data are damaged or end early.
     """
@@ -60,10 +60,12 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}: damaged gzip data ({error}); get the file again") from error
 
 
-def bad_row(number: int, expected: str, line: str) -> Problem:
+def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
     """The problem of a line that is not of its format."""
     cells = line.split(maxsplit=1)
-    return Problem(cells[0] if cells else "", "bad_row", f"line {number}: expected {expected}, got {line[:80]!r}")
+    return UnusableDomain(
+        cells[0] if cells else "", "bad_row", f"line {number}: expected {expected}, got {line[:80]!r}"
+    )
 
 
 def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
@@ -72,7 +74,7 @@ def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) ->
         raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
 
 
-def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | Problem]:
+def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | UnusableDomain]:
     """Line number and the cells of `columns` of each line of a tab-separated table, or the problem of a short line.
 
     Raises `UserError` where the header lacks a column.
@@ -130,7 +132,7 @@ def try_move(folder: Path) -> None:
 
 @contextmanager
 def _scratch(path: Path) -> Iterator[Path]:
-    """A folder beside `path`, removed at the end; locked, so that it can be told from one whose process was killed."""
+    """A folder beside `path`, removed at the end; locked, which sets it apart from one whose process was killed."""
     with _locked(path.parent):
         _remove_abandoned(path)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -206,8 +208,8 @@ def owned(path: str | Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
-            told = " ".join(handle.read().split())
-            who = f" ({told})" if told else ""
+            owner = " ".join(handle.read().split())
+            who = f" ({owner})" if owner else ""
             raise UserError(f"{path}: another process is making it{who}; wait for it or end it") from error
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")

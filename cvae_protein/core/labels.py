@@ -65,6 +65,6 @@ CLASS_NAMES = {
 }  # fmt: skip
 
 
-def natural(label: str) -> list[tuple[int, str]]:
+def label_order(label: str) -> list[tuple[int, str]]:
     """Sort key under which `3.9` precedes `3.10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]

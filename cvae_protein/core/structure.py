@@ -10,7 +10,7 @@ import numpy as np
 ATOMS = ("N", "CA", "C", "O", "CB")
 N, CA, C, O, CB = range(5)
 LONGEST_PEPTIDE_BOND = 2.0  # Å between C and the next N; beyond it the chain is broken (ideal 1.33)
-LONGEST_CA_STEP = 4.5  # Å between neighbouring CA, judged where C or N is missing (ideal 3.80)
+LONGEST_CA_STEP = 4.5  # Å between neighbouring CA, the limit where C or N is missing (ideal 3.80)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Backbone:
     Attributes
     ----------
     id : name of the domain or sample
-    sequence : one letter a residue, `X` where unknown (L)
+    sequence : one letter per residue, `X` where unknown (L)
     coords : positions of N, CA, C, O, CB in Å, NaN where missing; float32 (model, L, 5, 3)
     residue_ids : author residue numbers with insertion codes, such as `52A` (L)
     """

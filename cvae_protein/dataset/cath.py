@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import Problem
+from ..core.errors import UnusableDomain
 from ..core.files import bad_row, columns_of, lines_of
 from ..core.labels import truncate
-from .classification import Row, author_range
+from .classification import ClassifiedDomain, author_range
 
 DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9]{1,4})([0-9]{2})")
 NAME = re.compile(r"([0-9]+(?:\.[0-9]+){0,3})\s+\S+\s+:(.*)")
@@ -19,15 +19,15 @@ NMR = 999.0  # what the domain list writes in the place of a resolution; 1000 st
 BOUNDARIES = "cath-domain-boundaries.txt of the same release"
 
 
-def _parts(domain_id: str) -> tuple[str, str, str] | Problem:
+def _parts(domain_id: str) -> tuple[str, str, str] | UnusableDomain:
     """Entry, chain and domain number of a CATH id such as `1oaiA00`."""
     match = DOMAIN_ID.fullmatch(domain_id)
     if match is None:
-        return Problem(domain_id, "bad_id", f"{domain_id!r}: expected a CATH domain such as 1oaiA00")
+        return UnusableDomain(domain_id, "bad_id", f"{domain_id!r}: expected a CATH domain such as 1oaiA00")
     return match[1], match[2], match[3]
 
 
-def read_domain_list(path: Path) -> Iterator[Row | Problem]:
+def read_domain_list(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a CathDomainList (format 2.0), the S35, S60 and S95 lists of a release among them.
 
     It holds no residue ranges: a domain of number 00 is the whole chain, the range of the others is None. Domains of
@@ -39,7 +39,7 @@ def read_domain_list(path: Path) -> Iterator[Row | Problem]:
             yield bad_row(number, "the 12 columns of a CathDomainList", line)
             continue
         parts = _parts(cells[0])
-        if isinstance(parts, Problem):
+        if isinstance(parts, UnusableDomain):
             yield parts
             continue
         code = intern(".".join(cells[1:5]))
@@ -47,7 +47,7 @@ def read_domain_list(path: Path) -> Iterator[Row | Problem]:
         s60 = intern(f"{s35}.{cells[6]}")
         s95 = intern(f"{s60}.{cells[7]}")
         size = float(cells[11])
-        yield Row(
+        yield ClassifiedDomain(
             cells[0],
             *parts[:2],
             "" if parts[2] == "00" else None,
@@ -64,19 +64,19 @@ def read_domain_list(path: Path) -> Iterator[Row | Problem]:
 
 def _of_segments(
     domain_id: str, pdb_id: str, segments: list[tuple[str, str]], number: int, **codes: str
-) -> Row | Problem:
+) -> ClassifiedDomain | UnusableDomain:
     """The row of a domain of line `number` by the chain and range of each segment, or the problem of several chains."""
     chains = list(dict.fromkeys(chain for chain, _ in segments))
     if len(chains) > 1:
-        return Problem(domain_id, "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
-    return Row(domain_id, pdb_id, chains[0], ",".join(text for _, text in segments), **codes)
+        return UnusableDomain(domain_id, "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
+    return ClassifiedDomain(domain_id, pdb_id, chains[0], ",".join(text for _, text in segments), **codes)
 
 
 def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdecimal()
 
 
-def read_boundaries(path: Path) -> Iterator[Row | Problem]:
+def read_boundaries(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows, without codes, of a CathDomall file (format 2.0): the domains of each chain in author numbering.
 
     The only domain of a chain without fragments has the number 00, else domains count from 01. Fragments, which belong
@@ -113,7 +113,7 @@ def _segments(cells: list[str]) -> list[list[tuple[str, str]]]:
     return domains
 
 
-def read_seqres_boundaries(path: Path) -> Iterator[Row | Problem]:
+def read_seqres_boundaries(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows, without codes, of a `seqreschopping` file.
 
     Its numbers count along the SEQRES sequence and say nothing of author numbers, so that only whole chains (00) can
@@ -124,16 +124,16 @@ def read_seqres_boundaries(path: Path) -> Iterator[Row | Problem]:
         parts = _parts(cells[0])
         if len(cells) != 2:
             yield bad_row(number, "a domain and its range", line)
-        elif isinstance(parts, Problem):
+        elif isinstance(parts, UnusableDomain):
             yield parts
         elif parts[2] == "00":
-            yield Row(cells[0], *parts[:2], "")
+            yield ClassifiedDomain(cells[0], *parts[:2], "")
         else:
             why = f"{cells[1]} counts along the SEQRES sequence, not in author numbers; use {BOUNDARIES}"
-            yield Problem(cells[0], "no_range", why)
+            yield UnusableDomain(cells[0], "no_range", why)
 
 
-def read_daily(path: Path) -> Iterator[Row | Problem]:
+def read_daily(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a daily list (`cath-b-*`): `1oaiA00 v4_2_0 1.10.8.10 561-619:A`; a fifth level is the S35 cluster."""
     for number, line in lines_of(path):
         cells = line.split()
@@ -141,7 +141,7 @@ def read_daily(path: Path) -> Iterator[Row | Problem]:
         if len(cells) != 4:
             yield bad_row(number, "a domain, its status, code and range", line)
             continue
-        if isinstance(parts, Problem):
+        if isinstance(parts, UnusableDomain):
             yield parts
             continue
         parted = (segment.rpartition(":") for segment in cells[3].split(","))
@@ -150,26 +150,26 @@ def read_daily(path: Path) -> Iterator[Row | Problem]:
         yield _of_segments(cells[0], parts[0], segments, number, cath=code, s35=cells[2] if cells[2] != code else "")
 
 
-def read_segments(path: Path) -> Iterator[Row | Problem]:
+def read_segments(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a table with the columns `domain pdb chain segments cath`, segments such as `1(A)-20_30-40`."""
     for line in columns_of(path, SEGMENT_COLUMNS):
-        if isinstance(line, Problem):
+        if isinstance(line, UnusableDomain):
             yield line
             continue
         domain, pdb, chain, segments, code = line[1]
-        yield Row(domain, pdb, chain, author_range(segments), cath=intern(code))
+        yield ClassifiedDomain(domain, pdb, chain, author_range(segments), cath=intern(code))
 
 
 def with_ranges(
-    rows: Iterable[Row | Problem], ranges: dict[str, str | Problem] | None, source: str
-) -> Iterator[Row | Problem]:
+    rows: Iterable[ClassifiedDomain | UnusableDomain], ranges: dict[str, str | UnusableDomain] | None, source: str
+) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a domain list, each with its range of `ranges` (domain id -> range), or the problem that it has none.
 
     A chain's only domain has the number 00 in one file and 01 in another where the chain has fragments. A domain of
     number 00 that `ranges` does not have is the whole chain.
     """
     for row in rows:
-        if isinstance(row, Problem):
+        if isinstance(row, UnusableDomain):
             yield row
             continue
         name, found = row.domain_id, None
@@ -178,11 +178,11 @@ def with_ranges(
             found = next((ranges[key] for key in (name, name[:-2] + other, name[:-2]) if key in ranges), None)
         if isinstance(found, str):
             yield row._replace(residue_range=found)
-        elif isinstance(found, Problem):
-            yield Problem(name, found.code, f"{source}: {found.detail}")
+        elif isinstance(found, UnusableDomain):
+            yield UnusableDomain(name, found.code, f"{source}: {found.detail}")
         elif row.residue_range is None:
             have = f"{source} does not have this domain" if source else f"give {BOUNDARIES} as labels.boundaries"
-            yield Problem(name, "no_range", f"domain {name[-2:]} of its chain, without a range; {have}")
+            yield UnusableDomain(name, "no_range", f"domain {name[-2:]} of its chain, without a range; {have}")
         else:
             yield row
 

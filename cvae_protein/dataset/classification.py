@@ -1,4 +1,4 @@
-"""What readers of classifications have in common: a row, a row that cannot be used, and the lines of a text file."""
+"""What readers of classifications have in common: a domain, and how a range is written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 INSERTION = re.compile(r"\((\w)\)")
 
 
-class Row(NamedTuple):
-    """One domain as a classification tells it; all text, empty where it says nothing.
+class ClassifiedDomain(NamedTuple):
+    """One domain as a classification gives it; all text, empty where it says nothing.
 
     `chain` and `residue_range` (`5-100,120-200`) are in author numbering. An empty range is the whole chain, None is
     not known. `resolution` is in Å, `n_residues` a count; `s35 s60 s95` name the sequence cluster at that identity.
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def resolution_of(text: str) -> float:
-    """A resolution in Å, infinite where `text` tells none."""
+    """A resolution in Å, infinite where `text` gives none."""
     try:
         value = float(text)
     except ValueError:

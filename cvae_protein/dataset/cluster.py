@@ -30,7 +30,7 @@ TRIED = 24  # representatives with the most word hits that a sequence is aligned
 
 
 def read_sequences(store: Path) -> dict[str, str]:
-    """Sequence of each domain of a store, one letter a residue, `X` where unknown."""
+    """Sequence of each domain of a store, one letter per residue, `X` where unknown."""
     with Store(store) as opened:
         return {name: opened.sequence(name) for name in opened.ids}
 
@@ -38,7 +38,7 @@ def read_sequences(store: Path) -> dict[str, str]:
 def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -> tuple[dict[str, str], str]:
     """Representative of each domain, itself a domain id, and the method in words, with its version.
 
-    The order of `sequences` has no say. Raises `UserError` where MMseqs2 is asked for and absent, or fails.
+    The order of `sequences` has no say. Raises `UserError` where MMseqs2 is required and absent, or fails.
     """
     program = shutil.which(PROGRAM)
     if settings.method == "mmseqs" and program is None:
@@ -66,7 +66,7 @@ def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
     owner: list[int] = []
     for number, sequence in track(enumerate(sequences), "cluster", len(sequences), "sequences"):
         best, found = identity, number
-        for other in words.likest(number, TRIED):
+        for other in words.top_hits(number, TRIED):
             share = aligned_identity(sequence, sequences[other], residues)
             if share >= best and (share > best or found == number):
                 best, found = share, other
@@ -112,7 +112,7 @@ def _version(program: str) -> str:
 
 
 def write_clusters(output: Path, sequence: Mapping[str, str], structure: Mapping[str, str], method: str) -> None:
-    """Write `clusters.tsv`: a row a domain; `structure` may be empty."""
+    """Write `clusters.tsv`: one row per domain; `structure` may be empty."""
     rows = (
         {
             "domain_id": name,
@@ -157,15 +157,15 @@ def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
     seen: set[str] = set()
     found: dict[str, str] = {}
     for structure in track(ordered, "cluster", len(ordered), "structures"):
-        likest = _likest(structure, library, seen)
-        found[structure.id] = found[likest] if likest else structure.id
+        match = best_match(structure, library, seen)
+        found[structure.id] = found[match] if match else structure.id
         seen.add(structure.id)
     return found
 
 
-def _likest(query: DomainTrace, library: Library, seen: set[str]) -> str:
+def best_match(query: DomainTrace, library: Library, seen: set[str]) -> str:
     """The structure of `seen`, all longer, with the highest TM-score of at least 0.5; empty where there is none."""
-    near = library.like(query, lambda structure: structure.id in seen)
+    near = library.candidates(query, lambda structure: structure.id in seen)
     targets = [library.structures[index] for index in near]
     # Normalised by the longer, a score is lower by about the ratio of the lengths.
     estimates = screen(query.ca, [target.ca for target in targets])

@@ -17,7 +17,7 @@ from ..core.progress import say, track
 from ..core.structure import Backbone
 from ..io.mdtraj_bridge import secondary_structure
 from ..io.read import LARGEST_COORDINATE, extract_domain, guarded, read_structure, structure_files, unused
-from ..io.residues import Structure
+from ..io.residues import ParsedStructure
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
 from ..store.write import write_store
 from .fetch.lockfile import key_of, read_entries
@@ -69,7 +69,7 @@ MOST_WAITING = 1000  # domains whose file was read before their turn, which boun
 LONGEST_NAME = 60  # letters of a file's name that an id takes
 
 
-def _resolution(text: str, structure: Structure) -> float:
+def _resolution(text: str, structure: ParsedStructure) -> float:
     try:
         return float(text)
     except ValueError:
@@ -77,7 +77,7 @@ def _resolution(text: str, structure: Structure) -> float:
 
 
 def make_entry(
-    structure: Structure,
+    structure: ParsedStructure,
     row: Mapping[str, str],
     file: Mapping[str, str],
     settings: FeaturizeSettings,
@@ -199,9 +199,9 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
         raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
     found = structure_files(source, "**/*")
     files: dict[str, dict[str, str]] = {}
-    for path, told in found:
-        if told or path == source:
-            name = _unused(told or path.name, files)
+    for path, given in found:
+        if given or path == source:
+            name = _unused(given or path.name, files)
             files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
     if not files:
         raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")

@@ -1,4 +1,4 @@
-"""The one table of formats that `labels` reads, how a file's format is told, and what lists and names files hold."""
+"""The one table of formats that `labels` reads, how they are recognised, and what lists and names files hold."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config.settings import LabelSettings
-from ..core.errors import Problem, StructureError, UserError
+from ..core.errors import StructureError, UnusableDomain, UserError
 from ..core.files import check_columns, lines_of
 from . import cath, scope
-from .classification import Row
+from .classification import ClassifiedDomain
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
-LOOKED_AT = 50  # lines by which a format is told
+LOOKED_AT = 50  # lines by which a format is recognised
 
 
 class Format(NamedTuple):
-    """How a format is read, what it is in words, and how it is told: by a line, or by columns of the header."""
+    """How a format is read, what it is in words, and how it is recognised: by a line, or by columns of the header."""
 
-    read: Callable[[Path], Iterator[Row | Problem]]
+    read: Callable[[Path], Iterator[ClassifiedDomain | UnusableDomain]]
     what: str
     line: re.Pattern[str] | None = None
     header: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> Iterator[Row | Problem]:
-    """Rows of a user's own table: the required columns, and of the others of `Row` those that it has."""
+def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
+    """Rows of a user's own table: the required columns, and of the others of `ClassifiedDomain` those that it has."""
     lines = lines_of(path)
     header = next(lines, (0, ""))[1].split("\t")
     check_columns(path, header, REQUIRED)
-    places = [(header.index(name) if name in header and name != "label" else None) for name in Row._fields]
+    places = [(header.index(name) if name in header and name != "label" else None) for name in ClassifiedDomain._fields]
     for number, line in lines:
         cells = line.split("\t")
         if len(cells) != len(header):
             raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")
-        yield Row(*("" if place is None else cells[place].strip() for place in places))
+        yield ClassifiedDomain(*("" if place is None else cells[place].strip() for place in places))
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -49,7 +49,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
             yield path, name
 
 
-def read_folder(path: Path) -> Iterator[Row | Problem]:
+def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
     from ..io.read import read_structure
 
@@ -59,10 +59,10 @@ def read_folder(path: Path) -> Iterator[Row | Problem]:
         try:
             chains = read_structure(file).chains
         except StructureError as error:
-            yield Problem(name, error.code, error.detail)
+            yield UnusableDomain(name, error.code, error.detail)
             continue
         for chain in chains:
-            yield Row(f"{name}_{chain}" if chain.strip() else name, name, chain, "", role="unique")
+            yield ClassifiedDomain(f"{name}_{chain}" if chain.strip() else name, name, chain, "", role="unique")
     if not found:
         raise UserError(f"{path}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
 
@@ -126,7 +126,7 @@ def _format_of(settings: LabelSettings) -> str:
     return detect(table) if settings.format == "auto" or not table.exists() else settings.format
 
 
-def read_classification(settings: LabelSettings) -> Iterator[Row | Problem]:
+def read_classification(settings: LabelSettings) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of `settings.table`, with the ranges of `settings.boundaries` where the table is a `cath-domain-list`.
 
     Raises `UserError` where a file cannot be read or is of no known format.
@@ -142,7 +142,7 @@ def read_classification(settings: LabelSettings) -> Iterator[Row | Problem]:
     return rows
 
 
-def read_ranges(boundaries: str) -> dict[str, str | Problem] | None:
+def read_ranges(boundaries: str) -> dict[str, str | UnusableDomain] | None:
     """Range of each domain, by its id, in a file of any format that has ranges; None where no file is named."""
     if not boundaries:
         return None
@@ -150,7 +150,7 @@ def read_ranges(boundaries: str) -> dict[str, str | Problem] | None:
     if name in ("cath-domain-list", "folder"):
         raise UserError(f"{boundaries}: expected a file with residue ranges, found {FORMATS[name].what}")
     return {
-        row.domain_id: row if isinstance(row, Problem) else row.residue_range or ""
+        row.domain_id: row if isinstance(row, UnusableDomain) else row.residue_range or ""
         for row in FORMATS[name].read(Path(boundaries))
     }
 

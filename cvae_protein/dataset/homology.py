@@ -12,7 +12,7 @@ ALTERNATIVE = "alternative"
 
 
 @dataclass(frozen=True)
-class Domain:
+class SplitDomain:
     """What the split looks at: facts of the store, its clusters, and `reason` where the domain cannot be used.
 
     `copies` names the set of near-identical sequences that it is one of; `resolution` is in Å, infinite where there is
@@ -36,32 +36,32 @@ class Domain:
         return self.label, self.cath, self.scope
 
 
-def superfamily_of(domain: Domain) -> str:
+def superfamily_of(domain: SplitDomain) -> str:
     """The superfamily of its label, else of its CATH code, else of its SCOPe code; empty where none says."""
     return next(filter(None, map(superfamily, domain.codes)), "")
 
 
-Ties = Callable[[Domain], Iterable[str]]
+Ties = Callable[[SplitDomain], Iterable[str]]
 
 
-def _by_sequence(domains: Sequence[Domain]) -> Ties:
+def _by_sequence(domains: Sequence[SplitDomain]) -> Ties:
     """Nothing beyond sequence clusters and groups."""
     return lambda domain: ()
 
 
-def _by_superfamily(domains: Sequence[Domain]) -> Ties:
-    """Superfamilies of every code; a whole topology, or a part of it, where they do not tell who is related.
+def _by_superfamily(domains: Sequence[SplitDomain]) -> Ties:
+    """Superfamilies of every code; a whole topology, or a part of it, where they do not say who is related.
 
-    In some CATH topologies domains are placed by CATH alone and others, without superfamily, by SCOPe. Whether two
-    such are relatives cannot be told, so that they have to be taken for it. A domain without any superfamily may be a
-    relative of all in its topology.
+    In some CATH topologies domains are placed by CATH alone and others, without superfamily, by SCOPe. Whether two such
+    are relatives cannot be decided, so that they count as relatives. A domain without any superfamily may be a relative
+    of all in its topology.
     """
     without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
     without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
     incomparable = without_scope & without_cath
     unplaced = {topology(domain.label) for domain in domains if not superfamily_of(domain)}
 
-    def ties(domain: Domain) -> Iterator[str]:
+    def ties(domain: SplitDomain) -> Iterator[str]:
         yield from (f"superfamily {name}" for name in map(superfamily, domain.codes) if name)
         both = superfamily(domain.cath) and superfamily(domain.scope)
         doubtful = {topology(domain.cath)} & incomparable if not both else set()
@@ -71,12 +71,12 @@ def _by_superfamily(domains: Sequence[Domain]) -> Ties:
     return ties
 
 
-def _by_topology(domains: Sequence[Domain]) -> Ties:
+def _by_topology(domains: Sequence[SplitDomain]) -> Ties:
     """Topologies of every code; a superfamily lies in one of them."""
     return lambda domain: [f"topology {name}" for name in map(topology, domain.codes) if name]
 
 
-def _seen_family(domain: Domain) -> str:
+def _seen_family(domain: SplitDomain) -> str:
     """The superfamily; the label where that is a cluster and no code."""
     return superfamily_of(domain) or ("" if topology(domain.label) else domain.label)
 
@@ -85,14 +85,14 @@ def _seen_family(domain: Domain) -> str:
 class Scheme:
     """One way to hold domains out.
 
-    `ties` names what puts domains on one side, beside groups, sequence clusters and copies; `kept` what of a held-out
+    `ties` names what keeps domains in one split, beside groups, sequence clusters and copies; `kept` what of a held-out
     domain training still has a member of: always where `strict`, else where it can be had. `condition` is the label
     that a held-out domain is known by, and `units` says in words what is held out.
     """
 
     units: str
-    ties: Callable[[Sequence[Domain]], Ties]
-    kept: Callable[[Domain], str]
+    ties: Callable[[Sequence[SplitDomain]], Ties]
+    kept: Callable[[SplitDomain], str]
     strict: bool
     condition: Callable[[str], str]
 
@@ -107,13 +107,13 @@ SCHEMES = {
 
 @dataclass
 class Component:
-    """Domains that are related and go to one side together.
+    """Domains that are related and go to one split together.
 
     `sizes` counts the usable domains of distinct sequence (role not `alternative`) by fold class; `kept` are the names
     that the scheme wants training to keep.
     """
 
-    members: list[Domain]
+    members: list[SplitDomain]
     sizes: Counter[str] = field(default_factory=Counter)
     kept: frozenset[str] = frozenset()
     split: str = "train"
@@ -124,7 +124,7 @@ class Component:
         return max(sorted(self.sizes), key=self.sizes.__getitem__) if self.sizes else ""
 
 
-def components(domains: Iterable[Domain], scheme: Scheme) -> list[Component]:
+def components(domains: Iterable[SplitDomain], scheme: Scheme) -> list[Component]:
     """Connected components of domains with a common tie, group, cluster or sequence (union-find), by smallest id."""
     parent: dict[str, str] = {}
 

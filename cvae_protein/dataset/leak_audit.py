@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.progress import Progress, say
-from ..similarity.nearest_structures import FEWEST, ContainingLibrary, DomainTrace, Search, tm_align_score
+from ..similarity.nearest_structures import FEWEST, DomainTrace, Search, SubstructureLibrary, tm_align_score
 from ..similarity.sequences import Sequences
 from ..store.read import Store
 
@@ -27,11 +27,10 @@ THRESHOLDS = (("max_tm", 0.5), ("max_tm", 0.8), ("max_identity", 0.3), ("max_ide
 """What the summary counts domains above."""
 ALIGNED = 8  # training domains that are aligned by TM-align, at most
 SAVED_EVERY = 20.0  # seconds
-Row = Mapping[str, object]
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class HeldOutDomain:
     """A held-out domain: its structure, its sequence and its split."""
 
     structure: DomainTrace
@@ -40,22 +39,22 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Auditor:
+class LeakAuditor:
     """The training domains, ready to be searched by structure and by sequence."""
 
-    library: ContainingLibrary
+    library: SubstructureLibrary
     sequences: Sequences
     position: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, training: Sequence[Held]) -> Auditor:
+    def of(cls, training: Sequence[HeldOutDomain]) -> LeakAuditor:
         """The auditor of these training domains."""
-        library = ContainingLibrary([held.structure for held in training])
+        library = SubstructureLibrary([held.structure for held in training])
         names = [held.structure.id for held in training]
         position = {structure.id: index for index, structure in enumerate(library.structures)}
         return cls(library, Sequences(names, [held.sequence for held in training]), position)
 
-    def row(self, held: Held) -> dict[str, object]:
+    def row(self, held: HeldOutDomain) -> dict[str, object]:
         """The row of one held-out domain.
 
         The training domain nearest by sequence is aligned as well, so that a copy is found whatever its shape.
@@ -86,40 +85,40 @@ def tm_bin(tm: float) -> str:
     return next(name for limit, name in BINS if tm <= limit)
 
 
-def read_sides(store: Path, splits: Path) -> dict[str, list[Held]]:
+def domains_by_split(store: Path, splits: Path) -> dict[str, list[HeldOutDomain]]:
     """Training and held-out domains in their first conformation, by split, in the order of the table."""
-    sides: dict[str, list[Held]] = {}
+    by_split: dict[str, list[HeldOutDomain]] = {}
     with Store(store) as opened:
         for row in read_table(splits, ("domain_id", "split", "label")):
             if row["split"] in (*TRAINED, *HELD_OUT):
                 backbone = opened.backbone(row["domain_id"])
                 shape = DomainTrace.of(backbone.id, row["label"], backbone.coords[0])
-                sides.setdefault(row["split"], []).append(Held(shape, backbone.sequence, row["split"]))
-    return sides
+                by_split.setdefault(row["split"], []).append(HeldOutDomain(shape, backbone.sequence, row["split"]))
+    return by_split
 
 
-_AUDITOR: list[Auditor] = []  # of a worker process
+_AUDITOR: list[LeakAuditor] = []  # of a worker process
 
 
-def _start(auditor: Auditor) -> None:
+def _start(auditor: LeakAuditor) -> None:
     _AUDITOR[:] = [auditor]
 
 
-def _row(held: Held) -> dict[str, object]:
+def _row(held: HeldOutDomain) -> dict[str, object]:
     return _AUDITOR[0].row(held)
 
 
-def _rows(auditor: Auditor, asked: Sequence[Held], jobs: int) -> Iterator[dict[str, object]]:
+def _rows(auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int) -> Iterator[dict[str, object]]:
     """Rows of the domains in order, by `jobs` processes."""
-    if jobs == 1 or len(asked) < 2:
-        yield from map(auditor.row, asked)
+    if jobs == 1 or len(queries) < 2:
+        yield from map(auditor.row, queries)
         return
-    with ProcessPoolExecutor(min(jobs, len(asked)), initializer=_start, initargs=(auditor,)) as pool:
-        yield from pool.map(_row, asked)
+    with ProcessPoolExecutor(min(jobs, len(queries)), initializer=_start, initargs=(auditor,)) as pool:
+        yield from pool.map(_row, queries)
 
 
-def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
-    """Write the audit of a split to `output` and return its rows: one a domain of the splits test and validation.
+def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Mapping[str, object]]:
+    """Write the audit of a split to `output` and return its rows: one per domain of the splits test and validation.
 
     `max_tm` is the highest TM-score to a training domain (TM-align, normalised by the held-out domain), `max_identity`
     the highest `sequences.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. What an
@@ -127,17 +126,17 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
     `UserError` where nothing trains or nothing is held out.
     """
     with owned(output):
-        sides = read_sides(store, splits)
-        asked = [held for split in HELD_OUT for held in sides.get(split, [])]
-        trained = [domain for split in TRAINED for domain in sides.get(split, [])]
-        if not trained or not asked:
+        by_split = domains_by_split(store, splits)
+        queries = [held for split in HELD_OUT for held in by_split.get(split, [])]
+        trained = [domain for split in TRAINED for domain in by_split.get(split, [])]
+        if not trained or not queries:
             raise UserError(f"{splits}: expected domains of the splits train and test or validation; split again")
         part = output.with_name(f".{output.name}.part")
         origin = hashlib.sha256((sha256(store) + sha256(splits)).encode()).hexdigest()
         done = _resumed(part, origin)
-        left = [held for held in asked if held.structure.id not in done]
-        _search(Auditor.of(trained), left, jobs, done, part, origin)
-        rows = [done[held.structure.id] for held in asked]
+        left = [held for held in queries if held.structure.id not in done]
+        _search(LeakAuditor.of(trained), left, jobs, done, part, origin)
+        rows = [done[held.structure.id] for held in queries]
         write_table(output, AUDIT_COLUMNS, rows)
         part.unlink(missing_ok=True)
     for line in summary(rows):
@@ -145,7 +144,14 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Row]:
     return rows
 
 
-def _search(auditor: Auditor, left: Sequence[Held], jobs: int, done: dict[str, Row], part: Path, origin: str) -> None:
+def _search(
+    auditor: LeakAuditor,
+    left: Sequence[HeldOutDomain],
+    jobs: int,
+    done: dict[str, Mapping[str, object]],
+    part: Path,
+    origin: str,
+) -> None:
     """Add the rows of the domains `left` to `done`, and save all to `part` now and then."""
     progress = Progress("audit", len(done) + len(left), "held-out domains", done=len(done))
     saved = time.monotonic()
@@ -157,7 +163,7 @@ def _search(auditor: Auditor, left: Sequence[Held], jobs: int, done: dict[str, R
             saved = time.monotonic()
 
 
-def _resumed(part: Path, origin: str) -> dict[str, Row]:
+def _resumed(part: Path, origin: str) -> dict[str, Mapping[str, object]]:
     """Rows of an interrupted audit of the same store and splits, by domain."""
     if not part.is_file():
         return {}
@@ -177,7 +183,7 @@ class Summary:
     shares: tuple[float, ...]
 
 
-def summary(rows: Sequence[Row]) -> list[Summary]:
+def summary(rows: Sequence[Mapping[str, object]]) -> list[Summary]:
     """The summary of each split that has rows."""
     found = []
     for split in HELD_OUT:

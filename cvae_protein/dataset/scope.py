@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import Problem
+from ..core.errors import UnusableDomain
 from ..core.files import bad_row, columns_of, lines_of
 from ..core.labels import truncate
-from .classification import Row
+from .classification import ClassifiedDomain
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
 SEGMENT_COLUMNS = ("sid", "pdb", "chain", "start", "end", "sccs")
@@ -18,19 +18,19 @@ SUNID_COLUMN = "sunid_of_species_or_domain"
 LEVELS = ("cl", "cf", "sf", "fa")
 
 
-def _row(sid: str, pdb_id: str, code: str, region: str) -> Row | Problem:
+def _row(sid: str, pdb_id: str, code: str, region: str) -> ClassifiedDomain | UnusableDomain:
     """The row of a region such as `A:`, `A:1-50,A:60-90`, `1-50` or `-` (the whole entry)."""
     parts = [part.rpartition(":") for part in region.split(",")] if region != "-" else [("", "", "")]
     chains = list(dict.fromkeys(chain for chain, _, _ in parts))
     if len(chains) > 1:
-        return Problem(sid, "several_chains", f"the region {region} is of the chains {', '.join(chains)}")
+        return UnusableDomain(sid, "several_chains", f"the region {region} is of the chains {', '.join(chains)}")
     ranges = [text for _, _, text in parts]
     if len(ranges) > 1 and not all(ranges):
-        return Problem(sid, "bad_range", f"the region {region} has a segment without residues")
-    return Row(sid, pdb_id, chains[0], ",".join(ranges), scope=intern(code))
+        return UnusableDomain(sid, "bad_range", f"the region {region} has a segment without residues")
+    return ClassifiedDomain(sid, pdb_id, chains[0], ",".join(ranges), scope=intern(code))
 
 
-def read_cla(path: Path) -> Iterator[Row | Problem]:
+def read_cla(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a `dir.cla` file: sid, entry, region, code, sunid, sunids of the levels above."""
     for number, line in lines_of(path):
         cells = line.split("\t")
@@ -40,7 +40,7 @@ def read_cla(path: Path) -> Iterator[Row | Problem]:
             yield _row(cells[0], cells[1], cells[3], cells[2])
 
 
-def read_astral(path: Path) -> Iterator[Row | Problem]:
+def read_astral(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of the headers of an ASTRAL FASTA file, such as `>d1ux8a_ a.1.1.1 (A:) Protozoan hemoglobin {...}`."""
     for number, line in lines_of(path):
         if not line.startswith(">"):
@@ -52,12 +52,12 @@ def read_astral(path: Path) -> Iterator[Row | Problem]:
             yield _row(match[1], match[1][1:5], match[2], match[3])
 
 
-def read_segments(path: Path) -> Iterator[Row | Problem]:
+def read_segments(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a table with the columns `sid pdb chain start end sccs`; lines of one sid are segments of one domain."""
     regions: dict[str, list[str]] = {}
     facts: dict[str, tuple[str, str]] = {}
     for line in columns_of(path, SEGMENT_COLUMNS):
-        if isinstance(line, Problem):
+        if isinstance(line, UnusableDomain):
             yield line
             continue
         sid, pdb_id, chain, start, end, code = line[1]
@@ -80,7 +80,7 @@ def read_tree_names(path: Path, table: Path) -> dict[str, str]:
     """
     nodes = {row[0]: (row[1], row[2]) for _, line in lines_of(path) if len(row := line.split("\t")) == 3}
     lines = columns_of(table, ("sccs", SUNID_COLUMN))
-    pairs = {(line[1][0], line[1][1]) for line in lines if not isinstance(line, Problem)}
+    pairs = {(line[1][0], line[1][1]) for line in lines if not isinstance(line, UnusableDomain)}
     names: dict[str, str] = {}
     for text, node in pairs:
         above: list[str] = []

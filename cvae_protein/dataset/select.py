@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..config.settings import LabelSettings
-from ..core.errors import Problem, StructureError, UserError, printable, rejection
+from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
 from ..core.files import SAFE_ID, read_table, write_rejected, write_table
 from ..core.labels import SCHEMES, first_level, truncate
 from ..core.progress import say
 from ..io.read import parse_range
-from .classification import Row, resolution_of
+from .classification import ClassifiedDomain, resolution_of
 from .formats import read_classification, read_ids, read_names
 
-Thinned = tuple[list[Row], list[Problem]]
+Thinned = tuple[list[ClassifiedDomain], list[UnusableDomain]]
 
 
-def _without(rows: Iterable[Row], lost: dict[str, Problem]) -> Thinned:
+def _without(rows: Iterable[ClassifiedDomain], lost: dict[str, UnusableDomain]) -> Thinned:
     """Rows less those in `lost`; an alternative conformer goes with the last unique domain of its group."""
     rows = list(rows)
     uniques = [row for row in rows if row.role != "alternative"]
@@ -32,24 +32,26 @@ def _without(rows: Iterable[Row], lost: dict[str, Problem]) -> Thinned:
         problem = lost.get(row.domain_id)
         if row.role == "alternative" and row.group in gone:
             cause = gone[row.group]
-            problem = Problem(row.domain_id, cause.code, f"alternative of {cause.domain_id}, which is left out")
+            problem = UnusableDomain(row.domain_id, cause.code, f"alternative of {cause.domain_id}, which is left out")
         problems.append(problem) if problem else kept.append(row)
     return kept, problems
 
 
-def _ranked(rows: Iterable[Row], kind: Callable[[Row], str]) -> dict[str, list[Row]]:
+def _ranked(
+    rows: Iterable[ClassifiedDomain], kind: Callable[[ClassifiedDomain], str]
+) -> dict[str, list[ClassifiedDomain]]:
     """Unique domains by their kind, best resolved first and then in the table's order; of no kind (empty) are none."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[ClassifiedDomain]] = {}
     for row in rows:
         if row.role != "alternative" and (key := kind(row)):
             found.setdefault(key, []).append(row)
     return {key: sorted(members, key=lambda row: resolution_of(row.resolution)) for key, members in found.items()}
 
 
-def drop_redundant(rows: list[Row], settings: LabelSettings) -> Thinned:
-    """Keep the best resolved domain of each sequence cluster; domains of which the table tells no cluster stay.
+def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
+    """Keep the best resolved domain of each sequence cluster; domains of which the table gives no cluster stay.
 
-    Raises `UserError` where the table tells no cluster at all.
+    Raises `UserError` where the table gives no cluster at all.
     """
     level = settings.redundancy
     if level == "none":
@@ -61,14 +63,16 @@ def drop_redundant(rows: list[Row], settings: LabelSettings) -> Thinned:
             "has; else leave it at none and cluster the sequences themselves (split.redundancy)"
         )
     lost = {
-        row.domain_id: Problem(row.domain_id, "redundant", f"{members[0].domain_id} is of the same {level} cluster")
+        row.domain_id: UnusableDomain(
+            row.domain_id, "redundant", f"{members[0].domain_id} is of the same {level} cluster"
+        )
         for members in clusters.values()
         for row in members[1:]
     }
     return _without(rows, lost)
 
 
-def _superfamily(row: Row) -> str:
+def _superfamily(row: ClassifiedDomain) -> str:
     """Superfamily of the label, else of the table's codes: a whole CATH code, three levels of a SCOPe code.
 
     A CATH code that ends at the topology counts as one superfamily here, so that it is capped as well;
@@ -78,20 +82,22 @@ def _superfamily(row: Row) -> str:
     return truncate(code, 3) if code[:1].isalpha() else code
 
 
-def cap_superfamilies(rows: list[Row], settings: LabelSettings) -> Thinned:
+def cap_superfamilies(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
     """Keep the best resolved domains of each superfamily, at most `max_per_superfamily` of distinct sequence."""
     most = settings.max_per_superfamily
     if not most:
         return rows, []
     lost = {
-        row.domain_id: Problem(row.domain_id, "superfamily_full", f"{len(members)} domains of {name}, {most} stay")
+        row.domain_id: UnusableDomain(
+            row.domain_id, "superfamily_full", f"{len(members)} domains of {name}, {most} stay"
+        )
         for name, members in _ranked(rows, _superfamily).items()
         for row in members[most:]
     }
     return _without(rows, lost)
 
 
-def drop_rare(rows: list[Row], settings: LabelSettings) -> Thinned:
+def drop_rare(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
     """Keep the classes with enough members; alternative conformers do not count, and domains without a label stay."""
     least = settings.min_members
     members = Counter(first_level(row.label) for row in rows if row.role != "alternative")
@@ -100,13 +106,13 @@ def drop_rare(rows: list[Row], settings: LabelSettings) -> Thinned:
         name = first_level(row.label)
         if name and members[name] < least:
             detail = f"class {name} has {members[name]} domains, the minimum is {least}"
-            problems.append(Problem(row.domain_id, "rare_class", detail))
+            problems.append(UnusableDomain(row.domain_id, "rare_class", detail))
         else:
             kept.append(row)
     return kept, problems
 
 
-COLUMNS = Row._fields[: Row._fields.index("label") + 1]
+COLUMNS = ClassifiedDomain._fields[: ClassifiedDomain._fields.index("label") + 1]
 NAME_COLUMNS = ("code", "name")
 EXAMPLES = {"cath": "3.40.50.300 or 3.40.50", "scope": "c.37.1.8"}
 ROLES = ("", "unique", "alternative")
@@ -117,7 +123,7 @@ METHODS = {
 LONGEST_NAME = 80
 
 
-def label_of(row: Row, settings: LabelSettings) -> str:
+def label_of(row: ClassifiedDomain, settings: LabelSettings) -> str:
     """The row's code in the configured classification, empty where the table has none and for the scheme `cluster`.
 
     A CATH code may end at the topology, as where it was inferred from SCOPe. Raises `StructureError("unlabelled")` for
@@ -136,7 +142,7 @@ def label_of(row: Row, settings: LabelSettings) -> str:
     return label
 
 
-def _checked(row: Row, settings: LabelSettings, entry_case: bool = False) -> Row:
+def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = False) -> ClassifiedDomain:
     """The row with its label; `StructureError` with the code bad_id, bad_range or unlabelled.
 
     A PDB code is the same in capitals and gets small letters, unless `entry_case` says that it is a file's name.
@@ -155,8 +161,8 @@ def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str
 
     Raises `StructureError` with the code bad_id, bad_range or unlabelled.
     """
-    known = {name: row[name].strip() for name in Row._fields if name in row and name != "label"}
-    checked = _checked(Row(**known), settings)
+    known = {name: row[name].strip() for name in ClassifiedDomain._fields if name in row and name != "label"}
+    checked = _checked(ClassifiedDomain(**known), settings)
     return {name: getattr(checked, name) for name in COLUMNS}
 
 
@@ -166,7 +172,7 @@ def method_of(text: str) -> str:
     return METHODS.get(small, small)
 
 
-def _check_selected(row: Row, settings: LabelSettings, methods: set[str]) -> None:
+def _check_selected(row: ClassifiedDomain, settings: LabelSettings, methods: set[str]) -> None:
     """Raise `StructureError` where the settings leave the domain out for its class, length, resolution or method."""
     if settings.classes and settings.scheme != "cluster":
         if not row.label:
@@ -185,16 +191,18 @@ def _check_selected(row: Row, settings: LabelSettings, methods: set[str]) -> Non
         raise StructureError("other_method", f"method {row.method or 'not told'}")
 
 
-def _select_rows(rows: Iterable[Row | Problem], settings: LabelSettings) -> tuple[list[Row], list[Problem]]:
+def _select_rows(
+    rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings
+) -> tuple[list[ClassifiedDomain], list[UnusableDomain]]:
     """Rows that pass the checks that look at one row alone, and the problems of the others."""
     included = read_ids(settings.include) if settings.include else None
     methods = {method_of(name) for name in settings.methods}
     files = Path(settings.table).is_dir()
-    kept: list[Row] = []
-    problems: list[Problem] = []
+    kept: list[ClassifiedDomain] = []
+    problems: list[UnusableDomain] = []
     seen: set[str] = set()
     for row in rows:
-        if isinstance(row, Problem):
+        if isinstance(row, UnusableDomain):
             problems.append(row)
             continue
         try:
@@ -209,7 +217,7 @@ def _select_rows(rows: Iterable[Row | Problem], settings: LabelSettings) -> tupl
             _check_selected(checked, settings, methods)
             kept.append(checked)
         except StructureError as error:
-            problems.append(Problem(row.domain_id, error.code, error.detail))
+            problems.append(UnusableDomain(row.domain_id, error.code, error.detail))
     if included is not None and (absent := len(included) - len(included & seen)):
         say("labels", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
     return kept, problems
@@ -229,13 +237,13 @@ def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int
     summary = ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())) or "none rejected"
     if not kept:
         raise UserError(_nothing_left(settings, total, summary, problems))
-    write_table(output, COLUMNS, map(Row._asdict, kept))
+    write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
     say("labels", f"{len(kept)} of {total} domains kept; {summary}")
     return len(kept)
 
 
-def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: list[Problem]) -> str:
+def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: list[UnusableDomain]) -> str:
     """What to say where no domain is selected: how many fell for which reason, and the first of them."""
     wanted = ", ".join(settings.classes) or "all"
     first = f"; the first: {problems[0].domain_id or 'no id'}: {problems[0].detail}" if problems else ""

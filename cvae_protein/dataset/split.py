@@ -17,10 +17,10 @@ from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
 from .classification import resolution_of
-from .homology import ALTERNATIVE, SCHEMES, Component, Domain, Scheme, components, superfamily_of
+from .homology import ALTERNATIVE, SCHEMES, Component, Scheme, SplitDomain, components, superfamily_of
 
 
-class Training:
+class TrainingCounts:
     """How many training components each class has, and each name that a scheme wants kept, such as a topology."""
 
     def __init__(self, parts: Iterable[Component]) -> None:
@@ -49,7 +49,7 @@ class Training:
 
 
 def _hold_out(
-    parts: list[Component], training: Training, fold: str, goals: Mapping[str, int], strict: bool
+    parts: list[Component], training: TrainingCounts, fold: str, goals: Mapping[str, int], strict: bool
 ) -> dict[str, int]:
     """Move components of the class `fold` from training to the splits of `goals` (domains); returns how many went.
 
@@ -72,7 +72,9 @@ def _hold_out(
     return held
 
 
-def _fill(parts: list[Component], training: Training, fold: str, goal: int, held: int, least: int, strict: bool) -> int:
+def _fill(
+    parts: list[Component], training: TrainingCounts, fold: str, goal: int, held: int, least: int, strict: bool
+) -> int:
     """Move whole components of up to `goal` domains to the test until `least` are there; returns how many then are."""
     for part in parts:
         size = part.sizes[fold]
@@ -95,7 +97,7 @@ def assign(parts: list[Component], settings: SplitSettings, scheme: Scheme) -> d
     order = np.random.default_rng(settings.seed).permutation(len(parts))
     shuffled = [parts[index] for index in order]
     totals = sum((part.sizes for part in parts), Counter())
-    training = Training(parts)
+    training = TrainingCounts(parts)
     short: dict[str, str] = {}
     for fold in sorted(totals):
         goals = {
@@ -150,7 +152,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
         raise UserError(f"split: {names} needs the table of clusters; give --clusters clusters.tsv")
 
 
-def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> list[Domain]:
+def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> list[SplitDomain]:
     """The domains of a store in its order, with the reason where one cannot be used."""
     with Store(store) as opened:
         rows = read_clusters(clusters, opened.ids) if clusters else {}
@@ -169,7 +171,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
             cluster = rows[name]["sequence_cluster"] if rows else ""
             resolution = resolution_of(str(opened.fact(name, "resolution", "")))
             found.append(
-                Domain(
+                SplitDomain(
                     id=name, **facts, sequence_cluster=cluster, copies=str(copy), resolution=resolution, reason=reason
                 )
             )
@@ -178,7 +180,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
     return _without_rare(found, labels.min_members) if labels.scheme == FOUND else found
 
 
-def _without_followers(domains: list[Domain]) -> list[Domain]:
+def _without_followers(domains: list[SplitDomain]) -> list[SplitDomain]:
     """Alternatives of which no other domain of their group or sequence cluster is usable get a reason."""
     leaders = [domain for domain in domains if domain.role != ALTERNATIVE and not domain.reason]
     groups = {domain.group for domain in leaders} - {""}
@@ -194,7 +196,7 @@ def _without_followers(domains: list[Domain]) -> list[Domain]:
     ]
 
 
-def _without_redundant(domains: list[Domain], settings: SplitSettings) -> list[Domain]:
+def _without_redundant(domains: list[SplitDomain], settings: SplitSettings) -> list[SplitDomain]:
     """Usable domains beyond what a sequence cluster and a superfamily may have get a reason.
 
     Of a sequence cluster the best resolved stay, alternatives last; of a superfamily first one of each of its sequence
@@ -221,7 +223,7 @@ def _without_redundant(domains: list[Domain], settings: SplitSettings) -> list[D
     return [replace(domain, reason=reasons.get(domain.id, domain.reason)) for domain in domains]
 
 
-def _without_rare(domains: list[Domain], least: int) -> list[Domain]:
+def _without_rare(domains: list[SplitDomain], least: int) -> list[SplitDomain]:
     """Usable domains of structure clusters with fewer members than `least` get a reason; alternatives do not count."""
     members = Counter(domain.label for domain in domains if not domain.reason and domain.role != ALTERNATIVE)
     return [
@@ -253,7 +255,7 @@ def split_domains(
     """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
 
     What is held out is the scheme's (`homology.SCHEMES`); near-identical domains, and those of one group or one
-    sequence cluster of the table `clusters`, lie on one side under each. Raises `UserError` where no domain is usable,
+    sequence cluster of the table `clusters`, lie in one split under each. Raises `UserError` where no domain is usable,
     a class is too small to be held out, the settings contradict each other, or clusters are needed and not given.
     """
     labels = labels or LabelSettings()
@@ -265,12 +267,12 @@ def split_domains(
     _assign(parts, settings, found=labels.scheme == FOUND)
     rows = _rows(domains, parts, SCHEMES[settings.scheme], labels.depth)
     write_table(output, COLUMNS, rows)
-    _tell(rows)
+    _say_counts(rows)
     counts = Counter(row["split"] for row in rows)
     return {name: counts[name] for name in SPLITS}
 
 
-def _tell(rows: Sequence[Mapping[str, str]]) -> None:
+def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:
     """Say how many domains each split has, and how many of the held-out ones have a label that is not trained."""
     counts = Counter(row["split"] for row in rows)
     say("split", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
@@ -278,7 +280,9 @@ def _tell(rows: Sequence[Mapping[str, str]]) -> None:
         say("split", f"the labels of {strange} held-out domains are unknown to training (column label_trained)")
 
 
-def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme, depth: int) -> list[dict[str, str]]:
+def _rows(
+    domains: Sequence[SplitDomain], parts: Sequence[Component], scheme: Scheme, depth: int
+) -> list[dict[str, str]]:
     """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know."""
     split = {member.id: part.split for part in parts for member in part.members}
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
@@ -286,11 +290,11 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
     known = {truncate(label, level) for label in trained for level in range(1, depth + 1)}
     rows = []
     for domain in domains:
-        side = "excluded" if domain.reason else split[domain.id]
+        assigned = "excluded" if domain.reason else split[domain.id]
         if domain.reason == TOO_LONG and split[domain.id] == "train":
-            side = "stretches"
-        label = domain.label if side in ("train", "stretches", "excluded") else scheme.condition(domain.label)
-        told = {
+            assigned = "stretches"
+        label = domain.label if assigned in ("train", "stretches", "excluded") else scheme.condition(domain.label)
+        flags = {
             "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
             "label_trained": truncate(label, depth) in known,
         }
@@ -298,12 +302,12 @@ def _rows(domains: Sequence[Domain], parts: Sequence[Component], scheme: Scheme,
         rows.append(
             {
                 "domain_id": domain.id,
-                "split": side,
+                "split": assigned,
                 "label": label,
                 "superfamily": superfamily_of(domain),
                 "group": domain.group,
                 "sequence_cluster": domain.sequence_cluster,
-                **{name: "" if domain.reason else words[value] for name, value in told.items()},
+                **{name: "" if domain.reason else words[value] for name, value in flags.items()},
                 "reason": domain.reason,
             }
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import StructureError
 from ..core.structure import ATOMS
-from .residues import UNTOLD, Atoms, UnusualError, atom_index, changes, entry_facts, name_code, require
+from .residues import UNKNOWN_ENTITY, AtomTable, UnusualError, atom_index, changes, entry_facts, name_code, require
 
 CELL = 8  # bytes of a cell that are looked at
 POWERS = np.array([float(10**power) for power in range(CELL + 1)])
@@ -172,7 +172,7 @@ HEAD = re.compile(rb"\nloop_ *\n((?:_atom_site\.[\w\[\]]+ *\n)+)")
 CLOSED = re.compile(
     rb"(?:[ \n]*#[^\n]*\n)*[ \n]*(?:_|loop_|data_|\Z)"
 )  # what may stand behind the rows: no more values
-KEYS = {  # tell one residue from the next; of several tags the first that is there, as in gemmi
+KEYS = {  # distinguish one residue from the next; of several tags the first that is there, as in gemmi
     "model": ("pdbx_PDB_model_num",),
     "chain": ("auth_asym_id", "label_asym_id"),
     "subchain": ("label_asym_id",),
@@ -191,7 +191,7 @@ HASH = np.uint64(0x9E3779B97F4A7C15)  # an odd number, of Fibonacci hashing
 Part = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # columns of residues (R,), and of backbone atoms (A,)
 
 
-def _told(words: np.ndarray) -> np.ndarray:
+def _given(words: np.ndarray) -> np.ndarray:
     """Which cells are neither `.` nor `?`."""
     return (words != DOT) & (words != UNKNOWN)
 
@@ -207,8 +207,8 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
             heads[name] = rows.cells(tag, LONGEST_NAME, first)
     if "pdbx_formal_charge" in rows.tags:
         charge = rows.cells("pdbx_formal_charge", LONGEST_NAME)
-        if (told := _told(charge)).any():
-            read_integers(charge[told])  # gemmi refuses the file where one is no integer
+        if (given := _given(charge)).any():
+            read_integers(charge[given])  # gemmi refuses the file where one is no integer
     index = atom_index(rows.cells(tags["atom"], LONGEST_NAME))
     found = np.flatnonzero(index >= 0)
     altloc = rows.cells("label_alt_id", 1)[found]
@@ -219,7 +219,7 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
     return heads, {
         "head": np.cumsum(new)[found] - 1,
         "atom": index[found],
-        "altloc": np.where(_told(altloc), altloc, 0).astype(np.uint8),
+        "altloc": np.where(_given(altloc), altloc, 0).astype(np.uint8),
         "occupancy": values[3 * len(found) :].astype(np.float32)[np.cumsum(level) - 1],
         "position": values[: 3 * len(found)].reshape(3, -1).T,
     }
@@ -246,7 +246,7 @@ def _check_heads(heads: Mapping[str, np.ndarray]) -> None:
             key = key * HASH + heads[name]  # equal residues have equal keys, others hardly ever
     key.sort()
     require((key[1:] != key[:-1]).all())
-    require(all(_told(heads[name]).all() for name in ("chain", "subchain", "residue")))
+    require(all(_given(heads[name]).all() for name in ("chain", "subchain", "residue")))
     if "record" in heads:
         require(((heads["record"] == ATOM) | (heads["record"] == HETATM)).all())
 
@@ -257,21 +257,21 @@ def _entities(subchains: np.ndarray, structure: gemmi.Structure) -> np.ndarray:
         part: int(entity.entity_type.value) for entity in reversed(structure.entities) for part in entity.subchains
     }
     new = changes(subchains)
-    each = [kinds.get(name.decode(), UNTOLD) for name in subchains[new].view("S8").tolist()]
+    each = [kinds.get(name.decode(), UNKNOWN_ENTITY) for name in subchains[new].view("S8").tolist()]
     return np.array(each)[np.cumsum(new) - 1]
 
 
-def _atoms(heads: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], structure: gemmi.Structure) -> Atoms:
+def _atoms(heads: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], structure: gemmi.Structure) -> AtomTable:
     _check_heads(heads)
-    insertion = np.where(_told(heads["insertion"]), heads["insertion"], 0)
+    insertion = np.where(_given(heads["insertion"]), heads["insertion"], 0)
     require(insertion.max() < 256)
-    position = heads["position"][_told(heads["position"])] if "position" in heads else heads["number"][:0]
+    position = heads["position"][_given(heads["position"])] if "position" in heads else heads["number"][:0]
     numbers = read_integers(np.concatenate([heads["model"], heads["number"], position]))
     model, number = numbers[: len(insertion)], numbers[len(insertion) : 2 * len(insertion)]
     chain = heads["chain"][model == model[0]]
     resolution, method = entry_facts(structure)
     head = own["head"]
-    return Atoms(
+    return AtomTable(
         model=model[head],
         chain=heads["chain"][head].view("S8"),
         subchain=heads["subchain"][head].view("S8"),
@@ -314,7 +314,7 @@ def _rest(data: bytes) -> tuple[list[str], int, int, gemmi.Structure]:
     return tags, begin, end, structure
 
 
-def read_columns(data: bytes) -> Atoms | None:
+def read_columns(data: bytes) -> AtomTable | None:
     """The backbone atoms of an mmCIF file's text, or None where it has not the common form that is read fast."""
     try:
         tags, begin, end, structure = _rest(data)
@@ -360,7 +360,7 @@ def read_binary_cif(data: bytes, name: str) -> gemmi.Structure:
                 return gemmi.make_structure_from_block(_as_text(file[content["header"]]))
     except (StructureError, MemoryError):
         raise
-    except Exception as error:  # whatever a library raises on bytes of a stranger
+    except Exception as error:  # whatever a library raises on bytes of unknown origin
         cut = "incomplete input" in str(error)
         detail = f"{name}: not readable as BinaryCIF ({type(error).__name__}: {error})"
         raise StructureError("truncated" if cut else "not_a_structure", detail) from error

@@ -15,7 +15,7 @@ from ..core.files import DAMAGED_GZIP, open_unpacked
 from ..core.structure import Backbone
 from .mmcif import read_binary_cif, read_columns
 from .pdb import read_pdb
-from .residues import Atoms, Structure, atoms_of, residues_of
+from .residues import AtomTable, ParsedStructure, atoms_of, group_residues
 
 Made = TypeVar("Made")
 SEGMENT = re.compile(r"(-?[0-9]{1,6})([A-Za-z]?)(?:-(-?[0-9]{1,6})([A-Za-z]?))?")
@@ -29,7 +29,7 @@ class ResidueId(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """First and last residue of an unbroken stretch of a chain."""
+    """First and last residue of an unbroken segment of a chain."""
 
     start: ResidueId
     end: ResidueId
@@ -130,7 +130,7 @@ def _name_in_binary(path: Path) -> str:
     try:
         with open_unpacked(path) as opened:
             return next(iter(BinaryCIFFile.read(opened)))  # the block's name; nothing is unpacked for it
-    except Exception as error:  # whatever a library raises on bytes of a stranger
+    except Exception as error:  # whatever a library raises on bytes of unknown origin
         raise StructureError("bad_download", f"not readable as BinaryCIF ({error})") from error
 
 
@@ -212,11 +212,11 @@ def _format(data: bytes, name: str) -> str:
     raise StructureError("not_a_structure", f"{name}: neither PDB nor mmCIF; it begins with {first.strip()[:40]!r}")
 
 
-def _read_cif(data: bytes, name: str) -> Atoms:
+def _read_cif(data: bytes, name: str) -> AtomTable:
     return read_columns(data) or _atoms_of(_read_whole_cif(data, name), name)
 
 
-def _atoms_of(structure: gemmi.Structure, name: str) -> Atoms:
+def _atoms_of(structure: gemmi.Structure, name: str) -> AtomTable:
     if not len(structure) or not structure[0].count_atom_sites():
         raise StructureError("not_a_structure", f"{name}: no atoms in it")
     return atoms_of(structure)
@@ -234,19 +234,19 @@ def _read_whole_cif(data: bytes, name: str) -> gemmi.Structure:
     raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
 
 
-def _read_pdb(data: bytes, name: str) -> Atoms:
+def _read_pdb(data: bytes, name: str) -> AtomTable:
     return _atoms_of(read_pdb(data, name), name)
 
 
-def _read_binary(data: bytes, name: str) -> Atoms:
+def _read_binary(data: bytes, name: str) -> AtomTable:
     return _atoms_of(read_binary_cif(data, name), name)
 
 
 READERS = {"cif": _read_cif, "pdb": _read_pdb, "bcif": _read_binary}
 
 
-def read_structure(path: str | Path) -> Structure:
-    """The protein part of a PDB, mmCIF or BinaryCIF file, gzip-compressed or not, told by its content.
+def read_structure(path: str | Path) -> ParsedStructure:
+    """The protein part of a PDB, mmCIF or BinaryCIF file, gzip-compressed or not, recognised by its content.
 
     Raises `StructureError` with the code not_found, empty_file, too_large, truncated, not_a_structure or no_protein.
     """
@@ -254,14 +254,14 @@ def read_structure(path: str | Path) -> Structure:
     data = _read_bytes(path)
     read = READERS[_format(data, path.name)]
     try:
-        return residues_of(read(data, path.name), path.name)
+        return group_residues(read(data, path.name), path.name)
     except StructureError:
         raise
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content
         raise StructureError("not_a_structure", f"{path.name}: {error}") from error
 
 
-def _chain_mask(structure: Structure, chain: str) -> np.ndarray:
+def _chain_mask(structure: ParsedStructure, chain: str) -> np.ndarray:
     """Residues (R,) of a chain by its author id, else by its label id."""
     if chain in SOLE_CHAIN and chain not in structure.chains and len(structure.chains) == 1:
         chain = structure.chains[0]
@@ -297,7 +297,7 @@ def _ends(number: np.ndarray, insertion: np.ndarray, segment: Segment) -> np.nda
     return np.flatnonzero(after & before)
 
 
-def _select(structure: Structure, rows: np.ndarray, segments: list[Segment], residue_range: str) -> np.ndarray:
+def _select(structure: ParsedStructure, rows: np.ndarray, segments: list[Segment], residue_range: str) -> np.ndarray:
     """Rows of the structure that a range picks of a chain's `rows`, in the order of the range's segments."""
     if not segments:
         return rows
@@ -317,8 +317,8 @@ def _select(structure: Structure, rows: np.ndarray, segments: list[Segment], res
     return rows[picked]
 
 
-def extract_domain(structure: Structure, chain: str, residue_range: str, domain_id: str) -> Backbone:
-    """The residues of a range in author numbering, of one chain, as `Backbone` with a conformation a model.
+def extract_domain(structure: ParsedStructure, chain: str, residue_range: str, domain_id: str) -> Backbone:
+    """The residues of a range in author numbering, of one chain, as `Backbone` with one conformation per model.
 
     `chain` is an author chain id, or a label id where no author id fits; an empty range takes the whole chain. A model
     whose residues are not those of the first model is left out: compare `Backbone.models` with `Structure.models`.
@@ -342,6 +342,6 @@ def extract_domain(structure: Structure, chain: str, residue_range: str, domain_
     return structure.backbone(np.stack(chosen), domain_id)
 
 
-def _same_residues(structure: Structure, first: np.ndarray, other: np.ndarray) -> bool:
+def _same_residues(structure: ParsedStructure, first: np.ndarray, other: np.ndarray) -> bool:
     columns = (structure.number, structure.insertion, structure.letter)
     return len(first) == len(other) and all(np.array_equal(column[first], column[other]) for column in columns)

@@ -32,12 +32,12 @@ def changes(*columns: np.ndarray) -> np.ndarray:
 
 
 METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
-UNTOLD, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)
+UNKNOWN_ENTITY, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)
 HETATM = ord("H")
 
 
 @dataclass(frozen=True, eq=False)
-class Atoms:
+class AtomTable:
     """Every atom named N, CA, C, O or CB of a file, in its order (A).
 
     `model` `number` are int32, `chain` `subchain` (author and label chain id) and `residue` are S8, `insertion`
@@ -90,16 +90,16 @@ def entry_facts(structure: gemmi.Structure) -> tuple[float, str]:
     return structure.resolution or float("nan"), METHODS.get(text.upper(), text)
 
 
-def atoms_of(structure: gemmi.Structure) -> Atoms:
+def atoms_of(structure: gemmi.Structure) -> AtomTable:
     """The backbone atoms of a structure that gemmi has read."""
     flat: Any = gemmi.FlatStructure(structure)
     index = atom_index(_names(flat.atom_names).view("<u8"))
     found = np.flatnonzero(index >= 0)
     # What follows TER in the PDB format may be a ligand or the chain behind a gap, so that gemmi's verdict is not used.
-    told = structure.input_format != gemmi.CoorFormat.Pdb
+    has_entities = structure.input_format != gemmi.CoorFormat.Pdb
     resolution, method = entry_facts(structure)
     insertion = np.asarray(flat.icodes)[found].astype(np.uint8)
-    return Atoms(
+    return AtomTable(
         model=np.asarray(flat.model_num)[found].astype(np.int32),
         chain=_names(flat.chain_ids)[found],
         subchain=_names(flat.subchains)[found],
@@ -108,7 +108,7 @@ def atoms_of(structure: gemmi.Structure) -> Atoms:
         residue=_names(flat.residue_names)[found],
         atom=index[found],
         altloc=np.asarray(flat.altlocs)[found].astype(np.uint8),
-        entity=np.asarray(flat.entity_type)[found] if told else np.full(len(found), UNTOLD),
+        entity=np.asarray(flat.entity_type)[found] if has_entities else np.full(len(found), UNKNOWN_ENTITY),
         hetero=np.asarray(flat.het_flags)[found] == HETATM,
         occupancy=np.asarray(flat.occ)[found],
         position=np.asarray(flat.pos)[found],
@@ -127,7 +127,7 @@ AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class ParsedStructure:
     """Backbone and CB atoms of every amino-acid residue of a file's polymers, conformers resolved; R residues in all.
 
     A residue without any of these atoms is not there.
@@ -166,7 +166,7 @@ class Structure:
         return Backbone(name, "".join(self.letter[first]), self.coords[rows], ids)
 
 
-def _letters(atoms: Atoms, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """One-letter code of each atom's residue type, U1 (A,), empty where it is no amino acid.
 
     `names` are the `codes` of the types; one that gemmi does not tabulate counts where atoms `rows` are N, CA and C.
@@ -183,12 +183,12 @@ def _letters(atoms: Atoms, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return letters[kind]
 
 
-def residues_of(atoms: Atoms, name: str) -> Structure:
+def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
     """Group the atoms of polymer amino acids into residues, one conformer each; `name` is the file's, for messages.
 
     Raises `StructureError("no_protein")` where there is no such residue.
     """
-    polymer = np.flatnonzero((atoms.entity == POLYMER) | (atoms.entity == UNTOLD))
+    polymer = np.flatnonzero((atoms.entity == POLYMER) | (atoms.entity == UNKNOWN_ENTITY))
     names = codes(atoms.residue)[polymer]
     letters = _letters(atoms, names, polymer)
     protein = letters != ""
@@ -202,7 +202,7 @@ def residues_of(atoms: Atoms, name: str) -> Structure:
     coords = _coords(atoms.position[chosen[kept]], atoms.atom[chosen[kept]], residue[kept], len(start))
     first = np.flatnonzero(kept)[np.searchsorted(residue[kept], np.arange(len(start)))]
     heads = chosen[start]
-    foreign = (atoms.entity[heads] == UNTOLD) & atoms.hetero[heads]
+    foreign = (atoms.entity[heads] == UNKNOWN_ENTITY) & atoms.hetero[heads]
     rows = np.arange(len(heads))
     if foreign.any():
         rows = np.flatnonzero(~foreign | _within_chain(foreign, atoms.model[heads], keys[1][heads], coords))
@@ -211,7 +211,7 @@ def residues_of(atoms: Atoms, name: str) -> Structure:
     heads = heads[rows]
     chain = atoms.chain[heads]
     present = set(chain.tolist())
-    return Structure(
+    return ParsedStructure(
         name=name,
         resolution=atoms.resolution,
         method=atoms.method,
@@ -229,8 +229,8 @@ def residues_of(atoms: Atoms, name: str) -> Structure:
 def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coords: np.ndarray) -> np.ndarray:
     """Which residues (R,) stand before the last ATOM residue of their chain, or have a peptide bond to a neighbour.
 
-    Tells the modified residues of a chain from free amino acids in files that do not say which are which: both are
-    HETATM there.
+    Distinguishes the modified residues of a chain from free amino acids in files that do not say which are which: both
+    are HETATM there.
     """
     index = np.arange(len(hetero))
     joined = (model[1:] == model[:-1]) & (chain[1:] == chain[:-1])

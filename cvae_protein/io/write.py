@@ -23,7 +23,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
     """Write every conformation of `backbones` as one MODEL of a PDB file; chain A, Å, missing atoms left out.
 
-    A remark a model names the structure. Raises `UserError` where coordinates or residue numbers exceed the format.
+    One remark per model names the structure. Raises `UserError` where coordinates or residue numbers exceed the format.
     """
     structure = _structure(backbones, Path(path).stem)
     for backbone in backbones:

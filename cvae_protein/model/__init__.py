@@ -1,1 +1,1 @@
-"""The learning side: what runs on torch, NumPy, h5py and safetensors alone."""
+"""Networks: what runs on torch, NumPy, h5py and safetensors alone."""

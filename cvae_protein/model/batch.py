@@ -72,8 +72,8 @@ def pad(coords: Sequence[np.ndarray], labels: Sequence[Sequence[int]]) -> Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
-    """Domains of one side of the split in memory: one entry a conformation.
+class DomainSet:
+    """Domains of one split in memory: one entry per conformation.
 
     `coords` each (L_i, 5, 3) in Å, `ids` and `labels` (dotted), `weights` = 1 / conformations of the domain.
     """
@@ -86,21 +86,21 @@ class Domains:
     def __len__(self) -> int:
         return len(self.coords)
 
-    def first_conformations(self) -> Domains:
+    def first_conformations(self) -> DomainSet:
         """The domains with their first conformation alone."""
         keep = [i for i, name in enumerate(self.ids) if i == 0 or name != self.ids[i - 1]]
-        return Domains(
+        return DomainSet(
             tuple(self.coords[i] for i in keep),
             tuple(self.ids[i] for i in keep),
             tuple(self.labels[i] for i in keep),
             np.ones(len(keep)),
         )
 
-    def and_stretches_of(self, others: Domains | None) -> Domains:
-        """These domains, then `others` without their labels: too long to be taken whole."""
+    def with_crops_of(self, others: DomainSet | None) -> DomainSet:
+        """These domains, then `others`, too long to be taken whole, whose crops have no labels."""
         if others is None:
             return self
-        return Domains(
+        return DomainSet(
             self.coords + others.coords,
             self.ids + others.ids,
             self.labels + ("",) * len(others),
@@ -134,7 +134,7 @@ def by_length(lengths: Sequence[int] | np.ndarray, residues: int = RESIDUES_AT_O
         start = stop
 
 
-def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
+def read_split(store_path: Path, splits_path: Path) -> dict[str, DomainSet]:
     """The domains of each split but `excluded`, with the label that the table of splits gives them.
 
     Residues without CA are left out of a structure. Raises `UserError` where a domain of the store is not in the table
@@ -156,10 +156,10 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, Domains]:
     if not found.get("train"):
         raise UserError(f"{splits_path}: no domain of the split `train`; nothing to learn from")
     columns_of = {split: zip(*items, strict=True) for split, items in found.items()}
-    return {split: Domains(c, ids, labels, np.array(w)) for split, (c, ids, labels, w) in columns_of.items()}
+    return {split: DomainSet(c, ids, labels, np.array(w)) for split, (c, ids, labels, w) in columns_of.items()}
 
 
-def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domains:
+def read_domain(store_path: Path, splits_path: Path | None, name: str) -> DomainSet:
     """One domain of a store in its first conformation; residues without CA are left out.
 
     Its label is that of the table of splits or, without one, of the store.
@@ -170,7 +170,7 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
     if splits_path is not None:
         labels = {row["domain_id"]: row["label"] for row in read_table(splits_path, ("domain_id", "label"))}
         label = labels.get(name, label)
-    return Domains((coords,), (name,), (label,), np.ones(1))
+    return DomainSet((coords,), (name,), (label,), np.ones(1))
 
 
 def _with_ca(coords: np.ndarray) -> np.ndarray:
@@ -185,15 +185,13 @@ def pad_traces(traces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return batch, torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]
 
 
-def training_batch(
-    domains: Domains, spec: Spec, stretches: np.ndarray, jitter: float, rng: np.random.Generator
-) -> Batch:
-    """Structures for training, of `stretches` (B, 3): row, start and stop; all jittered by `jitter` Å.
+def training_batch(domains: DomainSet, spec: Spec, crops: np.ndarray, jitter: float, rng: np.random.Generator) -> Batch:
+    """Structures for training, of `crops` (B, 3): row, start and stop; all jittered by `jitter` Å.
 
-    A stretch is no member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
+    A crop is no member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
     """
     coords, labels = [], []
-    for row, start, stop in stretches.tolist():
+    for row, start, stop in crops.tolist():
         c, ids = domains.coords[row][start:stop], spec.label_ids(domains.labels[row])
         coords.append(c + jitter * rng.standard_normal(c.shape, np.float32) if jitter else c)
         labels.append(ids if stop - start == len(domains.coords[row]) else [0] * len(ids))
@@ -215,12 +213,12 @@ def as_backbone(name: str, coords: np.ndarray) -> Backbone:
 SHORTEST_CROP = 40  # residues
 
 
-def cut(
+def crop(
     lengths: np.ndarray, share: float, rng: np.random.Generator, longest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop (B,) of a stretch of each chain of `lengths` (B,) residues: a `share` is cut, the others whole.
+    """Start and stop (B,) of a crop of each chain of `lengths` (B,) residues: a `share` is cropped, the others whole.
 
-    A chain of more than `longest` residues is always cut, to at most so many.
+    A chain of more than `longest` residues is always cropped, to at most so many.
     """
     longest = int(lengths.max(initial=0)) if longest is None else longest
     is_cut = (lengths > SHORTEST_CROP) & (rng.random(len(lengths)) < share) | (lengths > longest)
@@ -231,12 +229,12 @@ def cut(
     return start, start + size
 
 
-class Buckets:
-    """Batches of stretches of like length.
+class LengthBuckets:
+    """Batches of crops of like length.
 
-    `pool` batches are drawn at once, each structure independently by its `chance`; they are cut (see `cut`), sorted by
-    length and dealt out in random order. Every structure that was drawn is used exactly once, so that a domain is used
-    as often as its chance says, whatever its length: only who stands beside whom depends on it.
+    `pool` batches are drawn at once, each structure independently by its `chance`; they are cropped (see `crop`),
+    sorted by length and dealt out in random order. Every structure that was drawn is used exactly once, so that a
+    domain is used as often as its chance says, whatever its length: only who stands beside whom depends on it.
     """
 
     def __init__(
@@ -254,13 +252,13 @@ class Buckets:
         self.waiting = np.zeros((0, size, 3), np.int64)
 
     def draw(self) -> np.ndarray:
-        """The next batch: row, start and stop of each stretch (B, 3)."""
+        """The next batch: row, start and stop of each crop (B, 3)."""
         if not len(self.waiting):
             rows = self.rng.choice(len(self.lengths), self.pool * self.size, p=self.chance)
-            start, stop = cut(self.lengths[rows], self.crop, self.rng, self.longest)
+            start, stop = crop(self.lengths[rows], self.crop, self.rng, self.longest)
             order = np.argsort(stop - start, kind="stable")
-            stretches = np.stack([rows, start, stop], axis=1)[order]
-            self.waiting = self.rng.permutation(stretches.reshape(self.pool, self.size, 3))
+            crops = np.stack([rows, start, stop], axis=1)[order]
+            self.waiting = self.rng.permutation(crops.reshape(self.pool, self.size, 3))
         batch, self.waiting = self.waiting[0], self.waiting[1:]
         return batch
 
@@ -270,13 +268,13 @@ ERRORS = (MemoryError, RuntimeError)  # torch.OutOfMemoryError is a RuntimeError
 SAID_BY_TORCH = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is one of memory; torch has a type of its own for GPUs alone."""
     said = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in SAID_BY_TORCH)
 
 
-def free() -> None:
+def free_memory() -> None:
     """Give back what torch holds in store; after the `except` block, since an error holds the tensors of its frames."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -291,11 +289,11 @@ def in_pieces(work: Callable[[np.ndarray], Result], rows: np.ndarray, stage: str
     try:
         return [(rows, work(rows))]
     except ERRORS as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         if len(rows) == 1:
             raise UserError(f"{stage}: memory does not suffice for one structure; use a machine with more") from error
-    free()
+    free_memory()
     half = len(rows) // 2
     say(stage, f"memory does not suffice for {len(rows)} structures at once; going on with {half}")
     return in_pieces(work, rows[:half], stage) + in_pieces(work, rows[half:], stage)

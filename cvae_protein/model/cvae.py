@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, Domains, by_length, in_pieces
+from .batch import Batch, DomainSet, by_length, in_pieces
 from .layers import CONDITION, NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
 from .priors import Gaussian
-from .representation import ClassComponents, LinearMap, center, decode_trace, encode_trace
+from .representation import ClassWhitening, PrincipalComponents, center, decode_trace, encode_trace
 from .spec import Spec
 
 CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
-STEP, MOMENTUM = 0.3, 0.5  # of the descent that betters codes; 1 and 0 were right for a decoder that is linear
+STEP, MOMENTUM = 0.3, 0.5  # of the latent refinement; 1 and 0 were right for a decoder that is linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Output:
 class VariationalEncoder(nn.Module):
     """What every encoder has: the linear map that it corrects, and a log variance for each number of the code."""
 
-    def __init__(self, linear: LinearMap, latent: int) -> None:
+    def __init__(self, linear: PrincipalComponents, latent: int) -> None:
         super().__init__()
         self.linear = linear
         self.logvar = nn.Parameter(torch.zeros(latent))
@@ -55,7 +55,7 @@ class VariationalEncoder(nn.Module):
 class Encoder(VariationalEncoder):
     """q(z | x, y) with coefficients and condition side by side: principal-component scores plus a correction."""
 
-    def __init__(self, spec: Spec, linear: LinearMap, latent: int, condition: int) -> None:
+    def __init__(self, spec: Spec, linear: PrincipalComponents, latent: int, condition: int) -> None:
         super().__init__(linear, latent)
         m = spec.model
         self.correct = ConditionedMLP(linear.center.numel(), condition, 2 * latent, m.width, m.depth, m.dropout)
@@ -67,7 +67,7 @@ class Encoder(VariationalEncoder):
         return Gaussian(self.linear.encode(centred) + shift, self.logvar + spread)
 
 
-WAVES = 8  # half waves along the chain that tell a residue's place
+WAVES = 8  # half waves along the chain that encode a residue's place
 
 
 def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
     enter every layer.
     """
 
-    def __init__(self, spec: Spec, linear: LinearMap, latent: int, condition: int) -> None:
+    def __init__(self, spec: Spec, linear: PrincipalComponents, latent: int, condition: int) -> None:
         super().__init__()
         self.linear = linear
         m = spec.model
@@ -118,9 +118,9 @@ class CVAE(nn.Module):
         spec: Spec,
         encoder: VariationalEncoder,
         prior: nn.Module,
-        linear: LinearMap,
+        linear: PrincipalComponents,
         blocks: dict[str, tuple[int, int]],
-        components: ClassComponents | None = None,
+        components: ClassWhitening | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -139,7 +139,7 @@ class CVAE(nn.Module):
         return coefficients, center(batch.ca, batch.mask) @ frame
 
     def posterior(self, coefficients: Tensor, labels: Tensor, lengths: Tensor) -> Gaussian:
-        """q(z | x, y) of coefficients (B, K, 3), as the encoder guesses it."""
+        """q(z | x, y) of coefficients (B, K, 3), as the encoder gives it."""
         found = self.encoder(coefficients.flatten(1), self.condition(labels, lengths))
         return (
             found if self.components is None else Gaussian(self.components.to_codes(found.mean, labels), found.logvar)
@@ -195,7 +195,7 @@ class CVAE(nn.Module):
             mean = mean + velocity
         return Gaussian(best, guess.logvar)
 
-    def infer_all(self, domains: Domains, steps: int) -> Gaussian:
+    def infer_all(self, domains: DomainSet, steps: int) -> Gaussian:
         """`infer` of all domains (D, Z), in batches of like length, on the model's device; the result on the CPU."""
         device = self.log_sigma.device
         mean = torch.zeros(len(domains), self.spec.model.latent)

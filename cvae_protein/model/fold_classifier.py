@@ -1,8 +1,8 @@
-"""The oracle: a small network that tells the fold class of a CA trace, level by level, from averages along the chain.
+"""A small network that predicts the fold class of a CA trace, level by level, from averages along the chain.
 
 It sees distances, angles and handedness alone, so a rigid motion changes nothing and a mirror image does. Neither the
-sequence nor the other atoms enter, so that real domains, samples and CA traces are seen alike. Averages over residues,
-not a network along the chain: that learnt the training superfamilies by heart (docs/findings.md).
+sequence nor the other atoms enter, so that real domains, samples and CA traces are treated alike. Averages over
+residues, not a network along the chain: that learnt the training superfamilies by heart (docs/findings.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config.settings import OracleSettings
+from ..config.settings import ClassifierSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path
 from ..core.labels import label_ids
@@ -42,13 +42,13 @@ MOST = 5.0  # standard deviations of training that an input counts for
 
 
 @dataclass(frozen=True)
-class OracleSpec:
-    """What an oracle is: its size, the labels of training at each level, and where it came from.
+class ClassifierSpec:
+    """What a fold classifier is: its size, the labels of training at each level, and where it came from.
 
     `temperatures` divide the logits of each level (Guo et al. 2017, arXiv:1706.04599).
     """
 
-    settings: OracleSettings
+    settings: ClassifierSettings
     seed: int
     vocabulary: tuple[tuple[str, ...], ...]
     temperatures: tuple[float, ...]
@@ -63,13 +63,13 @@ class OracleSpec:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
     @staticmethod
-    def read(path: Path) -> OracleSpec:
+    def read(path: Path) -> ClassifierSpec:
         """The spec in a file; `UserError` where it is absent or of another form."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             vocabulary = tuple(tuple(names) for names in data["vocabulary"])
-            settings = OracleSettings(**data["settings"])
-            return OracleSpec(settings, data["seed"], vocabulary, tuple(data["temperatures"]), data["origin"])
+            settings = ClassifierSettings(**data["settings"])
+            return ClassifierSpec(settings, data["seed"], vocabulary, tuple(data["temperatures"]), data["origin"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: expected the spec.json of a trained oracle ({error})") from error
 
@@ -129,7 +129,7 @@ def _states(local: Tensor) -> Tensor:
     return torch.stack([helix, strand], dim=-1)
 
 
-def describe(ca: Tensor, mask: Tensor) -> Tensor:
+def trace_features(ca: Tensor, mask: Tensor) -> Tensor:
     """Averages over the residues of CA traces (B, L, 3) in Å, padded: (B, INPUTS).
 
     Mean and spread of distances along the chain, angles and contacts; contacts of helix- and strand-like residues; how
@@ -149,11 +149,11 @@ def describe(ca: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([*parts, torch.log(length / 100)], dim=-1)
 
 
-class Oracle(nn.Module):
-    """What `describe` makes of CA traces (B, INPUTS) -> features, and log probabilities of the labels of each level.
+class FoldClassifier(nn.Module):
+    """`trace_features` of CA traces (B, INPUTS) -> features, and log probabilities of the labels of each level.
 
-    The labels form a tree: a level's network tells the children of each parent apart, and a label's probability is its
-    parent's times that. So the probabilities of a parent's children sum to its own.
+    The labels form a tree: a level's network distinguishes the children of each parent, and a label's probability is
+    its parent's times that. So the probabilities of a parent's children sum to its own.
     """
 
     middle: Tensor
@@ -161,7 +161,7 @@ class Oracle(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, spec: OracleSpec) -> None:
+    def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__()
         own = spec.settings
         self.spec = spec
@@ -188,20 +188,20 @@ class Oracle(nn.Module):
 
     def logits(self, features: Tensor) -> list[Tensor]:
         """Logits (B, labels) of each level, to be compared between the children of one parent."""
-        return [tell(F.gelu(features)) for tell in self.tell]
+        return [head(F.gelu(features)) for head in self.tell]
 
     def posterior(self, features: Tensor, temperatures: tuple[float, ...] = ()) -> list[Tensor]:
         """Log probabilities of each level from features (B, F); the spec's temperatures unless others are given."""
-        told: list[Tensor] = []
+        predicted: list[Tensor] = []
         for level, logits in enumerate(self.logits(features)):
             logits = logits / (temperatures or self.spec.temperatures)[level]
             parents: Tensor = getattr(self, f"parents{level}")
             families = torch.arange(int(parents.max()) + 1, device=logits.device)
-            stranger = families[:, None] != parents
-            total = logits[:, None].masked_fill(stranger, -torch.inf).logsumexp(-1)  # (B, parents)
-            above = told[-1][:, parents] if level else 0.0
-            told.append(above + logits - total[:, parents])
-        return told
+            foreign = families[:, None] != parents
+            total = logits[:, None].masked_fill(foreign, -torch.inf).logsumexp(-1)  # (B, parents)
+            above = predicted[-1][:, parents] if level else 0.0
+            predicted.append(above + logits - total[:, parents])
+        return predicted
 
 
 def _parents(vocabulary: tuple[tuple[str, ...], ...]) -> list[Tensor]:
@@ -212,26 +212,26 @@ def _parents(vocabulary: tuple[tuple[str, ...], ...]) -> list[Tensor]:
     return found
 
 
-def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
-    """Cross-entropy in nats a structure of label ids (B, levels), 0 = unknown, each at its deepest known level."""
+def deepest_label_loss(predicted: list[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy in nats per structure of label ids (B, levels), 0 = unknown, each at its deepest known level."""
     depth = (labels > 0).sum(1)
     losses = [
-        -told[level - 1][rows].gather(1, labels[rows, level - 1 : level] - 1)[:, 0]
-        for level in range(1, len(told) + 1)
+        -predicted[level - 1][rows].gather(1, labels[rows, level - 1 : level] - 1)[:, 0]
+        for level in range(1, len(predicted) + 1)
         if (rows := depth == level).any()
     ]
-    return torch.cat(losses).sum() / len(labels) if losses else told[0].sum() * 0
+    return torch.cat(losses).sum() / len(labels) if losses else predicted[0].sum() * 0
 
 
-def load_oracle(folder: Path) -> Oracle:
-    """Rebuild an oracle from its folder; `UserError` where a file is absent or does not fit."""
-    oracle = Oracle(OracleSpec.read(folder / "spec.json"))
+def load_classifier(folder: Path) -> FoldClassifier:
+    """Rebuild a fold classifier from its folder; `UserError` where a file is absent or does not fit."""
+    classifier = FoldClassifier(ClassifierSpec.read(folder / "spec.json"))
     tensors, _ = load_tensors(folder / "weights.safetensors")
     try:
-        oracle.load_state_dict(tensors)
+        classifier.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{folder}: weights do not fit the spec ({str(error).splitlines()[0]})") from error
-    return oracle.eval()
+    return classifier.eval()
 
 
 SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
@@ -239,18 +239,18 @@ SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
 
 @torch.no_grad()
 def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """What `describe` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
+    """What `trace_features` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
     enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
     found = torch.full((len(traces), INPUTS), torch.nan)
     for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
         rows = enough[places].tolist()
         ca, mask = pad_traces([torch.from_numpy(traces[row]).float() for row in rows])
-        found[rows] = describe(ca.to(device), mask.to(device)).cpu()
+        found[rows] = trace_features(ca.to(device), mask.to(device)).cpu()
     return found
 
 
-def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
-    """Show the oracle the first conformation of every structure of some stores.
+def embed(classifier: Path, stores: Sequence[Path], output: Path) -> None:
+    """Embed the first conformation of every structure of some stores by the fold classifier.
 
     Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
     standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute
@@ -258,7 +258,7 @@ def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
     """
     if len({path.name for path in stores}) < len(stores):
         raise UserError("embed: expected stores of different file names, since each names its file of features")
-    net = load_oracle(oracle).to(pick_device())
+    net = load_classifier(classifier).to(pick_device())
     progress = Progress("embed", len(stores), "stores")
     with atomic_path(output) as folder:
         folder.mkdir()
@@ -268,19 +268,19 @@ def embed(oracle: Path, stores: Sequence[Path], output: Path) -> None:
 
 
 @torch.no_grad()
-def _embed(oracle: Oracle, path: Path, output: Path) -> None:
+def _embed(classifier: FoldClassifier, path: Path, output: Path) -> None:
     with Store(path) as store:
         names = store.ids
         coords = [store.coords(store.rows(name)[0]) for name in names]
         labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
-    device = oracle.centre.device
+    device = classifier.centre.device
     traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
-    seen = oracle.features(describe_traces(traces, device).to(device))
-    told = oracle.posterior(seen)
+    seen = classifier.features(describe_traces(traces, device).to(device))
+    predicted = classifier.posterior(seen)
     with new_file(output) as file:
         for column, words in (("id", names), ("label", labels)):
             file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
-        file["feature"] = ((seen - oracle.centre) / oracle.scale).cpu().numpy()
-        for level, (p, known) in enumerate(zip(told, oracle.spec.vocabulary, strict=True), 1):
+        file["feature"] = ((seen - classifier.centre) / classifier.scale).cpu().numpy()
+        for level, (p, known) in enumerate(zip(predicted, classifier.spec.vocabulary, strict=True), 1):
             data = file.create_dataset(f"level{level}", data=p.exp().cpu().numpy())
             data.attrs.create("labels", np.array(known, object), dtype=TEXT)

@@ -56,7 +56,7 @@ CONDITION = 32  # numbers that carry label and length
 
 
 class Condition(nn.Module):
-    """What a model is told: label ids of each level (0 = unknown) and length -> vector (B, CONDITION).
+    """What a model is conditioned on: label ids of each level (0 = unknown) and length -> vector (B, CONDITION).
 
     Levels are added, so that an unseen architecture still has its class.
     """
@@ -159,7 +159,7 @@ def chain_steps(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class ChainNetwork(nn.Module):
-    """Residual convolutions along the chain, each layer told the condition; its output starts at zero.
+    """Residual convolutions along the chain, each layer given the condition; its output starts at zero.
 
     (B, L, inputs), (B, L), (B, condition) -> (B, L, outputs). Padding changes nothing.
     """

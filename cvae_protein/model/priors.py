@@ -20,12 +20,12 @@ class Gaussian:
     logvar: Tensor
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw a row, differentiable in mean and logvar."""
+        """One draw per row, differentiable in mean and logvar."""
         noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype).to(self.mean.device)
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
     def kl(self, other: Gaussian) -> Tensor:
-        """Kullback-Leibler divergence to `other` in nats, a dimension at a time (B, Z)."""
+        """Kullback-Leibler divergence to `other` in nats, per dimension (B, Z)."""
         ratio = torch.exp(self.logvar - other.logvar)
         shift = (self.mean - other.mean).square() * torch.exp(-other.logvar)
         return 0.5 * (ratio + shift - 1 + other.logvar - self.logvar)
@@ -121,7 +121,7 @@ DEPTH = 4  # hidden layers
 STEPS = 25  # of the integration, two evaluations each
 
 
-class CodeFlow(nn.Module):
+class LatentFlow(nn.Module):
     """Velocity of a rectified flow from a standard normal to codes, given labels and length. Liu et al. 2023."""
 
     center: Tensor
@@ -174,8 +174,8 @@ class CodeFlow(nn.Module):
             if guidance == 1.0:
                 return self(x, at, labels, lengths)
             both = torch.cat([torch.zeros_like(labels), labels])
-            untold, told = self(x.repeat(2, 1), at.repeat(2), both, lengths.repeat(2)).chunk(2)
-            return torch.lerp(untold, told, guidance)
+            unconditional, conditional = self(x.repeat(2, 1), at.repeat(2), both, lengths.repeat(2)).chunk(2)
+            return torch.lerp(unconditional, conditional, guidance)
 
         step = (stop - start) / STEPS
         for index in range(STEPS):
@@ -199,7 +199,7 @@ ALIKE = 8  # members of a label, the nearest in length, of which one is drawn
 
 
 @dataclass(frozen=True, eq=False)
-class CodeMemory:
+class TrainingCodes:
     """Posteriors of the training domains: `mean` and `logvar` (D, Z), `labels` (D, levels), `lengths` (D,)."""
 
     mean: Tensor
@@ -208,12 +208,12 @@ class CodeMemory:
     lengths: Tensor
 
     def sample(self, labels: Tensor, lengths: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-        """Codes (B, Z), each of a training domain of the label asked for and of like length.
+        """Codes (B, Z), each of a training domain of the target label and of like length.
 
         A code is jittered by `temperature` times the spread of its posterior. A label without members gives way to the
         level above it.
         """
-        rows = torch.tensor([self._choose(*asked, generator) for asked in zip(labels, lengths, strict=True)])
+        rows = torch.tensor([self._choose(*target, generator) for target in zip(labels, lengths, strict=True)])
         posterior = Gaussian(self.mean[rows], self.logvar[rows])
         return posterior.mean + temperature * (posterior.sample(generator) - posterior.mean)
 

@@ -18,7 +18,7 @@ from ..config.settings import RefineSettings
 from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
-FARTHEST = 32  # residues apart at which separations are told from each other
+FARTHEST = 32  # residues apart at which separations are distinguished
 RADII = (4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, centres of the distance features
 
 

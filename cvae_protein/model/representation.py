@@ -76,7 +76,7 @@ def decode_trace(coefficients: Tensor, lengths: Tensor, size: int) -> Tensor:
 MEMBERS = 8.0  # domains for which a label's own mean counts half, its parent's the other half
 
 
-class ClassComponents(nn.Module):
+class ClassWhitening(nn.Module):
     """Scores (B, Z) of the shared components <-> codes (B, Z), given labels; where the class is unknown, the identity.
 
     Each label of each level has a mean and a covariance, drawn to its parent's the more the fewer members it has.
@@ -98,7 +98,7 @@ class ClassComponents(nn.Module):
         return self._finest("mean", labels) + (self.spread(labels) @ codes[..., None])[..., 0]
 
     def spread(self, labels: Tensor) -> Tensor:
-        """A_y (B, Z, Z) of label ids (B, levels): scores a unit of code."""
+        """A_y (B, Z, Z) of label ids (B, levels): scores per unit of code."""
         return self._finest("spread", labels)
 
     def _finest(self, name: str, labels: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class ClassComponents(nn.Module):
         """
         known = labels[:, 0] > 0
         scores, labels, weights = scores[known].double(), labels[known], weights[known].double()
-        unit = variance.double().sqrt()  # Å a unit of score
+        unit = variance.double().sqrt()  # Å per unit of score
         means = torch.zeros_like(scores)  # of each domain's label at the level above
         covariances = {(): _covariance(scores - _means(scores, labels[:, 0], weights), weights)}
         for level in range(labels.shape[1]):
@@ -148,14 +148,14 @@ def _covariance(rows: Tensor, weights: Tensor) -> Tensor:
 
 
 def _components(covariance: Tensor, unit: Tensor) -> Tensor:
-    """Principal axes in Å of scores with that covariance (Z, Z), in scores a standard deviation, largest first."""
+    """Principal axes in Å of scores with that covariance (Z, Z), in scores per standard deviation, largest first."""
     power, axes = torch.linalg.eigh(unit[:, None] * covariance * unit)
     power, axes = power.flip(0).clamp(min=SMALLEST), axes.flip(1)
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return axes * largest.sign() * power.sqrt() / unit[:, None]  # an axis has no direction of its own: one is chosen
 
 
-class LinearMap(nn.Module):
+class PrincipalComponents(nn.Module):
     """The principal components of the training coefficients: flat coefficients <-> whitened scores."""
 
     center: Tensor

@@ -23,8 +23,8 @@ from ..core.labels import label_ids
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
     """Write tensors, and `facts` as JSON in the header, to a safetensors file, with a checksum over both."""
     clean = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    told = json.dumps(facts or {}, sort_keys=True)
-    signed = json.dumps({"facts": told, "crc32": _checksum(clean, told)}, sort_keys=True)
+    written = json.dumps(facts or {}, sort_keys=True)
+    signed = json.dumps({"facts": written, "crc32": _checksum(clean, written)}, sort_keys=True)
     with atomic_path(path) as temporary:
         try:
             save_file(clean, temporary, metadata={"signed": signed})  # one key: the order of several is not fixed

@@ -13,7 +13,7 @@ from ..core.labels import is_within, truncate
 from ..core.variants import REAL, REAL_ROWS
 from ..score.metrics.physical_validity import HELIX, STRAND
 from .leaderboard import Cell, cell_of
-from .results import Results, Row, number
+from .results import Results, number
 
 RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
 MOST_MEMBERS = 60  # real members of a class that are measured
@@ -30,12 +30,12 @@ FACTS: dict[str, tuple[str, str, str]] = {
     "training_tm": ("Training TM", "score", "TM-score to the nearest training domain: near 1 is a copy"),
 }
 MEASURED = ("helix", "strand", "rg", "length")  # of real members, from the store
-Scores = Mapping[tuple[str, str, str], Sequence[Row]]
+Scores = Mapping[tuple[str, str, str], Sequence[dict[str, str]]]
 
 
 def cards(results: Results) -> list[dict]:
-    """One card a class that was asked for: counts, whether it is rare, and a line a model and reference."""
-    scores: dict[tuple[str, str, str], list[Row]] = {}
+    """One card per target class: counts, whether it is rare, and one line per model and reference."""
+    scores: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in results.table("scores.tsv"):
         if row["seed"] in results.seeds or row["variant"] in REAL_ROWS:
             scores.setdefault((row["variant"], row["fold"], row["metric"]), []).append(row)
@@ -45,7 +45,7 @@ def cards(results: Results) -> list[dict]:
     return [_card(results, fold, scores, drawn) for fold in results.folds]
 
 
-def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Sequence[Row]]) -> dict:
+def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Sequence[dict[str, str]]]) -> dict:
     members = {name: row for name, row in results.splits.items() if is_within(row.get("label", ""), fold)}
     counts = Counter(row.get("split", "") for row in members.values())
     lines = []
@@ -67,22 +67,22 @@ def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Seque
     }
 
 
-def _references(results: Results, fold: str, scores: Scores, members: Mapping[str, Row]) -> list[dict]:
-    """The lines of real domains: judged as samples of the class, or of the level above it that was judged."""
+def _references(results: Results, fold: str, scores: Scores, members: Mapping[str, dict[str, str]]) -> list[dict]:
+    """The lines of real domains: evaluated as samples of the class, or of the level above it that has scores."""
     lines = []
     for name in REAL_ROWS:
         levels = [truncate(fold, level) for level in range(fold.count(".") + 1, 0, -1)]
-        judged = next((level for level in levels if any((name, level, fact) in scores for fact in FACTS)), "")
-        cells = {fact: cell_of(scores.get((name, judged, fact), ())) for fact in FACTS}
+        scored = next((level for level in levels if any((name, level, fact) in scores for fact in FACTS)), "")
+        cells = {fact: cell_of(scores.get((name, scored, fact), ())) for fact in FACTS}
         if name == REAL:
             cells |= _of_members(results, members)
         if any(math.isfinite(cell.value) for cell in cells.values()):
-            of = judged if judged and judged != fold else ""
+            of = scored if scored and scored != fold else ""
             lines.append({"name": name, "n": cells["nearest_tm"].n, "of": of, "cells": cells})
     return lines
 
 
-def _of_members(results: Results, members: Mapping[str, Row]) -> dict[str, Cell]:
+def _of_members(results: Results, members: Mapping[str, dict[str, str]]) -> dict[str, Cell]:
     """Secondary structure, size and length of up to 60 real members, held-out and training, as the store has them."""
     names = [name for name, row in members.items() if row.get("split") in ("train", "test")]
     found = results.entries("domains.h5", ids=names, limit=MOST_MEMBERS)
@@ -110,7 +110,7 @@ def _measured(values: Sequence[float], unit: str) -> Cell:
     return Cell(float(np.mean(finite)), float(low), float(high), [], str(len(finite)), unit, span="5 to 95 %:")
 
 
-def table(found: Sequence[dict]) -> list[Row]:
+def table(found: Sequence[dict]) -> list[dict[str, str]]:
     """All cards as rows."""
     return [
         {"fold": card["fold"], "training": str(card["training"]), "held_out": str(card["held_out"])}
@@ -127,8 +127,8 @@ MOST_LABELS = 12  # of a confusion that is shown as a matrix
 MOST_MISTAKES = 10  # that are listed
 
 
-def oracle(results: Results) -> dict | None:
-    """Held-out accuracy and calibration, confusions, and `disagreements`; None where no oracle is in the results."""
+def fold_classifier(results: Results) -> dict | None:
+    """Held-out accuracy and calibration, confusions, and `disagreements`; None where there is none."""
     checks, confusion = (results.table("models", "oracle", name) for name in ("oracle.tsv", "confusion.tsv"))
     checks = [row for row in checks if row["split"] == "test"]
     confusion = [row for row in confusion if row["split"] == "test"]
@@ -143,40 +143,49 @@ def oracle(results: Results) -> dict | None:
     }
 
 
-def _matrix(rows: Sequence[Row]) -> dict | None:
+def _matrix(rows: Sequence[dict[str, str]]) -> dict | None:
     """Shares of the first level, label by label; None where there are too many labels to show."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    told = sorted(dict.fromkeys(row["told"] for row in rows))
-    if not labels or max(len(labels), len(told)) > MOST_LABELS:
+    predicted = sorted(dict.fromkeys(row["told"] for row in rows))
+    if not labels or max(len(labels), len(predicted)) > MOST_LABELS:
         return None
     shares = {(row["label"], row["told"]): number(row["share"]) for row in rows}
-    return {"told": told, "lines": [(label, [shares.get((label, name), 0.0) for name in told]) for label in labels]}
+    return {
+        "told": predicted,
+        "lines": [(label, [shares.get((label, name), 0.0) for name in predicted]) for label in labels],
+    }
 
 
-def disagreements(results: Results) -> list[Row]:
-    """A row a variant and class: `n` samples, those that the oracle and the nearest held-out domain put in the class
-    asked for, and those on whose label the two differ, at the level that was asked; none without the oracle's labels.
+def disagreements(results: Results) -> list[dict[str, str]]:
+    """One row per variant and class: `n` samples, those that the classifier and the nearest held-out domain put in the
+    target class, and those on whose label the two differ, at the target's level; none without predicted labels.
     """
     found: dict[tuple[str, str], Counter[str]] = {}
     for variant in results.variants:
         for row in results.structures(variant, ("sample",)):
-            asked, said, near = row.get("label", ""), row.get("oracle_label", ""), row.get("nearest_label", "")
-            if not (asked and said and near):
+            target, predicted, near = row.get("label", ""), row.get("oracle_label", ""), row.get("nearest_label", "")
+            if not (target and predicted and near):
                 continue
-            beside = truncate(near, said.count(".") + 1)
-            counts = found.setdefault((variant, asked), Counter(n=0, oracle=0, nearest=0, differ=0))
-            counts.update({"n": 1, "oracle": said == asked, "nearest": beside == asked, "differ": said != beside})
+            beside = truncate(near, predicted.count(".") + 1)
+            counts = found.setdefault((variant, target), Counter(n=0, oracle=0, nearest=0, differ=0))
+            counts.update(
+                {"n": 1, "oracle": predicted == target, "nearest": beside == target, "differ": predicted != beside}
+            )
     rows = ({"variant": v, "fold": fold, **{k: str(n) for k, n in c.items()}} for (v, fold), c in found.items())
     return list(rows)
 
 
-def said(rows: Sequence[Row]) -> list[dict]:
-    """The sentence on each variant: how often the two disagree, over all classes."""
+def said(rows: Sequence[dict[str, str]]) -> list[dict]:
+    """The sentence on each variant: how often classifier and nearest domain disagree, over all classes."""
     lines = []
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant]
-        total, oracle, nearest, differ = (sum(int(row[k]) for row in own) for k in ("n", "oracle", "nearest", "differ"))
-        lines.append({"variant": variant, "n": total} | _shares(total, oracle=oracle, nearest=nearest, differ=differ))
+        total, classifier, nearest, differ = (
+            sum(int(row[k]) for row in own) for k in ("n", "oracle", "nearest", "differ")
+        )
+        lines.append(
+            {"variant": variant, "n": total} | _shares(total, oracle=classifier, nearest=nearest, differ=differ)
+        )
     return lines
 
 
@@ -184,7 +193,7 @@ def _shares(total: int, **counts: int) -> dict[str, str]:
     return {name: f"{100 * count / total:.0f}\u00a0%" for name, count in counts.items()}
 
 
-def by_class(rows: Sequence[Row]) -> dict[str, str]:
+def by_class(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     """What the card of a class says of it, for the variants on whose samples the two disagree."""
     found: dict[str, list[str]] = {}
     for row in rows:

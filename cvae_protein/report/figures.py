@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..core.variants import BASELINE, REAL, REAL_SHUFFLED, REFERENCES
-from .results import Row
 
 MOST_BYTES = 1_500_000  # of an embedded table
 Column = Sequence[Any] | np.ndarray
@@ -60,7 +59,7 @@ def safe(cell: str) -> str:
     return cell
 
 
-def as_tsv(rows: Sequence[Row], columns: Iterable[str] = ()) -> tuple[str, bool]:
+def as_tsv(rows: Sequence[dict[str, str]], columns: Iterable[str] = ()) -> tuple[str, bool]:
     """Rows as base64 tab-separated text for a data URI, and whether it was cut to the page's limit."""
     header = list(columns or (rows[0] if rows else ()))
     if not header:
@@ -78,7 +77,7 @@ def as_tsv(rows: Sequence[Row], columns: Iterable[str] = ()) -> tuple[str, bool]
 
 
 INK = "#010203"  # stands for the page's text colour
-QUIET = "#8a8f98"  # grey that reads on light and dark
+MUTED = "#8a8f98"  # grey that reads on light and dark
 VARIANT_COLOURS = ("#2f7fd1", "#e0731d", "#1a9e77", "#c2619b", "#7d6fd6", "#a58b00", "#c8453b", "#3aa6c4")
 FOLD_COLOURS = ("#d6455d", "#2f7fd1", "#2a9d6f", "#b78a00", "#8b62c9", "#d07a2d", "#2aa3b3", "#a0527a")
 PCA_COLOUR = "#8d8f94"
@@ -91,7 +90,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "text.color": INK,
-    "axes.edgecolor": QUIET,
+    "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
@@ -99,11 +98,11 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.grid": True,
-    "grid.color": QUIET,
+    "grid.color": MUTED,
     "grid.alpha": 0.22,
     "grid.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "xtick.major.size": 3,
@@ -222,7 +221,7 @@ def rate_distortion(
 
 
 def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
-    """Share of held-out domains at or below each value, a line a series of (colour, values)."""
+    """Share of held-out domains at or below each value, one line per series of (colour, values)."""
     with panel(3.9, 3.1) as (figure, (axes,)):
         top = np.nanpercentile(np.concatenate([values for _, values in series]), 99)
         for colour, values in series:
@@ -300,7 +299,7 @@ def latent_map(
     explained: Sequence[float],
 ) -> Markup:
     """Two leading components (D, 2) of the posterior means, coloured by class; held-out domains are ringed diamonds."""
-    colours = np.array([palette.get(fold, QUIET) for fold in folds])
+    colours = np.array([palette.get(fold, MUTED) for fold in folds])
     with panel(4.2, 3.7) as (figure, (axes,)):
         low, high = np.percentile(points, [0.5, 99.5], axis=0)
         margin = 0.08 * (high - low) + 1e-9

@@ -12,15 +12,15 @@ from tmtools import tm_align
 
 from ..core.structure import Backbone
 from ..store.layout import Entry
-from .results import Results, Row, number
+from .results import Results, number
 
 MOST_PAIRS = 120  # in the page; about 8 kB each
-STEP = 0.02  # Å a step of the embedded int16 coordinates
+STEP = 0.02  # Å per step of the embedded int16 coordinates
 FACTS = {"helix": "helix share", "strand": "strand share", "relative_rg": "relative Rg", "clashes": "clashes"}
 
 
 def superpose(moving: Backbone, fixed: Backbone) -> tuple[np.ndarray, float]:
-    """First model of `moving` (L, 5, 3) laid on `fixed` by TM-align, and the TM-score over the length of `moving`."""
+    """First model of `moving` (L, 5, 3) superposed on `fixed` by TM-align, and the TM-score normalised by `moving`."""
     target, source = fixed.ca[0].astype(float), moving.ca[0].astype(float)
     found = tm_align(source, target, "A" * len(source), "A" * len(target))
     return moving.coords[0] @ found.u.T.astype(np.float32) + found.t.astype(np.float32), float(found.tm_norm_chain1)
@@ -84,7 +84,7 @@ def _or_none(text: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def nearest_entries(results: Results, rows: Sequence[Row]) -> dict[str, Entry]:
+def nearest_entries(results: Results, rows: Sequence[dict[str, str]]) -> dict[str, Entry]:
     """The held-out domains that rows of `structures.tsv` name as nearest, by id."""
     names = dict.fromkeys(row.get("nearest_id", "") for row in rows)
     return {entry.backbone.id: entry for entry in results.entries("domains.h5", ids=names, limit=100_000)}
@@ -109,7 +109,7 @@ def _fold_items(results: Results, variant: str, parts: tuple[str, ...], folds: S
 def gallery(results: Results, per_class: int) -> dict:
     """Items by variant and class: the first `per_class` samples of the first seed in file order.
 
-    Fewer samples a class, and then fewer classes, where the page would grow too large.
+    Fewer samples per class, and then fewer classes, where the page would grow too large.
     """
     runs = [(name, parts) for name, seed, parts in results.runs("samples", "samples.h5") if seed == results.seeds[0]]
     share = max(1, MOST_PAIRS // max(1, len(runs)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..core.variants import REAL_ROWS, REFERENCES
-from .results import Results, Row, number
+from .results import Results, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     "Reconstruction of held-out domains": {
@@ -84,7 +84,7 @@ DIRECTIONS = {"low": "lower is better", "high": "higher is better", "real": "clo
 
 @dataclass
 class Cell:
-    """A metric of one variant: mean over seeds, the envelope of the seeds' intervals, and how many were judged."""
+    """A metric of one variant: mean over seeds, the envelope of the seeds' intervals, and the number of structures."""
 
     value: float
     low: float
@@ -126,7 +126,7 @@ def show(value: float, unit: str = "") -> str:
     return f"{value:.{3 - sum(size >= limit for limit in (1, 10, 100))}f}"
 
 
-def cell_of(rows: Sequence[Row]) -> Cell:
+def cell_of(rows: Sequence[dict[str, str]]) -> Cell:
     """One cell from the rows of all seeds of a variant, each seed once, in the split that headlines use."""
     if not rows:
         return Cell(math.nan, math.nan, math.nan, [], "0")
@@ -185,7 +185,7 @@ def _place_bars(cells: dict[str, Cell]) -> None:
 
 def leaderboard(results: Results) -> list[dict]:
     """Groups of headline rows, each `title note unit direction cells`; only metrics that the scores hold."""
-    by_metric: dict[str, dict[str, list[Row]]] = {}
+    by_metric: dict[str, dict[str, list[dict[str, str]]]] = {}
     better: dict[str, tuple[str, str]] = {}
     for row in results.table("scores.tsv"):
         shown = row["variant"] in results.variants and row["seed"] in results.seeds
@@ -230,7 +230,7 @@ def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
     return found
 
 
-def board_table(groups: Sequence[dict]) -> list[Row]:
+def board_table(groups: Sequence[dict]) -> list[dict[str, str]]:
     """The leaderboard's numbers as rows."""
     return [
         {"metric": line["metric"], "variant": name, "value": f"{cell.value:.6g}"}

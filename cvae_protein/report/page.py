@@ -94,7 +94,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         tiles=tiles(board, TILES)[:MOST_TILES],
         verdicts=matrix(results),
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],
-        **_judged_classes(results),
+        **_fold_classes(results),
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
         ramachandran=sections.ramachandran(results, colours),
@@ -113,9 +113,9 @@ def render(results: Results, settings: ReportSettings) -> str:
     )
 
 
-def _judged_classes(results: Results) -> dict[str, object]:
-    """What the template shows of the fold classes and of the oracle that judges them."""
-    found, judge = class_cards.cards(results), class_cards.oracle(results)
+def _fold_classes(results: Results) -> dict[str, object]:
+    """What the template shows of the fold classes and of the fold classifier."""
+    found, judge = class_cards.cards(results), class_cards.fold_classifier(results)
     differing = class_cards.disagreements(results)
     notes = class_cards.by_class(differing)
     return {

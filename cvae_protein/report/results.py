@@ -15,13 +15,12 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import read_table
-from ..core.labels import CLASS_NAMES, first_level, is_within, natural
+from ..core.labels import CLASS_NAMES, first_level, is_within, label_order
 from ..store.layout import Entry
 from ..store.read import Store
 
 MOST_SHOWN = 400  # structures of a store
 LONGEST_NAME = 40  # letters of a fold's name that are shown
-Row = dict[str, str]
 
 
 def number(text: object) -> float:
@@ -51,9 +50,9 @@ class Results:
     variants: list[str]
     seeds: list[str]
     _stores: dict[Path, Store | None] = field(default_factory=dict, repr=False)
-    _tables: dict[Path, list[Row]] = field(default_factory=dict, repr=False)
+    _tables: dict[Path, list[dict[str, str]]] = field(default_factory=dict, repr=False)
 
-    def table(self, *parts: str) -> list[Row]:
+    def table(self, *parts: str) -> list[dict[str, str]]:
         """Rows of a table, none where the file is absent."""
         path = self.root.joinpath(*parts)
         if path not in self._tables:
@@ -110,7 +109,7 @@ class Results:
                 if self.root.joinpath(*parts).is_file():
                     yield variant, seed, parts
 
-    def structures(self, variant: str, kinds: tuple[str, ...]) -> list[Row]:
+    def structures(self, variant: str, kinds: tuple[str, ...]) -> list[dict[str, str]]:
         """Rows of `structures.tsv` of a variant (all seeds) or of `real`, of the given kinds."""
         if variant == "real":
             return self.table("scores", "real", "structures.tsv")
@@ -132,7 +131,7 @@ class Results:
             raise UserError(f"{path}: not readable latent codes ({error})") from error
 
     @cached_property
-    def splits(self) -> dict[str, Row]:
+    def splits(self) -> dict[str, dict[str, str]]:
         """Row of `splits.tsv` of each domain."""
         return {row["domain_id"]: row for row in self.table("splits.tsv")}
 
@@ -143,14 +142,14 @@ class Results:
 
     @cached_property
     def folds(self) -> list[str]:
-        """The classes that samples were asked for; without samples, the first levels of the domains' labels."""
+        """The target classes of samples; without samples, the first levels of the domains' labels."""
         found: set[str] = set()
         for _, _, parts in self.runs("samples", "samples.h5"):
             store = self.store(*parts)
             found |= {str(label) for label in store.columns.get("label", ())} if store else set()
         if not found:
             found = {first_level(row.get("label", "")) for row in self.splits.values()} - {""}
-        return sorted(found, key=natural)
+        return sorted(found, key=label_order)
 
     @cached_property
     def names(self) -> dict[str, str]:

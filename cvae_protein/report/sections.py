@@ -13,8 +13,8 @@ from ..core.labels import is_within
 from ..dataset.leak_audit import BINS, summary
 from ..store.layout import Entry
 from . import figures
-from .figures import QUIET, Column, Plot, css, plot
-from .results import Results, Row, number
+from .figures import MUTED, Column, Plot, css, plot
+from .results import Results, number
 
 BIN_TITLES = ("at most 0.5", "0.5 to 0.8", "above 0.8")  # of the audit's bins
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
@@ -73,7 +73,7 @@ def _flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 
 def specs(results: Results) -> list[tuple[str, list[str]]]:
-    """Settings of the models of the first seed: name and one value a variant."""
+    """Settings of the models of the first seed: name and one value per variant."""
     seed = results.seeds[0]
     found = {v: _flatten(results.json(*results.place("models", v, seed), "spec.json") or {}) for v in results.variants}
     names = dict.fromkeys(name for spec in found.values() for name in spec)
@@ -81,7 +81,7 @@ def specs(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def training(results: Results, colours: dict[str, str]) -> list[Plot]:
-    """One panel a column of `history.tsv`, the variants' curves together."""
+    """One panel per column of `history.tsv`, the variants' curves together."""
     histories = [(v, seed, results.table(*parts)) for v, seed, parts in results.runs("models", "history.tsv")]
     histories = [(v, seed, rows) for v, seed, rows in histories if rows]
     names = dict.fromkeys(
@@ -126,14 +126,14 @@ def long_table(groups: Mapping[str, np.ndarray], kind: str, value: str) -> dict[
     }
 
 
-def _curve(colour: str, rows: Sequence[Row], name: str) -> figures.Curve:
+def _curve(colour: str, rows: Sequence[dict[str, str]], name: str) -> figures.Curve:
     """Training and validation over the steps; what was evaluated like the validation goes before the batch's value."""
     own, other = f"evaluated_{name}", f"validation_{name}"
     train = numbers(rows, own if own in rows[0] else name)
     return colour, numbers(rows, "step"), train, numbers(rows, other) if other in rows[0] else None
 
 
-def numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+def numbers(rows: Sequence[dict[str, str]], name: str) -> np.ndarray:
     """A column of a table as numbers, NaN where it has none."""
     return np.array([number(row.get(name, "")) for row in rows])
 
@@ -205,7 +205,7 @@ def fold_legend(results: Results) -> list[tuple[str, str]]:
     """Colour and name of the classes of the latent maps."""
     palette = figures.fold_palette(results.folds)
     legend = [(palette[fold], results.class_name(fold)) for fold in results.folds if fold in palette]
-    return legend + ([(QUIET, "other classes")] if len(results.folds) > len(palette) else [])
+    return legend + ([(MUTED, "other classes")] if len(results.folds) > len(palette) else [])
 
 
 def legend(results: Results, colours: dict[str, str], stage: str, name: str) -> list[tuple[str, str]]:
@@ -255,10 +255,10 @@ def distance_maps(results: Results) -> list[tuple[str, list[Plot]]]:
         if seed != results.seeds[0]:
             continue
         table = results.table(*results.place("scores", variant, seed), "structures.tsv")
-        judged = [row for row in table if row.get("kind") == "sample" and row.get("nearest_id")]
+        matched = [row for row in table if row.get("kind") == "sample" and row.get("nearest_id")]
         panels = []
         for fold in results.folds[:OPEN_CLASSES]:
-            row = next((row for row in judged if row["label"] == fold), None)
+            row = next((row for row in matched if row["label"] == fold), None)
             found = results.entries(*parts, ids=[row["id"]]) if row else []
             near = results.entries("domains.h5", ids=[row["nearest_id"]]) if row else []
             if row and found and near:
@@ -308,6 +308,6 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _full_label(results: Results, row: Row) -> str:
+def _full_label(results: Results, row: dict[str, str]) -> str:
     """A real domain's whole label, as the split has it."""
     return results.splits.get(row["id"], row).get("label", "")

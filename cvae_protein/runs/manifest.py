@@ -225,10 +225,10 @@ def _source_files() -> Iterator[tuple[str, Path]]:
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that this one asks for."""
     found = {"python": platform.python_version()}
-    asked: list[str] = []
+    required: list[str] = []
     with contextlib.suppress(metadata.PackageNotFoundError):
-        asked = [name for name in metadata.requires("cvae_protein") or [] if "extra ==" not in name]
-    for requirement in sorted(asked):
+        required = [name for name in metadata.requires("cvae_protein") or [] if "extra ==" not in name]
+    for requirement in sorted(required):
         name = requirement.split(";")[0].strip().split(">")[0].split("=")[0].strip()
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
@@ -287,7 +287,6 @@ def _machine_line(record: Entity) -> str:
     return f"{record['host']}: {record['cores']} × {record['cpu']}, {record['memory_mb']} MB, {gpus}"
 
 
-Row = dict[str, str]
 COLUMNS = ("file", "verdict", "recorded", "found")
 EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT = "equal", "equal but for times", "differs", "absent"
 
@@ -316,8 +315,8 @@ class Manifest:
         }
 
 
-def reproduce(manifest: Path, output: Path, cores: int) -> list[Row]:
-    """Run the workflow again with the settings of a manifest, into `output`; a row of `COLUMNS` a file.
+def reproduce(manifest: Path, output: Path, cores: int) -> list[dict[str, str]]:
+    """Run the workflow again with the settings of a manifest, into `output`; one row of `COLUMNS` per file.
 
     Expects the project's folder as the working folder: paths of the settings are seen from there.
     """
@@ -334,7 +333,7 @@ def reproduce(manifest: Path, output: Path, cores: int) -> list[Row]:
     return compare(recorded, output)
 
 
-def compare(recorded: Manifest, results: Path) -> list[Row]:
+def compare(recorded: Manifest, results: Path) -> list[dict[str, str]]:
     """A row of `COLUMNS` for every file of the manifest: is it in `results`, and with the same content."""
     rows = []
     for entity in recorded.files:
@@ -365,7 +364,7 @@ def reasons(recorded: Manifest) -> list[str]:
     return said
 
 
-def summary(rows: list[Row], why: list[str]) -> list[str]:
+def summary(rows: list[dict[str, str]], why: list[str]) -> list[str]:
     """The outcome as lines: counts, every file that is not equal, and what may be the cause."""
     counts = Counter(row["verdict"] for row in rows)
     lines = [", ".join(f"{counts[name]} {name}" for name in (EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT) if counts[name])]

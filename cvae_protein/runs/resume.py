@@ -182,29 +182,29 @@ def queued(names: list[str]) -> list[str]:
     """Ids of the Slurm jobs of these names that wait, run or are being ended."""
     states = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING,REQUEUED"
     call = ["squeue", "--noheader", "--format=%A", f"--name={','.join(names)}", f"--states={states}"]
-    asked = subprocess.run(call, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        raise UserError(f"resume: squeue does not answer ({asked.stderr.strip()}); try again when Slurm does")
-    return sorted(set(asked.stdout.split()))
+    answer = subprocess.run(call, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise UserError(f"resume: squeue does not answer ({answer.stderr.strip()}); try again when Slurm does")
+    return sorted(set(answer.stdout.split()))
 
 
 def end_owners(results: Path) -> None:
     """End the processes that hold outputs below a results folder, such as a training whose scheduler was killed."""
     for lock in sorted(results.rglob(".*.lock")):
-        if (told := holder(lock)) is not None:
-            _end_owner(lock, told)
+        if (owner := holder(lock)) is not None:
+            _end_owner(lock, owner)
 
 
-def _end_owner(lock: Path, told: str) -> None:
+def _end_owner(lock: Path, owner: str) -> None:
     """Ask the holder of a lock to end, if it is on this machine, and wait for that."""
     output = lock.with_name(lock.name[1 : -len(".lock")])
-    found = re.fullmatch(r"process (\d+) on (.+)", told)
+    found = re.fullmatch(r"process (\d+) on (.+)", owner)
     here = found is not None and found[2] == socket.gethostname()
-    say(STAGE, f"{output}: {told} is still making it, {'and gets SIGTERM' if here else 'and is waited for'}")
+    say(STAGE, f"{output}: {owner} is still making it, {'and gets SIGTERM' if here else 'and is waited for'}")
     if found is not None and here:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(found[1]), signal.SIGTERM)
-    _wait(lambda: holder(lock) is None, f"{output}: {told} is still making it; end it, then try again")
+    _wait(lambda: holder(lock) is None, f"{output}: {owner} is still making it; end it, then try again")
 
 
 def _wait(ended: Callable[[], bool], otherwise: str) -> None:

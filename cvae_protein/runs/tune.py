@@ -1,4 +1,4 @@
-"""Search for settings by training: trials that a journal remembers, judged by the split `validation` alone."""
+"""Search for settings by training: trials that a journal remembers, evaluated on the split `validation` alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILED = "failure"  # attribute of a trial whose training failed; one that was i
 
 
 def tune(store: Path, splits: Path, settings: Settings, output: Path) -> None:
-    """Search `settings.tune.space`; write `output` with tune.tsv, a row a trial, and best.yaml, to lay over a config.
+    """Search `settings.tune.space`; write `output` with tune.tsv, a row per trial, and best.yaml, to lay over a config.
 
     `study.journal` beside them remembers every trial: a later call goes on from it where nothing but `tune.trials` has
     changed, and begins another search in it else. The same call makes the same trials, interrupted or not.
@@ -43,9 +43,11 @@ def tune(store: Path, splits: Path, settings: Settings, output: Path) -> None:
             _try(study, searched, store, splits, settings, output / "checkpoint.safetensors")
             _write(study, list(searched), settings, output)
             last = _finished(study)[-1]
-            told = f"{settings.tune.objective} {last.value:.3f}" if last.value is not None else last.user_attrs[FAILED]
+            outcome = (
+                f"{settings.tune.objective} {last.value:.3f}" if last.value is not None else last.user_attrs[FAILED]
+            )
             values = ", ".join(f"{key} {value}" for key, value in last.params.items())
-            say("tune", f"trial {done + 1} of {settings.tune.trials}: {told} at {values}")
+            say("tune", f"trial {done + 1} of {settings.tune.trials}: {outcome} at {values}")
         _write(study, list(searched), settings, output)
         if not _completed(study):
             raise UserError(f"tune: no trial succeeded; the last: {_finished(study)[-1].user_attrs[FAILED]}")

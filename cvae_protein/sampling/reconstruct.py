@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config.settings import SampleSettings
-from ..model.batch import Domains, as_backbone
+from ..model.batch import DomainSet, as_backbone
 from ..model.cvae import CVAE
 from ..model.priors import Gaussian
 from ..store.layout import TEXT, Entry
@@ -23,8 +23,8 @@ from .sampler import Sampler, complete, draw_codes, other_class
 MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
 
 
-def modelled(name: str, coords: np.ndarray, facts: dict) -> Entry:
-    """A modelled structure for the store; torsions and secondary structure are the scoring side's."""
+def sample_entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
+    """A modelled structure for the store; torsions and secondary structure are left to scoring."""
     length = len(coords)
     return Entry(as_backbone(name, coords), np.full((1, length, 3), np.nan, np.float32), ("?" * length,), facts)
 
@@ -33,22 +33,22 @@ def modelled(name: str, coords: np.ndarray, facts: dict) -> Entry:
 def write_latents(
     path: Path,
     sampler: Sampler,
-    sides: dict[str, Domains],
+    by_split: dict[str, DomainSet],
     posteriors: dict[str, Gaussian],
     settings: SampleSettings,
     seed: int,
 ) -> None:
-    """Posterior mean, log variance and divergence from the prior, a dimension at a time, of every domain.
+    """Posterior mean, log variance and divergence from the prior, per dimension, of every domain.
 
     Beside them `drawn`, a code for the label and the length of each domain from the prior that samples are drawn from,
-    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is told.
+    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on.
     """
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "drawn": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
-    for split, side in sides.items():
+    for split, domains in by_split.items():
         posterior = posteriors[split]
-        labels, lengths = side.label_ids(sampler.spec), torch.from_numpy(side.lengths)
+        labels, lengths = domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths)
         prior = sampler.prior(labels, lengths)
         drawn = prior.sample(generator)
         if sampler.own_flow is None:  # behind a flow of its own the prior of the noise is what counts
@@ -57,9 +57,9 @@ def write_latents(
         values = (posterior.mean, posterior.logvar, posterior.kl(prior), drawn)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value.numpy())
-        text["id"] += side.ids
-        text["label"] += side.labels
-        text["split"] += [split] * len(side)
+        text["id"] += domains.ids
+        text["label"] += domains.labels
+        text["split"] += [split] * len(domains)
     with new_file(path) as file:
         file.attrs["blocks"] = json.dumps(sampler.model.blocks)
         file.attrs["levels"] = sampler.spec.depth
@@ -71,7 +71,7 @@ def write_latents(
 
 @torch.no_grad()
 def write_reconstructions(
-    folder: Path, sampler: Sampler, side: Domains, posterior: Gaussian, settings: SampleSettings, seed: int
+    folder: Path, sampler: Sampler, domains: DomainSet, posterior: Gaussian, settings: SampleSettings, seed: int
 ) -> None:
     """Held-out domains from the means of their posterior, with the rate and with what another code or label would give.
 
@@ -80,7 +80,7 @@ def write_reconstructions(
     """
     model, spec = sampler.model, sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    labels, lengths = side.label_ids(spec), torch.from_numpy(side.lengths)
+    labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
     prior = sampler.prior(labels, lengths)
     own = sampler.decode(posterior.mean, labels, lengths)
     permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
@@ -88,37 +88,41 @@ def write_reconstructions(
     swapped = sampler.decode(posterior.mean, others, lengths)
     facts = {
         "rate": posterior.kl(prior).sum(-1),
-        "trace_rmsd": heldout_rmsd(model, side, own),
-        "permuted_rmsd": heldout_rmsd(model, side, permuted),
-        "swapped_rmsd": heldout_rmsd(model, side, swapped),
+        "trace_rmsd": heldout_rmsd(model, domains, own),
+        "permuted_rmsd": heldout_rmsd(model, domains, permuted),
+        "swapped_rmsd": heldout_rmsd(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
     _, relaxed = complete(own, sampler.refiner, without_noise, generator, stage, HELD)
-    told = {"variant": spec.variant, "seed": spec.seed}
+    origin = {"variant": spec.variant, "seed": spec.seed}
     entries = [
-        modelled(name, coords, {"label": label, **told} | {key: float(values[row]) for key, values in facts.items()})
-        for row, (name, label, coords) in enumerate(zip(side.ids, side.labels, relaxed, strict=True))
+        sample_entry(
+            name, coords, {"label": label, **origin} | {key: float(values[row]) for key, values in facts.items()}
+        )
+        for row, (name, label, coords) in enumerate(zip(domains.ids, domains.labels, relaxed, strict=True))
     ]
     write_store(folder / "reconstructions.h5", entries, compression="gzip", kind="reconstructions")
-    chosen = sorted(rng.permutation(len(side))[:MOST_SWAPPED].tolist())
+    chosen = sorted(rng.permutation(len(domains))[:MOST_SWAPPED].tolist())
     traces = [swapped[row] for row in chosen]
     _, relaxed = complete(
         traces, sampler.refiner, without_noise, generator, f"swap {spec.variant} seed {spec.seed}", HELD
     )
     names = ["", *spec.vocabulary[0]]
     entries = [
-        modelled(side.ids[row], coords, {"label": names[int(others[row, 0])], "own_label": side.labels[row], **told})
+        sample_entry(
+            domains.ids[row], coords, {"label": names[int(others[row, 0])], "own_label": domains.labels[row], **origin}
+        )
         for row, coords in zip(chosen, relaxed, strict=True)
     ]
     write_store(folder / "swapped.h5", entries, compression="gzip", kind="reconstructions")
 
 
-def heldout_rmsd(model: CVAE, side: Domains, made: Sequence[Tensor]) -> Tensor:
+def heldout_rmsd(model: CVAE, domains: DomainSet, made: Sequence[Tensor]) -> Tensor:
     """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,)."""
     errors = []
     for row, trace in enumerate(made):
-        wanted = model.describe(side.batch(model.spec, [row]))[1][0]
+        wanted = model.describe(domains.batch(model.spec, [row]))[1][0]
         errors.append((wanted - trace).square().sum(-1).mean().sqrt())
     return torch.stack(errors)
 

@@ -447,7 +447,7 @@ def relax(
 
 
 class Descent:
-    """Adam on one tensor (Kingma and Ba 2015); torch's own takes seconds to import and longer a step."""
+    """Adam on one tensor (Kingma and Ba 2015); torch's own takes seconds to import and longer per step."""
 
     def __init__(self, place: Tensor) -> None:
         self.place = place

@@ -17,7 +17,7 @@ from ..core.progress import say
 from ..model.batch import read_domain, read_split
 from ..model.spec import Spec
 from ..store.write import write_store
-from .reconstruct import modelled, write_latents, write_reconstructions
+from .reconstruct import sample_entry, write_latents, write_reconstructions
 from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
@@ -52,7 +52,7 @@ def say_what_is_unknown(spec: Spec, folds: Sequence[str], lengths: Sequence[int]
 
 
 def folds_to_draw(spec: Spec, depth: int) -> list[str]:
-    """The labels of `depth` levels, or of as many as the model is told, with `FEWEST_MEMBERS` training domains or more.
+    """The labels of `depth` levels, or as many as the model knows, with at least `FEWEST_MEMBERS` training domains.
 
     A class that has none of them is drawn itself.
     """
@@ -78,8 +78,8 @@ def sample_folds(
     """
     sampler = load_sampler(model, refiner)
     say_what_is_unknown(sampler.spec, folds, lengths)
-    drawn = draw(sampler, folds, lengths, settings, seed)
-    _write(output, drawn.relaxed, drawn, sampler.spec)
+    samples = draw_samples(sampler, folds, lengths, settings, seed)
+    _write(output, samples.relaxed, samples, sampler.spec)
 
 
 def sample_around(
@@ -98,23 +98,23 @@ def sample_around(
     that of the table of splits or, without one, of the store.
     """
     sampler = load_sampler(model, refiner)
-    side = read_domain(store, splits, domain)
-    posterior = sampler.infer(side)
-    count, length = settings.per_class, len(side.coords[0])
+    domains = read_domain(store, splits, domain)
+    posterior = sampler.infer(domains)
+    count, length = settings.per_class, len(domains.coords[0])
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, posterior.mean.shape[1], generator=generator)
     codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * noise
-    labels = side.label_ids(sampler.spec).expand(count, -1)
+    labels = domains.label_ids(sampler.spec).expand(count, -1)
     traces = sampler.decode(codes, labels, torch.full((count,), length))
     raw, relaxed = complete(traces, sampler.refiner, settings, generator, f"sample around {domain}")
     names = [f"{domain}-{sampler.spec.variant}-{index:04d}" for index in range(count)]
-    drawn = Drawn(names, [side.labels[0]] * count, raw, relaxed)
-    _write(output, drawn.relaxed, drawn, sampler.spec)
+    samples = Samples(names, [domains.labels[0]] * count, raw, relaxed)
+    _write(output, samples.relaxed, samples, sampler.spec)
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Samples: names, the label asked for of each, and coordinates (L, 5, 3) in Å before and after relaxation."""
+class Samples:
+    """Samples: names, the target label of each, and coordinates (L, 5, 3) in Å before and after relaxation."""
 
     names: list[str]
     labels: list[str]
@@ -122,9 +122,9 @@ class Drawn:
     relaxed: list[np.ndarray]
 
 
-def draw(
+def draw_samples(
     sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
-) -> Drawn:
+) -> Samples:
     """`settings.per_class` samples of each fold."""
     spec = sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def draw(
     traces = decode_all(sampler.model, codes, ids, residues)
     stage = f"sample {spec.variant} seed {spec.seed}"
     raw, relaxed = complete(traces, sampler.refiner, settings, generator, stage)
-    return Drawn(names, labels, raw, relaxed)
+    return Samples(names, labels, raw, relaxed)
 
 
 def sample_heldout(
@@ -162,22 +162,22 @@ def sample_heldout(
     """
     sampler = load_sampler(model, refiner)
     spec = sampler.spec
-    sides = {split: side.first_conformations() for split, side in read_split(store, splits).items()}
-    sides.pop("stretches", None)  # never seen whole
-    if "test" not in sides:
+    by_split = {split: domains.first_conformations() for split, domains in read_split(store, splits).items()}
+    by_split.pop("stretches", None)  # never seen whole
+    if "test" not in by_split:
         raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
     with atomic_path(output) as folder:
         folder.mkdir()
-        posteriors = {split: sampler.infer(side) for split, side in sides.items()}
-        write_latents(folder / "latents.h5", sampler, sides, posteriors, settings, seed)
-        write_reconstructions(folder, sampler, sides["test"], posteriors["test"], settings, seed)
-        drawn = draw(sampler, folds_to_draw(spec, depth), None, settings, seed)
-        _write(folder / "samples.h5", drawn.relaxed, drawn, spec)
-        _write(folder / "raw.h5", drawn.raw, drawn, spec)
+        posteriors = {split: sampler.infer(domains) for split, domains in by_split.items()}
+        write_latents(folder / "latents.h5", sampler, by_split, posteriors, settings, seed)
+        write_reconstructions(folder, sampler, by_split["test"], posteriors["test"], settings, seed)
+        samples = draw_samples(sampler, folds_to_draw(spec, depth), None, settings, seed)
+        _write(folder / "samples.h5", samples.relaxed, samples, spec)
+        _write(folder / "raw.h5", samples.raw, samples, spec)
 
 
-def _write(path: Path, coords: list[np.ndarray], drawn: Drawn, spec: Spec) -> None:
-    rows = zip(drawn.names, drawn.labels, coords, strict=True)
+def _write(path: Path, coords: list[np.ndarray], samples: Samples, spec: Spec) -> None:
+    rows = zip(samples.names, samples.labels, coords, strict=True)
     facts = {"variant": spec.variant, "seed": spec.seed}
-    entries = [modelled(name, c, {"label": label, **facts}) for name, label, c in rows]
+    entries = [sample_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
     write_store(path, entries, compression="gzip", kind="samples")

@@ -15,15 +15,15 @@ from torch import Tensor
 from ..config.settings import SampleSettings
 from ..core import variants
 from ..core.progress import Progress
-from ..model.batch import Domains, by_length, in_pieces, pad_traces, pick_device
+from ..model.batch import DomainSet, by_length, in_pieces, pad_traces, pick_device
 from ..model.cvae import CVAE
-from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
+from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.refiner import Refiner
 from ..model.registry import load_model, load_weights
 from ..model.spec import Spec, load_tensors
 from .relax import FREE, build_backbone, relax
 
-PUSHED = 4  # draws that tell how wide a posterior is behind the flow
+PUSHED = 4  # draws that give how wide a posterior is behind the flow
 # Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
@@ -40,9 +40,9 @@ class Sampler:
 
     model: CVAE
     aggregate: AggregatePosterior
-    flow: CodeFlow | None
+    flow: LatentFlow | None
     refiner: Refiner
-    memory: CodeMemory | None = None
+    memory: TrainingCodes | None = None
 
     @property
     def device(self) -> torch.device:
@@ -55,11 +55,11 @@ class Sampler:
         return self.model.spec
 
     @property
-    def own_flow(self) -> CodeFlow | None:
+    def own_flow(self) -> LatentFlow | None:
         """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
         return self.flow if variants.find(self.spec.variant).view else None
 
-    def infer(self, domains: Domains) -> Gaussian:
+    def infer(self, domains: DomainSet) -> Gaussian:
         """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise."""
         posterior = self.model.infer_all(domains, self.spec.model.inference_steps)
         if (flow := self.own_flow) is None:
@@ -93,7 +93,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     model, net = load_model(folder), Refiner(Spec.read(refiner / "spec.json").refine)
     aggregate = AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0]))
     tensors, _ = load_tensors(folder / "weights.safetensors")
-    flow = CodeFlow(model.spec) if any(name.startswith("flow.") for name in tensors) else None
+    flow = LatentFlow(model.spec) if any(name.startswith("flow.") for name in tensors) else None
     load_weights(aggregate, "aggregate.", folder, tensors)
     load_weights(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
     if flow is not None:
@@ -108,8 +108,8 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     )
 
 
-def _memory(tensors: dict[str, Tensor]) -> CodeMemory:
-    return CodeMemory(*(tensors[f"memory.{field.name}"] for field in fields(CodeMemory)))
+def _memory(tensors: dict[str, Tensor]) -> TrainingCodes:
+    return TrainingCodes(*(tensors[f"memory.{field.name}"] for field in fields(TrainingCodes)))
 
 
 @torch.no_grad()
@@ -156,8 +156,8 @@ def draw_codes(
     if variants.find(sampler.spec.variant).prior == "other_class":
         labels = other_class(labels, len(sampler.spec.vocabulary[0]), generator)
     if settings.prior == "flow" and sampler.flow is not None:  # `pca` has none and draws from a Gaussian
-        asked = labels.to(device), lengths.to(device)
-        return sampler.flow.sample(*asked, settings.temperature, settings.guidance, generator).cpu()
+        condition = labels.to(device), lengths.to(device)
+        return sampler.flow.sample(*condition, settings.temperature, settings.guidance, generator).cpu()
     if settings.prior != "model":
         return sampler.aggregate.sample(labels[:, 0], lengths, settings.temperature, generator)
     prior = sampler.model.prior(sampler.model.condition(labels.to(device), lengths.to(device)))
@@ -242,7 +242,7 @@ def relax_all(
 
 
 def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
-    """What `work` makes of each batch, in order; on a CPU, a batch a thread.
+    """What `work` makes of each batch, in order; on a CPU, one batch per thread.
 
     PyTorch's own threads within an operation gain less for operations as small as those of a relaxation. Batches do
     not depend on the number of threads, so that results do not.

@@ -1,1 +1,1 @@
-"""What a set of structures is worth beside held-out ones; one function a metric."""
+"""Sets of structures evaluated against held-out ones; one function per metric."""

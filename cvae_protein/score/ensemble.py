@@ -21,7 +21,7 @@ from ..core.structure import CA
 from ..similarity.sequences import near_identical, plain
 from ..store.read import Store
 from .inputs import read_samples
-from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Estimate, Metric, Row, bounds, generator
+from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Estimate, Metric, ScoreRow, bounds, generator
 
 COVERED = 2.0  # Å from a known state to the nearest sample
 FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared
@@ -351,7 +351,7 @@ def read_ensemble(samples: Path, store: Path, domain: str) -> tuple[Ensemble, li
     return common(np.stack(placed), states), said
 
 
-def _row(metric: EnsembleMetric, domain: str, ensemble: Ensemble, settings: ScoreSettings) -> Row:
+def _row(metric: EnsembleMetric, domain: str, ensemble: Ensemble, settings: ScoreSettings) -> ScoreRow:
     """A metric with its interval from resampled samples, or the reason why there is none."""
     count, nan = len(ensemble.samples), float("nan")
     if reason := metric.reason(ensemble):

@@ -1,4 +1,4 @@
-"""Samples of any origin judged against a store of real domains: what `score --reference` does."""
+"""Samples of any origin evaluated against a store of real domains: what `score --reference` does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..io.read import SUFFIX
 from ..store.layout import Entry
 from ..store.read import Store
 from ..store.write import write_store
-from .inputs import Found, Sample, judged, read_domains, read_samples
+from .inputs import Found, Sample, prepare, read_domains, read_samples
 from .metrics import novelty
-from .metrics.classifier import Sight, read_features
-from .metrics.metric import ALL, SCORE_COLUMNS, Better, Row, generator, mean_estimate
-from .metrics.novelty import Domains
-from .score import STRUCTURE_COLUMNS, judge_structures, read_held_out, structure_table
+from .metrics.classifier import EmbeddingPair, read_features
+from .metrics.metric import ALL, SCORE_COLUMNS, Better, ScoreRow, generator, mean_estimate
+from .metrics.novelty import RealDomains
+from .score import STRUCTURE_COLUMNS, evaluate_structures, read_held_out, structure_table
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "copy_of")
 LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
@@ -44,17 +44,17 @@ NEEDS_MEMBERS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class SampleSet:
-    """Samples with their labels, the domains beside which they are judged, and what was left out.
+    """Samples with their labels, the domains with which they are compared, and what was left out.
 
-    `lost` are the classes of the rejected, `named` all classes of the table of labels; `copies` names for each sample
-    the first one of the same coordinates, where that is another.
+    `lost` are the classes of the rejected, `named` all classes of the table of labels; `duplicates` names for each
+    sample the first one of the same coordinates, where that is another.
     """
 
     found: Found
-    domains: Domains
+    domains: RealDomains
     lost: Sequence[str]
     named: Sequence[str]
-    copies: Mapping[str, str]
+    duplicates: Mapping[str, str]
 
 
 def read_set(samples: Path, reference: Path, splits: Path | None, labels: Path | None) -> SampleSet:
@@ -75,17 +75,17 @@ def read_set(samples: Path, reference: Path, splits: Path | None, labels: Path |
     for label in {sample.structure.label for sample in labelled} - {""}:
         _check_label(label, samples)
     lost = [_label_of(table, row["domain_id"]) for row in found.rejected]
-    return SampleSet(Found(labelled, found.rejected), domains, lost, sorted(set(table.values())), _copies(labelled))
+    return SampleSet(Found(labelled, found.rejected), domains, lost, sorted(set(table.values())), duplicates(labelled))
 
 
-def _all_held_out(reference: Path) -> Domains:
+def _all_held_out(reference: Path) -> RealDomains:
     """Every domain of a store as a held-out one."""
     with Store(reference) as store:
         members = [
-            judged(store, name, str(store.fact(name, "label", "")))
+            prepare(store, name, str(store.fact(name, "label", "")))
             for name in track(store.ids, "reference", len(store.ids), "domains")
         ]
-    return Domains(members, [], {}, {}, {})
+    return RealDomains(members, [], {}, {}, {})
 
 
 def _read_labels(path: Path) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _say_unlabelled(samples: Sequence[Sample], labels: Path) -> None:
         raise UserError(f"{labels}: expected ids or files of the samples, such as {without[0]!r}; none of it is there")
 
 
-def _copies(samples: Sequence[Sample]) -> dict[str, str]:
+def duplicates(samples: Sequence[Sample]) -> dict[str, str]:
     """Id of the first sample of the same coordinates, for each that has one before it."""
     first: dict[bytes, str] = {}
     ids = [
@@ -141,26 +141,26 @@ def _copies(samples: Sequence[Sample]) -> dict[str, str]:
     return {name: other for name, other in ids if name != other}
 
 
-def write_set(given: SampleSet, output: Path, name: str, seed: int) -> list[str]:
+def write_set(samples: SampleSet, output: Path, name: str, seed: int) -> list[str]:
     """Write `samples.tsv`, `rejected.tsv` and `samples.h5` into the folder `output`; ids of the samples in the store.
 
     `UserError`, after the tables are written, where no sample can be used.
     """
     output.mkdir(parents=True, exist_ok=True)
-    samples, rejected = given.found.samples, given.found.rejected
+    found, rejected = samples.found.samples, samples.found.rejected
     write_rejected(output / "rejected.tsv", rejected)
-    write_table(output / "samples.tsv", SAMPLE_COLUMNS, (_sample_row(sample, given.copies) for sample in samples))
-    if not samples:
+    write_table(output / "samples.tsv", SAMPLE_COLUMNS, (_sample_row(sample, samples.duplicates) for sample in found))
+    if not found:
         first = f"; the first: {rejected[0]['domain_id']}: {rejected[0]['detail']}" if rejected else ""
         raise UserError(f"{output / 'rejected.tsv'}: none of {len(rejected)} structures can be used{first}")
     if rejected:
         say(
             "score",
-            f"{len(rejected)} of {len(rejected) + len(samples)} structures cannot be used: {output / 'rejected.tsv'}",
+            f"{len(rejected)} of {len(rejected) + len(found)} structures cannot be used: {output / 'rejected.tsv'}",
         )
-    kept = [sample for sample in samples if _fits_a_store(sample)]
-    if len(kept) < len(samples):
-        say("score", f"{len(samples) - len(kept)} samples reach farther than a store holds: not in samples.h5")
+    kept = [sample for sample in found if _fits_a_store(sample)]
+    if len(kept) < len(found):
+        say("score", f"{len(found) - len(kept)} samples reach farther than a store holds: not in samples.h5")
     entries = (_entry(sample, {"label": sample.structure.label, "variant": name, "seed": seed}) for sample in kept)
     write_store(output / "samples.h5", entries, compression="gzip", kind="samples")
     return [sample.backbone.id for sample in kept]
@@ -176,65 +176,70 @@ def _entry(sample: Sample, facts: Mapping[str, str | int]) -> Entry:
     return Entry(sample.backbone, sample.structure.torsions[None], (sample.structure.ss,), facts)
 
 
-def _sample_row(sample: Sample, copies: Mapping[str, str]) -> dict[str, object]:
+def _sample_row(sample: Sample, duplicates: Mapping[str, str]) -> dict[str, object]:
     structure = sample.structure
     row: dict[str, object] = {name: getattr(sample, name) for name in ("file", "model", "chain", "atoms")}
     row |= {"id": structure.id, "label": structure.label, "length": len(structure)}
-    return row | {"copy_of": copies.get(structure.id, "")}
+    return row | {"copy_of": duplicates.get(structure.id, "")}
 
 
-def read_set_sight(given: SampleSet, own: Path, real: Path) -> Sight:
-    """What the oracle saw of the samples, in the file `own`, and of the held-out domains, in `real`; NaN where not."""
-    names = [sample.backbone.id for sample in given.found.samples]
-    return Sight(read_features(own).of(names, all_there=False), read_held_out(real, given.domains))
+def read_set_embeddings(samples: SampleSet, own: Path, real: Path) -> EmbeddingPair:
+    """Embeddings of the samples, from the file `own`, and of the held-out domains, from `real`; else NaN."""
+    names = [sample.backbone.id for sample in samples.found.samples]
+    return EmbeddingPair(read_features(own).of(names, all_there=False), read_held_out(real, samples.domains))
 
 
 def score_set(
-    given: SampleSet, output: Path, name: str, seed: int, settings: ScoreSettings, sight: Sight | None = None
+    samples: SampleSet,
+    output: Path,
+    name: str,
+    seed: int,
+    settings: ScoreSettings,
+    embeddings: EmbeddingPair | None = None,
 ) -> None:
     """Write `scores.tsv` and `structures.tsv` of a set into the folder `output`, each whole or not at all."""
-    structures = [sample.structure for sample in given.found.samples]
-    judgement = judge_structures(structures, given.domains, settings, sight)
-    rows = [*_count_rows(given, settings), *(_explained(row, given) for row in judgement.rows)]
-    table = structure_table(structures, "sample", judgement.values, judgement.placed, judgement.told)
+    structures = [sample.structure for sample in samples.found.samples]
+    evaluation = evaluate_structures(structures, samples.domains, settings, embeddings)
+    rows = [*_count_rows(samples, settings), *(_explained(row, samples) for row in evaluation.rows)]
+    table = structure_table(structures, "sample", evaluation.values, evaluation.nearest, evaluation.predictions)
     write_table(output / "structures.tsv", STRUCTURE_COLUMNS, table)
     write_table(output / "scores.tsv", SCORE_COLUMNS, (row.cells(name, str(seed)) for row in rows))
     say(
         "score",
-        f"{len(structures)} samples beside {len(given.domains.held_out)} held-out domains: {output / 'scores.tsv'}",
+        f"{len(structures)} samples beside {len(samples.domains.held_out)} held-out domains: {output / 'scores.tsv'}",
     )
 
 
-def _count_rows(given: SampleSet, settings: ScoreSettings) -> list[Row]:
-    """Share of the structures that could be used, and of those that repeat an earlier one, over all and a class."""
-    samples = given.found.samples
-    labels = np.array([sample.structure.label for sample in samples] + list(given.lost), object)
-    usable = np.repeat([1.0, 0.0], [len(samples), len(given.lost)])
-    repeated = np.array([float(sample.backbone.id in given.copies) for sample in samples])
+def _count_rows(samples: SampleSet, settings: ScoreSettings) -> list[ScoreRow]:
+    """Share of the structures that could be used, and of those that repeat an earlier one, over all and per class."""
+    found = samples.found.samples
+    labels = np.array([sample.structure.label for sample in found] + list(samples.lost), object)
+    usable = np.repeat([1.0, 0.0], [len(found), len(samples.lost)])
+    repeated = np.array([float(sample.backbone.id in samples.duplicates) for sample in found])
     rows = []
-    for fold in (ALL, *sorted({*given.named, *labels.tolist()} - {""})):
+    for fold in (ALL, *sorted({*samples.named, *labels.tolist()} - {""})):
         chosen = labels == fold if fold != ALL else np.ones(len(labels), bool)
         parts: tuple[tuple[str, Better, np.ndarray], ...] = (
             ("readable", "high", usable[chosen]),
-            ("repeated", "low", repeated[chosen[: len(samples)]]),
+            ("repeated", "low", repeated[chosen[: len(found)]]),
         )
         for name, better, values in parts:
             estimate = mean_estimate(values, settings, generator(settings, name, fold))
             note = "" if len(values) else "no structure of the class"
-            rows.append(Row(name, "share", better, fold, estimate, note=note))
+            rows.append(ScoreRow(name, "share", better, fold, estimate, note=note))
     return rows
 
 
-def _explained(row: Row, given: SampleSet) -> Row:
+def _explained(row: ScoreRow, samples: SampleSet) -> ScoreRow:
     """The row with the reason why a number is absent, or over which part of the structures it is taken."""
     if row.note:
         return row
-    inside = [s for s in given.found.samples if row.fold in (ALL, s.structure.label)]
+    inside = [s for s in samples.found.samples if row.fold in (ALL, s.structure.label)]
     alone = sum(sample.atoms == "CA alone" for sample in inside)
     labelled = any(sample.structure.label for sample in inside)
-    members = any(row.fold == ALL or is_within(domain.label, row.fold) for domain in given.domains.held_out)
+    members = any(row.fold == ALL or is_within(domain.label, row.fold) for domain in samples.domains.held_out)
     absent = np.isnan(row.estimate.value)
-    if absent and row.metric in NEEDS_TRAINING and not given.domains.training:
+    if absent and row.metric in NEEDS_TRAINING and not samples.domains.training:
         note = "no training domains are known: give --splits"
     elif absent and row.metric in NEEDS_CLASS and not labelled:
         note = "no class was asked for: give --labels"

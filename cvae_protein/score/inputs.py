@@ -14,44 +14,44 @@ from ..core.files import read_table
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
 from ..io.read import LARGEST_COORDINATE, SUFFIX, guarded, read_structure, structure_files, unused
-from ..io.residues import Structure
+from ..io.residues import ParsedStructure
 from ..similarity.nearest_structures import FEWEST
 from ..store.layout import RESIDUE_ID_BYTES
 from ..store.read import Store
-from .metrics.metric import Judged
-from .metrics.novelty import Domains
+from .metrics.metric import PreparedStructure
+from .metrics.novelty import RealDomains
 from .metrics.reconstruction import Pair
 
 SPLIT_COLUMNS = ("domain_id", "split", "label", "superfamily", "group")
 RECORDED = ("rate", "trace_rmsd", "permuted_rmsd", "swapped_rmsd")
 
 
-def judged(store: Store, name: str, label: str) -> Judged:
-    """The first model of a structure of a store."""
-    return Judged.of(store.backbone(name), label)
+def prepare(store: Store, name: str, label: str) -> PreparedStructure:
+    """The first model of a structure of a store, prepared for the metrics."""
+    return PreparedStructure.of(store.backbone(name), label)
 
 
-def read_domains(store: Path, splits: Path) -> Domains:
+def read_domains(store: Path, splits: Path) -> RealDomains:
     """The domains of each split but `excluded`; `UserError` where a domain of the table is not stored."""
     rows = read_table(splits, SPLIT_COLUMNS)
     with Store(store) as file:
         held_out, training, validation = (
-            [judged(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
+            [prepare(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
             for split in ("test", "train", "validation")
         )
     superfamily, group, cluster = (
         {row["domain_id"]: row.get(name, "") for row in rows} for name in ("superfamily", "group", "sequence_cluster")
     )
-    return Domains(held_out, training, superfamily, group, cluster, validation)
+    return RealDomains(held_out, training, superfamily, group, cluster, validation)
 
 
-def read_structures(path: Path) -> list[Judged]:
+def read_structures(path: Path) -> list[PreparedStructure]:
     """Every structure of a store of samples, in order."""
     with Store(path) as file:
-        return [judged(file, name, str(file.fact(name, "label"))) for name in file.ids]
+        return [prepare(file, name, str(file.fact(name, "label"))) for name in file.ids]
 
 
-def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
+def read_pairs(path: Path, references: Iterable[PreparedStructure]) -> list[Pair]:
     """Every reconstruction of a store beside its held-out domain; `UserError` where that domain is unknown."""
     known = {reference.id: reference for reference in references}
     pairs = []
@@ -60,7 +60,7 @@ def read_pairs(path: Path, references: Iterable[Judged]) -> list[Pair]:
             if name not in known:
                 raise UserError(f"{path}: the reconstruction {name!r} is of no held-out domain of the store")
             facts = {column: float(file.fact(name, column)) for column in RECORDED if column in file.columns}
-            pairs.append(Pair(judged(file, name, str(file.fact(name, "label"))), known[name], facts))
+            pairs.append(Pair(prepare(file, name, str(file.fact(name, "label"))), known[name], facts))
     return pairs
 
 
@@ -78,7 +78,7 @@ class Sample:
     made of: `backbone`, `backbone, O placed`, or `CA alone`.
     """
 
-    structure: Judged
+    structure: PreparedStructure
     backbone: Backbone
     file: str
     model: int
@@ -155,7 +155,7 @@ def _check_end(path: Path) -> None:
         raise StructureError("truncated", "atoms behind the line END were not read; part samples by MODEL and ENDMDL")
 
 
-def _of_structure(structure: Structure, file: str) -> Iterator[Sample | StructureError]:
+def _of_structure(structure: ParsedStructure, file: str) -> Iterator[Sample | StructureError]:
     models, several = structure.models, len(structure.chains) > 1
     for model in models:
         here = structure.model == model
@@ -186,7 +186,7 @@ def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
 
 
 def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
-    """A sample of one conformation; `StructureError` where it is too short or too long to be judged."""
+    """A sample of one conformation; `StructureError` where it is too short or too long to be evaluated."""
     coords = backbone.coords[0].astype(np.float64)
     absurd = ~(np.abs(coords) <= LARGEST_COORDINATE).all(axis=-1)  # NaN and infinite as well
     coords[absurd] = np.nan
@@ -205,7 +205,7 @@ def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
     if max(map(len, ids)) > RESIDUE_ID_BYTES:
         ids = tuple(str(number) for number in range(1, len(ids) + 1))
     made = replace(backbone, coords=placed[None].astype(np.float32), residue_ids=ids)
-    return Sample(Judged.of(made, ""), made, file, model, chain, atoms)
+    return Sample(PreparedStructure.of(made, ""), made, file, model, chain, atoms)
 
 
 def placed_oxygen(coords: np.ndarray) -> np.ndarray:

@@ -18,87 +18,110 @@ from ..similarity import nearest_structures
 from ..similarity.nearest_structures import Search, tm_align_score
 from .inputs import read_domains, read_pairs, read_structures
 from .metrics import classifier, distribution, novelty, physical_validity, reconstruction
-from .metrics.classifier import SWAPS, Features, Sight, accuracy_rows, read_features, swap_rows, told_columns
+from .metrics.classifier import (
+    SWAPS,
+    EmbeddingPair,
+    Embeddings,
+    accuracy_rows,
+    prediction_columns,
+    read_features,
+    swap_rows,
+)
 from .metrics.distribution import class_features
 from .metrics.diversity import ClassSet, set_rows
 from .metrics.latent import latent_rows, prior_rows, read_codes
-from .metrics.metric import ALL, SCORE_COLUMNS, Judged, Row, absent_rows, classes, evaluate, generator, structure_rows
-from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, Domains, Placed, place
+from .metrics.metric import (
+    ALL,
+    SCORE_COLUMNS,
+    PreparedStructure,
+    ScoreRow,
+    absent_rows,
+    classes,
+    evaluate,
+    generator,
+    structure_rows,
+)
+from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, NearestDomains, RealDomains, find_nearest
 from .metrics.reconstruction import Pair
 
 STRUCTURE_METRICS = (*physical_validity.METRICS, *physical_validity.COMPOSITION)
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """What was found: score rows, per-structure values (name -> one number a structure) and nearest domains.
+class Evaluation:
+    """What was found: score rows, per-structure values (name -> one number per structure) and nearest domains.
 
-    `told` says what the oracle takes each structure for, where there is one.
+    `predictions` are the columns of `prediction_columns`, where there are embeddings.
     """
 
-    rows: list[Row]
+    rows: list[ScoreRow]
     values: dict[str, np.ndarray]
-    placed: list[Placed]
-    told: list[dict[str, str]]
+    nearest: list[NearestDomains]
+    predictions: list[dict[str, str]]
 
 
-def judge_structures(
-    structures: Sequence[Judged], domains: Domains, settings: ScoreSettings, sight: Sight | None = None
-) -> Judgement:
-    """Judge structures, each by its `label`, the class asked for, against the held-out domains of that class.
+def evaluate_structures(
+    structures: Sequence[PreparedStructure],
+    domains: RealDomains,
+    settings: ScoreSettings,
+    embeddings: EmbeddingPair | None = None,
+) -> Evaluation:
+    """Evaluate structures, each by its `label`, the target class, against the held-out domains of that class.
 
-    An empty label asks for no class: metrics of the class asked for are undefined. Where no structure has a label, set
-    metrics compare all of them with all held-out domains. `sight` is what the oracle saw; without it, metrics that need
-    it have one row each without a number.
+    Without a label there is no target class: its metrics are undefined. Where no structure has a label, set metrics
+    compare all of them with all held-out domains. Without `embeddings`, metrics that need them have one row each
+    without a number.
     """
     search = Search(settings.neighbours)
-    placed = place(structures, domains, search, settings, real=False)
-    return judge_placed(structures, placed, domains, search, settings, sight, real=False)
+    nearest = find_nearest(structures, domains, search, settings, real=False)
+    return evaluate_nearest(structures, nearest, domains, search, settings, embeddings, real=False)
 
 
-def judge_placed(
-    structures: Sequence[Judged],
-    placed: Sequence[Placed],
-    domains: Domains,
+def evaluate_nearest(
+    structures: Sequence[PreparedStructure],
+    nearest: Sequence[NearestDomains],
+    domains: RealDomains,
     search: Search,
     settings: ScoreSettings,
-    sight: Sight | None,
+    embeddings: EmbeddingPair | None,
     *,
     real: bool,
-) -> Judgement:
-    """The same for structures whose nearest domains `search` has found; `placed` takes the labels of `structures`.
+) -> Evaluation:
+    """The same for structures whose nearest domains `search` has found; `nearest` takes the labels of `structures`.
 
     With `real`, a structure's relatives are no neighbours.
     """
-    placed = [replace(hits, label=structure.label) for hits, structure in zip(placed, structures, strict=True)]
+    nearest = [replace(hits, label=structure.label) for hits, structure in zip(nearest, structures, strict=True)]
     folds = np.array([structure.label or ALL for structure in structures], object)
-    values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(placed, novelty.NEAREST)}
+    values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(nearest, novelty.NEAREST)}
     values["nearest_same_class"][folds == ALL] = np.nan
-    values |= novelty.nearest_in_class(structures, placed, domains, search, real)
+    values |= novelty.class_coverage(structures, nearest, domains, search, real)
     rows = structure_rows((*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE), values, folds, settings)
     rows += novelty.recall_rows(structures, domains, search, settings, real)
     rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
-    rows += _oracle_rows(sight, placed, folds, settings)
-    told = told_columns(sight.own, [structure.label for structure in structures]) if sight else []
-    return Judgement(rows, values, placed, told)
+    rows += _classifier_rows(embeddings, nearest, folds, settings)
+    predictions = (
+        prediction_columns(embeddings.own, [structure.label for structure in structures]) if embeddings else []
+    )
+    return Evaluation(rows, values, nearest, predictions)
 
 
-def _oracle_rows(
-    sight: Sight | None, placed: Sequence[Placed], folds: np.ndarray, settings: ScoreSettings
-) -> list[Row]:
-    """Rows of all metrics in the oracle's eyes."""
-    if sight is None:
+def _classifier_rows(
+    embeddings: EmbeddingPair | None, nearest: Sequence[NearestDomains], folds: np.ndarray, settings: ScoreSettings
+) -> list[ScoreRow]:
+    """Rows of all metrics that rest on the fold classifier."""
+    if embeddings is None:
         metrics = (*classifier.METRICS, *classifier.FIDELITY.values(), *distribution.METRICS)
         return absent_rows(metrics, NOT_SEEN)
-    rows = accuracy_rows(sight, placed, settings)
-    return [*rows, *distribution.distribution_rows(class_features(sight, folds), settings)]
+    rows = accuracy_rows(embeddings, nearest, settings)
+    return [*rows, *distribution.distribution_rows(class_features(embeddings, folds), settings)]
 
 
 def _class_sets(
-    structures: Sequence[Judged],
+    structures: Sequence[PreparedStructure],
     folds: np.ndarray,
     values: Mapping[str, np.ndarray],
-    domains: Domains,
+    domains: RealDomains,
     settings: ScoreSettings,
 ) -> dict[str, ClassSet]:
     """The structures of each class beside the held-out domains of it."""
@@ -119,7 +142,9 @@ def _class_sets(
     return groups
 
 
-def _pair_tm(structures: Sequence[Judged], settings: ScoreSettings, fold: str, progress: Progress) -> np.ndarray:
+def _pair_tm(
+    structures: Sequence[PreparedStructure], settings: ScoreSettings, fold: str, progress: Progress
+) -> np.ndarray:
     """TM-scores (k, k) of up to 12 structures drawn at random, mean of both normalisations, NaN on the diagonal."""
     order = generator(settings, "pairs", fold).permutation(len(structures))[:PAIRED_PER_CLASS]
     chosen = [structures[index] for index in order.tolist() if len(structures[index].ca) >= nearest_structures.FEWEST]
@@ -141,13 +166,13 @@ STRUCTURE_COLUMNS = (
 
 
 def structure_table(
-    structures: Sequence[Judged],
+    structures: Sequence[PreparedStructure],
     kind: str,
     values: Mapping[str, np.ndarray],
-    placed: Sequence[Placed] = (),
-    told: Sequence[Mapping[str, str]] = (),
+    nearest: Sequence[NearestDomains] = (),
+    predictions: Sequence[Mapping[str, str]] = (),
 ) -> Iterable[dict[str, object]]:
-    """Rows of `structures.tsv`: `values` one array (n) a metric, `told` what the oracle says of each structure.
+    """Rows of `structures.tsv`: `values` one array (n) per metric, `predictions` the predicted label of each structure.
 
     Columns that do not apply stay empty.
     """
@@ -155,16 +180,16 @@ def structure_table(
         row: dict[str, object] = dict.fromkeys(STRUCTURE_COLUMNS)
         row.update(id=structure.id, kind=kind, label=structure.label, length=len(structure))
         row.update({name: f"{column[index]:.6g}" for name, column in values.items()})
-        if placed:
-            hits = placed[index]
+        if nearest:
+            hits = nearest[index]
             row.update(nearest_id=hits.held_out.id, nearest_label=hits.held_out.label, training_id=hits.training.id)
-        if told:
-            row.update(told[index])
+        if predictions:
+            row.update(predictions[index])
         yield row
 
 
 def write_scores(
-    output: Path, scores: Mapping[str, Iterable[Row]], seed: str, structures: Iterable[Mapping[str, object]]
+    output: Path, scores: Mapping[str, Iterable[ScoreRow]], seed: str, structures: Iterable[Mapping[str, object]]
 ) -> None:
     """Write both tables into the folder `output`, whole or not at all; `scores` are rows by variant."""
     with atomic_path(output) as folder:
@@ -174,18 +199,18 @@ def write_scores(
         write_table(folder / "structures.tsv", STRUCTURE_COLUMNS, structures)
 
 
-REAL_PER_CLASS = 24  # real domains of a class that are judged as samples
+REAL_PER_CLASS = 24  # real domains per class that are evaluated as samples
 
 
-def _fold_of(label: str, asked: Sequence[str]) -> str:
-    """The asked class that holds `label`, or the label's first level where none does."""
-    holding = [fold for fold in asked if is_within(label, fold)]
+def _fold_of(label: str, targets: Sequence[str]) -> str:
+    """The target class that holds `label`, or the label's first level where none does."""
+    holding = [fold for fold in targets if is_within(label, fold)]
     return max(holding, key=len) if holding else first_level(label)
 
 
 def _bin_rows(
     pairs: Sequence[Pair], rebuilt: Mapping[str, np.ndarray], audit: Path, settings: ScoreSettings
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Metrics of the reconstructions by how near the domain is to training; `UserError` where one was not audited."""
     bins = read_bins(audit)
     if missing := [pair.reference.id for pair in pairs if pair.reference.id not in bins]:
@@ -207,13 +232,13 @@ def score_samples(
     features: Path | None = None,
     real_features: Path | None = None,
 ) -> None:
-    """Judge the samples, reconstructions and codes of one trained model against the held-out domains.
+    """Evaluate the samples, reconstructions and codes of one trained model against the held-out domains.
 
     `samples` is the folder with `samples.h5 raw.h5 reconstructions.h5 latents.h5`; writes `scores.tsv` and
     `structures.tsv` into the folder `output`, whole or not at all. With the table `audit`, the reconstructions are also
-    judged by how near a held-out domain is to training: rows whose fold is a bin of the audit. `features` is the folder
-    that `embed` made of the same files, `real_features` its file of the domains; without them, metrics in the oracle's
-    eyes have no number.
+    evaluated by how near a held-out domain is to training: rows whose fold is a bin of the audit. `features` is the
+    folder that `embed` made of the same files, `real_features` its file of the domains; without them, metrics that rest
+    on the fold classifier have no number.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -222,28 +247,30 @@ def score_samples(
     pairs = read_pairs(samples / "reconstructions.h5", domains.held_out)
     folds = np.array([structure.label for structure in drawn], object)
     names = [structure.id for structure in drawn]
-    sight = read_sight(features / "samples.h5", real_features, names, domains) if features and real_features else None
-    found = judge_structures(drawn, domains, settings, sight)
+    embeddings = (
+        read_embeddings(features / "samples.h5", real_features, names, domains) if features and real_features else None
+    )
+    found = evaluate_structures(drawn, domains, settings, embeddings)
     rows = found.rows + _swap_rows(features, settings)
     before = evaluate(raw, physical_validity.METRICS)
     rows += structure_rows(physical_validity.METRICS, before, folds, settings, RAW)
     rebuilt = evaluate(pairs, reconstruction.METRICS)
-    asked = sorted(set(folds.tolist()))
-    pair_folds = np.array([_fold_of(pair.label, asked) for pair in pairs], object)
+    targets = sorted(set(folds.tolist()))
+    pair_folds = np.array([_fold_of(pair.label, targets) for pair in pairs], object)
     rows += structure_rows(reconstruction.METRICS, rebuilt, pair_folds, settings)
     rows += _bin_rows(pairs, rebuilt, audit, settings) if audit else []
     codes = read_codes(samples / "latents.h5")
     rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
     values = found.values | {name + RAW: column for name, column in before.items()}
-    structures = [*structure_table(drawn, "sample", values, found.placed, found.told)]
+    structures = [*structure_table(drawn, "sample", values, found.nearest, found.predictions)]
     structures += structure_table([pair.model for pair in pairs], "reconstruction", rebuilt)
     write_scores(output, {variant: rows}, str(seed), structures)
 
 
-def stand_ins(domains: Domains, settings: ScoreSettings) -> list[Judged]:
-    """Up to 24 validation domains of each first-level class, drawn at random, asked for as that class.
+def stand_ins(domains: RealDomains, settings: ScoreSettings) -> list[PreparedStructure]:
+    """Up to 24 validation domains of each first-level class, drawn at random, that class being the target.
 
-    Neither the models nor the oracle were fitted to them. Training domains where there is no validation split.
+    Neither the models nor the fold classifier were fitted to them. Training domains where there is no validation split.
     """
     pool = domains.validation or domains.training
     folds = np.array([first_level(domain.label) for domain in pool])
@@ -254,18 +281,18 @@ def stand_ins(domains: Domains, settings: ScoreSettings) -> list[Judged]:
     return [replace(pool[index], label=first_level(pool[index].label)) for index in chosen]
 
 
-def read_sight(own: Path, real: Path, names: Sequence[str], domains: Domains) -> Sight:
-    """What the oracle saw of the structures `names`, in the file `own`, and of the held-out domains, in `real`."""
-    return Sight(read_features(own).of(names), read_held_out(real, domains), domains.superfamily)
+def read_embeddings(own: Path, real: Path, names: Sequence[str], domains: RealDomains) -> EmbeddingPair:
+    """Embeddings of the structures `names`, from the file `own`, and of the held-out domains, from `real`."""
+    return EmbeddingPair(read_features(own).of(names), read_held_out(real, domains), domains.superfamily)
 
 
-def read_held_out(real: Path, domains: Domains) -> Features:
+def read_held_out(real: Path, domains: RealDomains) -> Embeddings:
     """What the oracle saw of the held-out domains, in the file `real`, with the labels of the split."""
     held_out = read_features(real).of([domain.id for domain in domains.held_out])
     return replace(held_out, labels=tuple(domain.label for domain in domains.held_out))
 
 
-def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[Row]:
+def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[ScoreRow]:
     """Rows about the held-out domains decoded under another class's label."""
     if features is None or not (features / "swapped.h5").is_file():
         return absent_rows(SWAPS, NOT_SEEN)
@@ -276,24 +303,25 @@ def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[Row]:
 def score_real(
     store: Path, splits: Path, settings: ScoreSettings, output: Path, real_features: Path | None = None
 ) -> None:
-    """Judge real domains as samples are judged: variant `real`, the floor of errors and the ceiling of a sampler.
+    """Evaluate real domains as samples are evaluated: variant `real`, the floor of errors and the ceiling of a sampler.
 
     Their relatives are no neighbours. The same domains with their classes permuted are the variant `real_shuffled`:
-    what metrics of the class are worth where the class says nothing.
+    the values of metrics of the class where the class says nothing.
     """
     domains = read_domains(store, splits)
     structures = stand_ins(domains, settings)
     search = Search(settings.neighbours)
-    placed = place(structures, domains, search, settings, real=True)
+    nearest = find_nearest(structures, domains, search, settings, real=True)
     order = generator(settings, "shuffled").permutation(len(structures))
     shuffled = [replace(each, label=structures[k].label) for each, k in zip(structures, order.tolist(), strict=True)]
     names = [structure.id for structure in structures]
-    sight = read_sight(real_features, real_features, names, domains) if real_features else None
+    embeddings = read_embeddings(real_features, real_features, names, domains) if real_features else None
     found, ceiling = (
-        judge_placed(those, placed, domains, search, settings, sight, real=True) for those in (structures, shuffled)
+        evaluate_nearest(those, nearest, domains, search, settings, embeddings, real=True)
+        for those in (structures, shuffled)
     )
     rows = {"real": found.rows, "real_shuffled": ceiling.rows}
-    write_scores(output, rows, "", structure_table(structures, "real", found.values, found.placed, found.told))
+    write_scores(output, rows, "", structure_table(structures, "real", found.values, found.nearest, found.predictions))
 
 
 def collect(tables: list[Path], output: Path) -> None:

@@ -40,14 +40,14 @@ ABSENT = Score(math.nan, math.nan, math.nan, 0)
 
 @dataclass(frozen=True)
 class Sign:
-    """One number beside its limit: `fired` is one of yes, no, unknown, not_applicable."""
+    """One number beside its limit: `flagged` is one of yes, no, unknown, not_applicable."""
 
-    fired: str
+    flagged: str
     evidence: str
     threshold: str
 
 
-def sign_of(scores: Mapping[str, Score], name: str, threshold: str, fires: Callable[[Score], bool]) -> Sign:
+def read_sign(scores: Mapping[str, Score], name: str, threshold: str, flags: Callable[[Score], bool]) -> Sign:
     """The sign of a metric: unknown where the table has no number for it."""
     score = scores.get(name)
     if score is None:
@@ -55,23 +55,23 @@ def sign_of(scores: Mapping[str, Score], name: str, threshold: str, fires: Calla
     if not math.isfinite(score.value):
         why = f", {score.note}" if score.note else ""
         return Sign(UNKNOWN, f"{name}: undefined (n = {score.count}{why})", threshold)
-    return Sign(YES if fires(score) else NO, f"{name} = {score.shown}", threshold)
+    return Sign(YES if flags(score) else NO, f"{name} = {score.shown}", threshold)
 
 
-def against(own: Sign, scores: Mapping[str, Score], name: str, of: str = "") -> Sign:
-    """`own`, with the number beside it that it was set against; unknown where that one is. `of` says whose it is."""
-    other = sign_of(scores, name, own.threshold, lambda score: False)
-    fired = UNKNOWN if UNKNOWN in (own.fired, other.fired) else own.fired
-    return Sign(fired, f"{own.evidence}; {of}{other.evidence}", own.threshold)
+def relative_to(own: Sign, scores: Mapping[str, Score], name: str, of: str = "") -> Sign:
+    """`own`, with the number that it is compared with; unknown where that one is. `of` says whose it is."""
+    other = read_sign(scores, name, own.threshold, lambda score: False)
+    flagged = UNKNOWN if UNKNOWN in (own.flagged, other.flagged) else own.flagged
+    return Sign(flagged, f"{own.evidence}; {of}{other.evidence}", own.threshold)
 
 
 def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
-    """Fires where one sign does, and then tells those alone; else unknown where one is."""
+    """Flagged where one sign is, with the evidence of those alone; else unknown where one is."""
     signs = list(signs)
-    states = {sign.fired for sign in signs}
-    fired = next(state for state in (YES, UNKNOWN, NO) if state in states)
-    telling = [sign.evidence for sign in signs if sign.fired == fired or fired != YES]
-    return Sign(fired, "; ".join([*telling, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
+    states = {sign.flagged for sign in signs}
+    flagged = next(state for state in (YES, UNKNOWN, NO) if state in states)
+    evidence = [sign.evidence for sign in signs if sign.flagged == flagged or flagged != YES]
+    return Sign(flagged, "; ".join([*evidence, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
 
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
@@ -96,7 +96,7 @@ class Case:
 
     @property
     def takes_label(self) -> bool:
-        """Whether the decoder is told a label."""
+        """Whether the decoder is conditioned on a label."""
         return self.has_code and find(self.variant).trained
 
 
@@ -105,7 +105,7 @@ def _not_applicable(case: Case, why: str) -> Sign:
 
 
 def collapse(case: Case) -> Sign:
-    """COLLAPSE: few dimensions of the code vary with the structure, or it tells little, or the decoder ignores it.
+    """COLLAPSE: few dimensions of the code vary with the structure, or it says little, or the decoder ignores it.
 
     `active_share` (Burda et al. 2016), `mutual_information` in nats, and `permuted_ratio`, the held-out error with
     another domain's code over that with the own.
@@ -113,16 +113,16 @@ def collapse(case: Case) -> Sign:
     if not case.has_code:
         return _not_applicable(case, "")
     scores, limits = case.scores, case.limits
-    least, told, changed = (f"{limits.active:g}", f"{limits.information:g} nat", f"{limits.permutation:g}")
-    active = sign_of(scores, "active_share", f"active_share < {least}", lambda s: s.value < limits.active)
-    informed = sign_of(
-        scores, "mutual_information", f"mutual_information < {told}", lambda s: s.value < limits.information
+    least, nats, changed = (f"{limits.active:g}", f"{limits.information:g} nat", f"{limits.permutation:g}")
+    active = read_sign(scores, "active_share", f"active_share < {least}", lambda s: s.value < limits.active)
+    informed = read_sign(
+        scores, "mutual_information", f"mutual_information < {nats}", lambda s: s.value < limits.information
     )
     bound = scores.get("mutual_information_bound", ABSENT)
-    if informed.fired == YES and bound.value <= limits.information:
+    if informed.flagged == YES and bound.value <= limits.information:
         few = f"mutual_information: {bound.count} domains can show no more than {bound.value:.3g} nat"
         informed = Sign(UNKNOWN, few, informed.threshold)
-    permuted = sign_of(
+    permuted = read_sign(
         scores,
         "permuted_ratio",
         f"permuted_ratio within {changed} of 1",
@@ -135,8 +135,8 @@ def _leak(case: Case, name: str) -> Sign:
     """One attack on the code. A skill whose interval reaches 0 is no leak yet: few domains give any skill by chance."""
     limit, margin = case.limits.leak, case.limits.leak_margin
     threshold = f"skill > {limit:g} or its interval above {margin:g}"
-    found = sign_of(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
-    if found.fired == YES and case.scores[name].low <= 0:
+    found = read_sign(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
+    if found.flagged == YES and case.scores[name].low <= 0:
         return Sign(UNKNOWN, f"{found.evidence}: too few domains, the interval reaches 0", threshold)
     return found
 
@@ -144,37 +144,37 @@ def _leak(case: Case, name: str) -> Sign:
 def leak(case: Case) -> Sign:
     """LEAK: the best of several fresh probes reads the label from the code, at some level of the label.
 
-    Of a model with a block `fold`, which is meant to know the label, the other block alone is judged. Levels whose
+    Of a model with a block `fold`, which is meant to know the label, the other block alone is probed. Levels whose
     labels have too few superfamilies to probe have no row and are passed over; so are levels that the model is not
-    told, which its code has to tell, as a code without any label does.
+    conditioned on, whose information its code has to carry.
     """
     if not case.takes_label:
         return _not_applicable(case, "no label is given beside the code, so that the code has to tell it")
     if "leak_skill_fold" in case.scores:
         return any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
     levels = case.scores["told_levels"].value if "told_levels" in case.scores else math.nan
-    told = [name for level, name in enumerate(DEEPER_LEAKS, 2) if not level > levels]
-    absent = [f"{name}: a level that the model is not told" for name in DEEPER_LEAKS if name not in told]
-    absent += [f"{name}: too few superfamilies a label" for name in told if name not in case.scores]
-    judged = ("leak_skill", *(name for name in told if name in case.scores))
-    return any_of([_leak(case, name) for name in judged], absent)
+    given = [name for level, name in enumerate(DEEPER_LEAKS, 2) if not level > levels]
+    absent = [f"{name}: a level that the model is not told" for name in DEEPER_LEAKS if name not in given]
+    absent += [f"{name}: too few superfamilies a label" for name in given if name not in case.scores]
+    probed = ("leak_skill", *(name for name in given if name in case.scores))
+    return any_of([_leak(case, name) for name in probed], absent)
 
 
 def condition_ignored(case: Case) -> Sign:
     """CONDITION-IGNORED: decoding a held-out domain's code under another class rarely gives a structure of that class.
 
-    `swap_flip` is the share that the oracle finds in the class asked for, `swap_flip_chance` what a guess
-    would give. Where twice chance is hardly below 1, as with two classes, half way from chance to 1 is asked for.
+    `swap_flip` is the share whose predicted class is the target, `swap_flip_chance` what a guess would give. Where
+    twice chance is hardly below 1, as with two classes, half way from chance to 1 is required.
     """
     if not case.takes_label:
         return _not_applicable(case, "the decoder is given no label")
     chance = case.scores.get("swap_flip_chance", ABSENT).value
     least = min(case.limits.flip * chance, (1 + chance) / 2)
     threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance, or half way from it to 1"
-    own = sign_of(case.scores, "swap_flip", threshold, lambda score: score.value < least)
+    own = read_sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
     if chance == 1:
         return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
-    return against(own, case.scores, "swap_flip_chance")
+    return relative_to(own, case.scores, "swap_flip_chance")
 
 
 def mode_collapse(case: Case) -> Sign:
@@ -186,9 +186,9 @@ def mode_collapse(case: Case) -> Sign:
     fewer = min(1.0, own.count / real.count) if real.count else math.nan
     least = case.limits.coverage * fewer * real.value
     threshold = f"coverage < {case.limits.coverage:g} x that of real domains, for as many samples"
-    sign = sign_of(case.scores, "coverage", threshold, lambda score: score.value < least)
-    sign = against(sign, case.real, "coverage", "real: ")
-    if sign.fired != UNKNOWN and real.low <= 0:
+    sign = read_sign(case.scores, "coverage", threshold, lambda score: score.value < least)
+    sign = relative_to(sign, case.real, "coverage", "real: ")
+    if sign.flagged != UNKNOWN and real.low <= 0:
         return Sign(UNKNOWN, f"{sign.evidence}: real domains cover next to nothing", threshold)
     return sign
 
@@ -198,8 +198,10 @@ def _nearer_than_real(case: Case, name: str) -> Sign:
     margin = 1 + case.limits.memorisation
     most = margin * case.real.get(name, ABSENT).high
     threshold = f"interval of {name} above {margin:g} x that of real domains"
-    found = against(sign_of(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: ")
-    if found.fired == NO and not math.isfinite(case.scores[name].low + most):
+    found = relative_to(
+        read_sign(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: "
+    )
+    if found.flagged == NO and not math.isfinite(case.scores[name].low + most):
         return Sign(UNKNOWN, f"{found.evidence}: too few for an interval", threshold)
     return found
 
@@ -212,8 +214,8 @@ def _as_near_as_rebuilt(case: Case) -> Sign:
     rebuilt, share = case.scores.get("tm", ABSENT).value, case.limits.copied
     threshold = f"training_tm > {share:g} x tm of reconstructions, and its interval above that of real domains"
     most = case.real.get("training_tm", ABSENT).high
-    own = sign_of(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)
-    return against(own, case.scores, "tm", "reconstructions: ")
+    own = read_sign(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)
+    return relative_to(own, case.scores, "tm", "reconstructions: ")
 
 
 def memorisation(case: Case) -> Sign:
@@ -288,20 +290,20 @@ def _score(row: Mapping[str, str], table: Path) -> Score:
 
 def _cells(sign: Sign, remedy: str) -> dict[str, str]:
     return {
-        "fired": sign.fired,
+        "fired": sign.flagged,
         "evidence": sign.evidence,
         "threshold": sign.threshold,
-        "remedy": remedy if sign.fired == YES else "",
+        "remedy": remedy if sign.flagged == YES else "",
     }
 
 
-def fails(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """The verdicts that fired on a model that was asked for, and not on the references of every run."""
+def flagged_models(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The verdicts that are flagged for a chosen model, and not for the references of every run."""
     return [row for row in rows if row["fired"] == YES and row["variant"] not in REFERENCES]
 
 
 def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[Mapping[str, str]]:
-    """Write `verdicts.tsv` of a score table, and return what `fails` finds in it."""
+    """Write `verdicts.tsv` of a score table, and return what `flagged_models` finds in it."""
     rows = judge(table, limits)
     write_table(output, VERDICT_COLUMNS, rows)
     for row in rows:
@@ -309,4 +311,4 @@ def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[M
             say("verdicts", f"{row['variant']} seed {row['seed'] or '-'}: {row['verdict']}: {row['evidence']}")
     counts = {state: sum(row["fired"] == state for row in rows) for state in (YES, NO, UNKNOWN, NOT_APPLICABLE)}
     say("verdicts", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items()))
-    return fails(rows)
+    return flagged_models(rows)

@@ -17,7 +17,7 @@ from .tm_score import distance_scale, rotations
 OFFSET_STEP = 4  # residues between the gapless starts
 KEPT = 4  # gapless starts of a target that are aligned with gaps
 ALIGNMENTS = (5, 2, 1)  # starts of a target that enter each round of alignment and superposition
-SUPERPOSITIONS = 3  # reweighted superpositions a round
+SUPERPOSITIONS = 3  # reweighted superpositions per round
 FLOOR = 0.15  # residue score below which two residues are better left unaligned
 CELLS = 3_000_000  # of the score matrices of one batch of targets, for each start
 LOCAL_WIDTH = 3.0  # Å, of the likeness of two local chain geometries
@@ -157,7 +157,7 @@ def _gapless(
 def _by_local_geometry(
     query: np.ndarray, targets: np.ndarray, traces: Sequence[np.ndarray], scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One superposition a target, from the alignment of local chain geometry."""
+    """One superposition per target, from the alignment of local chain geometry."""
     theirs = _padded([_local_geometry(trace) for trace in traces], fill=FAR)
     partner = _alignment(_local_geometry(query)[..., None], theirs.transpose(1, 2, 0), _alike)
     return _superposed_partners(query, targets, partner, scale)
@@ -315,8 +315,8 @@ class Library:
         part.lengths, part.descriptors = self.lengths[list(keep)], self.descriptors[list(keep)]
         return part
 
-    def like(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
-        """Indices of the structures of like length, at most 256: those with the likest coarse distance map."""
+    def candidates(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
+        """Indices of the structures of like length, at most 256: those with the most similar coarse distance map."""
         length = len(query.ca)
         indices = np.flatnonzero(np.abs(self.lengths - length) <= max(LENGTH_WINDOW, LENGTH_SHARE * length))
         if allowed is not None:
@@ -328,7 +328,7 @@ class Library:
 
 
 class Search:
-    """Finds nearest structures, aligns at most `neighbours` a query, and remembers every pair it has looked at."""
+    """Finds nearest structures, aligns at most `neighbours` per query, and remembers every pair it has looked at."""
 
     def __init__(self, neighbours: int) -> None:
         self.neighbours = neighbours
@@ -353,7 +353,7 @@ class Search:
         if len(query.ca) < FEWEST or not len(library):
             return NO_HIT
         best = NO_HIT
-        targets = [library.structures[index] for index in library.like(query, allowed)]
+        targets = [library.structures[index] for index in library.candidates(query, allowed)]
         estimates = self._estimates(query, targets)
         for index in np.argsort(-estimates, kind="stable")[: self.neighbours].tolist():
             if best.id and estimates[index] + MARGIN <= best.tm:
@@ -383,7 +383,7 @@ FIRST = 32  # residues of the shortest windows
 STEP = 0.25  # of a window's length, from one window to the next
 
 
-class ContainingLibrary(Library):
+class SubstructureLibrary(Library):
     """Structures with the descriptors of their windows of about 32, 40, 50, 62, ... residues.
 
     TM-score normalised by the query cannot exceed the target's share of its length, so that targets of less than half
@@ -411,8 +411,8 @@ class ContainingLibrary(Library):
                 found.append(descriptor(structure.ca[start : start + size])[None])
         return np.array(owners, int), np.concatenate(found)
 
-    def like(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
-        """Indices of at most 192 structures, those of which the whole or a window has the likest distance map."""
+    def candidates(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
+        """Indices of at most 192 structures, those of which the whole or a window has the most similar distance map."""
         length, own = len(query.ca), descriptor(query.ca)
         difference = np.full(len(self), np.inf)
         whole = np.flatnonzero((self.lengths >= SHORTEST * length) & (self.lengths <= LONGEST * length))

@@ -85,7 +85,7 @@ class Words:
         self.listed[number] = len(self.added)
         self.added.append(number)
 
-    def likest(self, number: int, count: int) -> list[int]:
+    def top_hits(self, number: int, count: int) -> list[int]:
         """At most `count` of the added sequences, those with the most word hits on two neighbouring bands first."""
         if not self.added:
             return []
@@ -159,7 +159,7 @@ def near_identical(sequences: Sequence[str]) -> list[int]:
 
 
 SCORED = 512  # sequences that share most words and are scored by alignment
-ALIGNED = 40  # of them, those with the best score a residue of the shorter, whose identical residues are counted
+ALIGNED = 40  # of them, those with the best score per residue of the shorter, whose identical residues are counted
 
 
 def plain(sequence: str) -> str:
@@ -199,9 +199,9 @@ class Sequences:
         query = plain(sequence)
         if not query or not self.ids:
             return "", 0.0
-        asked = np.zeros(WORDS, np.float32)
-        asked[word_codes(query)[0]] = 1
-        order = np.argsort(-(self.words @ asked), kind="stable")[:SCORED].tolist()
+        present = np.zeros(WORDS, np.float32)
+        present[word_codes(query)[0]] = 1
+        order = np.argsort(-(self.words @ present), kind="stable")[:SCORED].tolist()
         shortest = [min(len(query), len(self.sequences[index])) or 1 for index in order]
         scores = [
             ALIGNER.score(query, self.sequences[index]) / length if self.sequences[index] else 0.0

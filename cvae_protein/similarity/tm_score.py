@@ -8,8 +8,7 @@ import numpy as np
 
 SAME_FOLD = 0.5  # TM-score from which two structures share a fold (Xu & Zhang 2010)
 STEPS = 12  # of Newton's method
-DEGENERATE = 1e-7  # an adjugate below this, of a matrix of about unit size, tells no direction
-Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+DEGENERATE = 1e-7  # an adjugate below this, of a matrix of about unit size, gives no direction
 
 
 def rotations(covariance: np.ndarray) -> np.ndarray:
@@ -36,7 +35,7 @@ def rotations(covariance: np.ndarray) -> np.ndarray:
     return found
 
 
-def _key(entries: np.ndarray) -> tuple[tuple[Row, Row, Row, Row], np.ndarray]:
+def _key(entries: np.ndarray) -> tuple[tuple[tuple[np.ndarray, ...], ...], np.ndarray]:
     """Rows of the symmetric matrix of Horn, and the determinant of the covariance, of its entries (9, B)."""
     xx, xy, xz, yx, yy, yz, zx, zy, zz = entries
     b, c, d = yz - zy, zx - xz, xy - yx
@@ -45,19 +44,19 @@ def _key(entries: np.ndarray) -> tuple[tuple[Row, Row, Row, Row], np.ndarray]:
     return rows, xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
 
 
-def _minors(first: Row, second: Row) -> dict[tuple[int, int], np.ndarray]:
+def _minors(first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...]) -> dict[tuple[int, int], np.ndarray]:
     """The six 2 x 2 minors of two rows, by their columns."""
     return {(p, q): first[p] * second[q] - first[q] * second[p] for p in range(3) for q in range(p + 1, 4)}
 
 
-def _constant(rows: tuple[Row, Row, Row, Row]) -> np.ndarray:
+def _constant(rows: tuple[tuple[np.ndarray, ...], ...]) -> np.ndarray:
     """Determinant of a 4 x 4 matrix, by the minors of its upper and its lower rows."""
     m, n = _minors(rows[0], rows[1]), _minors(rows[2], rows[3])
     outer = m[0, 1] * n[2, 3] - m[0, 2] * n[1, 3] + m[0, 3] * n[1, 2]
     return outer + m[1, 2] * n[0, 3] - m[1, 3] * n[0, 2] + m[2, 3] * n[0, 1]
 
 
-def _eigenvector(rows: tuple[Row, Row, Row, Row], value: np.ndarray) -> np.ndarray:
+def _eigenvector(rows: tuple[tuple[np.ndarray, ...], ...], value: np.ndarray) -> np.ndarray:
     """The longest column (B, 4) of the adjugate of the matrix less its eigenvalue."""
     (a, b, c, d), (_, e, f, g), (_, _, h, i), (_, _, _, j) = rows
     a, e, h, j = a - value, e - value, h - value, j - value
@@ -108,7 +107,7 @@ def distance_scale(length: int) -> float:
 
 
 def _fragments(length: int) -> np.ndarray:
-    """First residue and end of the stretches superposed first: whole, halves, quarters, ... of 4 residues (S, 2)."""
+    """First residue and end of the segments superposed first: whole, halves, quarters, ... of 4 residues (S, 2)."""
     found: list[tuple[int, int]] = []
     size = length
     while True:

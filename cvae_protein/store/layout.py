@@ -23,7 +23,7 @@ except ImportError:  # a bare GPU node reads gzip stores without it
     hdf5plugin = None
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # 1 has no checksums
-RESOLUTION = 0.01  # Å a step of int16
+RESOLUTION = 0.01  # Å per step of int16
 MISSING = np.iinfo(np.int16).min
 BLOCK = 1024  # residues, or conformations, of a chunk of the file and of a checksum
 TEXT = h5py.string_dtype("utf-8")
@@ -46,7 +46,7 @@ UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeE
 class Entry:
     """What a store holds of one domain or sample: the structure, what was computed of it, and facts about it.
 
-    `torsion` is (model, L, 3) in radians, `ss` one string of DSSP letters a model, `facts` one value a column.
+    `torsion` is (model, L, 3) in radians, `ss` one string of DSSP letters per model, `facts` one value per column.
     """
 
     backbone: Backbone

@@ -7,7 +7,7 @@ Layout (S conformations, R residues in all)::
     /center          (S, 3)    float32  Å, to be added to get the deposited position
     /torsion         (R, 3)    float32  phi, psi, omega in radians, NaN where undefined
     /ss              (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = not assigned
-    /sequence        (R,)      S1       one letter a residue
+    /sequence        (R,)      S1       one letter per residue
     /residue_id      (R,)      S8       author number and insertion code
     /table/NAME      (S,)               one column a fact: id, model, label, ...; int64, float64 or fixed UTF-8
     /checksum/PATH   (B,)      uint32   CRC-32 of each 1,024 residues, or conformations, of the dataset PATH
@@ -43,7 +43,7 @@ def positions(steps: np.ndarray) -> np.ndarray:
 class Store:
     """A store opened for reading: `len(store)` conformations, `store.columns[name]` (S,), `store.backbone(id)`.
 
-    Rows asked for in order are read ahead in large pieces. `UserError` where the file is damaged or no store.
+    Rows read in order are read ahead in large pieces. `UserError` where the file is damaged or no store.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -65,7 +65,7 @@ class Store:
             self.file.close()
             raise
         self._held: dict[str, tuple[int, np.ndarray]] = {}  # dataset -> first residue held in memory, and what is held
-        self._asked: dict[str, int] = {}  # dataset -> end of what was asked for last
+        self._read_to: dict[str, int] = {}  # dataset -> end of what was read last
 
     def _check_lengths(self) -> None:
         rows = {len(self), len(self._center), *map(len, self.columns.values())}
@@ -108,13 +108,13 @@ class Store:
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Residues `start:stop` of a dataset, from memory where they are held; not to be changed.
 
-        What follows is read as well where `start` lies a little behind the end of what was asked for last.
+        What follows is read as well where `start` lies a little behind the end of what was read last.
         """
         first, held = self._held.get(name, (0, None))
         if held is not None and first <= start and stop <= first + len(held):
             return held[start - first : stop - first]
-        ahead = 0 <= start - self._asked.get(name, start + 1) <= NEAR
-        self._asked[name] = stop
+        ahead = 0 <= start - self._read_to.get(name, start + 1) <= NEAR
+        self._read_to[name] = stop
         with reading(self.path):
             if not ahead:
                 return self._data[name][start:stop]
@@ -137,7 +137,7 @@ class Store:
             return self._read(name, *self._span(row)).astype(str).tolist()
 
     def sequence(self, name: str) -> str:
-        """One letter a residue of a domain, `X` where unknown."""
+        """One letter per residue of a domain, `X` where unknown."""
         return "".join(self.text(self.rows(name)[0], "sequence"))
 
     def torsion(self, row: int) -> np.ndarray:

@@ -16,7 +16,7 @@ AT_ONCE = 64  # blocks that are read together
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StoreCheck:
     """What a check found: a line of `damages` for each damaged piece; `has_checksums` is false for an old store."""
 
     conformations: int
@@ -25,7 +25,7 @@ class Verdict:
     has_checksums: bool = True
 
 
-def verify_store(path: str | Path) -> Verdict:
+def verify_store(path: str | Path) -> StoreCheck:
     """Read a whole store and compare every block with its checksum.
 
     Raises `UserError` where the file cannot be opened as a store at all, as when its end is missing.
@@ -45,7 +45,7 @@ def verify_store(path: str | Path) -> Verdict:
                 damages.append(f"{name}: {length} values do not fit {rows} conformations of {residues} residues")
             hit = _damaged_blocks(file, name, None if old else f"{CHECKSUM}/{name}", progress)
             damages += [_described(file, name, block * BLOCK, min((block + 1) * BLOCK, length)) for block in hit]
-    return Verdict(rows, blocks, tuple(damages), not old)
+    return StoreCheck(rows, blocks, tuple(damages), not old)
 
 
 def _wrong_attributes(file: h5py.File) -> list[str]:

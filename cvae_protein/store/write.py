@@ -295,7 +295,7 @@ def _write_rows(
 def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression: str = "blosc-lz4") -> int:
     """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
 
-    Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes a domain id.
+    Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes per domain id.
     Raises `UserError` where nothing is left, columns differ, or an id is in two stores.
     """
     parts = Parts([Path(path) for path in paths])

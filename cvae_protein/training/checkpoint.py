@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.batch import Buckets
+from ..model.batch import LengthBuckets
 from ..model.spec import load_tensors, save_tensors
 
 OPTIMIZER_KEYS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
@@ -24,10 +24,10 @@ class Controller(Protocol):
 
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
-Drawn = tuple[Any, np.ndarray | None]  # the state of the NumPy generator, the batches that wait
+DrawState = tuple[Any, np.ndarray | None]  # the state of the NumPy generator, the batches that wait
 
 
-class Training:
+class TrainingState:
     """Everything that changes in a training: what is saved, restored, and gone back to as a whole.
 
     Noise and dropout of a step are drawn anew from the seed and the step (`loop`), so that they need no place here.
@@ -40,7 +40,7 @@ class Training:
         generator: torch.Generator,
         rng: np.random.Generator,
         controllers: Sequence[Controller] = (),
-        sampler: Buckets | None = None,
+        sampler: LengthBuckets | None = None,
     ) -> None:
         self.parameters = dict(parameters)
         self.averaged = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -50,14 +50,14 @@ class Training:
         self.step = 0
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        self.setbacks = 0
+        self.rollbacks = 0
         self.parts = 1  # that a batch is shared out to, one after the other, where memory is short; not saved
 
-    def drawn(self) -> Drawn:
+    def drawn(self) -> DrawState:
         """Where the drawing of structures stands."""
         return self.rng.bit_generator.state, self.sampler.waiting.copy() if self.sampler is not None else None
 
-    def draw_from(self, drawn: Drawn) -> None:
+    def draw_from(self, drawn: DrawState) -> None:
         """Go on drawing from there."""
         self.rng.bit_generator.state = drawn[0]
         if self.sampler is not None and drawn[1] is not None:
@@ -77,7 +77,7 @@ class Training:
             "step": self.step,
             "rows": [dict(row) for row in self.rows],
             "seconds": self.seconds,
-            "setbacks": self.setbacks,
+            "setbacks": self.rollbacks,
             "controllers": [controller.log_weight for controller in self.controllers],
             "rng": self.rng.bit_generator.state,
         }
@@ -98,7 +98,7 @@ class Training:
         if self.sampler is not None:
             self.sampler.waiting = tensors["waiting"].numpy().copy()
         self.rng.bit_generator.state = facts["rng"]
-        self.step, self.seconds, self.setbacks = facts["step"], facts["seconds"], facts["setbacks"]
+        self.step, self.seconds, self.rollbacks = facts["step"], facts["seconds"], facts["setbacks"]
         self.rows = [dict(row) for row in facts["rows"]]
         for controller, value in zip(self.controllers, facts["controllers"], strict=True):
             controller.log_weight = value

@@ -95,7 +95,7 @@ def shared_noise(ranks: Ranks, generator: torch.Generator, structures: int) -> A
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
+def join_processes() -> Iterator[Ranks]:
     """The processes that `torchrun` started, or this one alone; all but the first keep silent on standard error."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE

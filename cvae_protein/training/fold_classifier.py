@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.settings import OracleSettings, TrainSettings
+from ..config.settings import ClassifierSettings, TrainSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import truncate
 from ..core.progress import Progress, say
 from ..core.structure import CA
-from ..model.batch import Domains, pick_device, read_split
-from ..model.fold_classifier import Oracle, OracleSpec, describe_traces, label_loss
+from ..model.batch import DomainSet, pick_device, read_split
+from ..model.fold_classifier import ClassifierSpec, FoldClassifier, deepest_label_loss, describe_traces
 from ..model.spec import save_tensors
-from .checkpoint import Training
+from .checkpoint import TrainingState
 from .distributed import Ranks
 from .loop import Losses, Task, minimise
 
@@ -31,8 +31,8 @@ NORMAL = 1.959964  # standard deviations that hold 95 %
 
 
 @torch.no_grad()
-def fit_temperatures(oracle: Oracle, features: Tensor, labels: Tensor) -> tuple[float, ...]:
-    """The temperature of each level, coarse to fine, under which held-out labels (B, levels) are the likeliest.
+def fit_temperatures(classifier: FoldClassifier, features: Tensor, labels: Tensor) -> tuple[float, ...]:
+    """The temperature of each level, coarse to fine, under which held-out labels (B, levels) are most probable.
 
     Guo et al. 2017, arXiv:1706.04599, found on a grid. 1 for a level at which no label is known.
     """
@@ -44,8 +44,8 @@ def fit_temperatures(oracle: Oracle, features: Tensor, labels: Tensor) -> tuple[
         losses = []
         for temperature in TEMPERATURES.tolist():
             tried = (*found[:level], temperature, *found[level + 1 :])
-            told = oracle.posterior(features[known], tried)[level]
-            losses.append(-float(told.gather(1, labels[known, level : level + 1] - 1).mean()))
+            predicted = classifier.posterior(features[known], tried)[level]
+            losses.append(-float(predicted.gather(1, labels[known, level : level + 1] - 1).mean()))
         found[level] = float(TEMPERATURES[int(np.argmin(losses))])
     return tuple(found)
 
@@ -77,47 +77,52 @@ SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged
 TRIMMED = 0.1  # of the chain, the most that is cut from an end
 EMA, WEIGHT_DECAY = 0.99, 0.1
-ORACLE_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
+CLASSIFIER_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
 CONFUSION_COLUMNS = ("split", "level", "label", "told", "n", "share")
 
 
-def train_oracle(
-    store: Path, splits: Path, output: Path, settings: OracleSettings, checkpoint: Path | None = None
+def train_classifier(
+    store: Path, splits: Path, output: Path, settings: ClassifierSettings, checkpoint: Path | None = None
 ) -> None:
-    """Train the oracle and write `output` with spec.json, weights.safetensors and three tables.
+    """Train the fold classifier and write `output` with spec.json, weights.safetensors and three tables.
 
     history.tsv is the training's, oracle.tsv its accuracy and calibration on domains that did not train it,
-    confusion.tsv what it took them for. `checkpoint` is a file for resuming; it is removed at the end.
+    confusion.tsv what it predicts for them. `checkpoint` is a file for resuming; it is removed at the end.
     """
     with owned(output):
         read = read_split(store, splits)
-        sides = {split: read[split].first_conformations() for split in SPLITS if split in read}
+        by_split = {split: read[split].first_conformations() for split in SPLITS if split in read}
         origin = {"store": sha256(store), "splits": sha256(splits), "torch": torch.__version__}
-        vocabulary = _vocabulary(sides["train"], settings.levels)
-        spec = OracleSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
+        vocabulary = _vocabulary(by_split["train"], settings.levels)
+        spec = ClassifierSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
         torch.manual_seed(settings.seed)
-        oracle = Oracle(spec)
-        seen = {split: describe_traces([c[:, CA] for c in side.coords], pick_device()) for split, side in sides.items()}
-        rows = _fit(oracle, sides, seen, settings, checkpoint)
-        told = {split: _features(oracle, described) for split, described in seen.items()}
-        oracle.centre.copy_(told["train"].mean(0))
-        oracle.scale.copy_(told["train"].std(0, correction=0).clamp(min=1e-3))
-        if "validation" in sides:
-            labels = _label_ids(spec, sides["validation"])
-            spec = oracle.spec = replace(spec, temperatures=fit_temperatures(oracle, told["validation"], labels))
+        classifier = FoldClassifier(spec)
+        seen = {
+            split: describe_traces([c[:, CA] for c in domains.coords], pick_device())
+            for split, domains in by_split.items()
+        }
+        rows = _fit(classifier, by_split, seen, settings, checkpoint)
+        embedded = {split: _features(classifier, described) for split, described in seen.items()}
+        classifier.centre.copy_(embedded["train"].mean(0))
+        classifier.scale.copy_(embedded["train"].std(0, correction=0).clamp(min=1e-3))
+        if "validation" in by_split:
+            labels = _label_ids(spec, by_split["validation"])
+            spec = classifier.spec = replace(
+                spec, temperatures=fit_temperatures(classifier, embedded["validation"], labels)
+            )
         else:
             say("oracle", "no validation split: its probabilities are not calibrated")
         with atomic_path(output) as folder:
             folder.mkdir()
             (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-            save_tensors(folder / "weights.safetensors", oracle.state_dict())
+            save_tensors(folder / "weights.safetensors", classifier.state_dict())
             write_table(folder / "history.tsv", list(rows[0]), rows)
-            _write_checks(folder, oracle, sides, told)
+            _write_checks(folder, classifier, by_split, embedded)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
 
-def _vocabulary(domains: Domains, levels: int) -> tuple[tuple[str, ...], ...]:
+def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
     """The labels of training, level by level, as deep as they go; `UserError` where there is none."""
     labels = set(filter(None, domains.labels))
     found = [
@@ -129,79 +134,83 @@ def _vocabulary(domains: Domains, levels: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(names) for names in found if names)
 
 
-def _label_ids(spec: OracleSpec, domains: Domains) -> Tensor:
+def _label_ids(spec: ClassifierSpec, domains: DomainSet) -> Tensor:
     """Label ids (D, levels), 0 where training has no such label."""
     return torch.tensor([spec.label_ids(label) for label in domains.labels]).reshape(len(domains), -1)
 
 
 def _fit(
-    oracle: Oracle,
-    sides: dict[str, Domains],
+    classifier: FoldClassifier,
+    by_split: dict[str, DomainSet],
     seen: dict[str, Tensor],
-    settings: OracleSettings,
+    settings: ClassifierSettings,
     checkpoint: Path | None,
 ) -> list[dict[str, float]]:
     """Train the network by the loop of all trainings; rare superfamilies are drawn more often than their share."""
     device = pick_device()
-    domains, labels = sides["train"], {split: _label_ids(oracle.spec, side) for split, side in sides.items()}
+    domains, labels = by_split["train"], {split: _label_ids(classifier.spec, part) for split, part in by_split.items()}
     generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
-    described = _copies(domains, settings, rng, device).to(device)  # (copies, D, INPUTS)
-    oracle.middle.copy_(described.mean((0, 1)))
-    oracle.spread.copy_(described.std((0, 1), correction=0).clamp(min=1e-3))
-    oracle.to(device)
+    described = augmented(domains, settings, rng, device).to(device)  # (copies, D, INPUTS)
+    classifier.middle.copy_(described.mean((0, 1)))
+    classifier.spread.copy_(described.std((0, 1), correction=0).clamp(min=1e-3))
+    classifier.to(device)
     members = Counter(domains.labels)
     chance = np.array([members[label] ** -0.5 for label in domains.labels])
     chance /= chance.sum()
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         rows = rng.choice(len(domains), settings.batch_size, p=chance)[ranks.rows]
-        copies = rng.integers(len(described), size=settings.batch_size)[ranks.rows]
-        told = oracle(described[copies, rows])
-        loss = label_loss(told, labels["train"][rows].to(device))
+        versions = rng.integers(len(described), size=settings.batch_size)[ranks.rows]
+        predicted = classifier(described[versions, rows])
+        loss = deepest_label_loss(predicted, labels["train"][rows].to(device))
         return {"cross_entropy": (loss, 1.0)}, len(rows) / settings.batch_size
 
     @torch.no_grad()
     def watch() -> dict[str, float]:
-        if "validation" not in sides:
+        if "validation" not in by_split:
             return {}
-        found = [p.cpu() for p in oracle(seen["validation"].to(device))]
+        found = [p.cpu() for p in classifier(seen["validation"].to(device))]
         known = labels["validation"]
         right = {
             f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
             for level, p in enumerate(found, 1)
         }
-        return {"validation_cross_entropy": float(label_loss(found, known))} | right
+        return {"validation_cross_entropy": float(deepest_label_loss(found, known))} | right
 
-    optimizer = torch.optim.AdamW(oracle.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+    )
     task = Task(
         stage="oracle",
-        module=oracle,
+        module=classifier,
         losses=losses,
         watch=watch,
         score=lambda row: row.get("validation_cross_entropy", -row["step"]),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
-        identity={"spec": oracle.spec.to_json()},
+        identity={"spec": classifier.spec.to_json()},
         seed=settings.seed,
         checkpoint=checkpoint,
     )
-    state = Training(oracle.named_parameters(), optimizer, generator, rng)
+    state = TrainingState(classifier.named_parameters(), optimizer, generator, rng)
     rows = minimise(task, state, TrainSettings(steps=settings.steps, ema=EMA))
-    oracle.cpu()
+    classifier.cpu()
     return rows
 
 
-def _copies(domains: Domains, settings: OracleSettings, rng: np.random.Generator, device: torch.device) -> Tensor:
-    """What `describe` makes of disturbed copies of all domains (copies, D, INPUTS)."""
+def augmented(
+    domains: DomainSet, settings: ClassifierSettings, rng: np.random.Generator, device: torch.device
+) -> Tensor:
+    """What `describe` makes of perturbed copies of all domains (copies, D, INPUTS)."""
     progress = Progress("oracle looks", settings.copies, "copies of the training domains")
     found = []
     for _ in range(settings.copies):
-        found.append(describe_traces([_disturbed(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
+        found.append(describe_traces([perturb(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
         progress.advance()
     return torch.stack(found).nan_to_num()
 
 
-def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
+def perturb(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
     """A CA trace (L, 3) with rough and smooth noise of up to `jitter` Å, and up to a tenth of each end cut off."""
     most = int(TRIMMED * len(trace))
     start, stop = rng.integers(most + 1), len(trace) - rng.integers(most + 1)
@@ -215,21 +224,23 @@ def _disturbed(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np
 
 
 @torch.no_grad()
-def _features(oracle: Oracle, described: Tensor) -> Tensor:
+def _features(classifier: FoldClassifier, described: Tensor) -> Tensor:
     """Features (D, F), before standardisation, of what `describe` made."""
-    return oracle.features(described.to(oracle.centre.device)).cpu()
+    return classifier.features(described.to(classifier.centre.device)).cpu()
 
 
-def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen: dict[str, Tensor]) -> None:
+def _write_checks(
+    folder: Path, classifier: FoldClassifier, by_split: dict[str, DomainSet], seen: dict[str, Tensor]
+) -> None:
     """oracle.tsv and confusion.tsv, of the splits that did not train it."""
     checks: list[dict[str, object]] = []
     taken: list[dict[str, object]] = []
     for split in ("validation", "test"):
-        if split in sides:
-            for level, told in enumerate(oracle.posterior(seen[split]), 1):
-                checks += _check(oracle.spec, sides[split], split, level, told.exp().detach().numpy())
-                taken += _confusion(oracle.spec, sides[split], split, level, told.argmax(1).tolist())
-    write_table(folder / "oracle.tsv", ORACLE_COLUMNS, checks)
+        if split in by_split:
+            for level, predicted in enumerate(classifier.posterior(seen[split]), 1):
+                checks += _check(classifier.spec, by_split[split], split, level, predicted.exp().detach().numpy())
+                taken += _confusion(classifier.spec, by_split[split], split, level, predicted.argmax(1).tolist())
+    write_table(folder / "oracle.tsv", CLASSIFIER_COLUMNS, checks)
     write_table(folder / "confusion.tsv", CONFUSION_COLUMNS, taken)
     for row in checks:
         if row["split"] == "test":
@@ -237,7 +248,9 @@ def _write_checks(folder: Path, oracle: Oracle, sides: dict[str, Domains], seen:
             say("oracle", f"level {row['level']}: {words}, calibration error {row['ece']}")
 
 
-def _check(spec: OracleSpec, domains: Domains, split: str, level: int, p: np.ndarray) -> Iterable[dict[str, object]]:
+def _check(
+    spec: ClassifierSpec, domains: DomainSet, split: str, level: int, p: np.ndarray
+) -> Iterable[dict[str, object]]:
     """Accuracy and calibration error at a level: of all domains, and of those whose label training has."""
     known = _label_ids(spec, domains)[:, level - 1].numpy()
     deep = np.array([label.count(".") + 1 >= level for label in domains.labels], bool)
@@ -247,17 +260,17 @@ def _check(spec: OracleSpec, domains: Domains, split: str, level: int, p: np.nda
         low, high = wilson(right, count)
         share, error = right / count if count else np.nan, calibration_error(confidence[chosen], correct[chosen])
         numbers = (share, low, high, error)
-        told = dict(zip(("accuracy", "low", "high", "ece"), (f"{x:.4f}" for x in numbers), strict=True))
+        figures = dict(zip(("accuracy", "low", "high", "ece"), (f"{x:.4f}" for x in numbers), strict=True))
         head = {"split": split, "level": level, "labels": name, "n": count}
-        yield head | told | {"temperature": f"{spec.temperatures[level - 1]:.4g}"}
+        yield head | figures | {"temperature": f"{spec.temperatures[level - 1]:.4g}"}
 
 
 def _confusion(
-    spec: OracleSpec, domains: Domains, split: str, level: int, told: list[int]
+    spec: ClassifierSpec, domains: DomainSet, split: str, level: int, predicted: list[int]
 ) -> Iterable[dict[str, object]]:
-    """How often each label of the domains was taken for each of the vocabulary; pairs that never occur have no row."""
+    """How often each label of the vocabulary is predicted for each label of the domains; only pairs that occur."""
     own = [truncate(label, level) for label in domains.labels if label.count(".") + 1 >= level]
-    kept = [name for name, label in zip(told, domains.labels, strict=True) if label.count(".") + 1 >= level]
+    kept = [name for name, label in zip(predicted, domains.labels, strict=True) if label.count(".") + 1 >= level]
     totals = Counter(own)
     pairs = Counter((label, spec.vocabulary[level - 1][name]) for label, name in zip(own, kept, strict=True))
     for (label, name), count in sorted(pairs.items()):

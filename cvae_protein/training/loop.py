@@ -23,11 +23,10 @@ from ..config.settings import TrainSettings
 from ..core.errors import UserError
 from ..core.progress import Progress, say
 from ..model import batch
-from .checkpoint import Drawn, Packed, Training
+from .checkpoint import DrawState, Packed, TrainingState
 from .distributed import ALONE, Ranks
 
-Row = dict[str, float]
-Curves = Callable[[Row], None]  # takes a row of the history
+Curves = Callable[[dict[str, float]], None]  # takes a row of the history
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    def add(row: Row) -> None:
+    def add(row: dict[str, float]) -> None:
         for name, value in row.items():
             if name not in ("step", "best"):
                 writer.add_scalar(name, value, int(row["step"]))
@@ -51,19 +50,19 @@ def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
         yield add
 
 
-ASKED_TO_STOP = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Within it the first signal that asks to stop is noted in `asked`; a second one does what it did before."""
+    """Within it the first signal to stop is noted in `received`; a second one does what it did before."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.received = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
-            self._before = {number: signal.signal(number, self._note) for number in ASKED_TO_STOP}
+            self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -74,7 +73,7 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = number
+        self.received = number
         self._restore()
 
 
@@ -87,8 +86,8 @@ def leave(number: int) -> None:
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
-MOST_SETBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
-Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats a structure, weight
+MAX_ROLLBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
+Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats per structure, weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ class Task:
 
     stage, seed : named in messages; of the noise and the dropout
     losses : the terms of a step, of a process's share of the batch, and how large a share that is
-    observe : told the terms' values after every step
+    observe : gets the terms' values after every step
     watch : columns of the history, seen with the averaged weights
     score : of a row; the weights of the row with the least one are kept, by default those of the last row
     checkpoint : if given, the file that an interrupted training goes on from
@@ -107,13 +106,13 @@ class Task:
     stage: str
     module: nn.Module
     losses: Callable[[int, Ranks], tuple[Losses, float]]
-    watch: Callable[[], Row]
+    watch: Callable[[], dict[str, float]]
     steps: int
     learning_rate: float
     identity: dict
     seed: int = 0
-    observe: Callable[[Row], None] = lambda values: None
-    score: Callable[[Row], float] = lambda row: -row["step"]
+    observe: Callable[[dict[str, float]], None] = lambda values: None
+    score: Callable[[dict[str, float]], float] = lambda row: -row["step"]
     checkpoint: Path | None = None
     ranks: Ranks = ALONE
     structures: int = 1
@@ -121,15 +120,15 @@ class Task:
 
 @dataclass(frozen=True)
 class _Step:
-    """What came of a step: the terms' values, their weighted sum, what went wrong, and the signal that asks to stop."""
+    """What came of a step: the terms' values, their weighted sum, what went wrong, and the signal to stop."""
 
-    values: Row
+    values: dict[str, float]
     loss: float
     fault: str
-    asked: int
+    stop: int
 
 
-def minimise(task: Task, state: Training, settings: TrainSettings) -> list[Row]:
+def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[dict[str, float]]:
     """The training loop. Leaves the averaged weights of the best row in the module and returns the history.
 
     A step whose loss or gradient is not finite takes the training back to its state at the last row, with half the
@@ -150,8 +149,8 @@ def minimise(task: Task, state: Training, settings: TrainSettings) -> list[Row]:
     return state.rows
 
 
-def _run(task: Task, state: Training, settings: TrainSettings, curves: Curves, signals: Signals) -> None:
-    """All steps, with rows, checkpoints and setbacks."""
+def _run(task: Task, state: TrainingState, settings: TrainSettings, curves: Curves, signals: Signals) -> None:
+    """All steps, with rows, checkpoints and rollbacks."""
     progress = Progress(task.stage, task.steps, "steps", done=state.step)
     saved = started = time.monotonic()
     before, good = state.seconds, [state.snapshot()]
@@ -159,14 +158,14 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Curves, s
         seen = _descend(task, state, settings, signals)
         state.seconds = before + time.monotonic() - started
         if seen.fault:
-            _step_back(task, state, good, seen.fault)
+            _roll_back(task, state, good, seen.fault)
             progress.done = state.step
         elif state.step % settings.report_every == 0 or state.step == task.steps:
             _report(task, state, seen)
             curves(state.rows[-1])
             good = [good[-1], state.snapshot()]
-        if seen.asked:
-            _stop(task, state, seen.asked)
+        if seen.stop:
+            _stop(task, state, seen.stop)
         if not seen.fault:
             progress.advance(note=_note(state.rows))
         due = time.monotonic() - saved > settings.checkpoint_seconds and state.step < task.steps
@@ -175,17 +174,17 @@ def _run(task: Task, state: Training, settings: TrainSettings, curves: Curves, s
             saved = time.monotonic()
 
 
-def _descend(task: Task, state: Training, settings: TrainSettings, signals: Signals) -> _Step:
+def _descend(task: Task, state: TrainingState, settings: TrainSettings, signals: Signals) -> _Step:
     """One step of the optimiser and of the averaged weights, unless the loss or its gradient is not finite."""
-    rate = task.learning_rate * min(1.0, (state.step + 1) / WARM_UP) * 0.5**state.setbacks
+    rate = task.learning_rate * min(1.0, (state.step + 1) / WARM_UP) * 0.5**state.rollbacks
     for group in state.optimizer.param_groups:
         group["lr"] = rate * (0.02 + 0.49 * (1 + math.cos(math.pi * state.step / task.steps)))
     task.module.train()
     values, weights = _gradients(task, state)
-    told = task.ranks.add(torch.cat([values, values.new_tensor([float(signals.asked > 0)])]))
+    sums = task.ranks.add(torch.cat([values, values.new_tensor([float(signals.received > 0)])]))
     task.ranks.add_gradients(task.module.parameters())
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
-    *numbers, asked_of_all, size = torch.cat([told, norm[None]]).tolist()  # the one wait for the device
+    *numbers, received_by_any, size = torch.cat([sums, norm[None]]).tolist()  # the one wait for the device
     loss = sum(number * weight for number, weight in zip(numbers, weights.values(), strict=True))
     found = dict(zip(weights, numbers, strict=True))
     fault = f"the loss is {loss}" if not math.isfinite(loss) else ""
@@ -199,15 +198,15 @@ def _descend(task: Task, state: Training, settings: TrainSettings, signals: Sign
                 state.averaged[name].lerp_(p, 1 - decay)
         state.step += 1
         task.observe(found)
-    asked = signals.asked if task.ranks.count == 1 or asked_of_all else 0  # all leave at the same step
-    return _Step(found, loss, fault, asked or (signal.SIGTERM if asked_of_all else 0))
+    stop = signals.received if task.ranks.count == 1 or received_by_any else 0  # all leave at the same step
+    return _Step(found, loss, fault, stop or (signal.SIGTERM if received_by_any else 0))
 
 
-def _gradients(task: Task, state: Training) -> tuple[Tensor, dict[str, float]]:
+def _gradients(task: Task, state: TrainingState) -> tuple[Tensor, dict[str, float]]:
     """Values of this process's terms, weighted by its share, and their weights; the gradients are left in place.
 
     Where memory does not suffice, the batch is shared out to twice as many parts, which follow each other: gradients
-    add up as those of several processes do, so that the step is the same up to rounding (`parallel`).
+    add up as those of several processes do, so that the step is the same up to rounding (`distributed`).
     """
     start = state.drawn()
     most = max(1, task.structures // task.ranks.count)
@@ -216,19 +215,19 @@ def _gradients(task: Task, state: Training) -> tuple[Tensor, dict[str, float]]:
             state.optimizer.zero_grad(set_to_none=True)
             return _in_parts(task, state, start)
         except batch.ERRORS as error:
-            if not batch.is_shortage(error):
+            if not batch.is_out_of_memory(error):
                 raise
             if state.parts == most:
                 advice = "use a machine with more, or a smaller model"
                 raise UserError(f"{task.stage}: memory does not suffice for one structure; {advice}") from error
         state.optimizer.zero_grad(set_to_none=True)
-        batch.free()
+        batch.free_memory()
         state.parts = min(2 * state.parts, most)
         each = -(-most // state.parts)
         say(task.stage, f"memory does not suffice; a step's {most} structures follow in {state.parts} parts of {each}")
 
 
-def _in_parts(task: Task, state: Training, start: Drawn) -> tuple[Tensor, dict[str, float]]:
+def _in_parts(task: Task, state: TrainingState, start: DrawState) -> tuple[Tensor, dict[str, float]]:
     """`_gradients` in `state.parts` parts of the batch, each of which draws it and its noise anew."""
     total, weights = torch.zeros(()), dict[str, float]()
     for part in range(state.parts):
@@ -242,25 +241,25 @@ def _in_parts(task: Task, state: Training, start: Drawn) -> tuple[Tensor, dict[s
     return total, weights
 
 
-def _seed(task: Task, state: Training) -> None:
+def _seed(task: Task, state: TrainingState) -> None:
     """Noise and dropout that depend on the seed and the step alone: the same after a resumption, on every device.
 
     Noise is common to all processes, dropout is not.
     """
-    origin = [task.seed, state.step, state.setbacks]
+    origin = [task.seed, state.step, state.rollbacks]
     state.generator.manual_seed(int(np.random.SeedSequence(origin).generate_state(1, np.uint64)[0]))
     own = np.random.SeedSequence([*origin, task.ranks.rank + 1]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(own))
 
 
-def _step_back(task: Task, state: Training, good: list[Packed], fault: str) -> None:
+def _roll_back(task: Task, state: TrainingState, good: list[Packed], fault: str) -> None:
     """Return to a good state with half the learning rate, and go on with other structures than led here.
 
     Where the newest of them fails at once, the one before it takes its place.
     """
-    setbacks, step = state.setbacks + 1, state.step
-    since = setbacks - int(state.rows[-1]["setbacks"] if state.rows else 0)
-    if since > MOST_SETBACKS:
+    rollbacks, step = state.rollbacks + 1, state.step
+    since = rollbacks - int(state.rows[-1]["setbacks"] if state.rows else 0)
+    if since > MAX_ROLLBACKS:
         raise UserError(
             f"{task.stage}: {fault} at step {step}, and was not finite {since} times in a row although each time the "
             "learning rate was halved; lower train.learning_rate and the weights of added terms, and look for "
@@ -270,16 +269,16 @@ def _step_back(task: Task, state: Training, good: list[Packed], fault: str) -> N
     if len(good) > 1 and step == good[-1][1]["step"]:
         good.pop()
     state.unpack(good[-1])
-    state.setbacks = setbacks
+    state.rollbacks = rollbacks
     state.draw_from(drawn)
     say(task.stage, f"{fault} at step {step}; back to step {state.step} with half the learning rate")
 
 
-def _report(task: Task, state: Training, seen: _Step) -> None:
+def _report(task: Task, state: TrainingState, seen: _Step) -> None:
     """Append a row to the history, and keep the averaged weights if it is the best one."""
     row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": seen.loss} | seen.values
     row |= _with_averaged(task.module, state, task.watch)
-    row |= {"setbacks": state.setbacks, "best": 0}
+    row |= {"setbacks": state.rollbacks, "best": 0}
     row = task.ranks.agree(row, next(iter(state.parameters.values())).device)
     best = _best_row(state)
     state.rows.append(row)
@@ -291,11 +290,11 @@ def _report(task: Task, state: Training, seen: _Step) -> None:
             state.best[name].copy_(value)
 
 
-def _best_row(state: Training) -> int | None:
+def _best_row(state: TrainingState) -> int | None:
     return next((index for index, row in enumerate(state.rows) if row["best"]), None)
 
 
-def _out_of_patience(task: Task, state: Training, settings: TrainSettings) -> bool:
+def _out_of_patience(task: Task, state: TrainingState, settings: TrainSettings) -> bool:
     """Whether the last `patience` rows brought no gain."""
     best = _best_row(state)
     if not settings.patience or best is None or len(state.rows) - 1 - best < settings.patience:
@@ -304,18 +303,18 @@ def _out_of_patience(task: Task, state: Training, settings: TrainSettings) -> bo
     return True
 
 
-def _stop(task: Task, state: Training, asked: int) -> None:
-    """Leave as a signal asks; the checkpoint comes first, since the reader of the messages may be gone."""
+def _stop(task: Task, state: TrainingState, number: int) -> None:
+    """Leave as a signal demands; the checkpoint comes first, since the reader of the messages may be gone."""
     saved = task.checkpoint is not None
     if task.checkpoint is not None and task.ranks.first:
         state.save(task.checkpoint, task.identity)
     where = f"saved in {task.checkpoint}; run the same command again to go on" if saved else "nothing is kept"
     with contextlib.suppress(OSError):
-        say(task.stage, f"stopped by {signal.Signals(asked).name} at step {state.step} of {task.steps}; {where}")
-    leave(asked)
+        say(task.stage, f"stopped by {signal.Signals(number).name} at step {state.step} of {task.steps}; {where}")
+    leave(number)
 
 
-def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], Row]) -> Row:
+def _with_averaged(module: nn.Module, state: TrainingState, watch: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What `watch` sees of the module with its averaged weights, in evaluation mode."""
     current = {name: p.detach().clone() for name, p in state.parameters.items()}
     with torch.no_grad():
@@ -328,7 +327,7 @@ def _with_averaged(module: nn.Module, state: Training, watch: Callable[[], Row])
     return seen
 
 
-def _note(rows: list[Row]) -> str:
+def _note(rows: list[dict[str, float]]) -> str:
     if not rows:
         return ""
     shown = ("loss", "rmsd", "validation_rmsd", "kl", "active_units")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..config.settings import TrainSettings
-from ..model.batch import Batch, Domains, cut, pick_device, training_batch
+from ..model.batch import Batch, DomainSet, crop, pick_device, training_batch
 from ..model.refiner import Refiner, random_rotations
-from ..model.representation import LinearMap, center, decode_trace, encode_trace
+from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
 from ..model.spec import Spec
-from .checkpoint import Training
+from .checkpoint import TrainingState
 from .distributed import ALONE, Ranks, shared_noise
 from .loop import Losses, Task, minimise
 
@@ -22,10 +22,10 @@ FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
 
 
-def fit_degrader(domains: Domains, spec: Spec) -> LinearMap:
+def fit_coarsening(domains: DomainSet, spec: Spec) -> PrincipalComponents:
     """All principal components of the training coefficients, by which traces are made as coarse as a model's."""
     inputs = 3 * spec.model.coefficients
-    linear = LinearMap(inputs, inputs)
+    linear = PrincipalComponents(inputs, inputs)
     rows = np.arange(len(domains))
     if len(rows) > MOST_LINEAR:
         rows = np.linspace(0, len(rows) - 1, MOST_LINEAR).astype(int)
@@ -36,8 +36,8 @@ def fit_degrader(domains: Domains, spec: Spec) -> LinearMap:
 
 
 @torch.no_grad()
-def degrade(
-    batch: Batch, linear: LinearMap, count: int, rng: np.random.Generator, generator: torch.Generator
+def coarsen(
+    batch: Batch, linear: PrincipalComponents, count: int, rng: np.random.Generator, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """CA and carbonyl directions in the chain frame, and a trace of each as a model would give it (B, L, 3).
 
@@ -82,26 +82,26 @@ WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 
 
 def train_refiner(
-    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
+    spec: Spec, by_split: dict[str, DomainSet], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history."""
     device = pick_device()
-    refine, whole = spec.refine, sides["train"]
-    domains, longest = whole.and_stretches_of(sides.get("stretches")), int(whole.lengths.max())
+    refine, whole = spec.refine, by_split["train"]
+    domains, longest = whole.with_crops_of(by_split.get("stretches")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
-    linear = fit_degrader(whole, spec)
-    held_out = sides.get("validation", whole)
+    linear = fit_coarsening(whole, spec)
+    held_out = by_split.get("validation", whole)
     chance = domains.weights * domains.lengths
     chance /= chance.sum()
 
     def loss_of(
-        side: Domains, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
+        members: DomainSet, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
     ) -> tuple[Tensor, float]:
         """The loss of this process's windows, and their share of all residues."""
-        stretches = np.stack([rows, *cut(side.lengths[rows], 0.0, rng, longest)], axis=1)
-        batch = training_batch(side, spec, stretches, 0.0, rng)
-        ca, carbonyl, trace = degrade(batch, linear, spec.model.coefficients, rng, generator)
+        crops = np.stack([rows, *crop(members.lengths[rows], 0.0, rng, longest)], axis=1)
+        batch = training_batch(members, spec, crops, 0.0, rng)
+        ca, carbonyl, trace = coarsen(batch, linear, spec.model.coefficients, rng, generator)
         turn = random_rotations(len(ca), generator)
         parts = (ca @ turn, carbonyl @ turn, trace @ turn)
         *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
@@ -128,7 +128,7 @@ def train_refiner(
         module=net,
         losses=losses,
         watch=watch,
-        score=lambda row: row["validation_flow"] if "validation" in sides else -row["step"],
+        score=lambda row: row["validation_flow"] if "validation" in by_split else -row["step"],
         steps=refine.steps,
         learning_rate=refine.learning_rate,
         identity={"spec": spec.to_json()},
@@ -137,5 +137,5 @@ def train_refiner(
         ranks=ranks,
         structures=refine.batch_size,
     )
-    rows = minimise(task, Training(net.named_parameters(), optimizer, generator, rng), settings)
+    rows = minimise(task, TrainingState(net.named_parameters(), optimizer, generator, rng), settings)
     return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -19,23 +19,23 @@ from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import truncate
 from ..core.progress import say
 from ..model import registry
-from ..model.batch import Batch, Buckets, Domains, cut, hide_labels, pick_device, read_split, training_batch
+from ..model.batch import Batch, DomainSet, LengthBuckets, crop, hide_labels, pick_device, read_split, training_batch
 from ..model.cvae import CVAE
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
 from ..model.losses.objective import further_terms
-from ..model.priors import AggregatePosterior, CodeFlow, CodeMemory, Gaussian
+from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.spec import Spec, save_tensors
-from .checkpoint import Training
-from .distributed import Ranks, shared_noise, together
+from .checkpoint import TrainingState
+from .distributed import Ranks, join_processes, shared_noise
 from .loop import Losses, Task, minimise
 from .refiner import MOST_LINEAR, train_refiner
-from .validation import look_at, observe, score_of
+from .validation import eval_batches, selection_score, validate
 
 CODES_A_STEP = 128
 
 
-def fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[str, Tensor]:
-    """Weights of the aggregate posterior of whole training domains: a Gaussian a class, and a flow or the codes."""
+def fit_priors(model: CVAE, domains: DomainSet, settings: TrainSettings) -> dict[str, Tensor]:
+    """Weights of the aggregate posterior of whole training domains: one Gaussian per class, and a flow or the codes."""
     spec = model.spec
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     posterior = model.infer_all(domains, spec.model.inference_steps)
@@ -46,24 +46,24 @@ def fit_codes(model: CVAE, domains: Domains, settings: TrainSettings) -> dict[st
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
     record = variants.find(spec.variant)
     if record.prior == "training_codes":
-        kept = CodeMemory(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
+        kept = TrainingCodes(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
         tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
     if not record.has_flow:
         return tensors
-    flow = CodeFlow(spec)
+    flow = LatentFlow(spec)
     flow.whiten(posterior)
     chance = domains.weights / domains.weights.sum()
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
         z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
-        told = hide_labels(labels[rows], settings.label_dropout, rng)
-        return {"flow": (flow.loss(z, told, lengths[rows], generator), 1.0)}, 1.0
+        labelled = hide_labels(labels[rows], settings.label_dropout, rng)
+        return {"flow": (flow.loss(z, labelled, lengths[rows], generator), 1.0)}, 1.0
 
     optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
     task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {}, spec.seed)
-    minimise(task, Training(flow.named_parameters(), optimizer, generator, rng), settings)
+    minimise(task, TrainingState(flow.named_parameters(), optimizer, generator, rng), settings)
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
 
 
@@ -85,30 +85,31 @@ def train(
 ) -> None:
     """Train `variant` (or `refiner`) and write `output` with spec.json, weights.safetensors and history.tsv.
 
-    The name `reference` stands for the trained model of the package, which is copied, to be judged beside the others.
+    The name `reference` stands for the trained model of the package, which is copied, to be evaluated beside the
+    others.
 
     `checkpoint` is a file for resuming; it is removed at the end. `trained` is the folder of the variant that this one
     is a view of, of the same seed, whose weights it takes; without it these are trained anew, to the same values.
     """
-    with together() as ranks, owned(output) if ranks.first else nullcontext():
+    with join_processes() as ranks, owned(output) if ranks.first else nullcontext():
         if max(train.batch_size, refine.batch_size) < ranks.count:
             raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
         if trained is not None:
             if ranks.first:
                 _take_weights(variant, seed, trained, output)
             return
-        sides = read_split(store, splits)
+        by_split = read_split(store, splits)
         if variant == variants.PRETRAINED:
             if ranks.first:
-                _copy_reference(sides, output)
+                _copy_reference(by_split, output)
             return
         if not variants.find(variant).trained:
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
-        spec = make_spec(variant, seed, model, refine, depth, sides["train"], origin)
+        spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
         run = train_refiner if variant == "refiner" else _train_variant
-        tensors, rows = run(spec, sides, train, ranks, checkpoint)
+        tensors, rows = run(spec, by_split, train, ranks, checkpoint)
         if not ranks.first:
             return
         with atomic_path(output) as folder:
@@ -136,11 +137,11 @@ def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
     say(f"train {variant} seed {seed}", f"shares the weights of {trained}")
 
 
-def _copy_reference(sides: dict[str, Domains], output: Path) -> None:
+def _copy_reference(by_split: dict[str, DomainSet], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
     source, _ = registry.resolve(Path(variants.PRETRAINED), None)
     model = registry.load_model(source).to(pick_device())
-    rows = [{"step": 0, "seconds": 0.0} | observe(model, look_at(sides, model.spec, pick_device()))]
+    rows = [{"step": 0, "seconds": 0.0} | validate(model, eval_batches(by_split, model.spec, pick_device()))]
     with atomic_path(output) as folder:
         folder.mkdir()
         for name in ("spec.json", "weights.safetensors"):
@@ -150,9 +151,9 @@ def _copy_reference(sides: dict[str, Domains], output: Path) -> None:
 
 def _facts(settings: TrainSettings) -> dict:
     """The settings that the outcome depends on."""
-    told = asdict(settings)
-    del told["processes"], told["checkpoint_seconds"]
-    return told
+    facts = asdict(settings)
+    del facts["processes"], facts["checkpoint_seconds"]
+    return facts
 
 
 def make_spec(
@@ -161,7 +162,7 @@ def make_spec(
     model: ModelSettings,
     refine: RefineSettings,
     depth: int,
-    domains: Domains,
+    domains: DomainSet,
     origin: dict,
 ) -> Spec:
     """The spec of a model of these domains: labels to `depth` levels and the lengths of each label's members."""
@@ -176,20 +177,20 @@ def make_spec(
 
 
 def _train_variant(
-    spec: Spec, sides: dict[str, Domains], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
+    spec: Spec, by_split: dict[str, DomainSet], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a trained variant, its aggregate posterior beside it, and its history."""
     device = pick_device()
     module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
-    domains = sides["train"]
+    domains = by_split["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    pool = domains.and_stretches_of(sides.get("stretches"))
+    pool = domains.with_crops_of(by_split.get("stretches"))
     repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
     if len(repeated) > MOST_LINEAR:
         repeated = rng.choice(repeated, MOST_LINEAR, replace=False)
-    stretches = cut(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
-    augmented = training_batch(pool, spec, np.stack([repeated, *stretches], axis=1), 0.0, rng)
+    crops = crop(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
+    augmented = training_batch(pool, spec, np.stack([repeated, *crops], axis=1), 0.0, rng)
     model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
     model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
     model.to(device)
@@ -197,31 +198,31 @@ def _train_variant(
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
         if hasattr(module, "extra_terms"):
             terms += module.extra_terms(model, settings, generator)
-        rows = minimise(*variant_task(model, terms, sides, settings, generator, rng, ranks, checkpoint), settings)
+        rows = minimise(*variant_task(model, terms, by_split, settings, generator, rng, ranks, checkpoint), settings)
     else:
-        rows = [{"step": 0, "seconds": 0.0} | observe(model.eval(), look_at(sides, spec, device))]
+        rows = [{"step": 0, "seconds": 0.0} | validate(model.eval(), eval_batches(by_split, spec, device))]
         seen = rows[0].get("validation_rmsd", math.nan)
         say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | fit_codes(model, domains, settings), rows
+    return tensors | fit_priors(model, domains, settings), rows
 
 
 def variant_task(
     model: CVAE,
     terms: list[WeightedTerm],
-    sides: dict[str, Domains],
+    by_split: dict[str, DomainSet],
     settings: TrainSettings,
     generator: torch.Generator,
     rng: np.random.Generator,
     ranks: Ranks,
     checkpoint: Path | None,
-) -> tuple[Task, Training]:
+) -> tuple[Task, TrainingState]:
     """What it takes to train a variant on its terms, and the state in which that begins."""
     spec, device = model.spec, next(model.parameters()).device
-    longest, domains = int(sides["train"].lengths.max()), sides["train"].and_stretches_of(sides.get("stretches"))
-    sight = look_at(sides, spec, device)
+    longest, domains = int(by_split["train"].lengths.max()), by_split["train"].with_crops_of(by_split.get("stretches"))
+    evaluation = eval_batches(by_split, spec, device)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True
     )
@@ -229,7 +230,7 @@ def variant_task(
     # Terms of a batch as a whole want it to be a sample of all lengths.
     pool = 1 if settings.free_bits or settings.terms.compare_structures else settings.bucket
     chance = domains.weights / domains.weights.sum()
-    buckets = Buckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)
+    buckets = LengthBuckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
         whole = training_batch(domains, spec, buckets.draw(), settings.jitter, rng)
@@ -240,7 +241,7 @@ def variant_task(
             found = {t.name: (t.term(batch, output), t.weight(step)) for t in terms}
         return found, len(batch.mask) / len(whole.mask)
 
-    def told(found: dict[str, float]) -> None:
+    def observe(found: dict[str, float]) -> None:
         for t in terms:
             if isinstance(t.weight, TargetRate):
                 t.weight.observe(found[t.name])
@@ -249,9 +250,9 @@ def variant_task(
         stage=f"train {spec.variant} seed {spec.seed}",
         module=model,
         losses=losses,
-        observe=told,
-        watch=lambda: observe(model, sight),
-        score=score_of(settings, sight),
+        observe=observe,
+        watch=lambda: validate(model, evaluation),
+        score=selection_score(settings, evaluation),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
         identity={"spec": spec.to_json()},
@@ -260,4 +261,4 @@ def variant_task(
         ranks=ranks,
         structures=settings.batch_size,
     )
-    return task, Training(model.named_parameters(), optimizer, generator, rng, controllers, buckets)
+    return task, TrainingState(model.named_parameters(), optimizer, generator, rng, controllers, buckets)

@@ -1,4 +1,4 @@
-"""What is seen of a variant while it trains: the evidence bound, its parts, RMSD and active units."""
+"""Validation of a variant while it trains: the evidence bound, its parts, RMSD and active units."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ import numpy as np
 import torch
 
 from ..config.settings import TrainSettings
-from ..model.batch import Batch, Domains, by_length
+from ..model.batch import Batch, DomainSet, by_length
 from ..model.cvae import CVAE, Output
 from ..model.losses.evidence_bound import kl, reconstruction, squared_error
 from ..model.spec import Spec
 
 MOST_WATCHED = {"train": 512, "validation": 128}  # domains; more would take longer than the training between two rows
-Sight = dict[str, list[Batch]]
+EvalBatches = dict[str, list[Batch]]
 
 
-def look_at(sides: dict[str, Domains], spec: Spec, device: torch.device) -> Sight:
-    """The domains that are watched, whole and in their first conformation, in batches of like length.
+def eval_batches(by_split: dict[str, DomainSet], spec: Spec, device: torch.device) -> EvalBatches:
+    """The domains of validation, whole and in their first conformation, in batches of like length.
 
     Of a large split a random choice, always the same.
     """
-    sight: Sight = {}
+    evaluation: EvalBatches = {}
     for split in ("train", "validation"):
-        if split not in sides:
+        if split not in by_split:
             continue
-        side = sides[split].first_conformations()
-        rows = np.sort(np.random.default_rng(0).permutation(len(side))[: MOST_WATCHED[split]])
-        sight[split] = [side.batch(spec, rows[part]).to(device) for part in by_length(side.lengths[rows])]
-    return sight
+        domains = by_split[split].first_conformations()
+        rows = np.sort(np.random.default_rng(0).permutation(len(domains))[: MOST_WATCHED[split]])
+        evaluation[split] = [domains.batch(spec, rows[part]).to(device) for part in by_length(domains.lengths[rows])]
+    return evaluation
 
 
 @torch.no_grad()
-def observe(model: CVAE, sight: Sight) -> dict[str, float]:
+def validate(model: CVAE, evaluation: EvalBatches) -> dict[str, float]:
     """Reconstruction and divergence in nats and RMSD of the decoded trace in Å by posterior means; active units.
 
-    Columns of training domains have no prefix, and codes are the encoder's guess. Those of the validation split have
-    the prefix `validation_`, and codes are bettered by descent as they are where the model is used;
+    Columns of training domains have no prefix, and codes are as the encoder gives them. Those of the validation split
+    have the prefix `validation_`, and codes are refined (latent refinement) as where the model is used;
     `validation_bound` is the negative evidence bound by one draw of the code, the same noise every time.
     """
     seen: dict[str, float] = {}
-    for split, batches in sight.items():
+    for split, batches in evaluation.items():
         prefix = "" if split == "train" else f"{split}_"
         generator = None if split == "train" else torch.Generator().manual_seed(0)
         name, count = prefix or "evaluated_", sum(len(batch.mask) for batch in batches)
         sums: dict[str, float] = {}
         means = []
         for batch in batches:
-            found, mean = _observe_batch(model, batch, generator)
+            found, mean = _validate_batch(model, batch, generator)
             means.append(mean)
             for key, value in found.items():
                 sums[key] = sums.get(key, 0.0) + value * len(batch.mask) / count
@@ -60,7 +60,7 @@ def observe(model: CVAE, sight: Sight) -> dict[str, float]:
     return seen
 
 
-def _observe_batch(
+def _validate_batch(
     model: CVAE, batch: Batch, generator: torch.Generator | None
 ) -> tuple[dict[str, float], torch.Tensor]:
     """Means over a batch, with the bound where there is a generator to draw the codes by; posterior means (B, Z)."""
@@ -84,13 +84,13 @@ def _observe_batch(
     return found, posterior.mean
 
 
-def score_of(settings: TrainSettings, watched: Sight) -> Callable[[dict[str, float]], float]:
+def selection_score(settings: TrainSettings, evaluation: EvalBatches) -> Callable[[dict[str, float]], float]:
     """What the best row has least of: the held-out bound, its divergence weighted as the objective weights it at last.
 
     Rows before the weight has got there do not compete: each is worse than any later row. Nor do any where nothing is
     held out or a controller moves the weight; the last row is then the best.
     """
-    if "validation" not in watched or settings.kl.kind == "target_rate":
+    if "validation" not in evaluation or settings.kl.kind == "target_rate":
         return lambda row: -row["step"]
     rises = settings.kl.kind in ("ramp", "cosine")
 

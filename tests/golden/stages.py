@@ -29,7 +29,7 @@ from cvae_protein.model.registry import resolve
 from cvae_protein.sampling import relax
 from cvae_protein.sampling.sampler import Sampler, load_sampler
 from cvae_protein.score.metrics import physical_validity
-from cvae_protein.score.metrics.metric import Judged
+from cvae_protein.score.metrics.metric import PreparedStructure
 
 Arrays = dict[str, np.ndarray]
 FILE = Path(__file__).parent / "golden.npz"
@@ -177,7 +177,7 @@ def metrics(structures: list[np.ndarray]) -> np.ndarray:
     found = []
     for coords in structures:
         numbers = tuple(str(number) for number in range(1, len(coords) + 1))
-        judged = Judged.of(Backbone("x", "A" * len(coords), coords[None], numbers), "")
+        judged = PreparedStructure.of(Backbone("x", "A" * len(coords), coords[None], numbers), "")
         found.append([metric(judged) for metric in METRICS.values()])
     return np.array(found)
 

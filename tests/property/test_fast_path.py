@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.io import mmcif, read, residues
-from cvae_protein.io.residues import residues_of
+from cvae_protein.io.residues import group_residues
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = sorted((ROOT / "data/embedded").glob("*/*.cif.gz"))
@@ -22,7 +22,7 @@ SIGNS = st.sampled_from([*" \n\t\r.?-+'\"#_;$[]~|0158AEHNXaé\0", "loop_\n", "da
 def whole(data):
     """What gemmi makes of the text, or the reason why not."""
     try:
-        return residues_of(read._atoms_of(read._read_whole_cif(data, "x"), "x"), "x")
+        return group_residues(read._atoms_of(read._read_whole_cif(data, "x"), "x"), "x")
     except StructureError as error:
         return error.code
     except (ValueError, RuntimeError, IndexError, OverflowError):  # as in `read_structure`
@@ -33,7 +33,7 @@ def fast(data):
     """What the fast path makes of it, None where it leaves it to gemmi."""
     atoms = mmcif.read_columns(data)
     try:
-        return atoms and residues_of(atoms, "x")
+        return atoms and group_residues(atoms, "x")
     except StructureError as error:
         return error.code
 

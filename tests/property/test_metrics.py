@@ -5,12 +5,12 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from score_synthetic import chain, deformed, judged, moved, ubiquitin
+from score_synthetic import chain, deformed, moved, prepared, ubiquitin
 
 from cvae_protein.score.metrics import diversity, latent, novelty, physical_validity, reconstruction
 from cvae_protein.score.metrics.diversity import ClassSet
 from cvae_protein.score.metrics.latent import Codes
-from cvae_protein.score.metrics.novelty import Placed
+from cvae_protein.score.metrics.novelty import NearestDomains
 from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit
 
@@ -18,13 +18,13 @@ FACTS = {"rate": 40.0, "trace_rmsd": 2.0, "permuted_rmsd": 9.0, "swapped_rmsd": 
 FEATURES = ("helix", "strand", "relative_rg", "nearest_tm", "training_equal_tm")
 
 
-def a_judged(length=76):
+def a_structure(length=76):
     ss = ("HHHHEEE-GB" * 100)[:length]
-    return judged(ubiquitin()[:length], ss=ss)
+    return prepared(ubiquitin()[:length], ss=ss)
 
 
 def a_pair(length=76):
-    return Pair(judged(deformed(ubiquitin(), 1.0)[:length], ss="H" * length), a_judged(length), FACTS)
+    return Pair(prepared(deformed(ubiquitin(), 1.0)[:length], ss="H" * length), a_structure(length), FACTS)
 
 
 def a_set(count=6):
@@ -44,12 +44,12 @@ def some_codes(count=20):
 
 
 def a_place(_=None):
-    return Placed("1", Hit("a", "1.10", 0.5), Hit("b", "2.40", 0.7), Hit("c", "2.40", 0.6))
+    return NearestDomains("1", Hit("a", "1.10", 0.5), Hit("b", "2.40", 0.7), Hit("c", "2.40", 0.6))
 
 
 KINDS = [
-    (physical_validity.METRICS, a_judged, [0, 1, 2, 3]),
-    (physical_validity.COMPOSITION, a_judged, [0, 1, 2, 3]),
+    (physical_validity.METRICS, a_structure, [0, 1, 2, 3]),
+    (physical_validity.COMPOSITION, a_structure, [0, 1, 2, 3]),
     (reconstruction.METRICS, a_pair, [0, 1, 2, 3]),
     (diversity.METRICS, a_set, [0, 1, 2]),
     (latent.METRICS, some_codes, [0, 1, 2]),
@@ -109,37 +109,37 @@ def test_a_metric_gives_the_same_twice(metric, make, sizes):
 def test_missing_atoms_are_no_error(metric):
     coords = ubiquitin()
     coords[10], coords[20, 0], coords[30, 1], coords[40, 4] = (np.nan,) * 4
-    assert isinstance(metric(judged(coords, ss="-" * 76)), float)
-    assert isinstance(metric(judged(np.full((5, 5, 3), np.nan))), float)
+    assert isinstance(metric(prepared(coords, ss="-" * 76)), float)
+    assert isinstance(metric(prepared(np.full((5, 5, 3), np.nan))), float)
 
 
 def test_unknown_neighbours_are_undefined():
-    nowhere = Placed("1", NO_HIT, NO_HIT, NO_HIT)
+    nowhere = NearestDomains("1", NO_HIT, NO_HIT, NO_HIT)
     assert all(np.isnan(metric(nowhere)) for metric in novelty.NEAREST)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("metric", reconstruction.METRICS, ids=lambda metric: metric.name)
 def test_a_rigid_motion_of_one_side_changes_nothing(metric, seed):
-    reference = judged(chain(50 + seed, seed), ss="H" * (50 + seed))
+    reference = prepared(chain(50 + seed, seed), ss="H" * (50 + seed))
     model = deformed(reference.coords, 0.5 + seed, seed)
-    still, turned = (judged(coords, ss=reference.ss) for coords in (model, moved(model, seed)))
+    still, turned = (prepared(coords, ss=reference.ss) for coords in (model, moved(model, seed)))
     assert metric(Pair(turned, reference, FACTS)) == pytest.approx(metric(Pair(still, reference, FACTS)), abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mirror_image_swaps_the_two_distances(seed):
-    reference = judged(chain(60, seed))
+    reference = prepared(chain(60, seed))
     model = deformed(reference.coords, 1.0, seed)
-    right, wrong = Pair(judged(model), reference), Pair(judged(model * [1, -1, 1]), reference)
+    right, wrong = Pair(prepared(model), reference), Pair(prepared(model * [1, -1, 1]), reference)
     assert reconstruction.backbone_rmsd(right) == pytest.approx(reconstruction.mirror_rmsd(wrong), abs=1e-6)
     assert reconstruction.backbone_rmsd(right) < reconstruction.mirror_rmsd(right)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_perfect_reconstruction_has_perfect_scores(seed):
-    real = judged(chain(60, seed), ss="E" * 60)
-    pair = Pair(judged(moved(real.coords), ss=real.ss), real)
+    real = prepared(chain(60, seed), ss="E" * 60)
+    pair = Pair(prepared(moved(real.coords), ss=real.ss), real)
     found = {metric.name: metric(pair) for metric in reconstruction.METRICS}
     assert found["backbone_rmsd"] == pytest.approx(0, abs=1e-5)
     assert (found["lddt"], found["right_handed"], found["ss_agreement"]) == (1, 1, 1)

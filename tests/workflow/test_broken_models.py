@@ -8,8 +8,8 @@ import pytest
 from synthetic import BONDS, place
 
 from cvae_protein.config.settings import (
+    ClassifierSettings,
     ModelSettings,
-    OracleSettings,
     RefineSettings,
     SampleSettings,
     Schedule,
@@ -26,11 +26,18 @@ from cvae_protein.model import variants
 from cvae_protein.model.fold_classifier import embed
 from cvae_protein.sampling.sample import sample_heldout
 from cvae_protein.score.inputs import read_domains
-from cvae_protein.score.score import collect, judge_structures, read_sight, score_real, score_samples, write_scores
+from cvae_protein.score.score import (
+    collect,
+    evaluate_structures,
+    read_embeddings,
+    score_real,
+    score_samples,
+    write_scores,
+)
 from cvae_protein.score.verdicts import judge
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.training.fold_classifier import train_oracle
+from cvae_protein.training.fold_classifier import train_classifier
 from cvae_protein.training.train import train
 
 pytestmark = pytest.mark.xdist_group("verdicts")
@@ -47,7 +54,7 @@ TRAIN = TrainSettings(
 REFINE = RefineSettings(width=24, depth=2, heads=2, crop=48, steps=150, batch_size=12)
 SAMPLE = SampleSettings(per_class=8, refine_steps=2, relax_steps=30)
 SCORE = ScoreSettings(bootstrap=50, neighbours=2)
-ORACLE = OracleSettings(levels=1, features=16, steps=150)
+ORACLE = ClassifierSettings(levels=1, features=16, steps=150)
 
 COLLAPSING = {"kl": Schedule(kind="constant", weight=1e6), "steps": 400, "learning_rate": 1e-2}
 
@@ -98,7 +105,7 @@ def ground(tmp_path_factory):
     write_domains(folder)
     given = (folder / "domains.h5", folder / "splits.tsv")
     train(*given, "refiner", 0, folder / "refiner", MODEL, TRAIN, REFINE, 1)
-    train_oracle(*given, folder / "oracle", ORACLE)
+    train_classifier(*given, folder / "oracle", ORACLE)
     embed(folder / "oracle", [folder / "domains.h5"], folder / "features/real")
     score_real(*given, SCORE, folder / "scores/real", folder / "features/real/domains.h5")
     return folder
@@ -160,8 +167,8 @@ def test_held_out_domains_scored_as_samples_are_quiet_and_faithful(ground):
     domains = read_domains(ground / "domains.h5", ground / "splits.tsv")
     chosen = [replace(domain, label=first_level(domain.label)) for domain in domains.held_out[::2]]
     real = ground / "features/real/domains.h5"
-    sight = read_sight(real, real, [domain.id for domain in chosen], domains)
-    found = judge_structures(chosen, domains, SCORE, sight)
+    embeddings = read_embeddings(real, real, [domain.id for domain in chosen], domains)
+    found = evaluate_structures(chosen, domains, SCORE, embeddings)
     write_scores(ground / "scores/held_out", {"held_out": found.rows}, "", [])
     verdicts = judge_tables(ground, ground / "scores/held_out", "held_out")
     assert {row["fired"] for row in verdicts.values()} == {"no", "not_applicable"}

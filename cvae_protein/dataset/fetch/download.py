@@ -105,7 +105,7 @@ class Receipt:
 
     @property
     def validator(self) -> str:
-        """What `If-Range` may carry; empty where the server gave nothing that tells versions apart for certain."""
+        """What `If-Range` may carry; empty where the server gave nothing that distinguishes versions for certain."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
@@ -214,7 +214,7 @@ def begin(url: str, response: httpx.Response, part: IO[bytes], size: int) -> int
 
 
 def _content_range(response: httpx.Response) -> tuple[int, int | None] | None:
-    """First byte and size of the whole (None where not told) of a partial answer."""
+    """First byte and size of the whole (None where not given) of a partial answer."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
 
@@ -273,7 +273,7 @@ class Downloader:
         self.settings = settings
         self.received = 0
         self._most_bytes = int(settings.max_megabytes * 1e6)
-        self._quiet_until: dict[str, float] = defaultdict(float)  # what servers asked for, by host
+        self._paused_until: dict[str, float] = defaultdict(float)  # what servers asked for, by host
         self._failures: Counter[str] = Counter()  # files in a row, by host
         self._client = httpx.AsyncClient(
             timeout=settings.timeout,
@@ -346,10 +346,10 @@ class Downloader:
             longest = min(self.settings.longest_wait, self.settings.backoff * 2**number)
             await asyncio.sleep(random.uniform(longest / 2, longest))
         else:
-            self._quiet_until[host] = max(self._quiet_until[host], time.monotonic() + wait)
+            self._paused_until[host] = max(self._paused_until[host], time.monotonic() + wait)
 
     async def _wait_for(self, host: str) -> None:
-        while (pause := self._quiet_until[host] - time.monotonic()) > 0:
+        while (pause := self._paused_until[host] - time.monotonic()) > 0:
             await asyncio.sleep(pause)
 
     async def _try(self, url: str, path: Path, part: IO[bytes], check: Check, kept: Receipt | None) -> Receipt:

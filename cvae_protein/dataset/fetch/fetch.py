@@ -30,8 +30,8 @@ class Result:
 
 def _first_reason(errors: list[StructureError]) -> StructureError:
     """One error for all sources: the first code that says more than not_found, and what each source said."""
-    told = next((error.code for error in errors if error.code != "not_found"), "not_found")
-    return StructureError(told, "; ".join(error.detail for error in errors))
+    code = next((error.code for error in errors if error.code != "not_found"), "not_found")
+    return StructureError(code, "; ".join(error.detail for error in errors))
 
 
 async def _look(pdb_id: str, domain_ids: list[str], sources: list[Source], downloader: Downloader) -> Result:

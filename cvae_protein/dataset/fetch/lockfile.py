@@ -62,7 +62,7 @@ def write_lock(path: Path, entries: Iterable[EntryFile]) -> None:
 
 
 def check_lock(path: Path, entries: Iterable[EntryFile]) -> None:
-    """Raise `UserError`, with the ids, where `entries` are not the same files, byte for byte, as `path` tells.
+    """Raise `UserError`, with the ids, where `entries` are not the same files, byte for byte, as `path` records.
 
     Files may come from other sources than those of the lock file; their bytes count.
     """

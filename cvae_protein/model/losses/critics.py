@@ -1,4 +1,4 @@
-"""Networks trained beside the model, each with a term that fits it and a term that fools it, in nats a structure."""
+"""Networks trained beside the model, each with a term that fits it and a term that fools it, in nats per structure."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from ..spec import Spec
 from .evidence_bound import Term
 from .regularizers import known_rows, permuted_labels
 
-SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues, of the distances by which a class is told
+SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues, of the distances by which a class is recognised
 
 
-class Judge(nn.Module):
+class Critic(nn.Module):
     """A network that is trained beside the model: `fit` moves it alone, `fool` moves all but it."""
 
     def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
-        """What the network pays for what it cannot tell."""
+        """The loss of the network itself."""
         raise NotImplementedError
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
-        """What the model pays for what the network tells."""
+        """The loss by which the network moves the model."""
         raise NotImplementedError
 
-    def judged(self, *inputs: Tensor) -> Any:
+    def frozen(self, *inputs: Tensor) -> Any:
         """The network's output, with gradients to the inputs and none to its parameters."""
         return functional_call(self, {name: value.detach() for name, value in self.named_parameters()}, inputs)
 
 
-def fit(critic: Judge, generator: torch.Generator) -> Term:
+def fit(critic: Critic, generator: torch.Generator) -> Term:
     """The term that trains a critic."""
     return lambda batch, output: critic.fit(batch, output, generator)
 
 
-def fool(critic: Judge) -> Term:
+def fool(critic: Critic) -> Term:
     """The term by which a critic moves the model."""
     return critic.fool
 
@@ -56,7 +56,7 @@ def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
     )
 
 
-class Critic(Judge):
+class PriorCritic(Critic):
     """Logit that a code comes from the prior and not from the encoder, given label and length: (B, Z) -> (B,).
 
     At the equilibrium q(z|y) = p(z|y) for every label y (adversarial autoencoder: Makhzani et al. 2016).
@@ -80,11 +80,11 @@ class Critic(Judge):
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
         """Cross-entropy of the encoded codes with the prior's answer (1)."""
-        return F.softplus(-self.judged(output.z, batch.labels, batch.lengths)).mean()
+        return F.softplus(-self.frozen(output.z, batch.labels, batch.lengths)).mean()
 
 
-class LabelCritic(Judge):
-    """Log probabilities of a code's label at each level: (B, inputs) -> (B, labels of that level) a level."""
+class LabelCritic(Critic):
+    """Log probabilities of a code's label at each level: (B, inputs) -> (B, labels of that level) per level."""
 
     def __init__(self, inputs: int, spec: Spec) -> None:
         super().__init__()
@@ -92,41 +92,41 @@ class LabelCritic(Judge):
         self.layers = _layers(inputs, spec.model.width, sum(self.sizes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """`x` (B, inputs) -> log probabilities, a level each."""
+        """`x` (B, inputs) -> log probabilities, one tensor per level."""
         return [logits.log_softmax(-1) for logits in self.layers(x).split(self.sizes, dim=-1)]
 
     def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the labels of codes."""
         z, labels = known_rows(batch, output)
-        return label_loss(self(z.detach()), labels)
+        return label_cross_entropy(self(z.detach()), labels)
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
-        """Divergence of what is told of a code from the labels' shares in the batch, summed over levels.
+        """Divergence of the predictions from the labels' shares in the batch, summed over levels.
 
         The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 where every
         code leaves the critic with the shares. A reversed cross-entropy has the same equilibrium and no least value.
         """
         z, labels = known_rows(batch, output)
         losses = [0.0 * output.z.sum()]
-        for level, told in enumerate(self.judged(z)):
+        for level, predicted in enumerate(self.frozen(z)):
             known = labels[:, level] > 0
             if known.any():
-                shares = F.one_hot(labels[known, level] - 1, told.shape[1]).to(z.dtype).mean(0)
-                losses.append((torch.xlogy(shares, shares) - shares * told[known]).sum(-1).mean())
+                shares = F.one_hot(labels[known, level] - 1, predicted.shape[1]).to(z.dtype).mean(0)
+                losses.append((torch.xlogy(shares, shares) - shares * predicted[known]).sum(-1).mean())
         return torch.stack(losses).sum()
 
 
-def label_loss(told: list[Tensor], labels: Tensor) -> Tensor:
+def label_cross_entropy(predicted: list[Tensor], labels: Tensor) -> Tensor:
     """Cross-entropy of log probabilities and labels (B, levels), mean over known labels, summed over levels, nats."""
     losses = [
         F.nll_loss(p, labels[:, level] - 1, ignore_index=-1, reduction="sum")
         / (labels[:, level] > 0).sum().clamp(min=1)
-        for level, p in enumerate(told)
+        for level, p in enumerate(predicted)
     ]
     return torch.stack(losses).sum()
 
 
-class LabelGaussian(Judge):
+class LabelGaussian(Critic):
     """q(z | y), a Gaussian whose mean and log variance are sums over the label's levels: (B, levels) -> (B, Z)."""
 
     def __init__(self, latent: int, spec: Spec) -> None:
@@ -137,8 +137,8 @@ class LabelGaussian(Judge):
 
     def forward(self, labels: Tensor) -> Gaussian:
         """`labels` (B, levels) -> Gaussian over codes of each row."""
-        told = torch.stack([embed(labels[:, level]) for level, embed in enumerate(self.levels)]).sum(0)
-        mean, logvar = told.chunk(2, dim=-1)
+        summed = torch.stack([embed(labels[:, level]) for level, embed in enumerate(self.levels)]).sum(0)
+        mean, logvar = summed.chunk(2, dim=-1)
         return Gaussian(mean, logvar.clamp(-6, 2))
 
     def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
@@ -154,16 +154,16 @@ class LabelGaussian(Judge):
         z, labels = known_rows(batch, output)
         if not len(z):
             return 0.0 * output.z.sum()
-        told: Gaussian = self.judged(labels)
-        density = Gaussian(told.mean[:, None], told.logvar[:, None]).log_density(z[None])  # of z_j under q(.|y_i)
+        q: Gaussian = self.frozen(labels)
+        density = Gaussian(q.mean[:, None], q.logvar[:, None]).log_density(z[None])  # of z_j under q(.|y_i)
         return density.diagonal().mean() - density.mean()
 
 
 def profile(ca: Tensor, mask: Tensor) -> Tensor:
     """What a label critic sees of traces (B, L, 3): mean and spread of the distances over `SPANS` steps, in 10 Å.
 
-    They tell helix from strand, whatever the frame: (B, 2 spans). A linear probe of them tells the class of 84 % of
-    held-out domains, one of cosine coefficients of 39 % (means over three classes).
+    They distinguish helix from strand, whatever the frame: (B, 2 spans). A linear probe of them gives the class of 84 %
+    of held-out domains, one of cosine coefficients of 39 % (means over three classes).
     """
     columns = []
     for span in SPANS:
@@ -185,7 +185,7 @@ class TraceCritic(LabelCritic):
 
     def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the labels of real traces."""
-        return label_loss(self(profile(output.target, batch.mask)), batch.labels)
+        return label_cross_entropy(self(profile(output.target, batch.mask)), batch.labels)
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
         """Cross-entropy of the label that a trace was decoded under, another structure's; moves the decoder.
@@ -197,4 +197,4 @@ class TraceCritic(LabelCritic):
             return 0.0 * output.reconstruction.sum()
         labels, mask = permuted_labels(batch.labels[known], self.generator), batch.mask[known]
         trace = self.decode(output.z[known].detach(), labels, mask)
-        return label_loss(self.judged(profile(trace, mask)), labels)
+        return label_cross_entropy(self.frozen(profile(trace, mask)), labels)

@@ -1,4 +1,4 @@
-"""Terms of the objective, in nats a structure, and their weights as functions of the step."""
+"""Terms of the objective, in nats per structure, and their weights as functions of the step."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cycle(weight: float, steps: int, ratio: float) -> Weight:
 
 
 class TargetRate:
-    """A weight that integral control moves until the rate it observes is the one asked for. Shao et al. 2020."""
+    """A weight that integral control moves until the rate it observes is the target. Shao et al. 2020."""
 
     def __init__(self, weight: float, rate: float, steps: int) -> None:
         self.log_weight, self.rate, self.gain = math.log(max(weight, 1e-6)), rate, 1.0 / steps

@@ -1,4 +1,4 @@
-"""The terms that a variant is trained on: the evidence bound, what the settings ask for beyond it, and its own."""
+"""The terms that a variant is trained on: the evidence bound, what the settings add to it, and its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAIN: dict[str, Build] = {
 }
 """Name of a setting -> its term."""
 
-JUDGED: dict[str, Callable[[CVAE, torch.Generator], critics.Judge]] = {
+WITH_CRITIC: dict[str, Callable[[CVAE, torch.Generator], critics.Critic]] = {
     "label_adversary": lambda model, generator: critics.LabelCritic(_free_width(model), model.spec),
     "club": lambda model, generator: critics.LabelGaussian(_free_width(model), model.spec),
     "classifier": critics.TraceCritic,
@@ -42,13 +42,13 @@ def further_terms(model: CVAE, settings: TermSettings, generator: torch.Generato
     """The terms whose weight is not 0; their critics become part of `model.critics`, to be trained with the model."""
     factor = schedule(settings.schedule)
     chosen = []
-    for name in (*PLAIN, *JUDGED):
+    for name in (*PLAIN, *WITH_CRITIC):
         if not (weight := getattr(settings, name)):
             continue
         if name in PLAIN:
             term = PLAIN[name](model, generator)
         else:
-            critic = model.critics[name] = JUDGED[name](model, generator).to(model.log_sigma.device)
+            critic = model.critics[name] = WITH_CRITIC[name](model, generator).to(model.log_sigma.device)
             chosen.append(WeightedTerm(f"{name}_fit", critics.fit(critic, generator), constant(1.0)))
             term = critics.fool(critic)
         chosen.append(WeightedTerm(name, term, _scaled(factor, weight)))

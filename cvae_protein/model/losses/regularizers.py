@@ -15,7 +15,7 @@ from .evidence_bound import Term
 
 FLOOR = 0.5  # standard deviation of a posterior mean over structures; Zhu et al. 2020 use 0.3 to 0.7
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernel, Tolstikhin et al. 2018
-TELLS_LABEL = "fold"  # the block of a code that is meant to know the label
+LABEL_BLOCK = "fold"  # the block of a code that is meant to know the label
 
 
 def variance_floor(batch: Batch, output: Output) -> Tensor:
@@ -23,7 +23,7 @@ def variance_floor(batch: Batch, output: Output) -> Tensor:
 
     The hinge of Bardes et al. 2022 (VICReg) for the end of Zhu et al. 2020 (BN-VAE): where the prior is N(0, 1), a
     dimension above the floor has a rate of at least 0.5 * 0.5² nats. Batch normalisation itself would move the codes
-    off the principal components in which a model starts, and the descent that betters codes would pass it by.
+    off the principal components in which a model starts, which latent refinement would undo.
     """
     spread = (output.posterior.mean.var(0) + 1e-4).sqrt()
     return F.relu(FLOOR - spread).sum()
@@ -60,7 +60,7 @@ def total_correlation(generator: torch.Generator) -> Term:
     That estimate is off by (Z - 1) log(domains / batch), and by more where posteriors are narrower than their distance
     in the batch. The same estimate of codes whose dimensions were permuted over the batch, each for itself, is off by
     as much, and is taken away (the permutation is that of Kim and Mnih 2018). Narrow posteriors of many dimensions
-    leave the term near 0, whether dependent or not: it sees what a batch can tell.
+    leave the term near 0, whether dependent or not: it sees what a batch can show.
     """
 
     def term(batch: Batch, output: Output) -> Tensor:
@@ -83,7 +83,7 @@ def _dependence(q: Gaussian, z: Tensor) -> Tensor:
 
 def free_columns(blocks: dict[str, tuple[int, int]]) -> list[int]:
     """Columns of a code that may not know the label: all but the block `fold`, where there is one."""
-    return [c for name, (start, stop) in blocks.items() if name != TELLS_LABEL for c in range(start, stop)]
+    return [c for name, (start, stop) in blocks.items() if name != LABEL_BLOCK for c in range(start, stop)]
 
 
 def known_rows(batch: Batch, output: Output) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""`adversarial`: as `concat`, with components class by class and a critic D(z, y) that tells codes from the prior's.
+"""`adversarial`: as `concat`, with components class by class and a critic D(z, y) that knows codes from the prior's.
 
 The components take the class's mean and covariance out of the code; the critic presses on what is left.
 """
@@ -11,7 +11,7 @@ from ...config.settings import TrainSettings
 from ..cvae import CVAE
 from ..losses import critics
 from ..losses.evidence_bound import WeightedTerm, constant, ramp
-from ..representation import ClassComponents
+from ..representation import ClassWhitening
 from ..spec import Spec
 from . import concat
 
@@ -19,15 +19,15 @@ from . import concat
 def build(spec: Spec) -> CVAE:
     """An untrained model with its critic."""
     model = concat.build(spec)
-    model.components = ClassComponents(spec)
-    model.critic = critics.Critic(spec)
+    model.components = ClassWhitening(spec)
+    model.critic = critics.PriorCritic(spec)
     return model
 
 
 def extra_terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
     """The critic's `fit`, and `fool` weighted by the setting `adversary` after the ramp of the divergence."""
     critic = model.critic
-    if not isinstance(critic, critics.Critic):
+    if not isinstance(critic, critics.PriorCritic):
         raise TypeError("expected a model that `build` of this file made")
     return [
         WeightedTerm("critic_fit", critics.fit(critic, generator), constant(1.0)),

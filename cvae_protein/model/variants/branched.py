@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from ..cvae import CVAE, VariationalEncoder
 from ..layers import CONDITION, ConditionedMLP
 from ..priors import FoldPrior, Gaussian
-from ..representation import ClassComponents, LinearMap
+from ..representation import ClassWhitening, PrincipalComponents
 from ..spec import Spec
 
 
 class BranchedEncoder(VariationalEncoder):
     """q(z_shape | x) q(z_fold | x, y): principal-component scores plus corrections of two branches."""
 
-    def __init__(self, spec: Spec, linear: LinearMap, shape: int, fold: int) -> None:
+    def __init__(self, spec: Spec, linear: PrincipalComponents, shape: int, fold: int) -> None:
         super().__init__(linear, shape + fold)
         m = spec.model
         self.condition_branch = nn.Sequential(nn.Linear(CONDITION, m.width), nn.SiLU(), nn.Linear(m.width, CONDITION))
@@ -42,8 +42,8 @@ def build(spec: Spec) -> CVAE:
     latent = spec.model.latent
     fold = max(1, round(spec.model.fold_block * latent))
     shape = latent - fold
-    linear = LinearMap(3 * spec.model.coefficients, latent)
+    linear = PrincipalComponents(3 * spec.model.coefficients, latent)
     encoder = BranchedEncoder(spec, linear, shape, fold)
     blocks = {"shape": (0, shape), "fold": (shape, latent)}
     prior = FoldPrior(shape, fold, CONDITION)
-    return CVAE(spec, encoder, prior, linear, blocks, components=ClassComponents(spec))
+    return CVAE(spec, encoder, prior, linear, blocks, components=ClassWhitening(spec))

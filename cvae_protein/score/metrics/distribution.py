@@ -10,14 +10,14 @@ import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.labels import is_within
-from .classifier import Sight
+from .classifier import EmbeddingPair
 from .metric import (
     ALL,
     LEVELS,
     MOST_RESAMPLINGS,
     Estimate,
     Metric,
-    Row,
+    ScoreRow,
     absent_rows,
     bounds,
     classes,
@@ -39,7 +39,7 @@ def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 class FeatureSet:
     """Structures of one class, `own` (n, F), beside the held-out domains of it, `other` (m, F).
 
-    `own_posteriors` and `other_posteriors` hold the labels' probabilities (n, labels), (m, labels) a level;
+    `own_posteriors` and `other_posteriors` hold the labels' probabilities (n, labels), (m, labels) per level;
     `weights` (m,) sum to 1: what each held-out domain counts in moments and means.
     """
 
@@ -284,13 +284,13 @@ P_VALUE = Metric("mmd_p", "p", "none", lambda group: float("nan"))  # of permuta
 METRICS = (*POOLED, *AVERAGED, P_VALUE)
 
 
-def class_features(sight: Sight, folds: np.ndarray) -> dict[str, FeatureSet]:
-    """The features of each class asked for beside those of its held-out domains; of all where none was asked for."""
+def class_features(embeddings: EmbeddingPair, folds: np.ndarray) -> dict[str, FeatureSet]:
+    """The features of each target class beside those of its held-out domains; of all where there is no target."""
     groups = {}
     for fold in classes(folds):
-        own = sight.own.take(np.flatnonzero((folds == fold) & sight.own.seen))
-        members = np.array([fold == ALL or is_within(label, fold) for label in sight.held_out.labels], bool)
-        other = sight.held_out.take(np.flatnonzero(members & sight.held_out.seen))
+        own = embeddings.own.take(np.flatnonzero((folds == fold) & embeddings.own.seen))
+        members = np.array([fold == ALL or is_within(label, fold) for label in embeddings.held_out.labels], bool)
+        other = embeddings.held_out.take(np.flatnonzero(members & embeddings.held_out.seen))
         groups[fold] = FeatureSet.even(own.values, other.values, own.posteriors, other.posteriors)
     return groups
 
@@ -335,7 +335,7 @@ def shifted_limits(value: float, drawn: np.ndarray, settings: ScoreSettings) -> 
     return low + moved, high + moved
 
 
-def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings) -> list[Row]:
+def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings) -> list[ScoreRow]:
     """Every metric of `distribution` of each class and over all, with the reason where one is undefined."""
     if not groups:
         return absent_rows(METRICS, "no structure was given")
@@ -359,8 +359,8 @@ def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings)
 
 def _p_rows(
     groups: Mapping[str, FeatureSet], values: Mapping[tuple[str, str], float], settings: ScoreSettings
-) -> list[Row]:
-    """p-values of `mmd` a class, and of its mean over classes; structures are permuted within classes."""
+) -> list[ScoreRow]:
+    """p-values of `mmd` per class, and of its mean over classes; structures are permuted within classes."""
     drawn = {
         fold: permuted_mmd(group, settings.bootstrap, generator(settings, P_VALUE.name, fold))
         for fold, group in groups.items()

@@ -11,14 +11,14 @@ from scipy.stats import wasserstein_distance
 
 from ...config.settings import ScoreSettings
 from ...similarity.tm_score import SAME_FOLD
-from .metric import ALL, Estimate, Metric, Row, bounds, generator, mean_of
+from .metric import ALL, Estimate, Metric, ScoreRow, bounds, generator, mean_of
 
 
 @dataclass(frozen=True, eq=False)
 class ClassSet:
     """The structures of one class.
 
-    `features` and `reference` hold one array a per-structure metric, of the set (n) and of the held-out domains (m);
+    `features` and `reference` hold one array per metric of a structure, of the set (n) and of the held-out domains (m);
     `pair_tm` (k, k) is the symmetric TM-score between k structures of the set, NaN on the diagonal.
     """
 
@@ -139,7 +139,7 @@ def _jackknife_variance(metric: Metric, group: ClassSet) -> float:
 def _jackknife_limits(
     metric: Metric, groups: Mapping[str, ClassSet], values: Mapping[str, float], settings: ScoreSettings
 ) -> dict[str, tuple[float, float]]:
-    """Normal intervals within what is possible, a class and for the mean over classes."""
+    """Normal intervals within what is possible, per class and for the mean over classes."""
     width = NormalDist().inv_cdf(0.5 + settings.confidence / 2)
     variances = {fold: _jackknife_variance(metric, group) for fold, group in groups.items()}
     variances[ALL] = sum(variances.values()) / max(len(groups), 1) ** 2
@@ -152,7 +152,7 @@ def _jackknife_limits(
 def _bootstrap_limits(
     metric: Metric, groups: Mapping[str, ClassSet], settings: ScoreSettings
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals, a class and for the mean over classes."""
+    """Percentile intervals, per class and for the mean over classes."""
     draws = {}
     for fold, group in groups.items():
         random = generator(settings, metric.name, fold)
@@ -163,7 +163,7 @@ def _bootstrap_limits(
 
 
 def _set_estimates(metric: Metric, groups: Mapping[str, ClassSet], settings: ScoreSettings) -> dict[str, Estimate]:
-    """Value and interval a class, and their mean over classes as `all`; no interval below two structures a class."""
+    """Value and interval per class, and their mean over classes as `all`; no interval below two structures."""
     values = {fold: metric(group) for fold, group in groups.items()}
     paired = metric.name in PAIRED
     counts = {fold: len(group.pair_tm) if paired else group.size for fold, group in groups.items()}
@@ -184,7 +184,7 @@ def _set_estimates(metric: Metric, groups: Mapping[str, ClassSet], settings: Sco
     }
 
 
-def set_rows(groups: Mapping[str, ClassSet], settings: ScoreSettings) -> list[Row]:
+def set_rows(groups: Mapping[str, ClassSet], settings: ScoreSettings) -> list[ScoreRow]:
     """Every set metric of each class, and its mean over classes as `all`."""
     return [
         metric.row(fold, estimate)

@@ -28,7 +28,7 @@ from .metric import (
     UNDEFINED,
     Estimate,
     Metric,
-    Row,
+    ScoreRow,
     absent_rows,
     bounds,
     generator,
@@ -36,7 +36,7 @@ from .metric import (
 )
 
 ACTIVE = 0.01  # variance of the posterior mean over structures (Burda et al. 2016)
-DRAWS = 8  # codes a structure in the estimate of the mutual information
+DRAWS = 8  # codes per structure in the estimate of the mutual information
 MOST_CODES = 2000  # structures in that estimate
 
 
@@ -44,8 +44,8 @@ MOST_CODES = 2000  # structures in that estimate
 class Codes:
     """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
 
-    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the sampling side kept some;
-    `levels` are the label's levels that the model is told, 0 where the sampling side did not say.
+    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
+    `levels` are the label's levels that the model is conditioned on, 0 where the file does not say.
     """
 
     ids: np.ndarray
@@ -145,7 +145,7 @@ def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dic
     return groups
 
 
-def prior_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+def prior_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
     """Rows of `prior_mmd` of each class, and their mean: 0 where the prior of a class is what its codes look like."""
     training = codes.take(codes.splits == "train")
     if training.drawn is None or not len(training):
@@ -175,7 +175,7 @@ def prior_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
 
 FOLDS = 5
 PROBE_NEIGHBOURS = 10
-FEWEST = 4  # domains and superfamilies a class, below which it is left out
+FEWEST = 4  # domains and superfamilies per class, below which it is left out
 
 
 PROBES: Mapping[str, Callable[[], Pipeline]] = {
@@ -187,8 +187,8 @@ PROBES: Mapping[str, Callable[[], Pipeline]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Guesses:
-    """The class of each domain and the class that a probe which never saw its superfamily gave it."""
+class ProbePredictions:
+    """The class of each domain and the one predicted by a probe that never saw its superfamily."""
 
     truth: np.ndarray
     guess: np.ndarray
@@ -203,7 +203,7 @@ class Guesses:
         return float((accuracy - 1 / len(classes)) / (1 - 1 / len(classes)))
 
     def estimate(self, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
-        """`skill` with its interval, held-out guesses resampled within their class."""
+        """`skill` with its interval, held-out predictions resampled within their class."""
         if np.isnan(self.skill):
             return UNDEFINED
         classes, counts = np.unique(self.truth, return_counts=True)
@@ -216,7 +216,7 @@ class Guesses:
 
 
 def _trained_guess(probe: Pipeline, name: str, codes: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Guesses for `query`; a probe that knows shares only has them divided by the classes' shares in training."""
+    """Predictions for `query`; where a probe gives shares, they are divided by the classes' shares in training."""
     if name == "knn":
         probe.set_params(kneighborsclassifier__n_neighbors=min(PROBE_NEIGHBOURS, len(codes)))
     probe.fit(codes, labels)
@@ -226,8 +226,10 @@ def _trained_guess(probe: Pipeline, name: str, codes: np.ndarray, labels: np.nda
     return probe.classes_[(probe.predict_proba(query) / shares).argmax(axis=1)]
 
 
-def guesses(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str, seed: int) -> Guesses:
-    """Cross-validated guesses of the probe `name` from `codes` (D, Z); no group lies on both sides of a fold.
+def probe_predictions(
+    codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str, seed: int
+) -> ProbePredictions:
+    """Cross-validated predictions of the probe `name` from `codes` (D, Z); no group lies in both parts of a fold.
 
     Classes with fewer than 4 domains or groups are left out; empty where fewer than two classes remain.
     """
@@ -235,19 +237,19 @@ def guesses(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str
     keep = np.isin(labels, usable) & np.isfinite(codes).all(axis=1)
     codes, labels, groups = codes[keep], labels[keep], groups[keep]
     if len(usable) < 2 or codes.shape[1] == 0 or len(np.unique(labels)) < 2:
-        return Guesses(np.zeros(0, str), np.zeros(0, str))
+        return ProbePredictions(np.zeros(0, str), np.zeros(0, str))
     folds = min(FOLDS, *(len(np.unique(groups[labels == each])) for each in usable))
     guess = np.empty(len(labels), labels.dtype)
     for train, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(codes, labels, groups):
         if len(held) and len(np.unique(labels[train])) > 1:
             guess[held] = _trained_guess(PROBES[name](), name, codes[train], labels[train], codes[held])
-    return Guesses(labels, guess)
+    return ProbePredictions(labels, guess)
 
 
 EVERY = "every"  # split of the rows that look at all domains
 
 
-def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
     rows = []
     for metric in METRICS:
         random = generator(settings, metric.name)
@@ -259,11 +261,11 @@ def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
     for column in range(codes.kl.shape[1]):
         name = f"kl_{column:03d}"
         estimate = mean_estimate(codes.kl[:, column], settings, generator(settings, name))
-        rows.append(Row(name, "nat", "none", ALL, estimate))
+        rows.append(ScoreRow(name, "nat", "none", ALL, estimate))
     return rows
 
 
-def _information_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
+def _information_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
     """Mutual information of code and structure, and the log D that the estimate cannot pass."""
     random = generator(settings, "mutual_information")
     if len(codes) > MOST_CODES:
@@ -271,17 +273,17 @@ def _information_rows(codes: Codes, settings: ScoreSettings) -> list[Row]:
     estimate = mean_estimate(information(codes, random), settings, random)
     bound = float(np.log(len(codes))) if len(codes) else float("nan")
     return [
-        Row("mutual_information", "nat", "none", ALL, estimate),
-        Row("mutual_information_bound", "nat", "none", ALL, Estimate(bound, bound, bound, len(codes))),
+        ScoreRow("mutual_information", "nat", "none", ALL, estimate),
+        ScoreRow("mutual_information_bound", "nat", "none", ALL, Estimate(bound, bound, bound, len(codes))),
     ]
 
 
-def _best(attempts: Mapping[str, Guesses]) -> Guesses:
-    """The guesses of the most skilled probe."""
+def _best(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
+    """The predictions of the most skilled probe."""
     return max(attempts.values(), key=lambda each: -1.0 if np.isnan(each.skill) else each.skill)
 
 
-def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[Row]:
+def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
     """Skill of fresh probes: on the whole code, on each block, on drawn codes, and at deeper levels of the label."""
     groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
     noise = generator(settings, "leak_skill_sampled").standard_normal(codes.mean.shape)
@@ -297,21 +299,21 @@ def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSett
     rows = []
     for name, view, level in track(plans, "probes", len(plans), "attacks"):
         labels = np.array([truncate(label, level) for label in codes.labels.tolist()])
-        attempts = {probe: guesses(view, labels, groups, probe, settings.seed) for probe in PROBES}
+        attempts = {probe: probe_predictions(view, labels, groups, probe, settings.seed) for probe in PROBES}
         found = {name: _best(attempts)}
         if name == "leak_skill":
             found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}
         for metric, attempt in found.items():
             estimate = attempt.estimate(settings, generator(settings, metric))
             if estimate.n or level == 1:
-                rows.append(Row(metric, "skill", "low", ALL, estimate, EVERY))
+                rows.append(ScoreRow(metric, "skill", "low", ALL, estimate, EVERY))
     return rows
 
 
-def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[Row]:
+def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
     """All rows about the codes: held-out domains for use of the code, all domains for the leak."""
     held_out = codes.take(codes.splits == "test")
     leak = _leak_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
-    told = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED
-    known = Row("told_levels", "levels", "none", ALL, told, EVERY)
+    levels = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED
+    known = ScoreRow("told_levels", "levels", "none", ALL, levels, EVERY)
     return [*_unit_rows(held_out, settings), *_information_rows(held_out, settings), *leak, known]

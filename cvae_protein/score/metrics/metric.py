@@ -25,8 +25,8 @@ UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom
 class Metric:
     """One number about a structure, a set of structures or a set of codes.
 
-    `function` takes the record of its kind (`Judged`, `Pair`, `ClassSet`, `Codes`), returns a float that is NaN where
-    the metric is undefined, and changes nothing; its docstring is the definition.
+    `function` takes the record of its kind (`PreparedStructure`, `Pair`, `ClassSet`, `Codes`), returns a float that is
+    NaN where the metric is undefined, and changes nothing; its docstring is the definition.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Metric:
         """The metric of one record."""
         return float(self.function(record))
 
-    def row(self, fold: str, estimate: Estimate, split: str = "test", note: str = "") -> Row:
+    def row(self, fold: str, estimate: Estimate, split: str = "test", note: str = "") -> ScoreRow:
         """The row of the metric over a class."""
-        return Row(self.name, self.unit, self.better, fold, estimate, split, note)
+        return ScoreRow(self.name, self.unit, self.better, fold, estimate, split, note)
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class PreparedStructure:
     """The first model of a structure, prepared once for all metrics.
 
-    `coords` is float64 (L, 5, 3) in Å, NaN where missing; `label` the class asked for, or the full label of a real
-    domain; `ss` one DSSP letter a residue, `?` where an atom is missing.
+    `coords` is float64 (L, 5, 3) in Å, NaN where missing; `label` the target class, or the full label of a real
+    domain; `ss` one DSSP letter per residue, `?` where an atom is missing.
     """
 
     id: str
@@ -58,10 +58,10 @@ class Judged:
     ss: str
 
     @classmethod
-    def of(cls, backbone: Backbone, label: str) -> Judged:
+    def of(cls, backbone: Backbone, label: str) -> PreparedStructure:
         """Prepare the first model of `backbone`.
 
-        Its secondary structure is assigned afresh with the residue types hidden: DSSP tells proline apart, which a
+        Its secondary structure is assigned afresh with the residue types hidden: DSSP treats proline apart, which a
         sample has not, so a real domain's stored letters would not compare with a sample's.
         """
         hidden = replace(backbone.model(0), sequence="X" * len(backbone))
@@ -135,7 +135,7 @@ SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One number of the score table; the variant and seed are added when it is written.
 
     `note` says why a number is absent, or what is to be known of it.
@@ -190,7 +190,7 @@ def structure_rows(
     folds: np.ndarray,
     settings: ScoreSettings,
     suffix: str = "",
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Mean of every per-structure metric over each class and over all; `folds` is the class of each structure (n,)."""
     rows = []
     for metric in metrics:
@@ -198,11 +198,11 @@ def structure_rows(
         for fold in (ALL, *sorted(set(folds.tolist()) - {ALL})):
             chosen = values[metric.name][(folds == fold) | (fold == ALL)]
             estimate = mean_estimate(chosen, settings, generator(settings, name, fold))
-            rows.append(Row(name, metric.unit, metric.better, fold, estimate))
+            rows.append(ScoreRow(name, metric.unit, metric.better, fold, estimate))
     return rows
 
 
-def absent_rows(metrics: Iterable[Metric], note: str) -> list[Row]:
+def absent_rows(metrics: Iterable[Metric], note: str) -> list[ScoreRow]:
     """One row without a number for each metric, with the reason."""
     return [metric.row(ALL, UNDEFINED, note=note) for metric in metrics]
 
@@ -213,9 +213,9 @@ def mean_of(values: Iterable[float]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def resampled(values: np.ndarray, witnesses: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Means (count,) of values (n,) whose witnesses are drawn with replacement, each with all its values."""
-    _, place = np.unique(witnesses, return_inverse=True)
+def bootstrap_means(values: np.ndarray, groups: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Means (count,) of values (n,) whose `groups` are drawn with replacement, each with all its values."""
+    _, place = np.unique(groups, return_inverse=True)
     sizes = np.bincount(place)
     drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
     return (drawn @ np.bincount(place, values)) / (drawn @ sizes)

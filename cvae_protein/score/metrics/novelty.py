@@ -12,14 +12,14 @@ from ...config.settings import ScoreSettings
 from ...core.labels import first_level, is_within
 from ...similarity.nearest_structures import Hit, Library, Search, Trace
 from ...similarity.tm_score import SAME_FOLD
-from .metric import Judged, Metric, Row, evaluate, generator, structure_rows
+from .metric import Metric, PreparedStructure, ScoreRow, evaluate, generator, structure_rows
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where a structure asked for as class `label` lies: nearest held-out, nearest training, nearest of few training.
+class NearestDomains:
+    """Nearest domains of a structure of the target class `label`: held-out, training, and of few training domains.
 
-    The last is sought among as many training domains of each class as are held out.
+    The last is searched among as many training domains of each class as are held out.
     """
 
     label: str
@@ -28,24 +28,24 @@ class Placed:
     training_equal: Hit
 
 
-def nearest_tm(placed: Placed) -> float:
-    """TM-score to the nearest held-out domain of like length, normalised by the structure judged (TM-align)."""
-    return placed.held_out.tm
+def nearest_tm(nearest: NearestDomains) -> float:
+    """TM-score to the nearest held-out domain of like length, normalised by the structure itself (TM-align)."""
+    return nearest.held_out.tm
 
 
-def nearest_same_class(placed: Placed) -> float:
-    """1 where the nearest held-out domain is of the class asked for, else 0."""
-    return float(is_within(placed.held_out.label, placed.label)) if placed.held_out.id else float("nan")
+def nearest_same_class(nearest: NearestDomains) -> float:
+    """1 where the nearest held-out domain is of the target class, else 0."""
+    return float(is_within(nearest.held_out.label, nearest.label)) if nearest.held_out.id else float("nan")
 
 
-def training_tm(placed: Placed) -> float:
-    """TM-score to the nearest training domain of like length, normalised by the structure judged; near 1 = a copy."""
-    return placed.training.tm
+def training_tm(nearest: NearestDomains) -> float:
+    """TM-score to the nearest training domain of like length, normalised by the structure itself; near 1 = a copy."""
+    return nearest.training.tm
 
 
-def training_equal_tm(placed: Placed) -> float:
+def training_equal_tm(nearest: NearestDomains) -> float:
     """TM-score to the nearest among as many training domains as are held out, class by class."""
-    return placed.training_equal.tm
+    return nearest.training_equal.tm
 
 
 NEAREST = (
@@ -54,19 +54,19 @@ NEAREST = (
     Metric("training_tm", "score", "none", training_tm),
     Metric("training_equal_tm", "score", "none", training_equal_tm),
 )
-"""Metrics of a `Placed`."""
+"""Metrics of a `NearestDomains`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
+class RealDomains:
     """The real domains by split, with the relatives of each."""
 
-    held_out: list[Judged]
-    training: list[Judged]
+    held_out: list[PreparedStructure]
+    training: list[PreparedStructure]
     superfamily: Mapping[str, str]
     group: Mapping[str, str]
     sequence_cluster: Mapping[str, str]
-    validation: list[Judged] = field(default_factory=list)
+    validation: list[PreparedStructure] = field(default_factory=list)
 
     def related(self, first: str, second: str) -> bool:
         """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
@@ -80,7 +80,7 @@ class Domains:
         return not self.related(first.id, second.id)
 
 
-def covered(hit: Hit) -> float:
+def is_covered(hit: Hit) -> float:
     """1 where the nearest structure of the other set has a TM-score above 0.5, else 0."""
     return float(hit.tm > SAME_FOLD)
 
@@ -90,37 +90,41 @@ def distance(hit: Hit) -> float:
     return 1 - hit.tm
 
 
-COVERAGE = (Metric("cov_p", "share", "high", covered), Metric("mat_p", "distance", "low", distance))
+COVERAGE = (Metric("cov_p", "share", "high", is_covered), Metric("mat_p", "distance", "low", distance))
 """Of the `Hit` of each structure among the held-out domains of its class: precision."""
-RECALL = (Metric("cov_r", "share", "high", covered), Metric("mat_r", "distance", "low", distance))
-"""Of the `Hit` of each held-out domain among the structures asked for as its class: recall."""
+RECALL = (Metric("cov_r", "share", "high", is_covered), Metric("mat_r", "distance", "low", distance))
+"""Of the `Hit` of each held-out domain among the structures whose target is its class: recall."""
 
 
-def nearest_in_class(
-    structures: Sequence[Judged], placed: Sequence[Placed], domains: Domains, search: Search, real: bool
+def class_coverage(
+    structures: Sequence[PreparedStructure],
+    nearest: Sequence[NearestDomains],
+    domains: RealDomains,
+    search: Search,
+    real: bool,
 ) -> dict[str, np.ndarray]:
-    """`COVERAGE` of each structure (n,); NaN where no class was asked for or nothing of it is held out."""
+    """`COVERAGE` of each structure (n,); NaN where there is no target class or nothing of it is held out."""
     libraries: dict[str, Library] = {}
     values = {metric.name: np.full(len(structures), np.nan) for metric in COVERAGE}
-    for row, (structure, place) in enumerate(zip(structures, placed, strict=True)):
-        asked = structure.label
-        if asked not in libraries:
-            members = [each for each in domains.held_out if asked and is_within(each.label, asked)]
-            libraries[asked] = Library(members)
-        if not len(libraries[asked]):
+    for row, (structure, hits) in enumerate(zip(structures, nearest, strict=True)):
+        target = structure.label
+        if target not in libraries:
+            members = [each for each in domains.held_out if target and is_within(each.label, target)]
+            libraries[target] = Library(members)
+        if not len(libraries[target]):
             continue
-        hit = place.held_out
-        if not is_within(hit.label, asked):
-            hit = search.nearest(structure, libraries[asked], partial(domains.unrelated, structure) if real else None)
+        hit = hits.held_out
+        if not is_within(hit.label, target):
+            hit = search.nearest(structure, libraries[target], partial(domains.unrelated, structure) if real else None)
         for metric in COVERAGE:
             values[metric.name][row] = metric(hit)
     return values
 
 
 def recall_rows(
-    structures: Sequence[Judged], domains: Domains, search: Search, settings: ScoreSettings, real: bool
-) -> list[Row]:
-    """Rows of `RECALL` of each class asked for; the interval speaks of the held-out domains, the structures given."""
+    structures: Sequence[PreparedStructure], domains: RealDomains, search: Search, settings: ScoreSettings, real: bool
+) -> list[ScoreRow]:
+    """Rows of `RECALL` of each target class; the interval speaks of the held-out domains, the structures given."""
     folds: list[str] = []
     hits: list[Hit] = []
     for fold in sorted({structure.label for structure in structures} - {""}):
@@ -136,9 +140,9 @@ NOT_SEEN = "no features of an oracle were given"
 PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
 
 
-def place(
-    structures: Sequence[Judged], domains: Domains, search: Search, settings: ScoreSettings, real: bool
-) -> list[Placed]:
+def find_nearest(
+    structures: Sequence[PreparedStructure], domains: RealDomains, search: Search, settings: ScoreSettings, real: bool
+) -> list[NearestDomains]:
     """Nearest domains of every structure; relatives of a real one do not count."""
     training = Library(domains.training)
     equal = _equal_training(domains, training, settings)
@@ -147,10 +151,10 @@ def place(
         search.all(structures, library, f"nearest of {len(library)} {name} domains", unrelated)
         for name, library in (("held-out", Library(domains.held_out)), ("training", training), ("even training", equal))
     ]
-    return [Placed(structure.label, *hits) for structure, *hits in zip(structures, *found, strict=True)]
+    return [NearestDomains(structure.label, *hits) for structure, *hits in zip(structures, *found, strict=True)]
 
 
-def _equal_training(domains: Domains, library: Library, settings: ScoreSettings) -> Library:
+def _equal_training(domains: RealDomains, library: Library, settings: ScoreSettings) -> Library:
     """As many training domains of each first-level class as are held out, drawn at random."""
     random = generator(settings, "equal_training")
     held_out = [first_level(domain.label) for domain in domains.held_out]

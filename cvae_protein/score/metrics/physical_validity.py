@@ -9,33 +9,33 @@ from scipy.spatial import cKDTree
 
 from ...core.geometry import dihedral, radius_of_gyration
 from ...core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
-from .metric import UNASSIGNED, Judged, Metric
+from .metric import UNASSIGNED, Metric, PreparedStructure
 
 HELIX, STRAND = "HGI", "EB"  # DSSP letters
 GYRATION_SCALE, GYRATION_EXPONENT = 2.2, 0.38  # Å; of folded chains, Skolnick et al. 1997
 
 
-def _share(structure: Judged, letters: str) -> float:
+def _share(structure: PreparedStructure, letters: str) -> float:
     known = [letter for letter in structure.ss if letter != UNASSIGNED]
     return sum(letter in letters for letter in known) / len(known) if known else float("nan")
 
 
-def helix(structure: Judged) -> float:
+def helix(structure: PreparedStructure) -> float:
     """Share of residues in a helix: DSSP letters H, G and I (Kabsch & Sander 1983, doi:10.1002/bip.360221211)."""
     return _share(structure, HELIX)
 
 
-def strand(structure: Judged) -> float:
+def strand(structure: PreparedStructure) -> float:
     """Share of residues in a strand or bridge: DSSP letters E and B."""
     return _share(structure, STRAND)
 
 
-def rg(structure: Judged) -> float:
+def rg(structure: PreparedStructure) -> float:
     """Radius of gyration of the CA atoms."""
     return float(radius_of_gyration(structure.ca)) if len(structure.ca) else float("nan")
 
 
-def relative_rg(structure: Judged) -> float:
+def relative_rg(structure: PreparedStructure) -> float:
     """Radius of gyration over 2.2 L^0.38 Å, that of a globular chain of the length (Skolnick et al. 1997)."""
     return rg(structure) / (GYRATION_SCALE * len(structure) ** GYRATION_EXPONENT) if len(structure) else float("nan")
 
@@ -46,7 +46,7 @@ COMPOSITION = (
     Metric("rg", "Å", "none", rg),
     Metric("relative_rg", "ratio", "none", relative_rg),
 )
-"""Metrics of a `Judged`."""
+"""Metrics of a `PreparedStructure`."""
 STEP = 5  # degrees a cell of the map
 OUTLIER, ALLOWED, FAVOURED = 0, 1, 2
 # One line a cell of phi, from -180 degrees on; one letter a cell of psi, from -180 degrees on. F favoured, a allowed.
@@ -151,11 +151,11 @@ HELIX_REACH = (4.5, 6.0)  # Å between CA i and i+3 of a helix
 HELIX_WINDOWS = 3  # consecutive windows of four residues that make a helix
 
 
-def _steps(structure: Judged) -> np.ndarray:
+def _steps(structure: PreparedStructure) -> np.ndarray:
     return np.linalg.norm(np.diff(structure.coords[:, CA], axis=0), axis=1)
 
 
-def chain_breaks(structure: Judged) -> float:
+def chain_breaks(structure: PreparedStructure) -> float:
     """Neighbouring residues that no peptide bond joins: C-N above 2.0 Å, or CA-CA above 4.5 Å, or CA missing."""
     return float((structure.breaks | ~(_steps(structure) <= LONGEST_CA_STEP)).sum())
 
@@ -164,35 +164,35 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _step_deviations(structure: Judged) -> np.ndarray:
+def _step_deviations(structure: PreparedStructure) -> np.ndarray:
     steps = _steps(structure)
     steps = steps[np.isfinite(steps)]
     return np.minimum(np.abs(steps - TRANS_STEP), np.abs(steps - CIS_STEP))
 
 
-def ca_step_deviation(structure: Judged) -> float:
+def ca_step_deviation(structure: PreparedStructure) -> float:
     """Mean distance of the CA-CA steps from 3.80 Å (trans) or 2.95 Å (cis), whichever is nearer."""
     return _mean(_step_deviations(structure))
 
 
-def ca_steps_ideal(structure: Judged) -> float:
+def ca_steps_ideal(structure: PreparedStructure) -> float:
     """Share of CA-CA steps within 0.1 Å of 3.80 Å (trans) or 2.95 Å (cis)."""
     return _mean(_step_deviations(structure) <= STEP_TOLERANCE)
 
 
-def clashes(structure: Judged) -> float:
+def clashes(structure: PreparedStructure) -> float:
     """Pairs of CA closer than 3.0 Å, at least three residues apart."""
     trace = structure.coords[:, CA]
     i, j = np.triu_indices(len(trace), CLASH_APART)
     return float((np.linalg.norm(trace[i] - trace[j], axis=1) < CLASH).sum())
 
 
-def _alpha_alone(structure: Judged) -> bool:
+def _alpha_alone(structure: PreparedStructure) -> bool:
     """Whether no residue has its N and C."""
     return not np.isfinite(structure.coords[:, (N, C)]).all(axis=(1, 2)).any()
 
 
-def overlaps(structure: Judged) -> float:
+def overlaps(structure: PreparedStructure) -> float:
     """Pairs of atoms (N CA C O CB) of different residues closer than 1.0 Å; NaN where there are CA alone."""
     if _alpha_alone(structure):
         return float("nan")
@@ -204,7 +204,7 @@ def overlaps(structure: Judged) -> float:
     return float((residue[near[:, 0]] != residue[near[:, 1]]).sum())
 
 
-def physical_yield(structure: Judged) -> float:
+def physical_yield(structure: PreparedStructure) -> float:
     """1 where the chain is whole (C-N ≤ 2.0, CA-CA ≤ 4.5 Å), no atoms overlap (< 1.0 Å) and no CA clash (< 3.0 Å).
 
     NaN where there are CA alone, of which fewer faults can be seen.
@@ -220,7 +220,7 @@ def _rmsz(values: Sequence[np.ndarray], ideals: Sequence[tuple[float, float]]) -
     return float(np.sqrt(_mean(np.square(scores[np.isfinite(scores)]))))
 
 
-def bond_rmsz(structure: Judged) -> float:
+def bond_rmsz(structure: PreparedStructure) -> float:
     """Root mean square Z of the bonds N-CA, CA-C and C-N within unbroken chain, by the values of Engh & Huber.
 
     1.458 ± 0.019, 1.525 ± 0.021 and 1.329 ± 0.014 Å (Engh & Huber 1991, doi:10.1107/S0108767391001071).
@@ -242,7 +242,7 @@ def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
-def angle_rmsz(structure: Judged) -> float:
+def angle_rmsz(structure: PreparedStructure) -> float:
     """Root mean square Z of the angles N-CA-C, CA-C-N and C-N-CA within unbroken chain, by the values of Engh & Huber.
 
     111.0 ± 2.7, 117.2 ± 2.2 and 121.7 ± 2.5 degrees (Engh & Huber 1991 and 2001).
@@ -256,13 +256,13 @@ def angle_rmsz(structure: Judged) -> float:
     return _rmsz(angles, ANGLES)
 
 
-def _regions(structure: Judged) -> np.ndarray:
+def _regions(structure: PreparedStructure) -> np.ndarray:
     phi, psi = structure.torsions[:, 0], structure.torsions[:, 1]
     both = np.isfinite(phi) & np.isfinite(psi)
     return region(phi[both], psi[both])
 
 
-def ramachandran_favoured(structure: Judged) -> float:
+def ramachandran_favoured(structure: PreparedStructure) -> float:
     """Share of residues in the favoured region (98 % of good residues) of the general Ramachandran plot.
 
     Residue types are unknown in a sample, so glycine and proline count too, in real domains alike: real ones reach
@@ -271,7 +271,7 @@ def ramachandran_favoured(structure: Judged) -> float:
     return _mean(_regions(structure) == FAVOURED)
 
 
-def ramachandran_outlier(structure: Judged) -> float:
+def ramachandran_outlier(structure: PreparedStructure) -> float:
     """Share of residues outside the allowed region (99.95 %) of the general Ramachandran plot, all types alike."""
     return _mean(_regions(structure) < ALLOWED)
 
@@ -286,7 +286,7 @@ def _helical(trace: np.ndarray, turn: float) -> int:
     return int((np.convolve(starts, window) > 0).sum())
 
 
-def left_handed_helix(structure: Judged) -> float:
+def left_handed_helix(structure: PreparedStructure) -> float:
     """Share of the helical windows that turn to the left; NaN where there is no helix.
 
     A window is four CA with torsion 50 ± 30° (right) or -50 ± 30° (left) and 4.5-6.0 Å from first to last; at least
@@ -313,4 +313,4 @@ METRICS = (
     Metric("ramachandran_outlier", "share", "low", ramachandran_outlier),
     Metric("left_handed_helix", "share", "low", left_handed_helix),
 )
-"""Metrics of a `Judged`."""
+"""Metrics of a `PreparedStructure`."""

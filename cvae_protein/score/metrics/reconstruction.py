@@ -10,7 +10,7 @@ import numpy as np
 from ...core.geometry import rmsd
 from ...core.structure import CA, CB
 from ...similarity.tm_score import tm_score
-from .metric import UNASSIGNED, Judged, Metric
+from .metric import UNASSIGNED, Metric, PreparedStructure
 
 LDDT_RADIUS = 15.0  # Å, pairs of the reference that count
 LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # Å
@@ -21,10 +21,10 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A reconstruction, its reference, and what the sampling side recorded of it (`rate`, `trace_rmsd`, ...)."""
+    """A reconstruction, its reference, and what was recorded with it (`rate`, `trace_rmsd`, ...)."""
 
-    model: Judged
-    reference: Judged
+    model: PreparedStructure
+    reference: PreparedStructure
     facts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

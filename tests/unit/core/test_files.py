@@ -165,10 +165,10 @@ def test_an_output_has_one_owner_and_loses_it_with_the_process(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(output)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "held"
     lock = tmp_path / ".seed0.lock"
-    told = f"process {process.pid} on {socket.gethostname()}"
-    with pytest.raises(UserError, match=rf"another process is making it \({told}\)"), owned(output):
+    owner = f"process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(UserError, match=rf"another process is making it \({owner}\)"), owned(output):
         pass
-    assert holder(lock) == told
+    assert holder(lock) == owner
     process.kill()
     process.wait()
     assert holder(lock) is None

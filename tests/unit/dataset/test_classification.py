@@ -10,9 +10,9 @@ from synthetic import chain_lines, helix, write
 
 from cvae_protein.config import load
 from cvae_protein.config.settings import LabelSettings
-from cvae_protein.core.errors import REASONS, Problem, UserError
+from cvae_protein.core.errors import REASONS, UnusableDomain, UserError
 from cvae_protein.core.files import REJECTED_COLUMNS, read_table
-from cvae_protein.dataset.classification import Row
+from cvae_protein.dataset.classification import ClassifiedDomain
 from cvae_protein.dataset.formats import FORMATS, count_rows, detect, read_classification, read_ids, read_names
 from cvae_protein.dataset.select import COLUMNS, NAME_COLUMNS, name_folds, select_domains
 from cvae_protein.report.results import Results
@@ -89,10 +89,10 @@ def settings_of(tmp_path, text, **given):
 def read(tmp_path, text, **given):
     """Rows by id, and reasons by id, of a classification in `text`."""
     found = list(read_classification(settings_of(tmp_path, text, **given)))
-    assert all(row.code in REASONS for row in found if isinstance(row, Problem))
+    assert all(row.code in REASONS for row in found if isinstance(row, UnusableDomain))
     return (
-        {row.domain_id: row for row in found if isinstance(row, Row)},
-        {row.domain_id: row.code for row in found if isinstance(row, Problem)},
+        {row.domain_id: row for row in found if isinstance(row, ClassifiedDomain)},
+        {row.domain_id: row.code for row in found if isinstance(row, UnusableDomain)},
     )
 
 

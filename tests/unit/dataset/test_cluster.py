@@ -15,7 +15,7 @@ from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset import cluster
 from cvae_protein.dataset.cluster import fold_classes, sequence_clusters
-from cvae_protein.score.metrics.metric import Judged
+from cvae_protein.score.metrics.metric import PreparedStructure
 from cvae_protein.similarity.sequences import LETTERS, Words, aligned_identity, blosum62, neighbours, word_codes
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -164,11 +164,11 @@ def test_words_propose_only_what_was_added_the_likest_first():
     ancestor = made_up(0, 120)
     sequences = [relative(ancestor, share, 1) for share in (1, 0.9, 0.5)] + [made_up(9, 120)]
     words = Words(sequences)
-    assert words.likest(0, 5) == []
+    assert words.top_hits(0, 5) == []
     for number in (2, 3, 1):
         words.add(number)
-    assert words.likest(0, 5)[:2] == [1, 2]
-    assert words.likest(0, 1) == [1]
+    assert words.top_hits(0, 5)[:2] == [1, 2]
+    assert words.top_hits(0, 1) == [1]
 
 
 def test_identity_counts_columns_and_gaps():
@@ -180,7 +180,7 @@ def test_identity_counts_columns_and_gaps():
 
 
 def judged(name, coords):
-    return Judged(name, "", coords, np.zeros(len(coords) - 1, bool), "")
+    return PreparedStructure(name, "", coords, np.zeros(len(coords) - 1, bool), "")
 
 
 def hairpins(length, turn):

@@ -13,7 +13,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.homology import SCHEMES, Domain, components, superfamily_of
+from cvae_protein.dataset.homology import SCHEMES, SplitDomain, components, superfamily_of
 from cvae_protein.dataset.split import CLUSTER_COLUMNS, COLUMNS, assign, split_domains
 from cvae_protein.similarity.sequences import near_identical
 from cvae_protein.store.layout import Entry
@@ -31,7 +31,7 @@ def random_domains(seed, count=240, families=5):
         cath = f"{fold}.{10 * (arch + 1)}.{top}" + (f".{family}" if draw.random() < 0.9 else "")
         scope = f"{'abc'[fold - 1]}.{draw.integers(40)}.{draw.integers(3)}.1" if draw.random() < 0.3 else ""
         domains.append(
-            Domain(
+            SplitDomain(
                 id=f"d{index}",
                 label=cath,
                 cath=cath,
@@ -52,7 +52,7 @@ def held(domains, scheme, **given):
     return parts, {d.id: part.split for part in parts for d in part.members if not d.reason}, short
 
 
-def sides(domains, split, relation):
+def splits_of(domains, split, relation):
     found = {}
     for domain in domains:
         for name in relation(domain):
@@ -75,7 +75,7 @@ def test_no_relation_has_two_sides(scheme, seed, test, validation):
     domains = random_domains(seed)
     _, split, _ = held(domains, scheme, seed=seed, test=test, validation=validation)
     for relation in (*RELATIONS[scheme], lambda d: [d.group], lambda d: [d.sequence_cluster]):
-        assert all(len(found) == 1 for found in sides(domains, split, relation).values())
+        assert all(len(found) == 1 for found in splits_of(domains, split, relation).values())
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from score_synthetic import backbone, chain, deformed, judged, moved, ubiquitin
+from score_synthetic import backbone, chain, deformed, moved, prepared, ubiquitin
 from tmtools import tm_align
 
 from cvae_protein.core.errors import UserError
@@ -13,7 +13,7 @@ from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.dataset import leak_audit as module
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS, audit, read_bins, said, summary, tm_bin
 from cvae_protein.io.read import extract_domain, read_structure
-from cvae_protein.similarity.nearest_structures import ContainingLibrary, Search, tm_align_score
+from cvae_protein.similarity.nearest_structures import Search, SubstructureLibrary, tm_align_score
 from cvae_protein.similarity.sequences import Sequences, identity
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -62,22 +62,22 @@ def test_the_most_identical_sequence_is_that_of_all_alignments():
 
 def test_a_part_of_a_longer_structure_is_found():
     long = np.concatenate([chain(70, 5), moved(ubiquitin(), 3), chain(60, 6)])
-    others = [judged(chain(60 + seed, seed), name=f"c{seed}") for seed in range(20)]
-    library = ContainingLibrary([*others, judged(long, name="long")])
-    hit = Search(4).nearest(judged(deformed(ubiquitin(), 0.3), name="query"), library)
+    others = [prepared(chain(60 + seed, seed), name=f"c{seed}") for seed in range(20)]
+    library = SubstructureLibrary([*others, prepared(long, name="long")])
+    hit = Search(4).nearest(prepared(deformed(ubiquitin(), 0.3), name="query"), library)
     assert hit.id == "long"
     assert hit.tm > 0.9
 
 
 def test_structures_below_half_the_length_and_forbidden_ones_do_not_count():
-    query = judged(ubiquitin(), name="query")
-    library = ContainingLibrary([judged(ubiquitin()[:36], name="half"), judged(ubiquitin(), name="same")])
-    assert [library.structures[index].id for index in library.like(query)] == ["same"]
-    assert library.like(query, lambda target: target.id != "same") == []
-    assert ContainingLibrary([]).like(query) == []
+    query = prepared(ubiquitin(), name="query")
+    library = SubstructureLibrary([prepared(ubiquitin()[:36], name="half"), prepared(ubiquitin(), name="same")])
+    assert [library.structures[index].id for index in library.candidates(query)] == ["same"]
+    assert library.candidates(query, lambda target: target.id != "same") == []
+    assert SubstructureLibrary([]).candidates(query) == []
     assert (
-        len(ContainingLibrary([judged(ubiquitin(), name=f"u{n}") for n in range(200)]).like(query))
-        == ContainingLibrary.most_screened
+        len(SubstructureLibrary([prepared(ubiquitin(), name=f"u{n}") for n in range(200)]).candidates(query))
+        == SubstructureLibrary.most_screened
     )
 
 
@@ -118,8 +118,8 @@ def test_a_copy_is_found_and_excluded_domains_are_none(small, tmp_path, capsys):
     assert rows["near"]["identity_id"] == rows["near"]["tm_id"] == "t7"
     assert 0.5 < float(rows["near"]["max_identity"]) < 0.75
     assert float(rows["stranger"]["max_tm"]) < 0.6
-    assert "2 domains of test" in (told := capsys.readouterr().err)
-    assert "TM-score above 0.8 50.0%" in told
+    assert "2 domains of test" in (said := capsys.readouterr().err)
+    assert "TM-score above 0.8 50.0%" in said
     assert read_bins(tmp_path / "audit.tsv")["copy"] == "tm_above_0.8"
 
 
@@ -132,7 +132,7 @@ def test_the_number_of_processes_changes_nothing(small, tmp_path):
 def test_an_interrupted_audit_goes_on(small, tmp_path, monkeypatch):
     whole, part = tmp_path / "whole.tsv", tmp_path / ".audit.tsv.part"
     audit(*small, whole)
-    search, seen = module.Auditor.row, []
+    search, seen = module.LeakAuditor.row, []
 
     def breaks(self, held):
         if len(seen) == 2:
@@ -140,13 +140,15 @@ def test_an_interrupted_audit_goes_on(small, tmp_path, monkeypatch):
         seen.append(held.structure.id)
         return search(self, held)
 
-    monkeypatch.setattr(module.Auditor, "row", breaks)
+    monkeypatch.setattr(module.LeakAuditor, "row", breaks)
     monkeypatch.setattr(module, "SAVED_EVERY", -1)
     with pytest.raises(KeyboardInterrupt):
         audit(*small, tmp_path / "audit.tsv")
     assert part.is_file()
     assert not (tmp_path / "audit.tsv").exists()
-    monkeypatch.setattr(module.Auditor, "row", lambda self, held: seen.append(held.structure.id) or search(self, held))
+    monkeypatch.setattr(
+        module.LeakAuditor, "row", lambda self, held: seen.append(held.structure.id) or search(self, held)
+    )
     audit(*small, tmp_path / "audit.tsv")
     assert seen == ["copy", "stranger", "near"]
     assert (tmp_path / "audit.tsv").read_bytes() == whole.read_bytes()
@@ -186,10 +188,10 @@ def test_real_domains_agree_with_a_brute_force():
     for row in table:
         path = ROOT / "data/embedded" / row["pdb_id"][1:3] / f"{row['pdb_id']}.cif.gz"
         real = extract_domain(read_structure(path), row["chain"], row["residue_range"], row["domain_id"])
-        held.append(module.Held(judged(real.coords[0], name=real.id), real.sequence, "test"))
-    asked, training = held[:8], held[8:]
-    auditor = module.Auditor.of(training)
-    for one in asked:
+        held.append(module.HeldOutDomain(prepared(real.coords[0], name=real.id), real.sequence, "test"))
+    queries, training = held[:8], held[8:]
+    auditor = module.LeakAuditor.of(training)
+    for one in queries:
         row = auditor.row(one)
         own = one.structure.ca
         exact = [tm_align(own, t.structure.ca, "A" * len(own), "A" * len(t.structure.ca)) for t in training]

@@ -64,11 +64,11 @@ def test_long_domains_are_for_stretches_unless_relatives_are_held_out(tmp_path):
     rows = split(tmp_path, [*short, *long], max_length=59)
     seen = Counter()
     for e in short[::3]:
-        side, other = rows[e.backbone.id]["split"], rows[f"long-{e.backbone.id}"]
-        assert other["split"] == ("stretches" if side == "train" else "excluded")
+        assigned, other = rows[e.backbone.id]["split"], rows[f"long-{e.backbone.id}"]
+        assert other["split"] == ("stretches" if assigned == "train" else "excluded")
         assert other["reason"].startswith("longer than")
-        seen[side] += 1
-    assert min(seen[side] for side in ("train", "validation", "test")) > 0
+        seen[assigned] += 1
+    assert min(seen[assigned] for assigned in ("train", "validation", "test")) > 0
     assert {row["split"] for row in split(tmp_path, [*short, *long], max_length=60).values()} == {
         "train", "validation", "test",
     }  # fmt: skip
@@ -98,11 +98,11 @@ def test_no_superfamily_or_group_on_two_sides(tmp_path, seed):
     ]
     rows = split(tmp_path, entries, seed=seed, test=0.1, min_test=1)
     for relation in (lambda e: e.facts["cath"], lambda e: superfamily(e.facts["scope"]), lambda e: e.facts["group"]):
-        sides = {}
+        found_splits = {}
         for e in entries:
             if relation(e):
-                sides.setdefault(relation(e), set()).add(rows[e.backbone.id]["split"])
-        assert all(len(found) == 1 for found in sides.values())
+                found_splits.setdefault(relation(e), set()).add(rows[e.backbone.id]["split"])
+        assert all(len(found) == 1 for found in found_splits.values())
     assert {r["split"] for r in rows.values()} >= {"train", "test"}
 
 
@@ -124,12 +124,12 @@ def test_codes_that_cannot_be_compared_count_as_related(tmp_path):
         entry("b", "1.10.90.10"),
         entry("c", "1.10.90.20", scope="a.9.1.1"),
     ]
-    sides = {
+    found_splits = {
         tuple(split(tmp_path, [*apart, *many((1,))], seed=seed, test=0.4)[name]["split"] for name in "abc")
         for seed in range(20)
     }
-    assert all(a == b for a, b, _ in sides)
-    assert any(a != c for a, _, c in sides)
+    assert all(a == b for a, b, _ in found_splits)
+    assert any(a != c for a, _, c in found_splits)
 
 
 def test_seed_decides_and_repeats(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings
-from cvae_protein.model.representation import MEMBERS, ClassComponents
+from cvae_protein.model.representation import MEMBERS, ClassWhitening
 from cvae_protein.model.spec import Spec
 
 LATENT = 4
@@ -31,14 +31,14 @@ def draw(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> ClassComponents:
-    components = ClassComponents(SPEC)
+def fitted() -> ClassWhitening:
+    components = ClassWhitening(SPEC)
     scores, labels = draw(20_000)
     components.fit(scores, labels, torch.ones(len(scores)), VARIANCE)
     return components
 
 
-def test_codes_of_every_class_have_mean_0_and_covariance_1(fitted: ClassComponents) -> None:
+def test_codes_of_every_class_have_mean_0_and_covariance_1(fitted: ClassWhitening) -> None:
     scores, labels = draw(20_000)
     codes = fitted.to_codes(scores, labels).double()
     for label in (1, 2):
@@ -48,21 +48,21 @@ def test_codes_of_every_class_have_mean_0_and_covariance_1(fitted: ClassComponen
         torch.testing.assert_close(torch.cov(own.T), torch.eye(LATENT).double(), atol=1e-2, rtol=0)
 
 
-def test_a_probe_that_tells_gaussians_apart_is_left_with_chance(fitted: ClassComponents) -> None:
+def test_a_probe_that_tells_gaussians_apart_is_left_with_chance(fitted: ClassWhitening) -> None:
     scores, labels = draw(20_000)
     fresh, truth = draw(5_000, seed=1)
-    told = {}
+    accuracy = {}
     for name, train, test in (
         ("scores", scores, fresh),
         ("codes", fitted.to_codes(scores, labels), fitted.to_codes(fresh, truth)),
     ):
         probe = QuadraticDiscriminantAnalysis().fit(train.numpy(), labels[:, 0].numpy())
-        told[name] = (probe.predict(test.numpy()) == truth[:, 0].numpy()).mean()
-    assert told["scores"] > 0.8
-    assert told["codes"] == pytest.approx(0.5, abs=0.03)
+        accuracy[name] = (probe.predict(test.numpy()) == truth[:, 0].numpy()).mean()
+    assert accuracy["scores"] > 0.8
+    assert accuracy["codes"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_the_map_loses_nothing_and_is_the_identity_without_a_class(fitted: ClassComponents) -> None:
+def test_the_map_loses_nothing_and_is_the_identity_without_a_class(fitted: ClassWhitening) -> None:
     scores, labels = draw(50, seed=2)
     torch.testing.assert_close(fitted.to_scores(fitted.to_codes(scores, labels), labels), scores, atol=1e-4, rtol=1e-4)
     unknown = torch.zeros_like(labels)
@@ -71,7 +71,7 @@ def test_the_map_loses_nothing_and_is_the_identity_without_a_class(fitted: Class
     assert (fitted.to_codes(scores, labels) - scores).abs().max() > 0.1
 
 
-def test_numbers_of_a_code_stay_independent_in_the_posterior(fitted: ClassComponents) -> None:
+def test_numbers_of_a_code_stay_independent_in_the_posterior(fitted: ClassWhitening) -> None:
     """A squared error in Å² weighs the scores by their variance; by the codes' numbers it must be a sum of squares."""
     for label in (1, 2):
         spread = fitted.spread(torch.tensor([[label, 0]]))[0].double()
@@ -81,7 +81,7 @@ def test_numbers_of_a_code_stay_independent_in_the_posterior(fitted: ClassCompon
 
 
 def test_a_finer_label_moves_the_mean_by_its_share_of_members() -> None:
-    components = ClassComponents(SPEC)
+    components = ClassWhitening(SPEC)
     members = 24
     scores = torch.zeros(2 * members, LATENT)
     scores[:members] = torch.tensor([1.0, 2.0, 0.0, -1.0])
@@ -96,7 +96,7 @@ def test_a_finer_label_moves_the_mean_by_its_share_of_members() -> None:
 def test_a_small_class_is_drawn_to_all() -> None:
     scores, labels = draw(2_000)
     few = torch.cat([torch.arange(2_000), torch.arange(2_000, 2_002)])
-    components = ClassComponents(SPEC)
+    components = ClassWhitening(SPEC)
     components.fit(scores[few], labels[few], torch.ones(len(few)), VARIANCE)
     codes = components.to_codes(scores, labels)[2_000:]
     assert 0.1 < codes.std() < 10  # two members alone would have no covariance

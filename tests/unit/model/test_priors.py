@@ -7,14 +7,14 @@ import torch
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.model import layers, refiner
-from cvae_protein.model.priors import CodeFlow, Gaussian
+from cvae_protein.model.priors import Gaussian, LatentFlow
 from cvae_protein.model.spec import Spec
 
 
 def test_codes_of_each_class_are_drawn_where_that_class_lies() -> None:
     torch.manual_seed(0)
     model = ModelSettings(latent=2, coefficients=8, width=32, dropout=0.0)
-    flow = CodeFlow(Spec("concat", 0, model, RefineSettings(), (("1", "2"),), {"1": (50,), "2": (60,)}, {}))
+    flow = LatentFlow(Spec("concat", 0, model, RefineSettings(), (("1", "2"),), {"1": (50,), "2": (60,)}, {}))
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(512)[:, None] % 2 + 1
     lengths = torch.full((512,), 80)

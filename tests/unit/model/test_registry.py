@@ -16,11 +16,11 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import CA, Backbone
 from cvae_protein.model import registry
-from cvae_protein.model.batch import Batch, Domains, cut, pad, read_split, training_batch
+from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_split, training_batch
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
-from cvae_protein.model.priors import CodeMemory
-from cvae_protein.model.representation import LinearMap, decode_trace
+from cvae_protein.model.priors import TrainingCodes
+from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
@@ -28,7 +28,7 @@ from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sa
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
-from cvae_protein.training.checkpoint import Training
+from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.refiner import crop_windows
 from cvae_protein.training.train import make_spec, train
 
@@ -283,15 +283,15 @@ def test_a_controlled_weight_goes_on_where_it_was(data: tuple[Path, Path], tmp_p
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.AdamW([parameter])
     parts = ([("p", parameter)], optimizer, torch.Generator(), np.random.default_rng(0))
-    state = Training(*parts, controllers=[controller])
+    state = TrainingState(*parts, controllers=[controller])
     controller.observe(50.0)
     state.save(tmp_path / "c.safetensors", {"of": "this"})
     moved = controller(0)
     controller.observe(50.0)
     assert controller(0) > moved > 1.0
-    assert Training(*parts, controllers=[controller]).restore(tmp_path / "c.safetensors", {"of": "this"})
+    assert TrainingState(*parts, controllers=[controller]).restore(tmp_path / "c.safetensors", {"of": "this"})
     assert controller(0) == moved
-    assert not Training(*parts).restore(tmp_path / "c.safetensors", {"of": "another"})
+    assert not TrainingState(*parts).restore(tmp_path / "c.safetensors", {"of": "another"})
 
 
 def test_a_damaged_checkpoint_is_named(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -369,9 +369,9 @@ def test_the_finest_labels_with_members_enough_are_drawn(data: tuple[Path, Path]
     assert folds_to_draw(replace(finer, vocabulary=(("1", "2"),)), 4) == ["1", "2"]
 
 
-def cut_rows(domains: Domains, share: float) -> np.ndarray:
+def cut_rows(domains: DomainSet, share: float) -> np.ndarray:
     rows = np.arange(3)
-    return np.stack([rows, *cut(domains.lengths[rows], share, np.random.default_rng(0))], axis=1)
+    return np.stack([rows, *crop(domains.lengths[rows], share, np.random.default_rng(0))], axis=1)
 
 
 def test_crops_hide_the_label_and_keep_the_stretch(data: tuple[Path, Path]) -> None:
@@ -399,7 +399,7 @@ def test_windows_are_centred_stretches() -> None:
 
 
 def test_the_linear_map_copes_with_fewer_structures_than_components() -> None:
-    linear = LinearMap(30, 12)
+    linear = PrincipalComponents(30, 12)
     flat = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
     linear.fit(flat, torch.ones(4))
     back = linear.center + linear.decode(linear.encode(flat - linear.center))
@@ -461,7 +461,7 @@ class TestBaselines:
     def test_a_label_without_members_gives_way_to_the_level_above(self) -> None:
         mean = torch.arange(4.0)[:, None]
         labels = torch.tensor([[1, 1], [1, 2], [2, 3], [2, 3]])
-        memory = CodeMemory(mean, torch.zeros(4, 1), labels, torch.tensor([50, 60, 70, 80]))
+        memory = TrainingCodes(mean, torch.zeros(4, 1), labels, torch.tensor([50, 60, 70, 80]))
         generator = torch.Generator().manual_seed(0)
         asked = torch.tensor([[1, 2], [1, 0], [2, 1], [0, 0]]).repeat(20, 1)
         drawn = memory.sample(asked, torch.full((80,), 60), 0.0, generator).view(20, 4)
@@ -488,8 +488,8 @@ class TestBaselines:
 
 def test_long_domains_train_by_unlabelled_stretches_alone(data: tuple[Path, Path], trained: Path) -> None:
     sides = read_split(*data)
-    pool = sides["train"].and_stretches_of(sides["stretches"])
+    pool = sides["train"].with_crops_of(sides["stretches"])
     assert (pool.ids[-1], pool.labels[-1], pool.lengths[-1]) == ("d24", "", 100)
-    assert sides["train"].and_stretches_of(None) is sides["train"]
+    assert sides["train"].with_crops_of(None) is sides["train"]
     spec = Spec.read(trained / "concat" / "seed0" / "spec.json")
     assert max(max(lengths) for lengths in spec.lengths.values()) < 70  # nothing so long is ever asked for

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from cvae_protein.config.settings import ReportSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.labels import is_within, natural
+from cvae_protein.core.labels import is_within, label_order
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, tm_bin
 from cvae_protein.report.class_cards import cards, disagreements
@@ -496,7 +496,7 @@ def test_floor_and_ceiling_stand_beside_each_value(tmp_path: Path) -> None:
 def test_labels_nest_and_sort_by_number() -> None:
     assert is_within("3.40.50", "3.40")
     assert not is_within("3.4", "3.40")
-    assert sorted(["3.10", "3.9", "1", "a.1"], key=natural) == ["a.1", "1", "3.9", "3.10"]
+    assert sorted(["3.10", "3.9", "1", "a.1"], key=label_order) == ["a.1", "1", "3.9", "3.10"]
 
 
 def test_packed_coordinates_are_close() -> None:

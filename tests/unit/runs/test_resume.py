@@ -101,8 +101,8 @@ def test_logs_of_killed_runs_are_kept_until_one_ends(tmp_path):
 def test_one_run_at_a_time_works_on_a_folder(tmp_path, monkeypatch):
     process = start(tmp_path, "first")
     monkeypatch.chdir(tmp_path)
-    told = f"another run is at work there (process {process.pid} on {socket.gethostname()})"
-    with pytest.raises(UserError, match=re.escape(told)):
+    owner = f"another run is at work there (process {process.pid} on {socket.gethostname()})"
+    with pytest.raises(UserError, match=re.escape(owner)):
         resume.begin("results", [], ["x.log"])
     assert resume.running("results")
     kill(process)

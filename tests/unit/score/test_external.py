@@ -371,8 +371,8 @@ def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
     assert code == 0
     assert rows["oracle_accuracy", "all"]["n"] == "2"
     assert rows["oracle_accuracy", "2"]["value"] == "1"
-    told = {row["id"]: row["oracle_label"] for row in read_table(tmp_path / "out/structures.tsv")}
-    assert told == {"far": "", "near_m0001": "2", "near_m0002": "2"}
+    predicted = {row["id"]: row["oracle_label"] for row in read_table(tmp_path / "out/structures.tsv")}
+    assert predicted == {"far": "", "near_m0001": "2", "near_m0002": "2"}
 
 
 def test_torn_chains_align_as_they_would_apart():

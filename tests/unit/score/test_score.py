@@ -41,13 +41,14 @@ def _domains(folder, labels):
     return splits
 
 
-def _samples(folder, splits, asked):
+def _samples(folder, splits, targets):
     (folder / "samples").mkdir()
     drawn = [
-        _entry(chain(46, 100 + k), f"s{k}", "?", label=label, variant="concat", seed=0) for k, label in enumerate(asked)
+        _entry(chain(46, 100 + k), f"s{k}", "?", label=label, variant="concat", seed=0)
+        for k, label in enumerate(targets)
     ]
     raw = [_entry(deformed(chain(46, 100 + k), 1.0), f"s{k}", "?", label=label, variant="concat", seed=0)
-           for k, label in enumerate(asked)]  # fmt: skip
+           for k, label in enumerate(targets)]  # fmt: skip
     facts = {"variant": "concat", "seed": 0, "rate": 30.0, "trace_rmsd": 2.0, "permuted_rmsd": 8.0, "swapped_rmsd": 3.0}
     rebuilt = [
         _entry(deformed(chain(44 + k % 6, k), 1.0), row["domain_id"], label=row["label"], **facts)
@@ -72,9 +73,9 @@ def run(tmp_path):
     `bins` are those that an audit has put the held-out domains into.
     """
 
-    def score(labels, asked, bins=None):
+    def score(labels, targets, bins=None):
         splits = _domains(tmp_path, labels)
-        _samples(tmp_path, splits, asked)
+        _samples(tmp_path, splits, targets)
         audit = None if bins is None else tmp_path / "audit.tsv"
         if bins is not None:
             names = [row["domain_id"] for row in splits if row["split"] == "test"]

@@ -1,4 +1,4 @@
-"""Verdicts from score tables: what fires, what stays quiet, what cannot be known, and the exit code."""
+"""Verdicts from score tables: what is flagged, what passes, what cannot be known, and the exit code."""
 
 import re
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from score_synthetic import chain, deformed, judged, moved, ubiquitin
+from score_synthetic import chain, deformed, moved, prepared, ubiquitin
 from tmtools import tm_align
 
-from cvae_protein.score.metrics.novelty import Placed, nearest_same_class
+from cvae_protein.score.metrics.novelty import NearestDomains, nearest_same_class
 from cvae_protein.similarity.nearest_structures import Library, Search, descriptor, screen, tm_align_score
 
-LIBRARY = [judged(chain(70 + seed, seed), label=f"{1 + seed % 2}.10", name=f"c{seed}") for seed in range(16)]
+LIBRARY = [prepared(chain(70 + seed, seed), label=f"{1 + seed % 2}.10", name=f"c{seed}") for seed in range(16)]
 
 
 def test_the_descriptor_does_not_see_motions():
@@ -32,16 +32,16 @@ def test_the_estimate_of_a_target_does_not_depend_on_its_company():
 
 
 def test_the_nearest_is_found_among_strangers():
-    wanted = judged(moved(deformed(ubiquitin(), 0.8)), label="3.10.20", name="wanted")
-    query = judged(ubiquitin(), label="3", name="query")
+    wanted = prepared(moved(deformed(ubiquitin(), 0.8)), label="3.10.20", name="wanted")
+    query = prepared(ubiquitin(), label="3", name="query")
     hit = Search(4).nearest(query, Library([*LIBRARY, wanted]))
     assert (hit.id, hit.label) == ("wanted", "3.10.20")
     assert hit.tm == pytest.approx(tm_align_score(query.ca, wanted.ca)[0])
 
 
 def test_the_score_is_normalised_by_the_query():
-    half = judged(ubiquitin()[:60], name="half")
-    query = judged(ubiquitin(), name="whole")
+    half = prepared(ubiquitin()[:60], name="half")
+    query = prepared(ubiquitin(), name="whole")
     assert Search(1).nearest(half, Library([query])).tm == pytest.approx(1, abs=0.01)
     assert Search(1).nearest(query, Library([half])).tm == pytest.approx(60 / 76, abs=0.05)
 
@@ -49,21 +49,26 @@ def test_the_score_is_normalised_by_the_query():
 def test_the_search_agrees_with_the_exhaustive_one():
     library = Library(LIBRARY)
     for seed in range(4):
-        query = judged(chain(75, 100 + seed), name=f"q{seed}")
+        query = prepared(chain(75, 100 + seed), name=f"q{seed}")
         best = max(tm_align_score(query.ca, each.ca)[0] for each in LIBRARY)
         assert Search(12).nearest(query, library).tm > best - 0.02
 
 
 def test_structures_of_other_lengths_and_forbidden_ones_do_not_count():
-    query = judged(ubiquitin(), name="query")
-    far = judged(chain(120), name="far")
+    query = prepared(ubiquitin(), name="query")
+    far = prepared(chain(120), name="far")
     assert Search(4).nearest(query, Library([far])).id == ""
     assert Search(4).nearest(query, Library([query]), lambda target: target.id != "query").id == ""
     assert Search(4).nearest(query, Library([])).id == ""
-    assert Search(4).nearest(judged(ubiquitin()[:3]), Library([query])).id == ""
+    assert Search(4).nearest(prepared(ubiquitin()[:3]), Library([query])).id == ""
 
 
 def test_the_class_is_kept_level_by_level():
     search = Search(4)
-    hit = search.nearest(judged(ubiquitin(), name="q"), Library([judged(ubiquitin(), label="3.10.20", name="t")]))
-    assert [nearest_same_class(Placed(asked, hit, hit, hit)) for asked in ("3", "3.10", "3.1", "1")] == [1, 1, 0, 0]
+    hit = search.nearest(prepared(ubiquitin(), name="q"), Library([prepared(ubiquitin(), label="3.10.20", name="t")]))
+    assert [nearest_same_class(NearestDomains(asked, hit, hit, hit)) for asked in ("3", "3.10", "3.1", "1")] == [
+        1,
+        1,
+        0,
+        0,
+    ]

@@ -1,21 +1,29 @@
-"""The oracle: what it sees, that its probabilities fit together and can be trusted, and its files."""
+"""The fold classifier: what it sees, that its probabilities fit together and can be trusted, and its files."""
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from cvae_protein.config.settings import OracleSettings
+from cvae_protein.config.settings import ClassifierSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model.fold_classifier import INPUTS, Oracle, OracleSpec, describe, embed, label_loss, load_oracle
+from cvae_protein.model.fold_classifier import (
+    INPUTS,
+    ClassifierSpec,
+    FoldClassifier,
+    deepest_label_loss,
+    embed,
+    load_classifier,
+    trace_features,
+)
 from cvae_protein.score.metrics.classifier import read_features
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
-from cvae_protein.training.fold_classifier import calibration_error, fit_temperatures, train_oracle, wilson
+from cvae_protein.training.fold_classifier import calibration_error, fit_temperatures, train_classifier, wilson
 
-SETTINGS = OracleSettings(features=6, width=24, dropout=0.1, copies=2, steps=80, batch_size=16, learning_rate=1e-2)
+SETTINGS = ClassifierSettings(features=6, width=24, dropout=0.1, copies=2, steps=80, batch_size=16, learning_rate=1e-2)
 VOCABULARY = (("1", "2"), ("1.10", "1.20", "2.40"), ("1.10.8", "1.10.9", "2.40.5"))
 LABELS = ("1.10.8", "2.40.5", "3.30.7")
 
@@ -51,8 +59,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data):
-    """The folder of an oracle of these chains."""
-    train_oracle(data / "domains.h5", data / "splits.tsv", data / "oracle", SETTINGS)
+    """The folder of a fold classifier of these chains."""
+    train_classifier(data / "domains.h5", data / "splits.tsv", data / "oracle", SETTINGS)
     return data / "oracle"
 
 
@@ -69,27 +77,27 @@ def test_it_sees_no_motion_and_no_padding_but_a_mirror_image():
     short, long = trace("1", 40, rng), trace("3", 70, rng)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn))
-    alone = describe(*padded(short))[0].numpy()
+    alone = trace_features(*padded(short))[0].numpy()
     assert alone.shape == (INPUTS,)
-    assert describe(*padded(short, long))[0].numpy() == pytest.approx(alone, abs=1e-4)
-    assert describe(*padded(short @ turn + 30))[0].numpy() == pytest.approx(alone, abs=1e-3)
-    assert np.abs(describe(*padded(short * [1, 1, -1]))[0].numpy() - alone).max() > 0.3
+    assert trace_features(*padded(short, long))[0].numpy() == pytest.approx(alone, abs=1e-4)
+    assert trace_features(*padded(short @ turn + 30))[0].numpy() == pytest.approx(alone, abs=1e-3)
+    assert np.abs(trace_features(*padded(short * [1, 1, -1]))[0].numpy() - alone).max() > 0.3
 
 
 def test_probabilities_of_a_parent_are_those_of_its_children():
-    spec = OracleSpec(SETTINGS, 0, VOCABULARY, (1.0, 2.0, 0.5), {})
-    told = [p.exp() for p in Oracle(spec).eval()(torch.randn(5, INPUTS))]
-    assert told[0].sum(1).tolist() == pytest.approx([1] * 5)
-    assert torch.allclose(told[1][:, 0] + told[1][:, 1], told[0][:, 0], atol=1e-6)
-    assert torch.allclose(told[2][:, 0] + told[2][:, 1], told[1][:, 0], atol=1e-6)
-    assert torch.allclose(told[1][:, 2], told[0][:, 1], atol=1e-6)
+    spec = ClassifierSpec(SETTINGS, 0, VOCABULARY, (1.0, 2.0, 0.5), {})
+    predicted = [p.exp() for p in FoldClassifier(spec).eval()(torch.randn(5, INPUTS))]
+    assert predicted[0].sum(1).tolist() == pytest.approx([1] * 5)
+    assert torch.allclose(predicted[1][:, 0] + predicted[1][:, 1], predicted[0][:, 0], atol=1e-6)
+    assert torch.allclose(predicted[2][:, 0] + predicted[2][:, 1], predicted[1][:, 0], atol=1e-6)
+    assert torch.allclose(predicted[1][:, 2], predicted[0][:, 1], atol=1e-6)
 
 
 def test_the_loss_is_that_of_the_deepest_known_label():
-    told = [torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]).log()]
+    predicted = [torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.8, 0.1]]).log()]
     labels = torch.tensor([[1, 2], [1, 0]])  # the second is known at the first level alone
-    assert label_loss(told, labels).item() == pytest.approx((-np.log(0.3) - np.log(0.9)) / 2)
-    assert label_loss(told, torch.zeros(2, 2, dtype=torch.long)).item() == 0
+    assert deepest_label_loss(predicted, labels).item() == pytest.approx((-np.log(0.3) - np.log(0.9)) / 2)
+    assert deepest_label_loss(predicted, torch.zeros(2, 2, dtype=torch.long)).item() == 0
 
 
 def test_calibration_error_of_honest_and_of_boastful_guesses():
@@ -102,15 +110,15 @@ def test_calibration_error_of_honest_and_of_boastful_guesses():
 
 
 def test_temperatures_undo_what_made_logits_too_steep():
-    oracle = Oracle(OracleSpec(SETTINGS, 0, VOCABULARY, (1.0, 1.0, 1.0), {})).eval()
+    classifier = FoldClassifier(ClassifierSpec(SETTINGS, 0, VOCABULARY, (1.0, 1.0, 1.0), {})).eval()
     with torch.no_grad():
-        oracle.tell[0].weight.mul_(8)
+        classifier.tell[0].weight.mul_(8)
     generator = torch.Generator().manual_seed(0)
     features = 2 * torch.randn(4000, SETTINGS.features, generator=generator)
-    p = oracle.posterior(features, (3.0, 1.0, 1.0))[0].exp()
+    p = classifier.posterior(features, (3.0, 1.0, 1.0))[0].exp()
     labels = torch.zeros(4000, 3, dtype=torch.long)
     labels[:, 0] = torch.multinomial(p, 1, generator=generator)[:, 0] + 1
-    found = fit_temperatures(oracle, features, labels)
+    found = fit_temperatures(classifier, features, labels)
     assert found[0] == pytest.approx(3, rel=0.15)
     assert found[1:] == (1.0, 1.0)  # nothing known there
 
@@ -133,7 +141,7 @@ def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
 
 
 def test_the_same_seed_gives_the_same_oracle(trained, data, tmp_path):
-    train_oracle(data / "domains.h5", data / "splits.tsv", tmp_path / "again", SETTINGS)
+    train_classifier(data / "domains.h5", data / "splits.tsv", tmp_path / "again", SETTINGS)
     for name in ("weights.safetensors", "spec.json", "oracle.tsv"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
@@ -161,7 +169,7 @@ def test_embed_writes_a_file_of_features_a_store(trained, data, tmp_path):
 
 def test_mistakes_are_named(trained, data, tmp_path):
     with pytest.raises(UserError, match=r"spec\.json: expected the spec\.json of a trained oracle"):
-        load_oracle(tmp_path)
+        load_classifier(tmp_path)
     with pytest.raises(UserError, match="different file names"):
         embed(trained, [data / "domains.h5", data / "domains.h5"], tmp_path / "x")
     with pytest.raises(UserError, match="expected the features"):
@@ -173,4 +181,4 @@ def test_mistakes_are_named(trained, data, tmp_path):
     rows = read_table(data / "splits.tsv")
     write_table(tmp_path / "splits.tsv", list(rows[0]), [{**row, "label": ""} for row in rows])
     with pytest.raises(UserError, match="expected labelled training domains"):
-        train_oracle(data / "domains.h5", tmp_path / "splits.tsv", tmp_path / "y", SETTINGS)
+        train_classifier(data / "domains.h5", tmp_path / "splits.tsv", tmp_path / "y", SETTINGS)

@@ -104,8 +104,8 @@ def test_two_that_want_both_do_not_wait_for_each_other(machine, taker):
 
 
 def test_launched_processes_share_the_gpus_that_were_taken_for_them(machine, tmp_path):
-    told = 'echo "$LOCAL_RANK of $WORLD_SIZE: $CUDA_VISIBLE_DEVICES" > "$TMPDIR/rank$LOCAL_RANK"'
-    command = ["launch", "--processes", "2", "sh", "-c", told]
+    script = 'echo "$LOCAL_RANK of $WORLD_SIZE: $CUDA_VISIBLE_DEVICES" > "$TMPDIR/rank$LOCAL_RANK"'
+    command = ["launch", "--processes", "2", "sh", "-c", script]
     subprocess.run([sys.executable, "-m", "cvae_protein.cli.main", *command], check=True, capture_output=True)
     for rank in range(2):
         assert (tmp_path / f"rank{rank}").read_text() == f"{rank} of 2: GPU-aaaa-0,GPU-bbbb-1\n"

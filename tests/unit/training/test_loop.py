@@ -20,18 +20,18 @@ from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
-from cvae_protein.model.batch import SHORTEST_CROP, Batch, Buckets, Domains, cut, in_pieces, training_batch
+from cvae_protein.model.batch import SHORTEST_CROP, Batch, DomainSet, LengthBuckets, crop, in_pieces, training_batch
 from cvae_protein.model.cvae import CVAE, Output
-from cvae_protein.model.representation import LinearMap
+from cvae_protein.model.representation import PrincipalComponents
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training import loop
-from cvae_protein.training.checkpoint import Training
+from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.distributed import Ranks, SharedNoise
-from cvae_protein.training.loop import MOST_SETBACKS, Task, minimise
+from cvae_protein.training.loop import MAX_ROLLBACKS, Task, minimise
 from cvae_protein.training.train import train
-from cvae_protein.training.validation import score_of
+from cvae_protein.training.validation import selection_score
 
 MODEL = ModelSettings(
     latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=2, dropout=0.1
@@ -74,7 +74,7 @@ class Toy:
         self.seen: list[float] = []
         optimizer = torch.optim.AdamW(self.module.parameters(), 0.1, fused=True)
         self.generator = torch.Generator()
-        self.state = Training(self.module.named_parameters(), optimizer, self.generator, np.random.default_rng(0))
+        self.state = TrainingState(self.module.named_parameters(), optimizer, self.generator, np.random.default_rng(0))
         score = (lambda row: row["watched"]) if scores else (lambda row: -row["step"])
         self.task = Task("toy", self.module, self.losses, self.watch, steps, 0.1, {}, score=score)
 
@@ -121,13 +121,13 @@ def test_training_stops_after_rows_without_a_gain(patience: int, scores: list[fl
 
 
 def test_a_row_whose_score_is_no_number_is_never_the_best(data: tuple[Path, Path]) -> None:
-    score = score_of(TRAIN, {"train": [], "validation": []})
+    score = selection_score(TRAIN, {"train": [], "validation": []})
     assert score({"step": 4, "validation_bound": np.nan, "validation_kl": 1.0}) == np.inf
     early, late = ({"step": s, "validation_bound": 1e5 - s, "validation_kl": 1.0} for s in (2, 4))
     assert score(early) > 1e9 > score(late)
-    double = score_of(replace(TRAIN, kl=Schedule(kind="constant", weight=2.0)), {"train": [], "validation": []})
+    double = selection_score(replace(TRAIN, kl=Schedule(kind="constant", weight=2.0)), {"train": [], "validation": []})
     assert double({"step": 1, "validation_bound": 10.0, "validation_kl": 4.0}) == 14.0
-    steered = score_of(replace(TRAIN, kl=Schedule(kind="target_rate")), {"train": [], "validation": []})
+    steered = selection_score(replace(TRAIN, kl=Schedule(kind="target_rate")), {"train": [], "validation": []})
     assert steered({"step": 5}) < steered({"step": 4})
 
 
@@ -150,7 +150,7 @@ def test_a_gradient_that_is_not_finite_is_no_step(capsys: pytest.CaptureFixture[
     toy = Toy(3)
     toy.module.weight.register_hook(lambda gradient: gradient * (np.inf if toy.calls == 2 else 1.0))
     minimise(toy.task, toy.state, settings())
-    assert toy.state.setbacks == 1
+    assert toy.state.rollbacks == 1
     assert "the gradient of the loss is" in capsys.readouterr().err
 
 
@@ -160,7 +160,7 @@ def test_losses_that_are_never_numbers_end_with_advice() -> None:
         UserError, match=r"toy: the loss is nan at step 1, .*5 times in a row.*lower train\.learning_rate"
     ):
         minimise(toy.task, toy.state, settings())
-    assert toy.calls == 2 + MOST_SETBACKS + 1
+    assert toy.calls == 2 + MAX_ROLLBACKS + 1
 
 
 def test_a_state_that_fails_at_once_is_not_gone_back_to_twice() -> None:
@@ -196,12 +196,12 @@ def test_gradients_are_clipped_and_weights_averaged(monkeypatch: pytest.MonkeyPa
 class TestBuckets:
     LENGTHS = np.random.default_rng(1).integers(30, 300, 50)
 
-    def buckets(self, pool: int = 8, crop: float = 0.5, chance: np.ndarray | None = None) -> Buckets:
+    def buckets(self, pool: int = 8, crop: float = 0.5, chance: np.ndarray | None = None) -> LengthBuckets:
         chance = np.full(50, 1 / 50) if chance is None else chance
-        return Buckets(self.LENGTHS, chance, 16, crop, pool, np.random.default_rng(2))
+        return LengthBuckets(self.LENGTHS, chance, 16, crop, pool, np.random.default_rng(2))
 
     def test_stretches_lie_within_their_chains(self) -> None:
-        start, stop = cut(np.tile(self.LENGTHS, 40), 0.5, np.random.default_rng(0))
+        start, stop = crop(np.tile(self.LENGTHS, 40), 0.5, np.random.default_rng(0))
         whole = np.tile(self.LENGTHS, 40)
         assert (start >= 0).all()
         assert (stop <= whole).all()
@@ -212,14 +212,14 @@ class TestBuckets:
 
     def test_chains_beyond_the_longest_are_always_cut(self) -> None:
         whole = np.tile(self.LENGTHS, 40)
-        start, stop = cut(whole, 0.0, np.random.default_rng(0), 100)
+        start, stop = crop(whole, 0.0, np.random.default_rng(0), 100)
         size = stop - start
         assert (start >= 0).all()
         assert (stop <= whole).all()
         assert (size == whole)[whole <= 100].all()
         assert size[whole > 100].min() == SHORTEST_CROP
         assert size[whole > 100].max() == 100
-        buckets = Buckets(self.LENGTHS, np.full(50, 1 / 50), 16, 0.5, 8, np.random.default_rng(2), 100)
+        buckets = LengthBuckets(self.LENGTHS, np.full(50, 1 / 50), 16, 0.5, 8, np.random.default_rng(2), 100)
         assert max(np.diff(buckets.draw()[:, 1:]).max() for _ in range(64)) == 100
 
     def test_less_is_padding(self) -> None:
@@ -290,7 +290,7 @@ def test_without_validation_the_last_row_is_kept(tmp_path: Path) -> None:
 
 
 def best_at_step_4(*_: object) -> object:
-    """In place of `score_of`: a training that gains nothing after its second row."""
+    """In place of `selection_score`: a training that gains nothing after its second row."""
     return lambda row: abs(row["step"] - 4)
 
 
@@ -338,7 +338,7 @@ def test_a_signal_saves_a_checkpoint_and_the_rest_is_the_same(
 ) -> None:
     own = replace(TRAIN, patience=patience)
     if patience:
-        monkeypatch.setattr(sys.modules[train.__module__], "score_of", best_at_step_4)
+        monkeypatch.setattr(sys.modules[train.__module__], "selection_score", best_at_step_4)
     checkpoint = tmp_path / "checkpoint.safetensors"
     arguments = command(data, tmp_path / "out", name, checkpoint, own)
     step = 5
@@ -500,10 +500,10 @@ def test_a_flipped_byte_of_weights_is_found_or_changes_nothing(tmp_path: Path) -
 
 def test_jitter_and_hidden_labels_of_training_batches() -> None:
     coords = tuple(np.zeros((50, 5, 3), np.float32) for _ in range(4))
-    domains = Domains(coords, tuple("abcd"), ("1",) * 4, np.ones(4))
+    domains = DomainSet(coords, tuple("abcd"), ("1",) * 4, np.ones(4))
     spec = Spec("concat", 0, MODEL, REFINE, (("1",),), {"1": (50,)}, {})
-    stretches = np.array([[0, 0, 50], [1, 5, 45], [2, 0, 50], [3, 0, 49]])
-    batch = training_batch(domains, spec, stretches, 0.3, np.random.default_rng(0))
+    crops = np.array([[0, 0, 50], [1, 5, 45], [2, 0, 50], [3, 0, 49]])
+    batch = training_batch(domains, spec, crops, 0.3, np.random.default_rng(0))
     assert batch.labels[:, 0].tolist() == [1, 0, 1, 0]
     assert batch.lengths.tolist() == [50, 40, 50, 49]
     assert batch.coords[batch.mask].std().item() == pytest.approx(0.3, rel=0.05)
@@ -514,14 +514,14 @@ def test_principal_components_of_many_structures_are_made_of_some(
 ) -> None:
     """So that memory does not grow with the set; a set below the limit is taken whole."""
     seen: list[int] = []
-    fit = LinearMap.fit
+    fit = PrincipalComponents.fit
 
-    def count(linear: LinearMap, flat: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def count(linear: PrincipalComponents, flat: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         seen.append(len(flat))
         assert len(flat) == len(weights)
         return fit(linear, flat, weights)
 
-    monkeypatch.setattr(LinearMap, "fit", count)
+    monkeypatch.setattr(PrincipalComponents, "fit", count)
     for most in (1 << 15, 10):
         monkeypatch.setattr("cvae_protein.training.train.MOST_LINEAR", most)
         monkeypatch.setattr("cvae_protein.training.refiner.MOST_LINEAR", most)

@@ -100,7 +100,7 @@ def test_target_rate_finds_the_weight_of_a_known_rate() -> None:
 
 
 def test_fit_leaves_the_encoder_and_fool_the_critic_without_gradient() -> None:
-    critic = critics.Critic(a_spec())
+    critic = critics.PriorCritic(a_spec())
     batch, output = a_batch(), an_output()
     z = output.z.clone().requires_grad_(True)
     coded = Output(output.posterior, output.prior, z, output.target, output.reconstruction, output.log_sigma, {})
@@ -115,8 +115,8 @@ def test_fit_leaves_the_encoder_and_fool_the_critic_without_gradient() -> None:
 
 
 def test_fit_and_fool_have_the_gradients_of_gradient_reversal() -> None:
-    """With the minimax form of `fool`, d(fit)/dz reversed; here the non-saturating form: same sign, same zeros."""
-    critic = critics.Critic(a_spec())
+    """With the minimax form, d(fit)/dz reversed; here the non-saturating form: same sign, same zeros."""
+    critic = critics.PriorCritic(a_spec())
     batch, output = a_batch(), an_output()
     z = output.z.clone().requires_grad_(True)
     coded = Output(output.posterior, output.prior, z, output.target, output.reconstruction, output.log_sigma, {})

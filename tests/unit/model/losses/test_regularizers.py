@@ -20,7 +20,7 @@ from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.losses import critics, regularizers
-from cvae_protein.model.losses.objective import JUDGED, PLAIN, further_terms
+from cvae_protein.model.losses.objective import PLAIN, WITH_CRITIC, further_terms
 from cvae_protein.model.priors import Gaussian
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.store.layout import Entry
@@ -43,8 +43,8 @@ def of_codes(mean: Tensor, labels: Tensor | None = None, logvar: float = -30.0) 
     rows, latent = mean.shape
     posterior = Gaussian(mean, torch.full_like(mean, logvar))
     prior = Gaussian(torch.zeros_like(mean), torch.zeros_like(mean))
-    told = torch.ones(rows, dtype=torch.long) if labels is None else labels
-    levels = torch.stack([told, torch.zeros_like(told)], dim=1)
+    first = torch.ones(rows, dtype=torch.long) if labels is None else labels
+    levels = torch.stack([first, torch.zeros_like(first)], dim=1)
     trace = torch.randn(rows, 12, 3, generator=seeded(5))
     batch = Batch(torch.zeros(rows, 12, 5, 3), torch.ones(rows, 12, dtype=torch.bool), levels)
     z = posterior.sample(seeded(7))
@@ -199,7 +199,7 @@ class TestCritics:
         best = critic.fit(batch, output, seeded()).item()
         assert best == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.25), abs=0.05)
 
-    @pytest.mark.parametrize("name", JUDGED)
+    @pytest.mark.parametrize("name", WITH_CRITIC)
     def test_fit_moves_the_critic_alone_and_use_all_but_the_critic(self, name: str) -> None:
         model = a_model()
         mean = torch.randn(8, 4, generator=seeded(), requires_grad=True)
@@ -316,7 +316,7 @@ class TestTraces:
 
 class TestObjective:
     def test_every_weight_of_the_settings_has_its_term(self) -> None:
-        assert {*PLAIN, *JUDGED} == set(WEIGHTS)
+        assert {*PLAIN, *WITH_CRITIC} == set(WEIGHTS)
 
     def test_weights_are_zero_unless_asked_for_and_follow_the_schedule(self) -> None:
         assert further_terms(a_model(), TermSettings(), seeded()) == []
@@ -345,7 +345,7 @@ class TestObjective:
         for name, own in (("plain", settings), ("every", every)):
             train(store, splits, variant, 0, tmp_path / name, MODEL, own, RefineSettings(), 2)
         columns = {name: list(read_table(tmp_path / name / "history.tsv")[0]) for name in ("plain", "every")}
-        added = {*WEIGHTS, *(f"{name}_fit" for name in JUDGED)}
+        added = {*WEIGHTS, *(f"{name}_fit" for name in WITH_CRITIC)}
         assert set(columns["every"]) - set(columns["plain"]) == added
         assert [c for c in columns["every"] if c not in added] == columns["plain"]
         rows = read_table(tmp_path / "every/history.tsv", sorted(added))

@@ -1,42 +1,42 @@
-"""Rows that need the oracle: accuracy, fidelity, disagreement, swapped labels, cover by TM, and the prior's holes."""
+"""Rows of the fold classifier: accuracy, fidelity, disagreement, swapped labels, cover by TM, and the prior's holes."""
 
 import numpy as np
 import pytest
-from score_synthetic import chain, deformed, judged
+from score_synthetic import chain, deformed, prepared
 
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.score.metrics.classifier import (
     WORST,
-    Features,
-    Sight,
+    EmbeddingPair,
+    Embeddings,
     accuracy_rows,
-    opinions,
-    oracle_disagreement,
+    classifier_nearest_disagreement,
+    predict_folds,
+    prediction_columns,
     swap_rows,
-    told_columns,
 )
 from cvae_protein.score.metrics.latent import Codes, prior_rows
-from cvae_protein.score.metrics.metric import ALL, resampled
-from cvae_protein.score.metrics.novelty import Domains, Placed, nearest_in_class, recall_rows
-from cvae_protein.score.score import judge_structures
+from cvae_protein.score.metrics.metric import ALL, bootstrap_means
+from cvae_protein.score.metrics.novelty import NearestDomains, RealDomains, class_coverage, recall_rows
+from cvae_protein.score.score import evaluate_structures
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Search
 
 SETTINGS = ScoreSettings(bootstrap=40, neighbours=3)
 NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))
 
 
-def features(told, asked=None):
-    """Features of structures that the oracle takes for the labels `told`, of two levels, with probability 0.9."""
-    first = np.array([[0.9 if label[0] == name else 0.1 for name in NAMES[0]] for label in told]).reshape(-1, 2)
-    second = np.array([[0.8 if label == name else 0.1 for name in NAMES[1]] for label in told]).reshape(-1, 3)
-    values = np.random.default_rng(len(told)).normal(size=(len(told), 4))
-    ids = tuple(f"x{k}" for k in range(len(told)))
-    return Features(ids, tuple(asked or told), values, NAMES, (first, second))
+def features(predicted, targets=None):
+    """Features of structures that the oracle takes for the labels `predicted`, of two levels, with probability 0.9."""
+    first = np.array([[0.9 if label[0] == name else 0.1 for name in NAMES[0]] for label in predicted]).reshape(-1, 2)
+    second = np.array([[0.8 if label == name else 0.1 for name in NAMES[1]] for label in predicted]).reshape(-1, 3)
+    values = np.random.default_rng(len(predicted)).normal(size=(len(predicted), 4))
+    ids = tuple(f"x{k}" for k in range(len(predicted)))
+    return Embeddings(ids, tuple(targets or predicted), values, NAMES, (first, second))
 
 
-def placed(asked, nearest):
+def nearest_of(targets, nearest):
     hits = [Hit("d", label, 0.5) if label else NO_HIT for label in nearest]
-    return [Placed(label, hit, hit, hit) for label, hit in zip(asked, hits, strict=True)]
+    return [NearestDomains(label, hit, hit, hit) for label, hit in zip(targets, hits, strict=True)]
 
 
 def by_name(rows):
@@ -46,8 +46,8 @@ def by_name(rows):
 def test_fidelity_is_accuracy_over_that_of_real_domains():
     own = features(["1.10"] * 6 + ["2.40"] * 2 + ["1.10"] * 2)
     held_out = features(["1.10"] * 4 + ["2.40"] * 3 + ["1.10"], ["1.10"] * 4 + ["2.40", "2.60", "2.40", "2.40"])
-    asked = ["1"] * 6 + ["2"] * 4
-    rows = by_name(accuracy_rows(Sight(own, held_out), placed(asked, asked), SETTINGS))
+    targets = ["1"] * 6 + ["2"] * 4
+    rows = by_name(accuracy_rows(EmbeddingPair(own, held_out), nearest_of(targets, targets), SETTINGS))
     assert rows["oracle_accuracy", "1"].estimate.value == 1
     assert rows["oracle_accuracy", "2"].estimate.value == 0.5
     assert rows["oracle_accuracy", ALL].estimate.value == pytest.approx(0.8)
@@ -63,8 +63,8 @@ def test_fidelity_is_accuracy_over_that_of_real_domains():
 def test_relatives_are_no_independent_witnesses():
     values = np.repeat([1.0, 0.0], 10)
     alone, tied = (
-        resampled(values, np.array(witnesses, object), 4000, np.random.default_rng(0))
-        for witnesses in ([f"x{k}" for k in range(20)], ["first"] * 10 + ["second"] * 10)
+        bootstrap_means(values, np.array(groups, object), 4000, np.random.default_rng(0))
+        for groups in ([f"x{k}" for k in range(20)], ["first"] * 10 + ["second"] * 10)
     )
     assert alone.mean() == pytest.approx(0.5, abs=0.01)
     assert alone.std() == pytest.approx((0.25 / 20) ** 0.5, rel=0.05)
@@ -73,8 +73,12 @@ def test_relatives_are_no_independent_witnesses():
 
 def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
     own = features(["2.40", "2.60", "1.10", "2.40"])
-    asked = ["2.40", "2.40", "2.40", "2.99"]
-    rows = by_name(accuracy_rows(Sight(own, features(["2.40"])), placed(asked, ["2.40", "2.40", "", "1.10"]), SETTINGS))
+    targets = ["2.40", "2.40", "2.40", "2.99"]
+    rows = by_name(
+        accuracy_rows(
+            EmbeddingPair(own, features(["2.40"])), nearest_of(targets, ["2.40", "2.40", "", "1.10"]), SETTINGS
+        )
+    )
     assert rows["oracle_accuracy", "2.40"].estimate.value == pytest.approx(1 / 3)
     assert rows["oracle_accuracy_level1", "2.40"].estimate.value == pytest.approx(2 / 3)
     assert rows["oracle_accuracy_level2", "2.40"].estimate.value == pytest.approx(1 / 3)
@@ -87,11 +91,11 @@ def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
 
 def test_without_a_class_asked_for_nothing_is_claimed():
     own = features(["2.40", "1.10"])
-    rows = by_name(accuracy_rows(Sight(own, own), placed(["", ""], ["2.40", "2.40"]), SETTINGS))
+    rows = by_name(accuracy_rows(EmbeddingPair(own, own), nearest_of(["", ""], ["2.40", "2.40"]), SETTINGS))
     assert rows["oracle_accuracy", ALL].note == "no class was asked for"
     assert rows["fidelity", ALL].note == "no class was asked for"
     assert rows["oracle_disagreement", ALL].estimate.value == 0.5
-    assert told_columns(own, ["", "1"]) == [
+    assert prediction_columns(own, ["", "1"]) == [
         {"oracle_label": "2", "oracle_probability": "nan"},
         {"oracle_label": "1", "oracle_probability": "0.9"},
     ]
@@ -99,10 +103,10 @@ def test_without_a_class_asked_for_nothing_is_claimed():
 
 def test_a_structure_that_could_not_be_seen_counts_nowhere():
     own = features(["1.10", "1.10"])
-    blind = Features(own.ids, own.labels, own.values * [[1], [np.nan]], own.names, own.posteriors)
-    rows = by_name(accuracy_rows(Sight(blind, own), placed(["1", "1"], ["1.10"] * 2), SETTINGS))
+    blind = Embeddings(own.ids, own.labels, own.values * [[1], [np.nan]], own.names, own.posteriors)
+    rows = by_name(accuracy_rows(EmbeddingPair(blind, own), nearest_of(["1", "1"], ["1.10"] * 2), SETTINGS))
     assert rows["oracle_accuracy", "1"].estimate.n == 1
-    assert np.isnan(oracle_disagreement(opinions(blind, ["1", "1"], ["1.10", "1.10"])[1]))
+    assert np.isnan(classifier_nearest_disagreement(predict_folds(blind, ["1", "1"], ["1.10", "1.10"])[1]))
 
 
 def test_swapped_labels_that_the_decoder_follows_and_ignores():
@@ -115,43 +119,45 @@ def test_swapped_labels_that_the_decoder_follows_and_ignores():
 
 
 def domains(*held_out):
-    return Domains(list(held_out), [judged(chain(50, 9), "1.10", name="t")], {}, {}, {})
+    return RealDomains(list(held_out), [prepared(chain(50, 9), "1.10", name="t")], {}, {}, {})
 
 
 def test_cover_of_the_held_out_domains_both_ways():
-    found = judged(chain(50, 1), "1.10", name="found")
-    missed = judged(chain(52, 2), "1.10", name="missed")
-    other = judged(chain(51, 3), "2.40", name="other")
-    near, far = judged(deformed(chain(50, 1), 0.3), "1", name="near"), judged(chain(50, 7), "1", name="far")
+    found = prepared(chain(50, 1), "1.10", name="found")
+    missed = prepared(chain(52, 2), "1.10", name="missed")
+    other = prepared(chain(51, 3), "2.40", name="other")
+    near, far = prepared(deformed(chain(50, 1), 0.3), "1", name="near"), prepared(chain(50, 7), "1", name="far")
     both, search = domains(found, missed, other), Search(3)
     rows = by_name(recall_rows([near, far], both, search, SETTINGS, real=False))
     assert rows["cov_r", "1"].estimate.value == 0.5
     assert rows["cov_r", "1"].estimate.n == 2  # of the class, not the third
     hit = Hit("found", "1.10", search.nearest(near, Library([found])).tm)
-    values = nearest_in_class([near, far], [Placed("1", hit, hit, hit), *placed(["1"], [""])], both, search, real=False)
+    values = class_coverage(
+        [near, far], [NearestDomains("1", hit, hit, hit), *nearest_of(["1"], [""])], both, search, real=False
+    )
     assert values["cov_p"].tolist() == [1, 0]
     assert values["mat_p"][0] == pytest.approx(1 - hit.tm)
     assert values["mat_p"][1] > 0.5
 
 
 def test_structures_without_labels_are_compared_with_all_held_out_domains():
-    held_out = [judged(chain(48 + k, k), f"{1 + k % 2}.10", name=f"d{k}") for k in range(8)]
-    given = [judged(chain(50, 20 + k), "", name=f"s{k}") for k in range(3)]
-    found = judge_structures(given, domains(*held_out), SETTINGS)
+    held_out = [prepared(chain(48 + k, k), f"{1 + k % 2}.10", name=f"d{k}") for k in range(8)]
+    given = [prepared(chain(50, 20 + k), "", name=f"s{k}") for k in range(3)]
+    found = evaluate_structures(given, domains(*held_out), SETTINGS)
     rows = by_name(found.rows)
     assert {fold for _, fold in rows} == {ALL}
     assert rows["nearest_tm", ALL].estimate.n == 3
     assert rows["nearest_same_class", ALL].estimate.n == 0
     assert rows["wasserstein_rg", ALL].estimate.value >= 0
     assert rows["fpsd", ALL].note == "no features of an oracle were given"
-    assert found.told == []
+    assert found.predictions == []
 
 
 def test_no_structure_at_all_is_no_crash():
-    rows = by_name(judge_structures([], domains(judged(chain(50, 1), "1.10", name="d")), SETTINGS).rows)
+    rows = by_name(evaluate_structures([], domains(prepared(chain(50, 1), "1.10", name="d")), SETTINGS).rows)
     assert rows["nearest_tm", ALL].estimate.n == 0
     empty = features([])
-    seen = judge_structures([], domains(), SETTINGS, Sight(empty, empty)).rows
+    seen = evaluate_structures([], domains(), SETTINGS, EmbeddingPair(empty, empty)).rows
     assert all(row.cells("x", "")["note"] for row in seen if np.isnan(row.estimate.value))
 
 

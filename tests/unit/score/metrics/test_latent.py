@@ -11,10 +11,10 @@ from cvae_protein.score.metrics.latent import (
     Codes,
     active_share,
     active_units,
-    guesses,
     information,
     kl,
     latent_rows,
+    probe_predictions,
     read_codes,
 )
 from cvae_protein.score.metrics.metric import bounds, generator, mean_estimate
@@ -86,23 +86,23 @@ def test_probes_learn_nothing_from_independent_codes_and_all_from_codes_that_hol
     skills = []
     for seed in range(3):
         labels, groups, noise = _labelled(240, seed)
-        skills.append(guesses(noise, labels, groups, probe, seed).skill)
+        skills.append(probe_predictions(noise, labels, groups, probe, seed).skill)
     assert abs(np.mean(skills)) < 0.1
     noise[:, :3] += 6 * (labels[:, None] == np.array(["1", "2", "3"]))
-    assert guesses(noise, labels, groups, probe, 0).skill > 0.95
+    assert probe_predictions(noise, labels, groups, probe, 0).skill > 0.95
 
 
 def test_no_superfamily_lies_on_both_sides_of_a_fold():
     """Codes that name the superfamily but not the class: a probe that met the superfamily would know the class."""
     labels, groups, _ = _labelled(240)
     places = {group: np.random.default_rng(k).normal(size=8) * 10 for k, group in enumerate(sorted(set(groups)))}
-    found = guesses(np.array([places[group] for group in groups]), labels, groups, "knn", 0)
+    found = probe_predictions(np.array([places[group] for group in groups]), labels, groups, "knn", 0)
     assert found.skill < 0.4
 
 
 @pytest.mark.parametrize("labels", [["1"] * 40, ["1"] * 38 + ["2"] * 2, []])
 def test_a_single_class_or_a_rare_one_has_no_skill(labels):
-    found = guesses(np.random.default_rng(0).normal(size=(len(labels), 4)), np.array(labels, str),
+    found = probe_predictions(np.random.default_rng(0).normal(size=(len(labels), 4)), np.array(labels, str),
                     np.arange(len(labels)).astype(str), "linear", 0)  # fmt: skip
     assert np.isnan(found.skill)
     assert found.estimate(SETTINGS, generator(SETTINGS, "x")).n == 0

@@ -4,7 +4,7 @@ import subprocess
 import mdtraj
 import numpy as np
 import pytest
-from score_synthetic import chain, deformed, judged, moved, ubiquitin
+from score_synthetic import chain, deformed, moved, prepared, ubiquitin
 from tmtools import tm_align
 
 from cvae_protein.score.metrics.reconstruction import (
@@ -64,7 +64,7 @@ def test_rmsd_agrees_with_mdtraj():
             for name in ("N", "CA", "C", "O"):
                 topology.add_atom(name, mdtraj.element.carbon, residue)
         first, second = (mdtraj.Trajectory(x[:, :4].reshape(1, -1, 3) / 10, topology) for x in (ours, theirs))
-        pair = Pair(judged(ours), judged(theirs))
+        pair = Pair(prepared(ours), prepared(theirs))
         assert backbone_rmsd(pair) == pytest.approx(10 * mdtraj.rmsd(first, second)[0], abs=2e-3)
         alphas = topology.select("name CA")
         assert ca_rmsd(pair) == pytest.approx(10 * mdtraj.rmsd(first, second, atom_indices=alphas)[0], abs=2e-3)
@@ -78,35 +78,35 @@ def test_lddt_of_a_worked_example():
     reference, model = np.full((3, 5, 3), np.nan), np.full((3, 5, 3), np.nan)
     reference[:, 1] = [(0, 0, 0), (4, 0, 0), (8, 0, 0)]
     model[:, 1] = [(0, 0, 0), (4, 0, 0), (9.2, 0, 0)]
-    assert lddt(Pair(judged(model), judged(reference))) == pytest.approx(2 / 3)
+    assert lddt(Pair(prepared(model), prepared(reference))) == pytest.approx(2 / 3)
 
 
 def test_lddt_leaves_out_pairs_beyond_the_radius():
     reference, model = np.full((3, 5, 3), np.nan), np.full((3, 5, 3), np.nan)
     reference[:, 1] = [(0, 0, 0), (4, 0, 0), (30, 0, 0)]
     model[:, 1] = [(0, 0, 0), (4, 0, 0), (90, 0, 0)]
-    assert lddt(Pair(judged(model), judged(reference))) == 1
+    assert lddt(Pair(prepared(model), prepared(reference))) == 1
 
 
 def test_the_mirror_image_is_told_apart():
-    right = Pair(judged(deformed(ubiquitin(), 0.5)), judged(ubiquitin()))
-    wrong = Pair(judged(ubiquitin() * [1, 1, -1]), judged(ubiquitin()))
+    right = Pair(prepared(deformed(ubiquitin(), 0.5)), prepared(ubiquitin()))
+    wrong = Pair(prepared(ubiquitin() * [1, 1, -1]), prepared(ubiquitin()))
     assert mirror_rmsd(right) > 5 * backbone_rmsd(right)
     assert (right_handed(right), right_handed(wrong)) == (1, 0)
     assert mirror_rmsd(wrong) == pytest.approx(0, abs=1e-6)
 
 
 def test_secondary_structure_agrees_in_three_states():
-    ours, theirs = judged(ubiquitin()[:6], ss="HHE--?"), judged(ubiquitin()[:6], ss="GTBS-H")
+    ours, theirs = prepared(ubiquitin()[:6], ss="HHE--?"), prepared(ubiquitin()[:6], ss="GTBS-H")
     assert ss_agreement(Pair(ours, theirs)) == pytest.approx(4 / 5)
 
 
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="76 residues, its reference 75"):
-        Pair(judged(ubiquitin()), judged(ubiquitin()[:75]))
+        Pair(prepared(ubiquitin()), prepared(ubiquitin()[:75]))
 
 
 def test_of_too_few_residues_nothing_is_said():
-    pair = Pair(judged(ubiquitin()[:2]), judged(ubiquitin()[:2]))
+    pair = Pair(prepared(ubiquitin()[:2]), prepared(ubiquitin()[:2]))
     assert np.isnan([ca_rmsd(pair), tm(pair)]).all()
-    assert tm(Pair(judged(ubiquitin()), judged(ubiquitin()))) == pytest.approx(1)
+    assert tm(Pair(prepared(ubiquitin()), prepared(ubiquitin()))) == pytest.approx(1)
