@@ -65,7 +65,7 @@ def main() -> None:
         table.write_text("".join(f"{name} {' '.join(cells)}\n" for name, cells in lines), encoding="utf-8")
         settings = json.dumps({**json.loads(given.settings), "table": str(table)})
         files = ("--output", f"{folder}/domains.tsv", "--rejected", f"{folder}/rejected.tsv")
-        command = [sys.executable, "-m", "cvae_protein.cli.main", "labels", "--settings", settings, *files]
+        command = [sys.executable, "-m", "cvae_protein.cli.main", "select", "--settings", settings, *files]
         started = time.perf_counter()
         subprocess.run(command, check=True, cwd=ROOT)
         seconds = time.perf_counter() - started

@@ -38,12 +38,12 @@ ROWS = {
         ("wasserstein_rg", "Wasserstein of relative Rg", "real"),
         ("nearest_tm", "nearest held-out, TM", "real - 0.03"),
         ("nearest_same_class", "nearest has the class asked for", ""),
-        ("fidelity", "class fidelity by the oracle, over real", "≥ 0.90"),
+        ("fidelity", "class fidelity by the fold classifier, over real", "≥ 0.90"),
         ("coverage", "coverage of held-out domains", "≥ 0.7 real"),
         ("training_tm", "nearest in training, TM", ""),
         ("memorisation_ratio", "memorisation ratio", "real"),
         ("mean_pairwise_tm", "TM between samples", "real"),
-        ("fpsd", "Fréchet distance of oracle features", ""),
+        ("fpsd", "Fréchet distance of classifier features", ""),
     ],
     "Codes": [
         ("active_share", "active units, share", "≥ 0.5"),
@@ -53,7 +53,7 @@ ROWS = {
         ("leak_skill_level3", "leak skill, topology", "≤ 0.05"),
         ("permuted_ratio", "RMSD with another's code / own", "> 1"),
         ("swapped_ratio", "RMSD with another label / own", "> 1"),
-        ("swap_flip", "another label gives its class, by the oracle", "> chance"),
+        ("swap_flip", "another label gives its class, by the fold classifier", "> chance"),
     ],
 }
 

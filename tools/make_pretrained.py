@@ -84,7 +84,7 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:
     return "\n".join(
         [
             "# Reference model\n",
-            f"`cvae-protein sample --model reference` draws from this model: variant `{variant}`, seed {seed}.\n",
+            f"`cvae-protein sample --model pretrained` draws from this model: variant `{variant}`, seed {seed}.\n",
             "## Data and split\n",
             *([about.strip() + "\n"] if about.strip() else []),
             f"- Domains: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}",

@@ -37,7 +37,7 @@ def export(
     format: Annotated[str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output.")] = "",
     fold: Annotated[str, typer.Option(help="Only this fold class, such as 2 or 3.40.")] = "",
     length: Annotated[int | None, typer.Option(min=1, help="Only structures of so many residues.")] = None,
-    by_length: Annotated[bool, typer.Option("--by-length", help="One file a length, named NAME-L110.")] = False,
+    by_length: Annotated[bool, typer.Option("--by-length", help="One file per length, named NAME-L110.")] = False,
 ) -> None:
     """Write stored structures as PDB, mmCIF, or XTC with a PDB topology.
 
@@ -60,13 +60,13 @@ def export(
     output=Written(table("domain_id", "pdb_id", "chain")),
     rejected=REJECTED,
 )
-def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
+def select(output: Output, rejected: Rejected, settings: Given = "") -> None:
     """Choose the domains of a table, of a CATH or SCOPe file, or of a folder of structures.
 
     \b
     Example:
-      cvae-protein labels --settings '{"table": "data/domains.tsv", "min_length": 40}' -o domains.tsv --rejected no.tsv
-      cvae-protein labels -o domains.tsv --rejected no.tsv --settings '{"table": "cath-domain-list.txt",
+      cvae-protein select --settings '{"table": "data/domains.tsv", "min_length": 40}' -o domains.tsv --rejected no.tsv
+      cvae-protein select -o domains.tsv --rejected no.tsv --settings '{"table": "cath-domain-list.txt",
           "boundaries": "cath-domain-boundaries.txt", "redundancy": "s35", "max_resolution": 2.5}'
 
     Lengths are in residues, resolutions in Å.
@@ -78,19 +78,19 @@ def labels(output: Output, rejected: Rejected, settings: Given = "") -> None:
 
 @app.command()
 @writes(reads=lambda given: paths_of(settings_of("labels", given["settings"])), output=Written(table("code", "name")))
-def names(domains: Domains, output: Output, settings: Given = "") -> None:
+def fold_names(domains: Domains, output: Output, settings: Given = "") -> None:
     """Look up the names of the domains' folds, for the report.
 
     \b
     Example:
-      cvae-protein names --domains domains.tsv --settings '{"names": "cath-names.txt"}' -o fold_names.tsv
+      cvae-protein fold-names --domains domains.tsv --settings '{"names": "cath-names.txt"}' -o fold_names.tsv
 
     Settings are those of the section `labels`.
     """
     from ..dataset.select import name_folds
 
     count = name_folds(domains, settings_of("labels", settings), output)
-    say("names", f"{count} names of folds")
+    say("fold-names", f"{count} names of folds")
 
 
 @app.command()
@@ -134,7 +134,7 @@ def fetch(
 def featurize(
     output: Output,
     rejected: Rejected,
-    domains: Annotated[Path | None, typer.Option(help="Table of domains that `labels` wrote.")] = None,
+    domains: Annotated[Path | None, typer.Option(help="Table of domains that `select` wrote.")] = None,
     entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
     batch: Annotated[str, typer.Option(metavar="I/N", help="Which share of the domains, counted from 0.")] = "0/1",
     source: Annotated[
@@ -222,7 +222,7 @@ def split(
 
 @app.command()
 @writes(output=Written(table("domain_id", "split", "label", "length", "max_tm")))
-def audit(
+def leak_audit(
     store: Stored,
     splits: Splits,
     output: Output,
@@ -232,7 +232,7 @@ def audit(
 
     \b
     Example:
-      cvae-protein audit --store domains.h5 --splits splits.tsv --jobs 4 -o leak_audit.tsv
+      cvae-protein leak-audit --store domains.h5 --splits splits.tsv --jobs 4 -o leak_audit.tsv
 
     TM-scores are normalised by the held-out domain; identity is over the shorter sequence.
     """

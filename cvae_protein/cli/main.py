@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import typer
@@ -18,7 +18,24 @@ from . import run as _run  # noqa: F401  (likewise)
 from .options import app
 from .outputs import WORKFLOW
 
-DONE, USER_MISTAKE, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143  # 70: EX_SOFTWARE
+RENAMED = {
+    "labels": "select",
+    "names": "fold-names",
+    "audit": "leak-audit",
+    "oracle": "train-classifier",
+    "embed --oracle": "--classifier",
+    "featurize --labels": "--label-settings",
+    "sample --out": "--output",
+    "score --labels": "--targets",
+    "score --oracle": "--classifier",
+    "split --labels": "--label-settings",
+    "train --model": "--model-settings",
+    "train --refine": "--refine-settings",
+    "tune --model": "--model-settings",
+    "tune --train": "--train-settings",
+}
+"""Former name of a command, or of an option behind its command -> its name."""
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
 
 
@@ -44,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     except (UserError, StructureError) as error:
         return _mistake(str(error))
     except CallError as error:
-        return _mistake(f"{getattr(error, 'format_message', error.__str__)()} See cvae-protein --help")
+        said = f"{getattr(error, 'format_message', error.__str__)()} See cvae-protein --help"
+        return _mistake("".join([said, *renamed(arguments)]), WRONG_CALL)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except OSError as error:
@@ -55,9 +73,17 @@ def run(arguments: Sequence[str]) -> int:
         return _defect()
 
 
-def _mistake(message: str) -> int:
+def renamed(arguments: Sequence[str]) -> Iterator[str]:
+    """A sentence for each former name of a command or option among the words of a call."""
+    command = arguments[0] if arguments else ""
+    for word in dict.fromkeys(word.split("=")[0] for word in arguments):
+        if new := RENAMED.get(word if word == command else f"{command} {word}"):
+            yield f"; {word} is now {new}"
+
+
+def _mistake(message: str, code: int = USER_MISTAKE) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return USER_MISTAKE
+    return code
 
 
 def _interrupted() -> int:

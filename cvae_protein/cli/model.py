@@ -35,7 +35,7 @@ STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 @app.command()
 @writes(output=folder(MODEL_FILES), checkpoint=CHECKPOINT)
 def train(
-    variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `reference`: the package's.")],
+    variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `pretrained`: the package's.")],
     store: Stored,
     splits: Splits,
     output: Output,
@@ -56,7 +56,7 @@ def train(
       cvae-protein train --variant concat --store domains.h5 --splits splits.tsv \\
           --settings '{"steps": 4000, "learning_rate": 0.001}' -o models/concat/seed0
 
-    Terms of the loss are in nats a structure, RMSD in Å. Run it again after an interruption: it goes on.
+    Terms of the loss are in nats per structure, RMSD in Å. Run it again after an interruption: it goes on.
     """
     from ..training.gpu_slots import take
 
@@ -105,23 +105,22 @@ def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
 @writes(_drawn)
 def sample(
     model: Annotated[
-        str, typer.Option(help="Folder of a trained model, or `reference`, which comes with the package.")
+        str, typer.Option(help="Folder of a trained model, or `pretrained`, which comes with the package.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", "--out", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")],
     seed: Seed = 0,
     refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
     fold: Annotated[list[str] | None, typer.Option(help="Fold class to draw, such as 2 or 3.40; repeatable.")] = None,
     length: Annotated[list[int] | None, typer.Option(min=1, help="Residues of a sample; repeatable.")] = None,
-    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples a fold class.")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples per fold class.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
     around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How far the draw follows the label; 1 = as learnt.")] = None,
     depth: Annotated[
-        int, typer.Option(min=1, max=4, help="With --splits: levels of the label to ask for, of those it is told.")
+        int,
+        typer.Option(min=1, max=4, help="With --splits: levels of the label to sample by, of those the model knows."),
     ] = 4,
     settings: Given = "",
 ) -> None:
@@ -129,7 +128,7 @@ def sample(
 
     \b
     Example:
-      cvae-protein sample --model reference --fold 2.60.40 --length 110 -n 20 --out samples.pdb
+      cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples.pdb
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
@@ -178,7 +177,7 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
 def _sample_heldout(
     model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path, depth: int
 ) -> None:
-    """The step of a run: the learning side's stores and one PDB file a class, as one folder that is whole or absent."""
+    """The step of a run: stores of the learning side and one PDB file per class, all of them or none."""
     from ..core.files import atomic_path
     from ..io.write import write_folds
     from ..sampling.sample import sample_heldout
@@ -195,32 +194,32 @@ CLASSIFIER_FILES = {
     "spec.json": json_with("temperatures"),
     "weights.safetensors": tensors,
     "history.tsv": table("step", "seconds"),
-    "oracle.tsv": table("split", "level", "labels"),
+    "classifier.tsv": table("split", "level", "labels"),
     "confusion.tsv": table("split", "level", "label"),
 }
 
 
 @app.command()
 @writes(output=folder(CLASSIFIER_FILES), checkpoint=CHECKPOINT)
-def oracle(
+def train_classifier(
     store: Stored,
     splits: Splits,
     output: Output,
     checkpoint: Checkpoint = None,
     settings: Given = "",
 ) -> None:
-    """Train the oracle that tells class, architecture and topology of a structure, on the training split alone.
+    """Train the fold classifier, which predicts class, architecture and topology, on the training split alone.
 
     \b
     Example:
-      cvae-protein oracle --store domains.h5 --splits splits.tsv -o models/oracle
+      cvae-protein train-classifier --store domains.h5 --splits splits.tsv -o models/classifier
 
-    The folder holds spec.json, weights.safetensors, history.tsv, oracle.tsv (held-out accuracy and calibration) and
+    The folder holds spec.json, weights.safetensors, history.tsv, classifier.tsv (held-out accuracy and calibration) and
     confusion.tsv.
     """
-    from ..training.fold_classifier import train_classifier
+    from ..training.fold_classifier import train_classifier as run
 
-    train_classifier(store, splits, output, settings_of("oracle", settings), checkpoint)
+    run(store, splits, output, settings_of("classifier", settings), checkpoint)
 
 
 def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:
@@ -233,17 +232,17 @@ def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:
 def embed(
     stores: Annotated[list[Path], typer.Argument(help="Stores of structures (.h5): domains or samples.")],
     output: Output,
-    oracle: Annotated[Path, typer.Option(help="Folder of a trained oracle.")],
+    classifier: Annotated[Path, typer.Option(help="Folder of a trained fold classifier.")],
 ) -> None:
-    """Show structures to the oracle; its features and probabilities are what `score` compares sets by.
+    """Run the fold classifier on structures; `score` compares sets by its features and probabilities.
 
     \b
     Example:
-      cvae-protein embed domains.h5 --oracle models/oracle -o features/real
-      cvae-protein embed samples/concat/seed0/*.h5 --oracle models/oracle -o features/concat/seed0
+      cvae-protein embed domains.h5 --classifier models/classifier -o features/real
+      cvae-protein embed samples/concat/seed0/*.h5 --classifier models/classifier -o features/concat/seed0
 
     The folder has a file for each store, of the same name.
     """
     from ..model.fold_classifier import embed as run
 
-    run(oracle, stores, output)
+    run(classifier, stores, output)

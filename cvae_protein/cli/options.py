@@ -13,23 +13,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Conditional VAEs of protein backbones by fold class. One command is one stage; lengths are in Å, angles in "
-    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a defect of the program, "
-    "3 a verdict fired (on request), 130 interrupted.",
+    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a wrong call, "
+    "3 a verdict is flagged (on request), 70 a defect of the program, 130 interrupted.",
 )
 Given = Annotated[
     str, typer.Option("--settings", metavar="JSON|FILE", help="Settings of the stage: JSON, or a YAML config file.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")]
 Rejected = Annotated[Path, typer.Option("--rejected", help="Table to write: what cannot be used, and why.")]
-Domains = Annotated[Path, typer.Option("--domains", help="Table of domains that `labels` wrote.")]
+Domains = Annotated[Path, typer.Option("--domains", help="Table of domains that `select` wrote.")]
 Stored = Annotated[Path, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")]
 Splits = Annotated[Path, typer.Option("--splits", help="Table that `split` wrote.")]
 Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", help="Where an interrupted training can go on from.")]
 Depth = Annotated[int, typer.Option("--depth", min=1, max=4, help="Label levels given to the model; 1 = class.")]
-LabelsGiven = Annotated[str, typer.Option("--labels", help="Section `labels`: JSON or YAML file.")]
-ModelGiven = Annotated[str, typer.Option("--model", help="Section `model`: JSON or YAML file.")]
-TrainGiven = Annotated[str, typer.Option("--train", help="Section `train`: JSON or YAML file.")]
-RefineGiven = Annotated[str, typer.Option("--refine", help="Section `refine`: JSON or YAML file.")]
+LabelsGiven = Annotated[str, typer.Option("--label-settings", help="Section `labels`: JSON or YAML file.")]
+ModelGiven = Annotated[str, typer.Option("--model-settings", help="Section `model`: JSON or YAML file.")]
+TrainGiven = Annotated[str, typer.Option("--train-settings", help="Section `train`: JSON or YAML file.")]
+RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `refine`: JSON or YAML file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the randomness.")]
 
 

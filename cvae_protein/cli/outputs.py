@@ -81,7 +81,7 @@ def tensors(path: Path) -> bool:
 
 
 def recorded(path: Path) -> bool:
-    """Of formats without a mark of ours: only the record beside a file tells."""
+    """Of formats without a mark of ours: only the record beside a file shows it."""
     return False
 
 

@@ -146,8 +146,8 @@ def tune(
       cvae-protein tune --store domains.h5 --splits splits.tsv -o tune \\
           --settings '{"trials": 30, "space": {"train.kl.weight": [0.1, 10], "model.dropout": [0, 0.3]}}'
 
-    Writes tune.tsv, a row a trial, and best.yaml, which `snakemake --configfile` takes. Run it again to go on: after an
-    interruption, or with more trials. Needs optuna.
+    Writes tune.tsv, one row per trial, and best.yaml, which `snakemake --configfile` takes. Run it again to go on:
+    after an interruption, or with more trials. Needs optuna.
     """
     from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Commands that score, judge and show."""
+"""Commands that score samples and report."""
 
 from __future__ import annotations
 
@@ -64,30 +64,32 @@ def score(
     variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "",
     seed: Seed = 0,
     audit: Annotated[
-        Path | None, typer.Option(help="Table that `audit` wrote: reconstructions also by nearness to training.")
+        Path | None, typer.Option(help="Table that `leak-audit` wrote: reconstructions also by nearness to training.")
     ] = None,
     features: Annotated[Path | None, typer.Option(help="Folder that `embed` wrote of the same files.")] = None,
     real_features: Annotated[Path | None, typer.Option(help="File that `embed` wrote of the store.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Score real domains that trained nothing instead.")] = False,
     reference: Annotated[
-        Path | None, typer.Option(help="Store beside which samples of any origin are judged, in place of --store.")
+        Path | None, typer.Option(help="Store beside which samples of any origin are scored, in place of --store.")
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="With --reference: table `id label` or `file label`, the class asked for.")
+    targets: Annotated[
+        Path | None, typer.Option(help="With --reference: table `id label` or `file label`, the target class.")
     ] = None,
-    oracle: Annotated[Path | None, typer.Option(help="With --reference: folder of a trained oracle.")] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="With --reference: folder of a trained fold classifier.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="With --reference: page to write.")] = None,
     settings: Given = "",
 ) -> None:
-    """Judge samples and reconstructions, the held-out real domains, or structures of any origin, by the same metrics.
+    """Score samples and reconstructions, the held-out real domains, or structures of any origin, by the same metrics.
 
     \b
     Example:
       cvae-protein score --store domains.h5 --splits splits.tsv --samples samples/concat/seed0 --variant concat \\
           --seed 0 --features features/concat/seed0 --real-features features/real/domains.h5 -o scores/concat/seed0
       cvae-protein score --real --store domains.h5 --splits splits.tsv -o scores/real
-      cvae-protein score --samples designs/ --reference domains.h5 --splits splits.tsv --labels labels.tsv \\
-          --oracle models/oracle --report designs.html -o scores/designs
+      cvae-protein score --samples designs/ --reference domains.h5 --splits splits.tsv --targets targets.tsv \\
+          --classifier models/classifier --report designs.html -o scores/designs
 
     With --reference, --samples is a folder or file of PDB, mmCIF or BinaryCIF (.gz too; each model and chain is a
     sample) or a store. Without --splits the whole reference is held out and nothing is known of training.
@@ -103,16 +105,16 @@ def score(
         from ..score.external import read_set, score_set, write_set
 
         name = _name(variant or samples.resolve().name.split(".", 1)[0])
-        given = read_set(samples, reference, splits, labels)  # before the search, as all that may want a file
+        given = read_set(samples, reference, splits, targets)  # before the search, as all that may want a file
         stored = write_set(given, output, name, seed)
-        sight = _embeddings(given, oracle, reference, output / "samples.h5") if oracle and stored else None
+        sight = _embeddings(given, classifier, reference, output / "samples.h5") if classifier and stored else None
         score_set(given, output, name, seed, own, sight)
         if report is not None:  # last: the tables stay where the page cannot be written
             _write_page(report, reference, splits, name, seed, output)
         return
-    _refuse("--store", labels=labels, oracle=oracle, report=report)
+    _refuse("--store", targets=targets, classifier=classifier, report=report)
     if store is None or splits is None:
-        raise UserError("score: expected --store and --splits of a run, or --reference to judge samples of any origin")
+        raise UserError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:
         score_real(store, splits, own, output, real_features)
     elif samples is None or not variant:
@@ -253,9 +255,9 @@ def verdicts(
       cvae-protein verdicts --scores scores.tsv -o verdicts.tsv
       cvae-protein verdicts --scores scores.tsv --settings '{"leak": 0.2}' --fail-on-verdict -o verdicts.tsv
 
-    A row a variant, seed and verdict: whether it fired (yes, no, unknown, not_applicable), the evidence, the threshold
-    and a remedy. The table is written before the exit code is decided. `real` in the table is the reference of
-    MODE-COLLAPSE and MEMORISATION: without its rows they are unknown.
+    One row per variant, seed and verdict: whether it is flagged (yes, no, unknown, not_applicable), the evidence, the
+    threshold and a remedy. The table is written before the exit code is decided. `real` in the table is the reference
+    of MODE-COLLAPSE and MEMORISATION: without its rows they are unknown.
     """
     from ..score.verdicts import write_verdicts
 

@@ -67,11 +67,14 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
         if name in (variants.BASELINE, "refiner"):
             yield f"variants: {name} is trained in every run and is not listed"
         elif name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
+            near = (
+                [variants.RENAMED[name]] if name in variants.RENAMED else difflib.get_close_matches(name, known, 1, 0.5)
+            )
             said = f"; did you mean {near[0]}?" if near else ""
             yield f"variants: expected some of {', '.join(known)} (files in model/variants), got {name!r}{said}"
     if variants.PRETRAINED in settings.variants and settings.labels.scheme != "cath":
-        yield f"variants: expected no reference with labels.scheme {settings.labels.scheme}; it is told labels of cath"
+        scheme = settings.labels.scheme
+        yield f"variants: expected no {variants.PRETRAINED} with labels.scheme {scheme}; its labels are those of cath"
     if doubled := _doubled(settings.variants):
         yield f"variants: expected each variant once, got {doubled} more than once"
     if doubled := _doubled(settings.seeds):
@@ -99,6 +102,17 @@ CHECKS: Mapping[type, Callable[[Any], Iterator[str]]] = types.MappingProxyType(
         Settings: _run_mistakes,
     }
 )
+RENAMED = types.MappingProxyType(
+    {
+        "oracle": "classifier",
+        "classifier.copies": "classifier.augmentations",
+        "split.redundancy": "split.max_per_cluster",
+        "verdict.flip": "verdict.swap_followed",
+        "verdict.copied": "verdict.copy_tm",
+        "verdict.fail": "verdict.fail_run",
+    }
+)
+"""Former name of a key -> its name."""
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -239,6 +253,8 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
     path = [part for part in item["loc"] if isinstance(part, str)]
     name = ".".join((*prefix, *path)) or "the whole"
     if item["type"] == "extra_forbidden":
+        if name in RENAMED:
+            return f"{name}: is now {RENAMED[name]}"
         known = [field.name for field, _ in settings_fields(_owner(kind, path[:-1]))]
         near = difflib.get_close_matches(path[-1], known, 1, 0.5)
         said = f"did you mean {near[0]}?" if near else "no key is like it;"

@@ -31,7 +31,7 @@ class LabelSettings:
         "scope-segments",
         "astral",
         "folder",
-    ] = setting("auto", "format of `table`; `auto` tells it by the content")
+    ] = setting("auto", "format of `table`; `auto` recognises it by the content")
     boundaries: str = setting(
         "", "file with the residue ranges of a `cath-domain-list`, such as cath-domain-boundaries"
     )
@@ -50,7 +50,7 @@ class LabelSettings:
     )
     methods: tuple[str, ...] = setting((), "experimental methods to keep, such as X-ray, NMR, EM; empty keeps all")
     redundancy: Literal["none", "s35", "s60", "s95"] = setting(
-        "none", "keep one domain, the best resolved, of each cluster that the table tells: at 35, 60 or 95 % identity"
+        "none", "keep one domain, the best resolved, of each cluster in the table: at 35, 60 or 95 % identity"
     )
     max_per_superfamily: int = setting(0, "most domains of a superfamily, the best resolved ones; 0 = no limit", ge=0)
     min_members: int = setting(8, "fewest domains of a class at the first level", ge=1)
@@ -87,7 +87,7 @@ class FetchSettings:
 class FeaturizeSettings:
     """How structure files become arrays."""
 
-    batch_size: int = setting(150, "domains a job", ge=1, le=100_000)
+    batch_size: int = setting(150, "domains per job", ge=1, le=100_000)
     max_missing: float = setting(0.2, "largest share of residues that lack N, CA, C or O", ge=0, le=1)
     compression: Literal["blosc-lz4", "gzip"] = setting(
         "blosc-lz4", "of the HDF5 store; gzip where hdf5plugin is absent"
@@ -114,16 +114,20 @@ class SplitSettings:
         "or topologies, known by their architecture alone (S3)",
     )
     test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
-    validation: float = setting(0.1, "share of domains held out for watching the training", ge=0, lt=0.9)
-    min_test: int = setting(2, "fewest held-out domains a class", ge=1)
+    validation: float = setting(
+        0.1, "share of domains held out for validation: early stopping and the choice of weights", ge=0, lt=0.9
+    )
+    min_test: int = setting(2, "fewest held-out domains per class", ge=1)
     max_breaks: int = setting(0, "most chain breaks of a domain that trains or scores a model", ge=0)
     max_length: int = setting(
         0,
-        "residues beyond which a domain trains by stretches alone and is never held out; 0 = no limit",
+        "residues beyond which a domain trains by crops alone and is never held out; 0 = no limit",
         ge=0,
         le=4096,
     )
-    redundancy: int = setting(0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0)
+    max_per_cluster: int = setting(
+        0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0
+    )
     max_per_superfamily: int = setting(
         0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
     )
@@ -138,7 +142,7 @@ class Schedule:
     weight: float = setting(1.0, "weight once reached (start value of target_rate)", ge=0, le=1e6)
     steps: int = setting(500, "optimiser steps of the rise, or of one cycle", ge=1)
     ratio: float = setting(0.5, "share of a cycle that rises", gt=0, le=1)
-    rate: float = setting(60.0, "nats a structure that target_rate steers to", gt=0)
+    rate: float = setting(60.0, "nats per structure that target_rate steers to", gt=0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class TermSettings:
     total_correlation: float = setting(0.0, "against dependence of the code's dimensions on each other", ge=0)
     class_mmd: float = setting(0.0, "against the label in the code: discrepancy of the classes' codes", ge=0)
     hsic: float = setting(0.0, "against the label in the code: dependence by kernels, all levels", ge=0)
-    label_adversary: float = setting(0.0, "against the label in the code: a critic that tells it", ge=0)
+    label_adversary: float = setting(0.0, "against the label in the code: a critic that predicts it", ge=0)
     club: float = setting(0.0, "against the label in the code: upper bound on their mutual information", ge=0)
     classifier: float = setting(0.0, "against an ignored label: class of traces decoded under another label", ge=0)
     label_seeking: float = setting(0.0, "against an ignored label: traces alike under two labels", ge=0)
@@ -169,13 +173,13 @@ class TermSettings:
 class ModelSettings:
     """Size of a conditional VAE; equal for all variants."""
 
-    latent: int = setting(64, "numbers a structure", ge=1, le=4096)
+    latent: int = setting(64, "numbers per structure", ge=1, le=4096)
     coefficients: int = setting(48, "cosine coefficients of the CA trace that the model sees", ge=4, le=256)
-    width: int = setting(256, "hidden units a layer of the encoder", ge=8, le=8192)
+    width: int = setting(256, "hidden units per layer of the encoder", ge=8, le=8192)
     depth: int = setting(2, "hidden layers of the encoder", ge=1, le=64)
     decoder_width: int = setting(96, "channels of the decoder's convolutions along the chain", ge=8, le=8192)
     decoder_depth: int = setting(4, "convolutions of the decoder", ge=1, le=64)
-    inference_steps: int = setting(10, "descent steps that better a code after the encoder's guess", ge=0, le=10_000)
+    inference_steps: int = setting(10, "steps of latent refinement after the encoder's guess", ge=0, le=10_000)
     dropout: float = setting(0.1, "share of hidden units dropped in training", ge=0, lt=1)
     fold_block: float = setting(0.25, "share of the latent that `branched` gives to the fold", gt=0, lt=1)
 
@@ -185,15 +189,15 @@ class TrainSettings:
     """How a variant is trained."""
 
     steps: int = setting(400, "optimiser steps", ge=1)
-    batch_size: int = setting(32, "structures a step", ge=1)
+    batch_size: int = setting(32, "structures per step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
     ema: float = setting(0.999, "decay of the averaged weights that are kept", ge=0, lt=1)
-    crop: float = setting(0.5, "share of training structures cut to a random stretch", ge=0, le=1)
+    crop: float = setting(0.5, "share of training structures cropped at random", ge=0, le=1)
     jitter: float = setting(0.3, "standard deviation of the noise on training coordinates, Å", ge=0, le=5)
     label_dropout: float = setting(0.1, "share of labels hidden in training, level by level", ge=0, lt=1)
     kl: Schedule = setting(Schedule, "weight of the Kullback-Leibler term")
-    free_bits: float = setting(0.0, "nats a dimension below which the Kullback-Leibler term does not press", ge=0)
+    free_bits: float = setting(0.0, "nats per dimension below which the Kullback-Leibler term does not press", ge=0)
     flow_steps: int = setting(1000, "optimiser steps of the flow that is fitted to the codes afterwards", ge=1)
     terms: TermSettings = setting(TermSettings, "weights of further terms, for every variant")
     adversary: float = setting(1.0, "weight of the critic's `fool` term in `adversarial`", ge=0)
@@ -217,22 +221,22 @@ class RefineSettings:
     heads: int = setting(4, "attention heads", ge=1, le=64)
     crop: int = setting(64, "residues of a training window", ge=16, le=4096)
     steps: int = setting(1000, "optimiser steps", ge=1)
-    batch_size: int = setting(24, "windows a step", ge=1)
+    batch_size: int = setting(24, "windows per step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
 
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """The oracle that tells the fold of a structure, for scoring; trained on the training split alone."""
+    """The fold classifier, which scores samples; trained on the training split alone."""
 
-    levels: int = setting(3, "label levels that it tells: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
+    levels: int = setting(3, "label levels that it predicts: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
     features: int = setting(32, "features of a structure, in which sets are compared", ge=2, le=1024)
     width: int = setting(128, "hidden units", ge=8, le=8192)
     dropout: float = setting(0.5, "share of hidden units dropped in training", ge=0, lt=1)
     jitter: float = setting(0.7, "largest standard deviation of the noise on training coordinates, Å", ge=0, le=5)
-    copies: int = setting(4, "disturbed copies of each training domain", ge=1, le=1000)
+    augmentations: int = setting(4, "perturbed copies of each training domain", ge=1, le=1000)
     steps: int = setting(600, "optimiser steps", ge=1)
-    batch_size: int = setting(64, "structures a step", ge=1)
+    batch_size: int = setting(64, "structures per step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
     seed: int = setting(0, "of the training", ge=0)
 
@@ -241,11 +245,11 @@ class ClassifierSettings:
 class SampleSettings:
     """What is drawn from a trained model."""
 
-    per_class: int = setting(16, "samples a fold class", ge=1)
+    per_class: int = setting(16, "samples per fold class", ge=1)
     temperature: float = setting(0.9, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
-        "codes from a flow or from a Gaussian a class, fitted to the training codes, or from the model's own prior",
+        "codes from a flow or from one Gaussian per class, fitted to the training codes, or from the model's own prior",
     )
     guidance: float = setting(
         2.0, "how far the flow follows the label: 0 = not at all, 1 = as learnt, above 1 = beyond it", ge=0, le=10
@@ -259,10 +263,10 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """How samples and reconstructions are judged."""
+    """How samples and reconstructions are scored."""
 
     confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
-    bootstrap: int = setting(1000, "resamplings an interval", ge=10, le=1_000_000)
+    bootstrap: int = setting(1000, "resamplings per interval", ge=10, le=1_000_000)
     neighbours: int = setting(8, "candidates of a structural search that are aligned exactly", ge=1)
     seed: int = setting(0, "of the resampling and the probes", ge=0)
 
@@ -276,19 +280,21 @@ class VerdictSettings:
     permutation: float = setting(
         0.02, "COLLAPSE: least share by which another domain's code changes the held-out error", ge=0
     )
-    leak: float = setting(0.1, "LEAK: highest skill of a probe that reads the label from the code", ge=0, le=1)
+    leak: float = setting(0.1, "LEAK: highest skill of a probe that predicts the label from the code", ge=0, le=1)
     leak_margin: float = setting(0.05, "LEAK: highest lower end of that skill's interval", ge=0, le=1)
-    flip: float = setting(2.0, "CONDITION-IGNORED: least share of swaps that the oracle follows, in chances", ge=0)
+    swap_followed: float = setting(
+        2.0, "CONDITION-IGNORED: least share of swaps that the fold classifier follows, in chances", ge=0
+    )
     coverage: float = setting(0.5, "MODE-COLLAPSE: least coverage, as a share of that of real domains", ge=0, le=1)
     memorisation: float = setting(
         0.25, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
     )
-    copied: float = setting(
+    copy_tm: float = setting(
         0.95,
         "MEMORISATION: TM-score to training, as a share of the reconstructions', from which samples are copies",
         gt=0,
     )
-    fail: bool = setting(False, "a verdict that fires fails the run, after all is written")
+    fail_run: bool = setting(False, "a verdict that is flagged fails the run, after all is written")
 
 
 @dataclass(frozen=True)
@@ -296,7 +302,7 @@ class ReportSettings:
     """What the page shows."""
 
     title: str = setting("cvae_protein", "heading of the page", min_length=1)
-    gallery: int = setting(4, "samples a class and variant in the 3D gallery", ge=1, le=50)
+    gallery: int = setting(4, "samples per class and variant in the 3D gallery", ge=1, le=50)
 
 
 @dataclass(frozen=True)
@@ -322,10 +328,10 @@ class Settings:
 
     results: str = setting("results", "folder of all outputs", min_length=1)
     variants: tuple[str, ...] = setting(
-        ("concat", "branched", "adversarial", "reference"),
-        "models to train beside `pca`; `reference`: the trained one of the package, judged beside them",
+        ("concat", "branched", "adversarial", "pretrained"),
+        "models to train beside `pca`; `pretrained`: the trained one of the package, scored beside them",
     )
-    seeds: tuple[int, ...] = setting((0,), "one training a seed and variant", min_length=1)
+    seeds: tuple[int, ...] = setting((0,), "one training per seed and variant", min_length=1)
     labels: LabelSettings = setting(LabelSettings, "domain table and labels")
     fetch: FetchSettings = setting(FetchSettings, "entry files")
     featurize: FeaturizeSettings = setting(FeaturizeSettings, "parsing and storing")
@@ -334,7 +340,7 @@ class Settings:
     model: ModelSettings = setting(ModelSettings, "size of the models")
     train: TrainSettings = setting(TrainSettings, "training of the variants")
     refine: RefineSettings = setting(RefineSettings, "training of the refiner")
-    oracle: ClassifierSettings = setting(ClassifierSettings, "training of the oracle")
+    classifier: ClassifierSettings = setting(ClassifierSettings, "training of the fold classifier")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
     verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")

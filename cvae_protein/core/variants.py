@@ -41,7 +41,7 @@ class Variant:
 
 
 BASELINE = "pca"
-PRETRAINED = "reference"  # the trained model that comes with the package, of labels of CATH
+PRETRAINED = "pretrained"  # the trained model that comes with the package, of labels of CATH
 REAL, REAL_SHUFFLED = "real", "real_shuffled"  # real domains judged as samples, by their class or by another
 REAL_ROWS = (REAL, REAL_SHUFFLED)
 REFERENCES = (BASELINE, *REAL_ROWS)  # in every run without being asked for; none of their verdicts fails it
@@ -52,11 +52,11 @@ RECORDS = {
         # Probabilistic PCA of the coefficients: the state in which every variant starts.
         Variant(BASELINE, "concat", trained=False, prior="gaussian"),
         # The same with a flow as its prior: what a trained variant adds to its samples, it adds to these.
-        Variant("floor", "concat", trained=False),
+        Variant("pca_flow", "concat", trained=False),
         # The same handing out its training domains, as memorising would: no score that these top says anything.
-        Variant("copies", "concat", trained=False, prior="training_codes"),
+        Variant("training_copies", "concat", trained=False, prior="training_codes"),
         # The same asked for another class than the one that is recorded: where fidelity to the label begins.
-        Variant("shuffled", "concat", trained=False, prior="other_class"),
+        Variant("swapped_label", "concat", trained=False, prior="other_class"),
         # A prior p(z | y) that is a flow, or a decoder that begins with that flow and has the prior N(0, 1), are two
         # views of one model (Chen et al. 2017, section 3.2). This is the second: the code is the flow's noise, in which
         # classes are not told apart if the flow fits, and the label decides what the decoder makes of it.
@@ -64,6 +64,10 @@ RECORDS = {
         Variant(PRETRAINED, "concat"),
     )
 }
+
+
+RENAMED = {"floor": "pca_flow", "copies": "training_copies", "shuffled": "swapped_label", "reference": PRETRAINED}
+"""Former name of a variant -> its name."""
 
 
 def find(name: str) -> Variant:

@@ -140,7 +140,7 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Mappin
         write_table(output, AUDIT_COLUMNS, rows)
         part.unlink(missing_ok=True)
     for line in summary(rows):
-        say("audit", said(line))
+        say("leak-audit", said(line))
     return rows
 
 
@@ -153,7 +153,7 @@ def _search(
     origin: str,
 ) -> None:
     """Add the rows of the domains `left` to `done`, and save all to `part` now and then."""
-    progress = Progress("audit", len(done) + len(left), "held-out domains", done=len(done))
+    progress = Progress("leak-audit", len(done) + len(left), "held-out domains", done=len(done))
     saved = time.monotonic()
     for row in _rows(auditor, left, jobs):
         done[str(row["domain_id"])] = row

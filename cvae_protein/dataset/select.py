@@ -60,7 +60,7 @@ def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thi
     if not clusters and rows:
         raise UserError(
             f"labels.redundancy: {settings.table} has no {level} clusters, as a cath-domain-list or a column {level} "
-            "has; else leave it at none and cluster the sequences themselves (split.redundancy)"
+            "has; else leave it at none and cluster the sequences themselves (split.max_per_cluster)"
         )
     lost = {
         row.domain_id: UnusableDomain(
@@ -219,7 +219,7 @@ def _select_rows(
         except StructureError as error:
             problems.append(UnusableDomain(row.domain_id, error.code, error.detail))
     if included is not None and (absent := len(included) - len(included & seen)):
-        say("labels", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
+        say("select", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
     return kept, problems
 
 
@@ -239,7 +239,7 @@ def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int
         raise UserError(_nothing_left(settings, total, summary, problems))
     write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
-    say("labels", f"{len(kept)} of {total} domains kept; {summary}")
+    say("select", f"{len(kept)} of {total} domains kept; {summary}")
     return len(kept)
 
 

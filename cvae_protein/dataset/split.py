@@ -145,7 +145,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
     wanting = {
         "split.scheme sequence": settings.scheme == "sequence",
         f"labels.scheme {FOUND}": labels.scheme == FOUND,
-        "split.redundancy": settings.redundancy > 0,
+        "split.max_per_cluster": settings.max_per_cluster > 0,
     }
     if clusters is None and any(wanting.values()):
         names = " and ".join(name for name, wants in wanting.items() if wants)
@@ -214,7 +214,7 @@ def _without_redundant(domains: list[SplitDomain], settings: SplitSettings) -> l
     members: Counter[str] = Counter()
     for domain in sorted(usable, key=lambda domain: rank[domain.id]):
         family = superfamily_of(domain)
-        if settings.redundancy and rank[domain.id] >= settings.redundancy:
+        if settings.max_per_cluster and rank[domain.id] >= settings.max_per_cluster:
             reasons[domain.id] = "redundant"
         elif settings.max_per_superfamily and family and members[family] >= settings.max_per_superfamily:
             reasons[domain.id] = "dominant superfamily"

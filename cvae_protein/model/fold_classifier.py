@@ -71,7 +71,7 @@ class ClassifierSpec:
             settings = ClassifierSettings(**data["settings"])
             return ClassifierSpec(settings, data["seed"], vocabulary, tuple(data["temperatures"]), data["origin"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: expected the spec.json of a trained oracle ({error})") from error
+            raise UserError(f"{path}: expected the spec.json of a trained fold classifier ({error})") from error
 
 
 def _shifted(x: Tensor, offset: int) -> Tensor:

@@ -20,7 +20,8 @@ def variant(name: str) -> ModuleType:
     folder = importlib.import_module("..variants", __name__)
     wanted = Path(variants.find(name).file).stem
     if wanted not in (module.name for module in pkgutil.iter_modules(folder.__path__)):
-        raise UserError(f"variant: expected one of {', '.join(variants.names())}, got {name!r}")
+        hint = f"; it is now {variants.RENAMED[name]}" if name in variants.RENAMED else ""
+        raise UserError(f"variant: expected one of {', '.join(variants.names())}, got {name!r}{hint}")
     return importlib.import_module(f"{folder.__name__}.{wanted}")
 
 
@@ -48,7 +49,7 @@ FOLDER = Path(__file__).parent / "pretrained"  # model/ and refiner/, each with 
 def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
     """Folders of a model and of its refiner.
 
-    The name `reference` stands for the package's model; a folder of that name is given as `./reference`. Without
+    The name `pretrained` stands for the package's model; a folder of that name is given as `./pretrained`. Without
     `refiner`, a model's is the one beside it in the models folder of a run, of the same seed. Raises `UserError` where
     the package has no model.
     """
@@ -56,7 +57,7 @@ def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
         return model, refiner or model.parent.parent / "refiner" / model.name
     if not (FOLDER / "model/spec.json").is_file():
         raise UserError(
-            f"reference: expected a model in {FOLDER}, found none; this copy of the package has no reference model. "
+            f"pretrained: expected a model in {FOLDER}, found none; this copy of the package has no pretrained model. "
             "Train one with `make run` and give its folder, such as results/models/concat/seed0"
         )
     return FOLDER / "model", refiner or FOLDER / "refiner"

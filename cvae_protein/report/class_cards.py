@@ -18,7 +18,11 @@ from .results import Results, number
 RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
 MOST_MEMBERS = 60  # real members of a class that are measured
 FACTS: dict[str, tuple[str, str, str]] = {
-    "fidelity": ("Fidelity", "ratio", "the oracle finds the class asked for, over how often it does in real domains"),
+    "fidelity": (
+        "Fidelity",
+        "ratio",
+        "the fold classifier finds the class asked for, over how often it does in real domains",
+    ),
     "nearest_same_class": ("Class kept", "share", "the nearest held-out domain has the class asked for"),
     "physical_yield": ("Yield", "share", "closed chain, no clash, after relaxation"),
     "physical_yield_raw": ("Yield, raw", "share", "the same before relaxation"),
@@ -129,7 +133,7 @@ MOST_MISTAKES = 10  # that are listed
 
 def fold_classifier(results: Results) -> dict | None:
     """Held-out accuracy and calibration, confusions, and `disagreements`; None where there is none."""
-    checks, confusion = (results.table("models", "oracle", name) for name in ("oracle.tsv", "confusion.tsv"))
+    checks, confusion = (results.table("models", "classifier", name) for name in ("classifier.tsv", "confusion.tsv"))
     checks = [row for row in checks if row["split"] == "test"]
     confusion = [row for row in confusion if row["split"] == "test"]
     if not checks:
@@ -167,9 +171,9 @@ def disagreements(results: Results) -> list[dict[str, str]]:
             if not (target and predicted and near):
                 continue
             beside = truncate(near, predicted.count(".") + 1)
-            counts = found.setdefault((variant, target), Counter(n=0, oracle=0, nearest=0, differ=0))
+            counts = found.setdefault((variant, target), Counter(n=0, classifier=0, nearest=0, differ=0))
             counts.update(
-                {"n": 1, "oracle": predicted == target, "nearest": beside == target, "differ": predicted != beside}
+                {"n": 1, "classifier": predicted == target, "nearest": beside == target, "differ": predicted != beside}
             )
     rows = ({"variant": v, "fold": fold, **{k: str(n) for k, n in c.items()}} for (v, fold), c in found.items())
     return list(rows)
@@ -181,10 +185,10 @@ def said(rows: Sequence[dict[str, str]]) -> list[dict]:
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant]
         total, classifier, nearest, differ = (
-            sum(int(row[k]) for row in own) for k in ("n", "oracle", "nearest", "differ")
+            sum(int(row[k]) for row in own) for k in ("n", "classifier", "nearest", "differ")
         )
         lines.append(
-            {"variant": variant, "n": total} | _shares(total, oracle=classifier, nearest=nearest, differ=differ)
+            {"variant": variant, "n": total} | _shares(total, classifier=classifier, nearest=nearest, differ=differ)
         )
     return lines
 
@@ -199,4 +203,6 @@ def by_class(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     for row in rows:
         if int(row["differ"]):
             found.setdefault(row["fold"], []).append(f"{row['differ']} of {row['n']} of {row['variant']}")
-    return {fold: f"Oracle and nearest domain disagree on {', '.join(parts)}." for fold, parts in found.items()}
+    return {
+        fold: f"Fold classifier and nearest domain disagree on {', '.join(parts)}." for fold, parts in found.items()
+    }

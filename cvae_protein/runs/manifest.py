@@ -66,7 +66,7 @@ def utc(moment: float) -> str:
 def _output(arguments: Sequence[str]) -> str:
     """What stands behind `--output`, or nothing."""
     for name, value in pairwise(arguments):
-        if name in ("--output", "-o", "--out"):
+        if name in ("--output", "-o"):
             return value
     return ""
 

@@ -35,7 +35,8 @@ Result = TypeVar("Result")
 class Sampler:
     """A trained model, its aggregate posterior as Gaussians and as a flow, and the refiner that completes traces.
 
-    Networks are on one device; what its methods take and give are tensors on the CPU. `memory` is of `copies` alone.
+    Networks are on one device; what its methods take and give are tensors on the CPU. `memory` is of
+    `training_copies` alone.
     """
 
     model: CVAE
@@ -148,7 +149,7 @@ def draw_codes(
 ) -> Tensor:
     """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names.
 
-    The baselines `copies` and `shuffled` have ways of their own.
+    The baselines `training_copies` and `swapped_label` have ways of their own.
     """
     device = sampler.device
     if sampler.memory is not None:

@@ -242,7 +242,7 @@ def _explained(row: ScoreRow, samples: SampleSet) -> ScoreRow:
     if absent and row.metric in NEEDS_TRAINING and not samples.domains.training:
         note = "no training domains are known: give --splits"
     elif absent and row.metric in NEEDS_CLASS and not labelled:
-        note = "no class was asked for: give --labels"
+        note = "no class was asked for: give --targets"
     elif absent and row.metric in NEEDS_MEMBERS and not members:
         note = "no held-out domain of the class"
     elif alone and row.metric in NEEDS_BACKBONE:

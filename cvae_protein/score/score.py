@@ -287,7 +287,7 @@ def read_embeddings(own: Path, real: Path, names: Sequence[str], domains: RealDo
 
 
 def read_held_out(real: Path, domains: RealDomains) -> Embeddings:
-    """What the oracle saw of the held-out domains, in the file `real`, with the labels of the split."""
+    """What the fold classifier saw of the held-out domains, in the file `real`, with the labels of the split."""
     held_out = read_features(real).of([domain.id for domain in domains.held_out])
     return replace(held_out, labels=tuple(domain.label for domain in domains.held_out))
 

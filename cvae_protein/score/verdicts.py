@@ -169,8 +169,8 @@ def condition_ignored(case: Case) -> Sign:
     if not case.takes_label:
         return _not_applicable(case, "the decoder is given no label")
     chance = case.scores.get("swap_flip_chance", ABSENT).value
-    least = min(case.limits.flip * chance, (1 + chance) / 2)
-    threshold = f"swap_flip < {case.limits.flip:g} x swap_flip_chance, or half way from it to 1"
+    least = min(case.limits.swap_followed * chance, (1 + chance) / 2)
+    threshold = f"swap_flip < {case.limits.swap_followed:g} x swap_flip_chance, or half way from it to 1"
     own = read_sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
     if chance == 1:
         return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
@@ -211,7 +211,7 @@ def _as_near_as_rebuilt(case: Case) -> Sign:
 
     A copy handed out by a coarse decoder is no nearer to its original than that decoder makes it.
     """
-    rebuilt, share = case.scores.get("tm", ABSENT).value, case.limits.copied
+    rebuilt, share = case.scores.get("tm", ABSENT).value, case.limits.copy_tm
     threshold = f"training_tm > {share:g} x tm of reconstructions, and its interval above that of real domains"
     most = case.real.get("training_tm", ABSENT).high
     own = read_sign(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)

@@ -86,7 +86,7 @@ def train_classifier(
 ) -> None:
     """Train the fold classifier and write `output` with spec.json, weights.safetensors and three tables.
 
-    history.tsv is the training's, oracle.tsv its accuracy and calibration on domains that did not train it,
+    history.tsv is the training's, classifier.tsv its accuracy and calibration on domains that did not train it,
     confusion.tsv what it predicts for them. `checkpoint` is a file for resuming; it is removed at the end.
     """
     with owned(output):
@@ -111,7 +111,7 @@ def train_classifier(
                 spec, temperatures=fit_temperatures(classifier, embedded["validation"], labels)
             )
         else:
-            say("oracle", "no validation split: its probabilities are not calibrated")
+            say("train-classifier", "no validation split: its probabilities are not calibrated")
         with atomic_path(output) as folder:
             folder.mkdir()
             (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -130,7 +130,9 @@ def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
         for level in range(1, levels + 1)
     ]
     if not found[0]:
-        raise UserError("oracle: expected labelled training domains, found none; it has nothing to tell apart")
+        raise UserError(
+            "train-classifier: expected labelled training domains, found none; it has nothing to tell apart"
+        )
     return tuple(tuple(names) for names in found if names)
 
 
@@ -181,7 +183,7 @@ def _fit(
         classifier.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
     task = Task(
-        stage="oracle",
+        stage="train classifier",
         module=classifier,
         losses=losses,
         watch=watch,
@@ -202,9 +204,9 @@ def augmented(
     domains: DomainSet, settings: ClassifierSettings, rng: np.random.Generator, device: torch.device
 ) -> Tensor:
     """What `describe` makes of perturbed copies of all domains (copies, D, INPUTS)."""
-    progress = Progress("oracle looks", settings.copies, "copies of the training domains")
+    progress = Progress("fold classifier looks", settings.augmentations, "copies of the training domains")
     found = []
-    for _ in range(settings.copies):
+    for _ in range(settings.augmentations):
         found.append(describe_traces([perturb(c[:, CA], settings.jitter, rng) for c in domains.coords], device))
         progress.advance()
     return torch.stack(found).nan_to_num()
@@ -232,7 +234,7 @@ def _features(classifier: FoldClassifier, described: Tensor) -> Tensor:
 def _write_checks(
     folder: Path, classifier: FoldClassifier, by_split: dict[str, DomainSet], seen: dict[str, Tensor]
 ) -> None:
-    """oracle.tsv and confusion.tsv, of the splits that did not train it."""
+    """classifier.tsv and confusion.tsv, of the splits that did not train it."""
     checks: list[dict[str, object]] = []
     taken: list[dict[str, object]] = []
     for split in ("validation", "test"):
@@ -240,12 +242,12 @@ def _write_checks(
             for level, predicted in enumerate(classifier.posterior(seen[split]), 1):
                 checks += _check(classifier.spec, by_split[split], split, level, predicted.exp().detach().numpy())
                 taken += _confusion(classifier.spec, by_split[split], split, level, predicted.argmax(1).tolist())
-    write_table(folder / "oracle.tsv", CLASSIFIER_COLUMNS, checks)
+    write_table(folder / "classifier.tsv", CLASSIFIER_COLUMNS, checks)
     write_table(folder / "confusion.tsv", CONFUSION_COLUMNS, taken)
     for row in checks:
         if row["split"] == "test":
             words = f"accuracy {row['accuracy']} on {row['n']} held-out domains ({row['labels']} labels)"
-            say("oracle", f"level {row['level']}: {words}, calibration error {row['ece']}")
+            say("train-classifier", f"level {row['level']}: {words}, calibration error {row['ece']}")
 
 
 def _check(

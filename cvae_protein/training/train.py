@@ -85,7 +85,7 @@ def train(
 ) -> None:
     """Train `variant` (or `refiner`) and write `output` with spec.json, weights.safetensors and history.tsv.
 
-    The name `reference` stands for the trained model of the package, which is copied, to be evaluated beside the
+    The name `pretrained` stands for the trained model of the package, which is copied, to be evaluated beside the
     others.
 
     `checkpoint` is a file for resuming; it is removed at the end. `trained` is the folder of the variant that this one
@@ -101,7 +101,7 @@ def train(
         by_split = read_split(store, splits)
         if variant == variants.PRETRAINED:
             if ranks.first:
-                _copy_reference(by_split, output)
+                _copy_pretrained(by_split, output)
             return
         if not variants.find(variant).trained:
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
@@ -137,7 +137,7 @@ def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
     say(f"train {variant} seed {seed}", f"shares the weights of {trained}")
 
 
-def _copy_reference(by_split: dict[str, DomainSet], output: Path) -> None:
+def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
     source, _ = registry.resolve(Path(variants.PRETRAINED), None)
     model = registry.load_model(source).to(pick_device())

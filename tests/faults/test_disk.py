@@ -9,8 +9,8 @@ STORE = ("--store", "results/domains.h5", "--splits", "results/splits.tsv")
 MODEL = ("--model", "results/models/concat/seed0", "--refiner", "results/models/refiner/seed0")
 # Name of the output in the results folder -> the command, less its output; {disk} is where it writes.
 STAGES = {
-    "domains.tsv": ("labels", "--settings", CONFIG, "--rejected", "{disk}/rejected/labels.tsv"),
-    "fold_names.tsv": ("names", "--domains", "results/domains.tsv", "--settings", CONFIG),
+    "domains.tsv": ("select", "--settings", CONFIG, "--rejected", "{disk}/rejected/select.tsv"),
+    "fold_names.tsv": ("fold-names", "--domains", "results/domains.tsv", "--settings", CONFIG),
     "entries.tsv": (
         *("fetch", "--domains", "results/domains.tsv", "--settings", CONFIG),
         *("--rejected", "{disk}/rejected/fetch.tsv", "--lock", "{disk}/sources.lock.tsv"),
@@ -32,19 +32,48 @@ STAGES = {
     "splits.tsv": (
         *("split", "--store", "results/domains.h5", "--clusters", "results/clusters.tsv", "--settings", CONFIG),
     ),
-    "leak_audit.tsv": ("audit", *STORE),
+    "leak_audit.tsv": ("leak-audit", *STORE),
     "models/concat/seed0": (
-        *("train", "--variant", "concat", "--seed", "0", "--depth", "1", "--settings", CONFIG, "--refine", "{{}}"),
+        *(
+            "train",
+            "--variant",
+            "concat",
+            "--seed",
+            "0",
+            "--depth",
+            "1",
+            "--settings",
+            CONFIG,
+            "--refine-settings",
+            "{{}}",
+        ),
         *STORE,
         *("--checkpoint", "{disk}/checkpoints/concat/seed0.safetensors"),
     ),
     "models/refiner/seed0": (
-        *("train", "--variant", "refiner", "--seed", "0", "--model", '{{"coefficients": 16}}', "--refine", CONFIG),
+        *(
+            "train",
+            "--variant",
+            "refiner",
+            "--seed",
+            "0",
+            "--model-settings",
+            '{{"coefficients": 16}}',
+            "--refine-settings",
+            CONFIG,
+        ),
         *STORE,
         *("--checkpoint", "{disk}/checkpoints/refiner/seed0.safetensors"),
     ),
-    "models/oracle": ("oracle", *STORE, "--settings", CONFIG, "--checkpoint", "{disk}/checkpoints/oracle.safetensors"),
-    "features/real": ("embed", "results/domains.h5", "--oracle", "results/models/oracle"),
+    "models/classifier": (
+        "train-classifier",
+        *STORE,
+        "--settings",
+        CONFIG,
+        "--checkpoint",
+        "{disk}/checkpoints/classifier.safetensors",
+    ),
+    "features/real": ("embed", "results/domains.h5", "--classifier", "results/models/classifier"),
     "samples/concat/seed0": ("sample", *MODEL, "--seed", "0", *STORE, "--settings", CONFIG),
     "scores/concat/seed0": (
         *("score", *STORE, "--audit", "results/leak_audit.tsv", "--samples", "results/samples/concat/seed0"),

@@ -102,14 +102,24 @@ def test_hostile_values_through_the_whole_path(tmp_path, monkeypatch, scripts, v
     labels = json.dumps(own)
     made = ["--domains", "out/domains.tsv"]
     stages = [
-        ["labels", "--settings", labels, "-o", "out/domains.tsv", "--rejected", "out/rejected/labels.tsv"],
-        ["names", *made, "--settings", labels, "-o", "out/fold_names.tsv"],
+        ["select", "--settings", labels, "-o", "out/domains.tsv", "--rejected", "out/rejected/select.tsv"],
+        ["fold-names", *made, "--settings", labels, "-o", "out/fold_names.tsv"],
         ["fetch", *made, "--settings", '{"sources": ["mirror"]}', "-o", "out/entries.tsv", "--rejected", "out/f.tsv"],
-        ["featurize", *made, "--entries", "out/entries.tsv", "--labels", labels, "-o", "out/0.h5", "--rejected"],
+        [
+            "featurize",
+            *made,
+            "--entries",
+            "out/entries.tsv",
+            "--label-settings",
+            labels,
+            "-o",
+            "out/0.h5",
+            "--rejected",
+        ],
         [
             "merge",
             "out/0.h5",
-            "out/rejected/labels.tsv",
+            "out/rejected/select.tsv",
             "out/f.tsv",
             "out/b.tsv",
             "-o",

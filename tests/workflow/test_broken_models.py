@@ -54,7 +54,7 @@ TRAIN = TrainSettings(
 REFINE = RefineSettings(width=24, depth=2, heads=2, crop=48, steps=150, batch_size=12)
 SAMPLE = SampleSettings(per_class=8, refine_steps=2, relax_steps=30)
 SCORE = ScoreSettings(bootstrap=50, neighbours=2)
-ORACLE = ClassifierSettings(levels=1, features=16, steps=150)
+CLASSIFIER = ClassifierSettings(levels=1, features=16, steps=150)
 
 COLLAPSING = {"kl": Schedule(kind="constant", weight=1e6), "steps": 400, "learning_rate": 1e-2}
 
@@ -100,13 +100,13 @@ def write_domains(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
-    """A folder with domains, their split, a refiner, an oracle, what it sees, and the scores of real domains."""
+    """A folder with domains, their split, a refiner, a fold classifier, its features, and scores of real domains."""
     folder = tmp_path_factory.mktemp("broken")
     write_domains(folder)
     given = (folder / "domains.h5", folder / "splits.tsv")
     train(*given, "refiner", 0, folder / "refiner", MODEL, TRAIN, REFINE, 1)
-    train_classifier(*given, folder / "oracle", ORACLE)
-    embed(folder / "oracle", [folder / "domains.h5"], folder / "features/real")
+    train_classifier(*given, folder / "classifier", CLASSIFIER)
+    embed(folder / "classifier", [folder / "domains.h5"], folder / "features/real")
     score_real(*given, SCORE, folder / "scores/real", folder / "features/real/domains.h5")
     return folder
 
@@ -125,7 +125,7 @@ def verdicts_of(ground, monkeypatch):
         train(*given, variant, 0, places["models"], model, own, REFINE, 1)
         sample_heldout(places["models"], ground / "refiner", *given, SAMPLE, 0, places["samples"], 1)
         seen = [places["samples"] / f"{file}.h5" for file in ("samples", "raw", "reconstructions", "swapped")]
-        embed(ground / "oracle", seen, places["features"])
+        embed(ground / "classifier", seen, places["features"])
         real = ground / "features/real/domains.h5"
         score_samples(*given, places["samples"], variant, 0, SCORE, places["scores"], None, places["features"], real)
         return judge_tables(ground, places["scores"], variant)
@@ -147,7 +147,7 @@ def judge_tables(ground, scores, variant):
         ("LEAK", "leaky", None, None),
         ("CONDITION-IGNORED", "deaf", None, None),
         ("MODE-COLLAPSE", "constant", None, None),
-        ("MEMORISATION", "copies", None, {"latent": 48}),
+        ("MEMORISATION", "training_copies", None, {"latent": 48}),
     ],
 )
 def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, variant, changes, size):

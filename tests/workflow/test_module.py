@@ -66,7 +66,7 @@ def test_graph_of_the_rules_is_drawn(project):
     assert code == 0, said[-4000:]
     assert graph.startswith("digraph")
     names = set(re.findall(r'label ?= ?"?<?(?:<b>)?(\w+)', graph))
-    assert {"labels", "featurize", "merge", "split", "train", "sample", "score", "report", "manifest"} <= names
+    assert {"select", "featurize", "merge", "split", "train", "sample", "score", "report", "manifest"} <= names
 
 
 @pytest.mark.faults

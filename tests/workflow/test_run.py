@@ -29,7 +29,7 @@ OUTPUTS = [
     *(f"samples/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("samples.h5", "raw.h5", "reconstructions.h5", "swapped.h5", "latents.h5", "1.pdb", "2.pdb",
                    "3.pdb")),
-    *(f"models/oracle/{name}" for name in ("spec.json", "weights.safetensors", "oracle.tsv", "confusion.tsv")),
+    *(f"models/classifier/{name}" for name in ("spec.json", "weights.safetensors", "classifier.tsv", "confusion.tsv")),
     *(f"scores/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("scores.tsv", "structures.tsv")),
 ]  # fmt: skip
@@ -96,7 +96,7 @@ def project(tmp_path_factory):
     assert "Open results/report.html in a browser" in said
     finished = re.findall(r"^\[(\d+)/(\d+)\] (.*), \d+:\d\d$", said, re.M)  # one line a job
     assert [int(number) for number, _, _ in finished] == sorted(int(number) for number, _, _ in finished)
-    assert {"labels", "featurize 0", "train concat 0", "report"} <= {name for _, _, name in finished}
+    assert {"select", "featurize 0", "train concat 0", "report"} <= {name for _, _, name in finished}
     assert "Select jobs to execute" not in said
     return folder
 
@@ -125,12 +125,12 @@ class TestRun:
         logs = {
             path.relative_to(project / "results/logs").as_posix() for path in project.rglob("results/logs/**/*.log")
         }
-        assert {"labels.log", "featurize/0.log", "train/concat/seed0.log", "score/real.log", "report.log"} <= logs
+        assert {"select.log", "featurize/0.log", "train/concat/seed0.log", "score/real.log", "report.log"} <= logs
         assert "steps, done in" in (project / "results/logs/train/concat/seed0.log").read_text()
 
     def test_nothing_temporary_is_left(self, project):
         hidden = {path.name for path in (project / "results").rglob(".*")}
-        locks = {".seed0.lock", ".oracle.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # lock files stay
+        locks = {".seed0.lock", ".classifier.lock", ".leak_audit.tsv.lock", ".run.json.lock"}  # lock files stay
         assert hidden <= {".snakemake_timestamp"} | locks
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 
@@ -144,12 +144,12 @@ class TestRun:
         [
             ("report={title: x}", {"report"}),
             ("verdict={leak: 0.2}", {"verdicts", "report"}),
-            ("verdict={fail: true}", {"pass_verdicts"}),
+            ("verdict={fail_run: true}", {"pass_verdicts"}),
             ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
             ("sample={temperature: 0.8}", {"sample", *JUDGED}),
             ("train={steps: 41}", {"train", "sample", *JUDGED}),
             ("refine={steps: 21}", {"train_refiner", "sample", *JUDGED}),
-            ("oracle={steps: 41}", {"oracle", "embed_real", "score_real", *JUDGED}),
+            ("classifier={steps: 41}", {"train_classifier", "embed_real", "score_real", *JUDGED}),
         ],
     )
     def test_editing_a_section_reruns_its_stage_and_what_follows(self, project, changed, rules):
@@ -159,7 +159,7 @@ class TestRun:
 
     def test_another_seed_adds_its_own_trainings_alone(self, project):
         jobs = planned(project, "--config", "seeds=0,1")
-        assert not {"labels", "fetch", "featurize", "merge", "split"} & set(jobs)
+        assert not {"select", "fetch", "featurize", "merge", "split"} & set(jobs)
         assert jobs["train"] == {"concat", "branched", "pca"}
 
     def test_editing_one_variant_reruns_that_variant_alone(self, project):
@@ -236,7 +236,7 @@ class TestInterrupted:
     def test_failed_job_shows_its_last_lines_and_how_to_go_on(self, folder):
         code, output = snakemake(folder, "--config", "results=failed", "labels={classes: [9]}")
         assert code != 0
-        assert "The last lines of failed/logs/labels.log" in output
+        assert "The last lines of failed/logs/select.log" in output
         assert "no domain of" in output.rsplit("The last lines of", 1)[1]
         assert "cvae-protein resume failed" in output
 

@@ -1,7 +1,7 @@
 # From the domain table to the store of backbones and its splits.
 
 
-rule labels:
+rule select:
     input:
         table=settings.labels.table,
         others=[
@@ -12,39 +12,39 @@ rule labels:
         code=sources("dataset/select.py"),
     output:
         domains=result("domains.tsv"),
-        rejected=result("rejected/labels.tsv"),
+        rejected=result("rejected/select.tsv"),
     log:
-        result("logs/labels.log"),
+        result("logs/select.log"),
     conda:
         "../envs/cvae_protein.yaml"
     params:
         settings=as_json(nameless(settings.labels)),
     shell:
-        "cvae-protein labels --settings {params.settings:q}"
+        "cvae-protein select --settings {params.settings:q}"
         " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
-rule names:
+rule fold_names:
     input:
-        domains=rules.labels.output.domains,
+        domains=rules.select.output.domains,
         names=settings.labels.names or [],
         code=sources("dataset/select.py"),
     output:
         names=result("fold_names.tsv"),
     log:
-        result("logs/names.log"),
+        result("logs/fold_names.log"),
     conda:
         "../envs/cvae_protein.yaml"
     params:
         settings=as_json(settings.labels),
     shell:
-        "cvae-protein names --domains {input.domains:q} --settings {params.settings:q}"
+        "cvae-protein fold-names --domains {input.domains:q} --settings {params.settings:q}"
         " --output {output.names:q} 2>&1 | tee {log:q} >&2"
 
 
 rule fetch:
     input:
-        domains=rules.labels.output.domains,
+        domains=rules.select.output.domains,
         locked=settings.fetch.locked or [],
         code=sources("dataset/fetch/fetch.py"),
     output:
@@ -64,7 +64,7 @@ rule fetch:
 
 rule featurize:
     input:
-        domains=rules.labels.output.domains,
+        domains=rules.select.output.domains,
         entries=rules.fetch.output.entries,
         code=sources("dataset/featurize.py"),
     output:
@@ -80,14 +80,14 @@ rule featurize:
         labels=as_json(nameless(settings.labels)),
     shell:
         "cvae-protein featurize --domains {input.domains:q} --entries {input.entries:q} --batch {params.batch}"
-        " --settings {params.settings:q} --labels {params.labels:q}"
+        " --settings {params.settings:q} --label-settings {params.labels:q}"
         " --output {output.shard:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
 rule merge:
     input:
         rejected=[
-            rules.labels.output.rejected,
+            rules.select.output.rejected,
             rules.fetch.output.rejected,
             *expand(rules.featurize.output.rejected, batch=BATCHES),
         ],
@@ -141,5 +141,5 @@ rule split:
         labels=as_json(nameless(settings.labels)),
     shell:
         "cvae-protein split --store {input.store:q} --clusters {input.clusters:q}"
-        " --settings {params.settings:q} --labels {params.labels:q}"
+        " --settings {params.settings:q} --label-settings {params.labels:q}"
         " --output {output.splits:q} 2>&1 | tee {log:q} >&2"

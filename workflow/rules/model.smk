@@ -35,7 +35,7 @@ rule train_refiner:
     shell:
         "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
         " {resources.launcher} cvae-protein train --variant refiner --seed {wildcards.seed}"
-        " --store {input.store:q} --splits {input.splits:q} --model {params.model:q} --refine {params.refine:q}"
+        " --store {input.store:q} --splits {input.splits:q} --model-settings {params.model:q} --refine-settings {params.refine:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -75,7 +75,7 @@ rule train:
         "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
         " {resources.launcher} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
-        " --settings {params.train:q} --model {params.model:q}"
+        " --settings {params.train:q} --model-settings {params.model:q}"
         " --checkpoint {params.checkpoint:q} {params.shared:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 

@@ -14,7 +14,7 @@ rule verdicts:
     conda:
         "../envs/cvae_protein.yaml"
     params:
-        settings=as_json(replace(settings.verdict, fail=False)),
+        settings=as_json(replace(settings.verdict, fail_run=False)),
     shell:
         "cvae-protein verdicts --scores {input.scores:q} --settings {params.settings:q}"
         " --output {output.table:q} 2>&1 | tee {log:q} >&2"
@@ -25,12 +25,12 @@ rule report:
         scores=rules.collect.output.scores,
         verdicts=rules.verdicts.output.table,
         splits=rules.split.output.splits,
-        audit=rules.audit.output.table,
-        names=rules.names.output.names,
+        audit=rules.leak_audit.output.table,
+        names=rules.fold_names.output.names,
         rejected=rules.merge.output.rejected,
         store=rules.merge.output.store,
-        oracle=rules.oracle.output.checks,
-        confusion=rules.oracle.output.confusion,
+        classifier=rules.train_classifier.output.checks,
+        confusion=rules.train_classifier.output.confusion,
         real=rules.score_real.output.structures,
         structures=expand(
             rules.score.output.structures, variant=MODELS, seed=settings.seeds

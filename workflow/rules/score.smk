@@ -1,7 +1,7 @@
 # Samples, reconstructions and held-out real domains judged by the same metrics.
 
 
-rule audit:
+rule leak_audit:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
@@ -9,12 +9,12 @@ rule audit:
     output:
         table=result("leak_audit.tsv"),
     log:
-        result("logs/audit.log"),
+        result("logs/leak_audit.log"),
     conda:
         "../envs/cvae_protein.yaml"
     threads: 2
     shell:
-        "OMP_NUM_THREADS=1 cvae-protein audit --store {input.store:q} --splits {input.splits:q} --jobs {threads}"
+        "OMP_NUM_THREADS=1 cvae-protein leak-audit --store {input.store:q} --splits {input.splits:q} --jobs {threads}"
         " --output {output.table:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -22,7 +22,7 @@ rule score:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        audit=rules.audit.output.table,
+        audit=rules.leak_audit.output.table,
         samples=rules.sample.output.samples,
         raw=rules.sample.output.raw,
         reconstructions=rules.sample.output.reconstructions,

@@ -64,9 +64,9 @@ use rule embed as embed_point with:
         samples=rules.sample_point.output.samples,
         reconstructions=rules.sample_point.output.reconstructions,
         swapped=rules.sample_point.output.swapped,
-        spec=rules.oracle.output.spec,
-        weights=rules.oracle.output.weights,
-        code=sources("training/fold_classifier.py"),
+        spec=rules.train_classifier.output.spec,
+        weights=rules.train_classifier.output.weights,
+        code=sources("model/fold_classifier.py"),
     output:
         samples=point_result("features/{variant}/seed{seed}/samples.h5"),
         reconstructions=point_result("features/{variant}/seed{seed}/reconstructions.h5"),
@@ -75,14 +75,14 @@ use rule embed as embed_point with:
         point_result("logs/embed/{variant}/seed{seed}.log"),
     params:
         folder=subpath(output.samples, parent=True),
-        oracle=subpath(input.spec, parent=True),
+        classifier=subpath(input.spec, parent=True),
 
 
 use rule score as score_point with:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        audit=rules.audit.output.table,
+        audit=rules.leak_audit.output.table,
         samples=rules.sample_point.output.samples,
         raw=rules.sample_point.output.raw,
         reconstructions=rules.sample_point.output.reconstructions,

@@ -234,7 +234,11 @@ def _explained(row: ScoreRow, targets: Sequence[str]) -> ScoreRow:
     """The row, with the reason where it has no number."""
     if row.estimate.n or not row.metric.startswith("oracle_accuracy"):
         return row
-    note = "the oracle knows no class of this level that was asked for" if any(targets) else "no class was asked for"
+    note = (
+        "the fold classifier knows no class of this level that was asked for"
+        if any(targets)
+        else "no class was asked for"
+    )
     return replace(row, note=note)
 
 
@@ -290,10 +294,10 @@ def _first(notes: Mapping[str, str]) -> str:
 def _fidelity_reason(own: np.ndarray, real: np.ndarray) -> str:
     """Why the ratio is undefined; empty where it is not."""
     if not len(own):
-        return "no structure of a class that the oracle knows at this level"
+        return "no structure of a class that the fold classifier knows at this level"
     if not len(real):
         return "no held-out domain of the class"
-    return "" if real.any() else "the oracle tells no held-out domain of the class"
+    return "" if real.any() else "the fold classifier tells no held-out domain of the class"
 
 
 def prediction_columns(features: Embeddings, targets: Sequence[str]) -> list[dict[str, str]]:

@@ -136,7 +136,7 @@ def recall_rows(
     return structure_rows(RECALL, evaluate(hits, RECALL), np.array(folds, object), settings)
 
 
-NOT_SEEN = "no features of an oracle were given"
+NOT_SEEN = "no features of a fold classifier were given"
 PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
 
 

@@ -18,14 +18,14 @@ from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.callback.__name__.replace("_", "-") for command in app.registered_commands]
 STAGES = [
-    "labels",
+    "select",
     "fetch",
     "featurize",
     "merge",
     "split",
-    "audit",
+    "leak-audit",
     "train",
     "sample",
     "score",
@@ -63,11 +63,11 @@ def test_help_names_the_stages_and_loads_nothing_heavy():
 
 MISTAKES = [
     ("trian", "No such command 'trian'"),
-    ("labels", "Missing option '--output'"),
+    ("select", "Missing option '--output'"),
     ('split --store none.h5 -o x --settings {"tset":0.1}', "split.tset: unknown key; did you mean test?"),
     ("split --store none.h5 -o x --settings none.yaml", "none.yaml: expected a YAML"),
     ("split --store none.h5 -o x", "none.h5: expected an HDF5 store, found no file there"),
-    ('labels -o x --rejected y --settings {"table":"none.tsv"}', "none.tsv: expected a tab-separated"),
+    ('select -o x --rejected y --settings {"table":"none.tsv"}', "none.tsv: expected a tab-separated"),
     ("train --variant concat --store a --splits b -o c --seed -1", "--seed"),
     ("featurize -o x --rejected y", "expected --domains and --entries, or --input"),
     ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
@@ -80,10 +80,27 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("labels -o x", "labels is now select"),
+        ("names -o x", "names is now fold-names"),
+        ("embed d.h5 --oracle o -o x", "--oracle is now --classifier"),
+        ("score --labels=t.tsv -o x", "--labels is now --targets"),
+        ("train --model {} -o x", "--model is now --model-settings"),
+        ("sample --model m --out x", "--out is now --output"),
+    ],
+)
+def test_former_names_are_answered_with_the_new_ones(arguments, said, capsys):
+    assert main.run(arguments.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES)
-def test_users_mistake_is_one_line_and_exit_code_1(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_one_line_and_exit_code_1_or_2_for_a_wrong_call(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main.run(arguments.split()) == 1
+    wrong_call = "No such" in said or "Missing" in said or said == "--seed"
+    assert main.run(arguments.split()) == (2 if wrong_call else 1)
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert lines[-1].startswith("error: ")
@@ -98,9 +115,9 @@ def test_users_mistake_is_one_line_and_exit_code_1(arguments, said, capsys, tmp_
         (StructureError("no_protein", "only water"), 1, "error: no_protein: only water"),
         (FileNotFoundError(2, "No such file or directory", "x.h5"), 1, "error: x.h5: No such file or directory"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
-        (OSError("strange"), 2, "this is a defect"),
-        (KeyError("x"), 2, "this is a defect"),
-        (ValueError("x"), 2, "this is a defect"),
+        (OSError("strange"), 70, "this is a defect"),
+        (KeyError("x"), 70, "this is a defect"),
+        (ValueError("x"), 70, "this is a defect"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -112,7 +129,7 @@ def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsy
     assert main.run(["split", "--store", "s", "-o", "x"]) == code
     text = capsys.readouterr().err
     assert said in text
-    assert ("Traceback" in text) == (code == 2)
+    assert ("Traceback" in text) == (code == 70)
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -19,21 +19,21 @@ from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
 CALLS = {
-    "labels": "labels -o {output} --rejected {rejected}",
-    "names": "names --domains d.tsv -o {output}",
+    "select": "select -o {output} --rejected {rejected}",
+    "fold-names": "fold-names --domains d.tsv -o {output}",
     "fetch": "fetch --domains d.tsv -o {output} --rejected {rejected} --lock {lock}",
     "featurize": "featurize --domains d.tsv --entries e.tsv -o {output} --rejected {rejected}",
     "merge": "merge a.h5 b.tsv -o {output} --rejected {rejected}",
     "split": "split --store s.h5 -o {output}",
-    "audit": "audit --store s.h5 --splits p.tsv -o {output}",
+    "leak-audit": "leak-audit --store s.h5 --splits p.tsv -o {output}",
     "train": "train --variant pca --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
     "sample": "sample --model m --store s.h5 --splits p.tsv -o {output}",
     "verify": "",
     "launch": "",
     "resume": "",
     "cluster": "cluster --store s.h5 -o {output}",
-    "oracle": "oracle --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
-    "embed": "embed s.h5 --oracle m -o {output}",
+    "train-classifier": "train-classifier --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
+    "embed": "embed s.h5 --classifier m -o {output}",
     "score": "score --samples x --reference s.h5 -o {output} --report {report}",
     "collect": "collect t.tsv -o {output}",
     "report": "report --results r --variants pca -o {output}",
@@ -47,7 +47,7 @@ CALLS = {
     "reproduce": "reproduce m.json -o {output}",
 }
 """A call of each command with a place for each option that names an output; empty where a command has none."""
-FOLDERS = {"train", "sample", "oracle", "embed", "score", "tune", "reproduce"}  # commands whose --output is a folder
+FOLDERS = {"train", "sample", "train-classifier", "embed", "score", "tune", "reproduce"}  # whose --output is a folder
 OPTIONS = [
     (command, option)
     for command, call in CALLS.items()
@@ -157,20 +157,20 @@ class TestNothingForeignIsLost:
 
 def test_what_the_settings_name_is_an_input(here, capsys):
     (here / "domains.tsv").write_text("domain_id\tpdb_id\tchain\n")
-    words = ["labels", "--settings", '{"table": "domains.tsv"}', "--rejected", "no.tsv", "--force", "-o", "domains.tsv"]
+    words = ["select", "--settings", '{"table": "domains.tsv"}', "--rejected", "no.tsv", "--force", "-o", "domains.tsv"]
     assert "is an input of this call" in refused(words, capsys)
 
 
 @pytest.mark.parametrize("same", ["x.tsv", "./x.tsv", "y/../x.tsv"])
 def test_two_outputs_of_one_name(same, capsys):
-    assert "two outputs have this name" in refused(["labels", "-o", "x.tsv", "--rejected", same], capsys)
+    assert "two outputs have this name" in refused(["select", "-o", "x.tsv", "--rejected", same], capsys)
 
 
 def labels(least, *more, output="out.tsv"):
     """A call that chooses domains of the embedded table."""
     table = Path(__file__).parents[3] / ".test/domains.tsv"
     settings = f'{{"table": "{table}", "min_members": 1, "min_length": {least}}}'
-    return ["labels", "--settings", settings, "-o", output, "--rejected", "no.tsv", *more]
+    return ["select", "--settings", settings, "-o", output, "--rejected", "no.tsv", *more]
 
 
 def test_former_output_is_replaced_by_the_same_call_and_by_force_alone_where_it_is_of_another(here, capsys):
@@ -179,7 +179,7 @@ def test_former_output_is_replaced_by_the_same_call_and_by_force_alone_where_it_
     assert main.run(labels(40)) == 0
     assert (here / "out.tsv").read_bytes() == first
     capsys.readouterr()
-    assert "out.tsv: is there already, of other inputs or settings of `labels`" in refused(labels(100), capsys)
+    assert "out.tsv: is there already, of other inputs or settings of `select`" in refused(labels(100), capsys)
     assert (here / "out.tsv").read_bytes() == first
     assert main.run(labels(100, "--force")) == 0
     assert (here / "out.tsv").read_bytes() != first

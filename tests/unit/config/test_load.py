@@ -17,6 +17,9 @@ SECTIONS = [field.name for field in fields(Settings) if is_dataclass(getattr(Set
 
 MISTAKES = [
     ({"trian": {}}, "trian: unknown key; did you mean train?"),
+    ({"oracle": {"steps": 3}}, "oracle: is now classifier"),
+    ({"verdict": {"flip": 1}}, "verdict.flip: is now verdict.swap_followed"),
+    ({"variants": ["floor"]}, "got 'floor'; did you mean pca_flow?"),
     ({"train": {"stepz": 1}}, "train.stepz: unknown key; did you mean steps?"),
     ({"train": {"kl": {"wieght": 1}}}, "train.kl.wieght: unknown key; did you mean weight?"),
     ({"train": {"qqqq": 1}}, "train.qqqq: unknown key; no key is like it"),
@@ -49,7 +52,7 @@ MISTAKES = [
     ({"seeds": [-1]}, "seeds: expected whole numbers ≥ 0, got -1"),
     ({"variants": ["concatt"]}, "did you mean concat?"),
     ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
-    ({"variants": ["reference"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no reference with"),
+    ({"variants": ["pretrained"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no pretrained with"),
     ({"variants": ["pca"]}, "variants: pca is trained in every run"),
     ({"variants": ["../concat"]}, "got '../concat'"),
     ({"results": ""}, "results: expected text that is not empty"),
@@ -143,7 +146,7 @@ def test_absent_file_is_a_users_mistake(tmp_path):
 def test_variants_are_the_files_of_the_folder_and_the_records_beside_them():
     files = {path.stem for path in (ROOT / "cvae_protein/model/variants").glob("[a-z]*.py")}
     assert files == {"adversarial", "branched", "concat"}
-    assert set(choices()) == files | {"copies", "floor", "flow_prior", "reference", "shuffled"}
+    assert set(choices()) == files | {"flow_prior", "pca_flow", "pretrained", "swapped_label", "training_copies"}
     assert set(Settings().variants) <= set(choices())
 
 

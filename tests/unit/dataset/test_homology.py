@@ -254,7 +254,7 @@ def test_alternatives_and_mutants_stay_with_their_sequence(tmp_path):
 def test_only_the_best_of_a_sequence_cluster_are_used(tmp_path):
     entries = [*many(), *(entry(f"lyso{n}", "1.10.0.0", resolution=[0.0, 3.0, 1.0, 2.0][n % 4]) for n in range(8))]
     clusters = own_clusters(entries) | {f"lyso{n}": ("lysozyme", "") for n in range(8)}
-    rows = run(tmp_path, entries, clusters, redundancy=3)
+    rows = run(tmp_path, entries, clusters, max_per_cluster=3)
     out = {name for name, row in rows.items() if row["reason"] == "redundant"}
     assert out == {"lyso0", "lyso1", "lyso4", "lyso5", "lyso7"}
     assert {rows[name]["split"] for name in out} == {"excluded"}
@@ -294,7 +294,7 @@ def test_found_labels_cannot_be_held_out_whole(tmp_path, scheme):
         run(tmp_path, many(), own_clusters(many()), labels=FOUND, scheme=scheme)
 
 
-@pytest.mark.parametrize("given", [{"scheme": "sequence"}, {"redundancy": 2}])
+@pytest.mark.parametrize("given", [{"scheme": "sequence"}, {"max_per_cluster": 2}])
 def test_clusters_are_asked_for_where_they_are_needed(tmp_path, given):
     name = f"split.{next(iter(given))}"
     with pytest.raises(UserError, match=rf"{name}.* needs the table of clusters; give --clusters"):

@@ -77,7 +77,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def draw(*arguments: str | Path) -> int:
     settings = ["--settings", '{"relax_steps": 3, "refine_steps": 1}']
-    return main.run(["sample", "--model", "reference", *map(str, arguments), *settings])
+    return main.run(["sample", "--model", "pretrained", *map(str, arguments), *settings])
 
 
 def test_samples_come_right_from_the_package(
@@ -85,7 +85,7 @@ def test_samples_come_right_from_the_package(
 ) -> None:
     script.adopt(run, "pca", 3, "Domains of a test.", package)
     pdb = tmp_path / "samples.pdb"
-    assert draw("--fold", "2.60.40", "--length", "55", "-n", "3", "--out", pdb) == 0
+    assert draw("--fold", "2.60.40", "--length", "55", "-n", "3", "-o", pdb) == 0
     assert len(re.findall(r"^ATOM.{8} CA ", pdb.read_text(), re.M)) == 3 * 55
     said = capsys.readouterr().err
     assert "unknown" not in said
@@ -115,7 +115,7 @@ def test_a_package_without_the_model_says_what_to_do(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert draw("--fold", "2", "-o", tmp_path / "x.pdb") == 1
-    assert "no reference model. Train one with `make run`" in capsys.readouterr().err
+    assert "no pretrained model. Train one with `make run`" in capsys.readouterr().err
     assert registry.resolve(Path("./models/concat/seed1"), None)[1] == Path("models/refiner/seed1")
     assert registry.resolve(Path("a/b/seed1"), Path("r")) == (Path("a/b/seed1"), Path("r"))
 

@@ -346,11 +346,11 @@ def test_a_view_has_the_weights_of_the_variant_that_it_shares(
 def test_the_model_of_the_package_stands_beside_those_of_a_run(
     data: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, made = trained / "flow_prior/seed0", tmp_path / "reference/seed1"
+    source, made = trained / "flow_prior/seed0", tmp_path / "pretrained/seed1"
     monkeypatch.setattr(registry, "FOLDER", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "package/model").symlink_to(source)
-    train(*data, "reference", 1, made, MODEL, TRAIN, REFINE, 1)
+    train(*data, "pretrained", 1, made, MODEL, TRAIN, REFINE, 1)
     for name in ("spec.json", "weights.safetensors"):
         assert (made / name).read_bytes() == (source / name).read_bytes()
     (row,) = read_table(made / "history.tsv", ["step"])
@@ -443,7 +443,7 @@ def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
 
 class TestBaselines:
     def test_copies_are_training_domains_of_the_class_and_length(self, trained: Path, data: tuple[Path, Path]) -> None:
-        sampler = load_sampler(trained / "copies/seed0", trained / "refiner/seed0")
+        sampler = load_sampler(trained / "training_copies/seed0", trained / "refiner/seed0")
         training = read_split(*data)["train"]
         labels = torch.tensor([sampler.spec.label_ids(label) for label in ("1", "2", "3")] * 4)
         lengths = torch.full((12,), 55)
@@ -468,8 +468,8 @@ class TestBaselines:
         assert [set(column.tolist()) for column in drawn.T] == [{1.0}, {0.0, 1.0}, {2.0, 3.0}, {0.0, 1.0, 2.0, 3.0}]
 
     def test_shuffled_is_the_floor_asked_for_another_class(self, trained: Path, data: tuple[Path, Path]) -> None:
-        shuffled = load_sampler(trained / "shuffled/seed0", trained / "refiner/seed0")
-        floor = load_sampler(trained / "floor/seed0", trained / "refiner/seed0")
+        shuffled = load_sampler(trained / "swapped_label/seed0", trained / "refiner/seed0")
+        floor = load_sampler(trained / "pca_flow/seed0", trained / "refiner/seed0")
         labels = torch.tensor([floor.spec.label_ids("1"), floor.spec.label_ids("3.1")])
         lengths = torch.tensor([50, 60])
 

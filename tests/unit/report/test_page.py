@@ -112,7 +112,7 @@ def verdict(variant: str, seed: str, name: str, fired: str, prefix: str = "") ->
 
 
 def write_oracle(root: Path, prefix: str) -> None:
-    """Tables of an oracle's held-out checks."""
+    """Tables of a fold classifier's held-out checks."""
     checks = {
         "split": "test",
         "level": 1,
@@ -123,10 +123,10 @@ def write_oracle(root: Path, prefix: str) -> None:
         "high": 0.96,
         "ece": 0.03,
     }
-    write_table(root / "models/oracle/oracle.tsv", (*checks, "temperature"), [checks | {"temperature": 1.1}])
+    write_table(root / "models/classifier/classifier.tsv", (*checks, "temperature"), [checks | {"temperature": 1.1}])
     confused = [("1", "1", 18, 0.9), ("1", f"{prefix}3", 2, 0.1), (f"{prefix}3", f"{prefix}3", 20, 1.0)]
     rows = [{"split": "test", "level": 1, "label": a, "told": b, "n": n, "share": share} for a, b, n, share in confused]
-    write_table(root / "models/oracle/confusion.tsv", list(rows[0]), rows)
+    write_table(root / "models/classifier/confusion.tsv", list(rows[0]), rows)
 
 
 def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "") -> list[str]:
@@ -453,31 +453,31 @@ def test_real_domains_of_the_level_above_stand_in_and_are_named(tmp_path: Path) 
 
 
 def test_oracle_is_shown_and_where_the_nearest_domain_disagrees(plain: tuple[Path, str]) -> None:
-    section = " ".join(plain[1].split('<section id="oracle">')[1].split("</section>")[0].split())
+    section = " ".join(plain[1].split('<section id="classifier">')[1].split("</section>")[0].split())
     assert '<td class="num">0.91</td>' in section
     assert 'download="confusion.tsv"' in section
-    # all nearest domains are of class 1, as all that the oracle says: they agree, and see class 3 in no sample
+    # all nearest domains are of class 1, as all that the fold classifier says: they agree, and see class 3 in no sample
     assert "disagree on the class of 0 % of 12 samples" in section
-    assert "by the oracle in 50 %, by the nearest domain in 50 %" in section
+    assert "by the fold classifier in 50 %, by the nearest domain in 50 %" in section
 
 
 def test_disagreements_are_counted_by_class(tmp_path: Path) -> None:
     write_results(tmp_path)
     path = tmp_path / "scores/concat/seed0/structures.tsv"
     rows = read_table(path)
-    rows[3]["nearest_label"] = "3.40.50.300"  # a sample of class 3, which the oracle takes for class 1
+    rows[3]["nearest_label"] = "3.40.50.300"  # a sample of class 3, which the fold classifier takes for class 1
     write_table(path, STRUCTURES, rows)
     found = {(row["variant"], row["fold"]): row for row in disagreements(Results(tmp_path, ["pca", "concat"], ["0"]))}
     assert found["concat", "3"] == {
         "variant": "concat",
         "fold": "3",
         "n": "3",
-        "oracle": "0",
+        "classifier": "0",
         "nearest": "1",
         "differ": "1",
     }
     assert found["pca", "3"]["differ"] == "0"
-    assert "Oracle and nearest domain disagree on 1 of 3 of concat." in page_of(tmp_path, ["pca", "concat"])
+    assert "Fold classifier and nearest domain disagree on 1 of 3 of concat." in page_of(tmp_path, ["pca", "concat"])
 
 
 def test_floor_and_ceiling_stand_beside_each_value(tmp_path: Path) -> None:

@@ -155,10 +155,10 @@ def test_a_command_leaves_its_record_where_the_environment_says(tmp_path, root):
 
     domains = tmp_path / "results/domains.tsv"
     settings = json.dumps({"table": str(root / ".test/domains.tsv"), "min_members": 1})
-    command = [sys.executable, "-m", "cvae_protein.cli.main", "labels", "--settings", settings, "-o", str(domains)]
+    command = [sys.executable, "-m", "cvae_protein.cli.main", "select", "--settings", settings, "-o", str(domains)]
     command += ["--rejected", str(tmp_path / "results/no.tsv")]
     subprocess.run(command, env=os.environ | {"CVAE_PROTEIN_JOBS": str(tmp_path / "results/jobs")}, check=True)
-    record = json.loads((tmp_path / "results/jobs/labels-domains.tsv.json").read_text())
+    record = json.loads((tmp_path / "results/jobs/select-domains.tsv.json").read_text())
     assert record["exit_code"] == 0
     assert record["cpu_seconds"] > 0
     assert 1 < record["peak_mb"] < 10_000

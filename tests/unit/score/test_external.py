@@ -131,7 +131,7 @@ def test_set_with_labels_and_splits(reference, tmp_path):
     for index in range(6):
         save(folder / f"s{index}.pdb", chain(44 + index % 4, index))
     table = labels(tmp_path / "labels.tsv", **{f"s{index}": str(index % 3 + 1) for index in range(6)})
-    code, rows = score(folder, reference, tmp_path / "out", "--splits", reference / "splits.tsv", "--labels", table)
+    code, rows = score(folder, reference, tmp_path / "out", "--splits", reference / "splits.tsv", "--targets", table)
     assert code == 0
     assert float(rows["nearest_same_class", "all"]["value"]) == 1  # they are the held-out domains
     assert float(rows["readable", "all"]["value"]) == 1
@@ -150,7 +150,7 @@ def test_without_splits_novelty_has_a_reason_and_without_labels_the_class(refere
     assert rows["training_tm", "all"]["value"] == "nan"
     assert "--splits" in rows["training_tm", "all"]["note"]
     assert rows["nearest_same_class", "all"]["value"] == "nan"
-    assert "--labels" in rows["nearest_same_class", "all"]["note"]
+    assert "--targets" in rows["nearest_same_class", "all"]["note"]
     assert float(rows["nearest_tm", "all"]["value"]) > 0.1
     assert rows["nearest_tm", "all"]["n"] == "2"
 
@@ -181,7 +181,7 @@ def test_one_unreadable_file_stops_nothing_and_counts(reference, tmp_path):
     (folder / "cut.pdb.gz").write_bytes(gzip.compress(b"ATOM")[:-6])
     save(folder / "short.pdb", chain(44, 1)[:3])
     table = labels(tmp_path / "labels.tsv", good="1", text="2", absent="3")
-    code, rows = score(folder, reference, tmp_path / "out", "--labels", table)
+    code, rows = score(folder, reference, tmp_path / "out", "--targets", table)
     assert code == 0
     reasons = {row["domain_id"]: row["reason"] for row in read_table(tmp_path / "out/rejected.tsv")}
     assert reasons == {
@@ -236,7 +236,7 @@ def test_copies_are_counted(reference, tmp_path):
 def test_one_sample_has_values_without_intervals(reference, tmp_path):
     save(tmp_path / "one.pdb", chain(44, 1))
     table = labels(tmp_path / "labels.tsv", one="2")
-    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--labels", table)
+    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--targets", table)
     assert code == 0
     row = rows["nearest_tm", "2"]
     assert np.isfinite(float(row["value"]))
@@ -247,7 +247,7 @@ def test_one_sample_has_values_without_intervals(reference, tmp_path):
 def test_class_that_the_reference_lacks(reference, tmp_path):
     save(tmp_path / "one.pdb", chain(44, 1), chain(46, 2))
     table = labels(tmp_path / "labels.tsv", one="4")
-    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--labels", table)
+    code, rows = score(tmp_path / "one.pdb", reference, tmp_path / "out", "--targets", table)
     assert code == 0
     assert rows["cov_p", "4"]["value"] == "nan"
     assert rows["cov_p", "4"]["note"] == "no held-out domain of the class"
@@ -264,7 +264,7 @@ def test_reference_of_one_class_or_none(tmp_path):
             [Entry(b, torsions(b.coords, b.breaks), secondary_structure(b), facts) for b in made],
             compression="gzip",
         )
-        code, rows = score(tmp_path / "set", folder, folder / "out", "--labels", labels(folder / "l.tsv", a="1"))
+        code, rows = score(tmp_path / "set", folder, folder / "out", "--targets", labels(folder / "l.tsv", a="1"))
         assert code == 0
         assert rows["nearest_same_class", "1"]["value"] == ("1" if name == "one" else "0")
 
@@ -294,7 +294,7 @@ def test_hostile_file_names(reference, tmp_path):
     [
         (["--store", "x.h5"], "expected none of --store"),
         (["--real"], "expected none of --real"),
-        (["--labels", "absent.tsv"], "absent.tsv"),
+        (["--targets", "absent.tsv"], "absent.tsv"),
         (["--splits", "absent.tsv"], "absent.tsv"),
     ],
 )
@@ -308,9 +308,9 @@ def test_mixed_forms_and_missing_files_are_one_line(reference, tmp_path, capsys,
 
 
 def test_the_form_of_a_run_refuses_what_belongs_to_the_other(tmp_path, capsys):
-    given = ["score", "--store", "a.h5", "--splits", "s.tsv", "--labels", "l.tsv", "-o", str(tmp_path / "out")]
+    given = ["score", "--store", "a.h5", "--splits", "s.tsv", "--targets", "l.tsv", "-o", str(tmp_path / "out")]
     assert run(given) == 1
-    assert "expected none of --labels" in capsys.readouterr().err
+    assert "expected none of --targets" in capsys.readouterr().err
     assert run(["score", "-o", str(tmp_path / "out")]) == 1
     assert "--reference" in capsys.readouterr().err
 
@@ -318,7 +318,7 @@ def test_the_form_of_a_run_refuses_what_belongs_to_the_other(tmp_path, capsys):
 @pytest.mark.parametrize("label", ["../x", "all", "3.40/1", "x" * 90 + "/"])
 def test_labels_that_are_no_codes(reference, tmp_path, capsys, label):
     save(tmp_path / "a.pdb", chain(44, 1))
-    code, _ = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--labels", labels(tmp_path / "l.tsv", a=label))
+    code, _ = score(tmp_path / "a.pdb", reference, tmp_path / "out", "--targets", labels(tmp_path / "l.tsv", a=label))
     assert code == 1
     assert "expected labels such as" in capsys.readouterr().err
 
@@ -340,7 +340,7 @@ def test_page(reference, tmp_path):
     save(tmp_path / "designs/a.pdb", chain(44, 1), chain(46, 2))
     table = labels(tmp_path / "l.tsv", a="1")
     page = tmp_path / "page.html"
-    code, _ = score(tmp_path / "designs", reference, tmp_path / "out", "--labels", table, "--report", page)
+    code, _ = score(tmp_path / "designs", reference, tmp_path / "out", "--targets", table, "--report", page)
     assert code == 0
     assert "designs" in page.read_text()
 
@@ -348,7 +348,7 @@ def test_page(reference, tmp_path):
 def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
     """A stand-in for the network: what is tested is that features find their structures."""
 
-    def embed(oracle, stores, output):
+    def embed(classifier, stores, output):
         output.mkdir()
         for path in stores:
             with Store(path) as stored, h5py.File(output / path.name, "w") as file:
@@ -366,7 +366,7 @@ def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
     save(tmp_path / "set/far.pdb", far)
     save(tmp_path / "set/near.pdb", chain(44, 1), chain(45, 2))
     table = labels(tmp_path / "l.tsv", far="1", near="2")
-    options = ["--labels", table, "--oracle", tmp_path, "--splits", reference / "splits.tsv"]
+    options = ["--targets", table, "--classifier", tmp_path, "--splits", reference / "splits.tsv"]
     code, rows = score(tmp_path / "set", reference, tmp_path / "out", *options)
     assert code == 0
     assert rows["oracle_accuracy", "all"]["n"] == "2"

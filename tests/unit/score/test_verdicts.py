@@ -209,7 +209,7 @@ def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
     assert found(known, "branched")["LEAK"]["fired"] == "unknown"
 
 
-@pytest.mark.parametrize("variant", ["copies", "floor", "pca", "shuffled"])
+@pytest.mark.parametrize("variant", ["pca", "pca_flow", "swapped_label", "training_copies"])
 def test_models_without_a_label_are_not_asked_about_it(found, variant):
     rows = found({"leak_skill": (0.9, 0.8, 1.0), "swap_flip": None}, variant)
     assert {name for name, state in states(rows).items() if state == "not_applicable"} == {"LEAK", "CONDITION-IGNORED"}
@@ -238,7 +238,7 @@ def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_pat
 
 
 def test_thresholds_are_settings(found):
-    lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, flip=0.5, active=0.0)
+    lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0)
     broken = {"leak_skill": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_flip": (0.2, 0.1, 0.3)}
     broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
     assert set(states(found(broken)).values()) == {"yes"}

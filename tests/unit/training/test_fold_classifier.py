@@ -23,7 +23,9 @@ from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 from cvae_protein.training.fold_classifier import calibration_error, fit_temperatures, train_classifier, wilson
 
-SETTINGS = ClassifierSettings(features=6, width=24, dropout=0.1, copies=2, steps=80, batch_size=16, learning_rate=1e-2)
+SETTINGS = ClassifierSettings(
+    features=6, width=24, dropout=0.1, augmentations=2, steps=80, batch_size=16, learning_rate=1e-2
+)
 VOCABULARY = (("1", "2"), ("1.10", "1.20", "2.40"), ("1.10.8", "1.10.9", "2.40.5"))
 LABELS = ("1.10.8", "2.40.5", "3.30.7")
 
@@ -43,7 +45,7 @@ def trace(label, length, rng):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A store of 45 chains of three classes and its split."""
-    folder, rng = tmp_path_factory.mktemp("oracle"), np.random.default_rng(0)
+    folder, rng = tmp_path_factory.mktemp("classifier"), np.random.default_rng(0)
     entries, rows = [], []
     for index in range(45):
         label, length = LABELS[index % 3], int(rng.integers(40, 60))
@@ -60,8 +62,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data):
     """The folder of a fold classifier of these chains."""
-    train_classifier(data / "domains.h5", data / "splits.tsv", data / "oracle", SETTINGS)
-    return data / "oracle"
+    train_classifier(data / "domains.h5", data / "splits.tsv", data / "classifier", SETTINGS)
+    return data / "classifier"
 
 
 def padded(*traces):
@@ -129,7 +131,7 @@ def test_wilson_interval_of_a_textbook():
 
 
 def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
-    checks = {(row["split"], row["level"], row["labels"]): row for row in read_table(trained / "oracle.tsv")}
+    checks = {(row["split"], row["level"], row["labels"]): row for row in read_table(trained / "classifier.tsv")}
     assert float(checks["test", "1", "all"]["accuracy"]) == 1
     assert checks["test", "3", "trained"]["n"] == "9"
     assert float(checks["test", "1", "all"]["ece"]) < 0.2
@@ -142,7 +144,7 @@ def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
 
 def test_the_same_seed_gives_the_same_oracle(trained, data, tmp_path):
     train_classifier(data / "domains.h5", data / "splits.tsv", tmp_path / "again", SETTINGS)
-    for name in ("weights.safetensors", "spec.json", "oracle.tsv"):
+    for name in ("weights.safetensors", "spec.json", "classifier.tsv"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
@@ -168,7 +170,7 @@ def test_embed_writes_a_file_of_features_a_store(trained, data, tmp_path):
 
 
 def test_mistakes_are_named(trained, data, tmp_path):
-    with pytest.raises(UserError, match=r"spec\.json: expected the spec\.json of a trained oracle"):
+    with pytest.raises(UserError, match=r"spec\.json: expected the spec\.json of a trained fold classifier"):
         load_classifier(tmp_path)
     with pytest.raises(UserError, match="different file names"):
         embed(trained, [data / "domains.h5", data / "domains.h5"], tmp_path / "x")

@@ -319,7 +319,7 @@ def command(data: tuple[Path, Path], folder: Path, name: str, checkpoint: Path, 
     return [
         *("train", "--variant", name, "--store", str(data[0]), "--splits", str(data[1]), "--output", str(folder)),
         *("--checkpoint", str(checkpoint), "--settings", json.dumps(asdict(own))),
-        *("--model", json.dumps(asdict(MODEL)), "--refine", json.dumps(asdict(REFINE))),
+        *("--model-settings", json.dumps(asdict(MODEL)), "--refine-settings", json.dumps(asdict(REFINE))),
     ]
 
 
@@ -385,7 +385,7 @@ def test_training_needs_no_tensorboard(
 def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp_path: Path) -> None:
     model = replace(MODEL, dropout=0.0)
     arguments = command(data, tmp_path / "two", name, tmp_path / "checkpoint.safetensors", TRAIN)
-    arguments[arguments.index("--model") + 1] = json.dumps(asdict(model))
+    arguments[arguments.index("--model-settings") + 1] = json.dumps(asdict(model))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.run(

@@ -26,7 +26,7 @@ NAMES = (("1", "2"), ("1.10", "2.40", "2.60"))
 
 
 def features(predicted, targets=None):
-    """Features of structures that the oracle takes for the labels `predicted`, of two levels, with probability 0.9."""
+    """Features of structures that are predicted as `predicted`, of two levels, with probability 0.9."""
     first = np.array([[0.9 if label[0] == name else 0.1 for name in NAMES[0]] for label in predicted]).reshape(-1, 2)
     second = np.array([[0.8 if label == name else 0.1 for name in NAMES[1]] for label in predicted]).reshape(-1, 3)
     values = np.random.default_rng(len(predicted)).normal(size=(len(predicted), 4))
@@ -82,7 +82,7 @@ def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
     assert rows["oracle_accuracy", "2.40"].estimate.value == pytest.approx(1 / 3)
     assert rows["oracle_accuracy_level1", "2.40"].estimate.value == pytest.approx(2 / 3)
     assert rows["oracle_accuracy_level2", "2.40"].estimate.value == pytest.approx(1 / 3)
-    assert rows["oracle_accuracy", "2.99"].estimate.n == 0  # the oracle knows no 2.99
+    assert rows["oracle_accuracy", "2.99"].estimate.n == 0  # the fold classifier knows no 2.99
     assert "knows no class" in rows["oracle_accuracy", "2.99"].note
     assert rows["oracle_accuracy_level1", "2.99"].estimate.value == 1
     assert rows["oracle_disagreement", ALL].estimate.value == pytest.approx(2 / 3)  # 2.60 beside 2.40, 2.40 beside 1.10
@@ -149,7 +149,7 @@ def test_structures_without_labels_are_compared_with_all_held_out_domains():
     assert rows["nearest_tm", ALL].estimate.n == 3
     assert rows["nearest_same_class", ALL].estimate.n == 0
     assert rows["wasserstein_rg", ALL].estimate.value >= 0
-    assert rows["fpsd", ALL].note == "no features of an oracle were given"
+    assert rows["fpsd", ALL].note == "no features of a fold classifier were given"
     assert found.predictions == []
 
 

@@ -1,28 +1,28 @@
-# The oracle, one for a run, and what it sees of the domains and of all that models make.
+# The fold classifier, one for a run, and what it sees of the domains and of all that models make.
 
 
-rule oracle:
+rule train_classifier:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         code=sources("training/fold_classifier.py"),
     output:
-        spec=result("models/oracle/spec.json"),
-        weights=result("models/oracle/weights.safetensors"),
-        history=result("models/oracle/history.tsv"),
-        checks=result("models/oracle/oracle.tsv"),
-        confusion=result("models/oracle/confusion.tsv"),
+        spec=result("models/classifier/spec.json"),
+        weights=result("models/classifier/weights.safetensors"),
+        history=result("models/classifier/history.tsv"),
+        checks=result("models/classifier/classifier.tsv"),
+        confusion=result("models/classifier/confusion.tsv"),
     log:
-        result("logs/oracle.log"),
+        result("logs/train_classifier.log"),
     conda:
         "../envs/cvae_protein.yaml"
     threads: 1
     params:
         folder=subpath(output.spec, parent=True),
-        checkpoint=result("checkpoints/oracle.safetensors"),
-        settings=as_json(settings.oracle),
+        checkpoint=result("checkpoints/classifier.safetensors"),
+        settings=as_json(settings.classifier),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein oracle --store {input.store:q} --splits {input.splits:q}"
+        "OMP_NUM_THREADS={threads} cvae-protein train-classifier --store {input.store:q} --splits {input.splits:q}"
         " --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
@@ -30,9 +30,9 @@ rule oracle:
 rule embed_real:
     input:
         store=rules.merge.output.store,
-        spec=rules.oracle.output.spec,
-        weights=rules.oracle.output.weights,
-        code=sources("training/fold_classifier.py"),
+        spec=rules.train_classifier.output.spec,
+        weights=rules.train_classifier.output.weights,
+        code=sources("model/fold_classifier.py"),
     output:
         domains=result("features/real/domains.h5"),
     log:
@@ -42,9 +42,9 @@ rule embed_real:
     threads: 1
     params:
         folder=subpath(output.domains, parent=True),
-        oracle=subpath(input.spec, parent=True),
+        classifier=subpath(input.spec, parent=True),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein embed {input.store:q} --oracle {params.oracle:q}"
+        "OMP_NUM_THREADS={threads} cvae-protein embed {input.store:q} --classifier {params.classifier:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -53,9 +53,9 @@ rule embed:
         samples=rules.sample.output.samples,
         reconstructions=rules.sample.output.reconstructions,
         swapped=rules.sample.output.swapped,
-        spec=rules.oracle.output.spec,
-        weights=rules.oracle.output.weights,
-        code=sources("training/fold_classifier.py"),
+        spec=rules.train_classifier.output.spec,
+        weights=rules.train_classifier.output.weights,
+        code=sources("model/fold_classifier.py"),
     output:
         samples=result("features/{variant}/seed{seed}/samples.h5"),
         reconstructions=result("features/{variant}/seed{seed}/reconstructions.h5"),
@@ -67,7 +67,7 @@ rule embed:
     threads: 1
     params:
         folder=subpath(output.samples, parent=True),
-        oracle=subpath(input.spec, parent=True),
+        classifier=subpath(input.spec, parent=True),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein embed {input.samples:q} {input.reconstructions:q} {input.swapped:q}"
-        " --oracle {params.oracle:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+        " --classifier {params.classifier:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
