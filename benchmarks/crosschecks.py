@@ -114,7 +114,7 @@ def same_length(pairs: Sequence[Pair], random: np.random.Generator) -> Iterator[
         given.append(result.tm_norm_chain2)
     others_say = {"tmtools, alignment given": given}
     if shutil.which("TMscore") is None:
-        yield absent("tm", "similarity/tm_score.py", "program TMscore")
+        yield absent("tm_score", "similarity/tm_score.py", "program TMscore")
     else:
         said = [
             program_score("TMscore", *pair, "TM-score  ") for pair in track(traces, "TMscore", len(traces), "pairs")
@@ -123,7 +123,7 @@ def same_length(pairs: Sequence[Pair], random: np.random.Generator) -> Iterator[
     for name, theirs in others_say.items():
         for kind, part in (("reconstructions", slice(len(like))), ("unlike chains", slice(len(like), None))):
             yield from one_sided(
-                "tm", "similarity/tm_score.py", f"{name}, {kind}", found[part], np.array(theirs)[part], "score"
+                "tm_score", "similarity/tm_score.py", f"{name}, {kind}", found[part], np.array(theirs)[part], "score"
             )
 
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from cvae_protein.score.metrics import distribution
 from cvae_protein.score.metrics.distribution import FeatureSet
-from cvae_protein.score.metrics.diversity import ClassSet, vendi, wasserstein_rg
+from cvae_protein.score.metrics.diversity import ClassSet, vendi_score, wasserstein_rg
 from cvae_protein.score.metrics.latent import FOLDS, PROBES, Codes, information, probe_predictions, read_codes
 
 DRAWS = 20  # sets of random features that are compared
@@ -84,7 +84,12 @@ def _distances(random: np.random.Generator) -> Iterator[Check]:
     theirs = [_kernels(group, polynomial_kernel, degree=3, coef0=1) for group in sets]
     yield _row("kid", ours, "scikit-learn's kernel, loops", [*map(distribution.kid, sets)], theirs, "none")
     yield _row(
-        "mmd", ours, "scikit-learn's kernel, loops", [*map(distribution.mmd, sets)], [*map(_gaussian, sets)], "none"
+        "feature_mmd",
+        ours,
+        "scikit-learn's kernel, loops",
+        [*map(distribution.mmd, sets)],
+        [*map(_gaussian, sets)],
+        "none",
     )
     shares = [random.dirichlet(np.ones(7), 2) for _ in range(DRAWS)]
     found = [distribution.divergence(*pair) for pair in shares]
@@ -120,21 +125,21 @@ def _diversity(random: np.random.Generator) -> Iterator[Check]:
     tables = [_similarity(random, 6 + draw) for draw in range(DRAWS)]
 
     def ours(table: np.ndarray) -> float:
-        return vendi(ClassSet({}, {}, np.where(np.eye(len(table)) > 0, np.nan, table)))
+        return vendi_score(ClassSet({}, {}, np.where(np.eye(len(table)) > 0, np.nan, table)))
 
     found = [ours(table) for table in tables]
     if importlib.util.find_spec("vendi_score") is not None:
         from vendi_score import vendi as package
 
         theirs = [float(package.score_K(table)) for table in tables]
-        yield _row("vendi", "score/metrics/diversity.py", "package vendi_score", found, theirs, "structures")
+        yield _row("vendi_score", "score/metrics/diversity.py", "package vendi_score", found, theirs, "structures")
     else:
         yield Check(
-            "vendi", "score/metrics/diversity.py", "package vendi_score", 0, 0, "", "not installed, not compared"
+            "vendi_score", "score/metrics/diversity.py", "package vendi_score", 0, 0, "", "not installed, not compared"
         )
     blocks = [np.kron(np.eye(k), np.ones((4, 4))) for k in range(2, 9)]
     yield _row(
-        "vendi",
+        "vendi_score",
         "score/metrics/diversity.py",
         "k groups of copies: k",
         [*map(ours, blocks)],
@@ -178,7 +183,7 @@ def _codes(folder: Path, random: np.random.Generator) -> Iterator[Check]:
         yield Check(
             "leak guesses", "score/metrics/latent.py", "cross_val_predict", len(labels), max(wrong), "share that differ"
         )
-        yield _row("leak_skill", "score/metrics/latent.py", "adjusted balanced accuracy", skills, others, "skill")
+        yield _row("class_leakage", "score/metrics/latent.py", "adjusted balanced accuracy", skills, others, "skill")
 
 
 def set_checks(folder: Path, random: np.random.Generator) -> Iterator[Check]:

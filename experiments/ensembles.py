@@ -34,7 +34,15 @@ COLUMNS = (
     *(metric.name for metric in METRICS),
     *("samples", "machine", "date"),
 )
-SHOWN = ("rmsf_correlation", "sample_rmsf", "sample_spread", "state_coverage", "state_ratio", "state_nearer", "pca_w2")
+SHOWN = (
+    "rmsf_correlation",
+    "sample_rmsf",
+    "sample_spread",
+    "state_coverage",
+    "state_ratio",
+    "state_improved",
+    "pca_w2",
+)
 FARTHEST = 8.0  # Å; beyond it two entries of one sequence are another fold or a misplaced range
 NEAREST = 0.5  # Å; nearer ones are one conformation
 

@@ -24,7 +24,7 @@ from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import PreparedStructure
 from cvae_protein.score.metrics.novelty import RealDomains
-from cvae_protein.score.metrics.physical_validity import physical_yield
+from cvae_protein.score.metrics.physical_validity import physically_valid
 from cvae_protein.similarity.nearest_structures import Library, Search
 
 LEVELS = ("class", "architecture", "topology")
@@ -67,7 +67,7 @@ def main() -> None:
     library, rng = Library(domains.held_out), np.random.default_rng(0)
     chosen = {"per_class": given.number, "temperature": given.temperature, "guidance": given.guidance}
     settings = replace(SampleSettings(), **chosen)
-    print("level\tlabels\tn\tkept\treal kept\tratio\tnearest TM\treal nearest TM\tyield")
+    print("level\tlabels\tn\tkept\treal kept\tratio\tnearest TM\treal nearest TM\tphysically valid")
     for level, name in enumerate(LEVELS, 1):
         folds = folds_of(domains, level, given.members)
         drawn = draw_samples(sampler, folds, None, settings, 0)
@@ -83,7 +83,7 @@ def main() -> None:
         kept, tm = judge(samples, drawn.labels, library, f"samples by {name}")
         ceiling, real_tm = judge(real, targets, library, f"real by {name}")
         ours, best = macro(kept, drawn.labels, folds), macro(ceiling, targets, folds)
-        whole = np.mean([physical_yield(sample) for sample in samples])
+        whole = np.mean([physically_valid(sample) for sample in samples])
         print(
             f"{name}\t{len(folds)}\t{len(samples)}\t{ours:.2f}\t{best:.2f}\t{ours / best:.2f}\t{tm.mean():.3f}"
             f"\t{real_tm.mean():.3f}\t{whole:.2f}",

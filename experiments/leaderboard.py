@@ -22,14 +22,14 @@ ROWS = {
         ("trace_rmsd", "decoded trace, Å", "< pca"),
         ("ca_rmsd", "CA RMSD, Å", "≤ 1.5"),
         ("backbone_rmsd", "backbone RMSD, Å", "≤ 1.5"),
-        ("tm", "TM-score", "≥ 0.90"),
+        ("tm_score", "TM-score", "≥ 0.90"),
         ("lddt", "lDDT", ""),
-        ("ss_agreement", "secondary structure kept", ""),
+        ("ss_q3", "secondary structure kept", ""),
         ("rate", "rate, nats", ""),
     ],
     "Samples": [
-        ("physical_yield", "physical yield", "≥ 0.98"),
-        ("physical_yield_raw", "the same before relaxation", "≥ 0.90"),
+        ("physically_valid", "physically valid", "≥ 0.98"),
+        ("physically_valid_raw", "the same before relaxation", "≥ 0.90"),
         ("ramachandran_favoured", "Ramachandran favoured", ""),
         ("helix", "helix share", "real"),
         ("strand", "strand share", "real"),
@@ -37,7 +37,7 @@ ROWS = {
         ("wasserstein_strand", "Wasserstein of strand share", "real"),
         ("wasserstein_rg", "Wasserstein of relative Rg", "real"),
         ("nearest_tm", "nearest held-out, TM", "real - 0.03"),
-        ("nearest_same_class", "nearest has the class asked for", ""),
+        ("nearest_same_class", "nearest is of the target class", ""),
         ("fidelity", "class fidelity by the fold classifier, over real", "≥ 0.90"),
         ("coverage", "coverage of held-out domains", "≥ 0.7 real"),
         ("training_tm", "nearest in training, TM", ""),
@@ -48,12 +48,12 @@ ROWS = {
     "Codes": [
         ("active_share", "active units, share", "≥ 0.5"),
         ("mutual_information", "I(x; z), nats, lower bound", ""),
-        ("leak_skill", "leak skill, class", "≤ 0.05"),
-        ("leak_skill_level2", "leak skill, architecture", "≤ 0.05"),
-        ("leak_skill_level3", "leak skill, topology", "≤ 0.05"),
-        ("permuted_ratio", "RMSD with another's code / own", "> 1"),
-        ("swapped_ratio", "RMSD with another label / own", "> 1"),
-        ("swap_flip", "another label gives its class, by the fold classifier", "> chance"),
+        ("class_leakage", "class leakage, class", "≤ 0.05"),
+        ("class_leakage_level2", "class leakage, architecture", "≤ 0.05"),
+        ("class_leakage_level3", "class leakage, topology", "≤ 0.05"),
+        ("permuted_code_ratio", "RMSD with another's code / own", "> 1"),
+        ("swapped_label_ratio", "RMSD with another label / own", "> 1"),
+        ("swap_followed", "another label gives its class, by the fold classifier", "> chance"),
     ],
 }
 
@@ -92,7 +92,7 @@ def main() -> None:
     variants = first + [v for v in found if v not in first]
     splits = [r["split"] for r in read_table(given.results / "splits.tsv", ["split"])]
     sizes = ", ".join(
-        f"{splits.count(split)} {split}" for split in ("train", "stretches", "validation", "test", "excluded")
+        f"{splits.count(split)} {split}" for split in ("train", "crops", "validation", "test", "excluded")
     )
     machine, date = f"{platform.machine()}, {os.cpu_count()} cores", datetime.date.today().isoformat()
     print(f"{sizes} domains; {machine}; {date}\n\n{table(rows, variants)}")

@@ -72,7 +72,7 @@ COLUMNS = (
     "high",
     "rate",
     "active_units",
-    "leak_skill",
+    "class_leakage",
     "swap_ratio",
     "swap_class",
     "n",

@@ -20,7 +20,7 @@ from cvae_protein.sampling.sample import draw_samples
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import PreparedStructure
-from cvae_protein.score.metrics.physical_validity import helix, physical_yield, strand
+from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
 from cvae_protein.similarity.nearest_structures import Library, Search
 
 ROWS = (
@@ -45,7 +45,10 @@ def main() -> None:
     domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
     library = Library(domains.held_out)
     classes = sampler.spec.vocabulary[0]
-    print("prior\ttemperature\tnearest TM\tclass kept\tyield\t" + "\t".join(f"helix/strand {c}" for c in classes))
+    print(
+        "prior\ttemperature\tnearest TM\tclass kept\tphysically valid\t"
+        + "\t".join(f"helix/strand {c}" for c in classes)
+    )
     for prior, temperature in ROWS:
         settings = replace(SampleSettings(), prior=prior, temperature=temperature, per_class=given.number)
         drawn = draw_samples(sampler, classes, None, settings, 0)
@@ -61,7 +64,7 @@ def main() -> None:
             f"{np.mean([strand(j) for j in prepared if j.label == c]):.2f}"
             for c in classes
         ]
-        tm, whole = np.mean([hit.tm for hit in hits]), np.mean([physical_yield(j) for j in prepared])
+        tm, whole = np.mean([hit.tm for hit in hits]), np.mean([physically_valid(j) for j in prepared])
         print(f"{prior}\t{temperature}\t{tm:.3f}\t{kept:.2f}\t{whole:.2f}\t" + "\t".join(shares), flush=True)
 
 

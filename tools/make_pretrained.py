@@ -30,7 +30,7 @@ FARTHEST = 0.1  # Å that rounding may move an atom
 METRICS = {
     "trace_rmsd": "held-out domains rebuilt: decoded trace, Å",
     "backbone_rmsd": "held-out domains rebuilt: backbone, Å",
-    "physical_yield": "samples that could exist",
+    "physically_valid": "physically valid samples",
     "ramachandran_favoured": "samples: Ramachandran favoured",
     "helix": "samples: helix share",
     "strand": "samples: strand share",
@@ -94,7 +94,7 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:
             f"- SHA-256 of the splits: {origin.get('splits', 'unknown')}",
             f"- PyTorch {origin.get('torch', 'unknown')}\n",
             "## Figures\n",
-            "Mean and 95 % interval; `real` are validation domains judged as if they were samples.\n",
+            "Mean and 95 % interval; `real` are validation domains scored as if they were samples.\n",
             f"| | {variant} | real |",
             "|---|---|---|",
             *(

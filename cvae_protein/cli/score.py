@@ -244,7 +244,7 @@ def verdicts(
     output: Output,
     fail_on_verdict: Annotated[
         bool,
-        typer.Option("--fail-on-verdict", help="Exit code 3 where one fires; those of pca and real do not count."),
+        typer.Option("--fail-on-verdict", help="Exit code 3 where one is flagged; those of pca and real do not count."),
     ] = False,
     settings: Given = "",
 ) -> None:
@@ -264,5 +264,5 @@ def verdicts(
     flagged = write_verdicts(scores, settings_of("verdict", settings), output)
     if flagged and fail_on_verdict:
         said = ", ".join(f"{row['variant']} {row['seed']} {row['verdict']}" for row in flagged)
-        say("verdicts", f"exit code {VERDICT_FLAGGED}, for these fired: {said}")
+        say("verdicts", f"exit code {VERDICT_FLAGGED}, for these flagged: {said}")
         raise typer.Exit(VERDICT_FLAGGED)

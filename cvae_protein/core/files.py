@@ -71,7 +71,49 @@ def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
 def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
     """Raise `UserError` where the header of a table lacks a required column."""
     if missing := [name for name in required if name not in header]:
+        refuse_renamed(path, "column", (name for name in header if RENAMED["column"].get(name) in missing))
         raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
+
+
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    "column": {
+        "copy_of": "duplicate_of",
+        "drawn": "prior_draw",
+        "fired": "flagged",
+        "oracle_label": "predicted_label",
+        "oracle_probability": "target_probability",
+        "permuted_rmsd": "permuted_code_rmsd",
+        "setbacks": "rollbacks",
+        "swapped_rmsd": "swapped_label_rmsd",
+        "told": "predicted",
+    },
+    "split": {"stretches": "crops"},
+    "metric": {
+        "clusters": "cluster_share",
+        "leak_skill": "class_leakage",
+        "mmd": "feature_mmd",
+        "oracle_accuracy": "classifier_accuracy",
+        "oracle_disagreement": "classifier_nearest_disagreement",
+        "permuted_ratio": "permuted_code_ratio",
+        "physical_yield": "physically_valid",
+        "ss_agreement": "ss_q3",
+        "state_nearer": "state_improved",
+        "swap_flip": "swap_followed",
+        "swapped_ratio": "swapped_label_ratio",
+        "tm": "tm_score",
+        "told_levels": "given_levels",
+        "training_equal_tm": "training_tm_matched",
+        "vendi": "vendi_score",
+    },
+}
+"""Columns of tables, arrays of stores, and values of the columns `split` and `metric`: name before -> today's."""
+
+
+def refuse_renamed(path: Path, kind: str, names: Iterable[str]) -> None:
+    """Raise `UserError` where a file has a name that is another one since; `kind` says what names they are."""
+    for name in names:
+        if name in RENAMED[kind]:
+            raise UserError(f"{path}: {kind} `{name}` is now `{RENAMED[kind][name]}`: make the file again")
 
 
 def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | UnusableDomain]:
@@ -240,7 +282,9 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
 
 
 def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Rows of a tab-separated file as dictionaries; `UserError` where a required column is absent or a row is short.
+    """Rows of a tab-separated file as dictionaries.
+
+    Raises `UserError` where a required column is absent, a row is short, or one has a name of before (`RENAMED`).
 
     Empty lines are passed over, and so is the byte order mark that spreadsheets write.
     """
@@ -260,6 +304,9 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
             if len(cells) != len(header):
                 raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")
             rows.append(dict(zip(header, cells, strict=True)))
+    for column in ("split", "metric"):
+        if column in header:
+            refuse_renamed(path, column, (row[column] for row in rows))
     return rows
 
 

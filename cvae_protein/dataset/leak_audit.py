@@ -20,7 +20,7 @@ from ..store.read import Store
 
 AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)
 HELD_OUT = ("test", "validation")
-TRAINED = ("train", "stretches")
+TRAINED = ("train", "crops")
 BINS = ((0.5, "tm_to_0.5"), (0.8, "tm_0.5_to_0.8"), (float("inf"), "tm_above_0.8"))
 """Upper limits of the highest TM-score to training, and the name of each bin."""
 THRESHOLDS = (("max_tm", 0.5), ("max_tm", 0.8), ("max_identity", 0.3), ("max_identity", 0.9))

@@ -121,7 +121,7 @@ COLUMNS = (
     *("topology_trained", "label_trained", "reason"),
 )
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
-SPLITS = ("train", "stretches", "validation", "test", "excluded")
+SPLITS = ("train", "crops", "validation", "test", "excluded")
 TOO_LONG = "longer than split.max_length"
 FOUND = "cluster"  # value of labels.scheme whose labels are structure clusters
 Clusters = Mapping[str, Mapping[str, str]]
@@ -292,8 +292,8 @@ def _rows(
     for domain in domains:
         assigned = "excluded" if domain.reason else split[domain.id]
         if domain.reason == TOO_LONG and split[domain.id] == "train":
-            assigned = "stretches"
-        label = domain.label if assigned in ("train", "stretches", "excluded") else scheme.condition(domain.label)
+            assigned = "crops"
+        label = domain.label if assigned in ("train", "crops", "excluded") else scheme.condition(domain.label)
         flags = {
             "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
             "label_trained": truncate(label, depth) in known,

@@ -21,11 +21,11 @@ FACTS: dict[str, tuple[str, str, str]] = {
     "fidelity": (
         "Fidelity",
         "ratio",
-        "the fold classifier finds the class asked for, over how often it does in real domains",
+        "share predicted to be of the target class, over that of real domains",
     ),
-    "nearest_same_class": ("Class kept", "share", "the nearest held-out domain has the class asked for"),
-    "physical_yield": ("Yield", "share", "closed chain, no clash, after relaxation"),
-    "physical_yield_raw": ("Yield, raw", "share", "the same before relaxation"),
+    "nearest_same_class": ("Class kept", "share", "the nearest held-out domain is of the target class"),
+    "physically_valid": ("Valid", "share", "closed chain, no clash, after relaxation"),
+    "physically_valid_raw": ("Valid, raw", "share", "the same before relaxation"),
     "nearest_tm": ("Nearest TM", "score", "TM-score to the nearest held-out domain"),
     "helix": ("Helix", "share", "residues in helices"),
     "strand": ("Strand", "share", "residues in strands"),
@@ -66,7 +66,7 @@ def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Seque
         "training": counts["train"],
         "held_out": counts["test"],
         "rare": counts["train"] < RARE_TRAINING or counts["test"] < RARE_HELD_OUT,
-        "asked": f"{min(lengths):.0f} to {max(lengths):.0f}" if lengths else "",
+        "lengths": f"{min(lengths):.0f} to {max(lengths):.0f}" if lengths else "",
         "lines": [*lines, *_references(results, fold, scores, members)],
     }
 
@@ -118,7 +118,7 @@ def table(found: Sequence[dict]) -> list[dict[str, str]]:
     """All cards as rows."""
     return [
         {"fold": card["fold"], "training": str(card["training"]), "held_out": str(card["held_out"])}
-        | {"variant": line["name"], "judged_as": line["of"] or card["fold"], "fact": fact, "value": f"{cell.value:.6g}"}
+        | {"variant": line["name"], "scored_as": line["of"] or card["fold"], "fact": fact, "value": f"{cell.value:.6g}"}
         | {"low": f"{cell.low:.6g}", "high": f"{cell.high:.6g}", "n": cell.n}
         for card in found
         for line in card["lines"]
@@ -138,7 +138,7 @@ def fold_classifier(results: Results) -> dict | None:
     confusion = [row for row in confusion if row["split"] == "test"]
     if not checks:
         return None
-    mistakes = [row for row in confusion if row["label"] != row["told"]]
+    mistakes = [row for row in confusion if row["label"] != row["predicted"]]
     return {
         "checks": checks,
         "matrix": _matrix([row for row in confusion if row["level"] == "1"]),
@@ -150,12 +150,12 @@ def fold_classifier(results: Results) -> dict | None:
 def _matrix(rows: Sequence[dict[str, str]]) -> dict | None:
     """Shares of the first level, label by label; None where there are too many labels to show."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    predicted = sorted(dict.fromkeys(row["told"] for row in rows))
+    predicted = sorted(dict.fromkeys(row["predicted"] for row in rows))
     if not labels or max(len(labels), len(predicted)) > MOST_LABELS:
         return None
-    shares = {(row["label"], row["told"]): number(row["share"]) for row in rows}
+    shares = {(row["label"], row["predicted"]): number(row["share"]) for row in rows}
     return {
-        "told": predicted,
+        "predicted": predicted,
         "lines": [(label, [shares.get((label, name), 0.0) for name in predicted]) for label in labels],
     }
 
@@ -167,7 +167,7 @@ def disagreements(results: Results) -> list[dict[str, str]]:
     found: dict[tuple[str, str], Counter[str]] = {}
     for variant in results.variants:
         for row in results.structures(variant, ("sample",)):
-            target, predicted, near = row.get("label", ""), row.get("oracle_label", ""), row.get("nearest_label", "")
+            target, predicted, near = row.get("label", ""), row.get("predicted_label", ""), row.get("nearest_label", "")
             if not (target and predicted and near):
                 continue
             beside = truncate(near, predicted.count(".") + 1)
@@ -203,6 +203,4 @@ def by_class(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     for row in rows:
         if int(row["differ"]):
             found.setdefault(row["fold"], []).append(f"{row['differ']} of {row['n']} of {row['variant']}")
-    return {
-        fold: f"Fold classifier and nearest domain disagree on {', '.join(parts)}." for fold, parts in found.items()
-    }
+    return {fold: f"Classifier and nearest domain disagree on {', '.join(parts)}." for fold, parts in found.items()}

@@ -14,18 +14,24 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "trace_rmsd": ("Trace RMSD", "CA of the decoded trace, before refinement"),
         "ca_rmsd": ("CA RMSD", "after refinement"),
         "backbone_rmsd": ("Backbone RMSD", "N, CA, C, O after refinement"),
-        "tm": ("TM-score", "decoded structure on the domain"),
+        "tm_score": ("TM-score", "decoded structure on the domain"),
         "lddt": ("lDDT-CA", "local distances kept"),
-        "ss_agreement": ("Secondary structure", "residues with helix, strand or coil as in the domain"),
+        "ss_q3": ("Secondary structure", "residues with helix, strand or coil as in the domain"),
         "right_handed": ("Right-handed", "nearer to the domain than to its mirror image"),
         "mirror_rmsd": ("Mirror RMSD", "against the mirror image: larger means chirality is kept"),
-        "rate": ("Rate", "what the code of a domain costs"),
-        "permuted_ratio": ("Code swap", "error with another domain's code over that with the own: 1 = code ignored"),
-        "swapped_ratio": ("Label swap", "error with another class's label over that with the own: 1 = label ignored"),
+        "rate": ("Rate", "divergence of a domain's posterior from the prior"),
+        "permuted_code_ratio": (
+            "Permuted code",
+            "error with another domain's code over that with the own: 1 = code ignored",
+        ),
+        "swapped_label_ratio": (
+            "Swapped label",
+            "error with another class's label over that with the own: 1 = label ignored",
+        ),
     },
-    "Physics of samples": {
-        "physical_yield": ("Physical yield", "closed chain, no clash"),
-        "physical_yield_raw": ("Physical yield, raw", "the same before relaxation"),
+    "Physical validity of samples": {
+        "physically_valid": ("Physically valid", "closed chain, no clash"),
+        "physically_valid_raw": ("Physically valid, raw", "the same before relaxation"),
         "clashes": ("Clashes", "CA pairs below 3 Å a sample"),
         "clashes_raw": ("Clashes, raw", "the same before relaxation"),
         "bond_rmsz": ("Bond RMSZ", "bond lengths against ideal ones"),
@@ -37,10 +43,10 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "nearest_tm": ("Nearest held-out TM", "TM-score to the nearest held-out domain"),
         "fidelity": (
             "Class fidelity",
-            "share that the fold classifier finds in the class asked for, over that of real domains",
+            "share predicted to be of the target class, over that of real domains",
         ),
-        "nearest_same_class": ("Class kept", "the nearest held-out domain has the class asked for"),
-        "oracle_disagreement": (
+        "nearest_same_class": ("Class kept", "the nearest held-out domain is of the target class"),
+        "classifier_nearest_disagreement": (
             "Judges differ",
             "samples whose class the fold classifier and the nearest domain see differently",
         ),
@@ -55,34 +61,34 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Diversity and novelty": {
         "mean_pairwise_tm": ("Pairwise TM", "between samples of a class: high means few shapes"),
-        "clusters": ("Clusters", "distinct folds at TM 0.5 among samples of a class"),
+        "cluster_share": ("Cluster share", "clusters at TM 0.5 per sample of a class: 1 = no two share a fold"),
         "training_tm": ("Nearest training TM", "near 1 means copied"),
         "memorisation_ratio": ("Memorisation", "nearest training TM over nearest held-out TM"),
     },
     "Sets of samples against held-out domains": {
-        "fpsd": ("FPSD", "Fréchet distance of the fold classifier's features"),
+        "fpsd": ("FPSD", "Fréchet distance of the classifier's features"),
         "kid": ("KID", "the same by an unbiased kernel distance"),
-        "mmd": ("MMD", "kernel discrepancy"),
+        "feature_mmd": ("Feature MMD", "the same by a Gaussian kernel"),
         "precision": ("Precision", "samples that lie among the held-out domains"),
         "recall": ("Recall", "held-out domains that lie among the samples"),
         "density": ("Density", "how deep among the held-out domains samples lie"),
         "coverage": ("Coverage", "held-out domains with a sample beside them"),
-        "fold_score": ("Fold score", "how sure and how varied the fold classifier's classes are"),
-        "fjsd": ("Fold JSD", "between the fold classifier's mean classes of samples and of held-out domains"),
-        "vendi": ("Vendi score", "effective number of different samples"),
+        "fold_score": ("Fold score", "how sure and how varied the predicted classes are"),
+        "fjsd": ("Fold JSD", "divergence of the predicted classes of samples and of held-out domains"),
+        "vendi_score": ("Vendi score", "effective number of different samples"),
     },
     "Latent space": {
         "active_units": ("Active units", "dimensions whose posterior mean varies"),
         "mutual_information": ("Mutual information", "of code and structure; a lower bound"),
-        "swap_flip": (
+        "swap_followed": (
             "Swap followed",
-            "another class's label makes a structure of that class, says the fold classifier",
+            "share decoded under another class's label whose predicted class is that one",
         ),
-        "swap_flip_chance": ("Swap by chance", "what a guess would give"),
-        "prior_mmd": ("Prior hole", "discrepancy of codes and prior, class by class"),
-        "leak_skill": ("Leak skill", "how well fresh probes read the class from the code: 0 = chance"),
-        "leak_skill_level2": ("Leak, architecture", "the same of the label's second level"),
-        "leak_skill_level3": ("Leak, topology", "the same of its third level"),
+        "swap_followed_chance": ("Swap by chance", "what a guess would give"),
+        "prior_mmd": ("Prior MMD", "discrepancy of codes and prior, class by class"),
+        "class_leakage": ("Class leakage", "how well probes predict the class from the code: 0 = chance"),
+        "class_leakage_level2": ("Class leakage, architecture", "the same of the label's second level"),
+        "class_leakage_level3": ("Class leakage, topology", "the same of its third level"),
     },
 }
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
@@ -251,13 +257,13 @@ def board_table(groups: Sequence[dict]) -> list[dict[str, str]]:
 
 
 MEANINGS = {
-    "COLLAPSE": "the code says nothing of the structure",
-    "LEAK": "the code tells the class, which the label should",
-    "CONDITION-IGNORED": "another label too seldom gives its class",
-    "MODE-COLLAPSE": "few shapes, whatever the code",
+    "COLLAPSE": "the code carries little information on the structure",
+    "LEAK": "class information leaks into the latent",
+    "CONDITION-IGNORED": "swapped label rarely changes the predicted class",
+    "MODE-COLLAPSE": "samples cover few folds",
     "MEMORISATION": "samples are copies of training domains",
 }
-WORDS = {"yes": "fired", "no": "quiet", "unknown": "unknown", "not_applicable": "–"}
+WORDS = {"yes": "flagged", "no": "pass", "unknown": "unknown", "not_applicable": "–"}
 
 
 def matrix(results: Results) -> dict | None:
@@ -268,7 +274,7 @@ def matrix(results: Results) -> dict | None:
     """
     shown = [*[name for name in results.variants if name not in REFERENCES], *REFERENCES]
     rows = [
-        row | {"word": WORDS.get(row["fired"], row["fired"]), "anchor": f"verdict-{index}"}
+        row | {"word": WORDS.get(row["flagged"], row["flagged"]), "anchor": f"verdict-{index}"}
         for index, row in enumerate(results.table("verdicts.tsv"))
         if row["variant"] in shown and (row["seed"] in results.seeds or row["variant"] in REAL_ROWS)
     ]
@@ -283,6 +289,6 @@ def matrix(results: Results) -> dict | None:
     return {
         "names": {name: MEANINGS.get(name, "") for name in dict.fromkeys(row["verdict"] for row in rows)},
         "lines": list(lines.values()),
-        "fired": [cell for cell in cells if cell["fired"] == "yes"],
-        "others": [cell for cell in cells if cell["fired"] != "yes"],
+        "flagged": [cell for cell in cells if cell["flagged"] == "yes"],
+        "others": [cell for cell in cells if cell["flagged"] != "yes"],
     }

@@ -21,7 +21,7 @@ from .leaderboard import board_table, leaderboard, matrix, tiles
 from .results import Results
 
 HERE = Path(__file__).parent
-TILES = ("trace_rmsd", "physical_yield", "nearest_tm", "fidelity", "nearest_same_class")
+TILES = ("trace_rmsd", "physically_valid", "nearest_tm", "fidelity", "nearest_same_class")
 MOST_TILES = 4
 OPEN_CARDS = 3  # classes, up to which all cards are open
 

@@ -21,6 +21,7 @@ from ..store.read import Store
 
 MOST_SHOWN = 400  # structures of a store
 LONGEST_NAME = 40  # letters of a fold's name that are shown
+NEEDED = {"confusion.tsv": ("predicted",), "verdicts.tsv": ("flagged",)}  # columns, by name of the table
 
 
 def number(text: object) -> float:
@@ -56,7 +57,7 @@ class Results:
         """Rows of a table, none where the file is absent."""
         path = self.root.joinpath(*parts)
         if path not in self._tables:
-            self._tables[path] = read_table(path) if path.is_file() else []
+            self._tables[path] = read_table(path, NEEDED.get(path.name, ())) if path.is_file() else []
         return self._tables[path]
 
     def json(self, *parts: str) -> Any:

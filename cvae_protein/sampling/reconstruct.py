@@ -40,11 +40,11 @@ def write_latents(
 ) -> None:
     """Posterior mean, log variance and divergence from the prior, per dimension, of every domain.
 
-    Beside them `drawn`, a code for the label and the length of each domain from the prior that samples are drawn from,
+    Beside them `prior_draw`, a code for the label and the length of each domain from the prior that samples come from,
     at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on.
     """
     generator = torch.Generator().manual_seed(seed)
-    parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "drawn": []}
+    parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "prior_draw": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
     for split, domains in by_split.items():
         posterior = posteriors[split]
@@ -89,8 +89,8 @@ def write_reconstructions(
     facts = {
         "rate": posterior.kl(prior).sum(-1),
         "trace_rmsd": heldout_rmsd(model, domains, own),
-        "permuted_rmsd": heldout_rmsd(model, domains, permuted),
-        "swapped_rmsd": heldout_rmsd(model, domains, swapped),
+        "permuted_code_rmsd": heldout_rmsd(model, domains, permuted),
+        "swapped_label_rmsd": heldout_rmsd(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents

@@ -163,7 +163,7 @@ def sample_heldout(
     sampler = load_sampler(model, refiner)
     spec = sampler.spec
     by_split = {split: domains.first_conformations() for split, domains in read_split(store, splits).items()}
-    by_split.pop("stretches", None)  # never seen whole
+    by_split.pop("crops", None)  # never seen whole
     if "test" not in by_split:
         raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
     with atomic_path(output) as folder:

@@ -196,7 +196,7 @@ def state_ratio(ensemble: Ensemble) -> float:
     return float((ensemble.to_others.min(axis=1) / ensemble.own_to_others).mean())
 
 
-def state_nearer(ensemble: Ensemble) -> float:
+def state_improved(ensemble: Ensemble) -> float:
     """Share of the other states to which a sample is nearer than the state drawn around."""
     return float((ensemble.to_others.min(axis=1) < ensemble.own_to_others).mean())
 
@@ -239,7 +239,7 @@ METRICS = (
     EnsembleMetric("state_coverage", "share", "high", state_coverage),
     EnsembleMetric("state_rmsd", "Å", "low", state_rmsd),
     EnsembleMetric("state_ratio", "ratio", "low", state_ratio),
-    EnsembleMetric("state_nearer", "share", "high", state_nearer),
+    EnsembleMetric("state_improved", "share", "high", state_improved),
     EnsembleMetric("state_spread", "Å", "none", state_spread),
     EnsembleMetric("sample_spread", "Å", "none", sample_spread, 1, 1),
 )

@@ -25,17 +25,17 @@ from .metrics.metric import ALL, SCORE_COLUMNS, Better, ScoreRow, generator, mea
 from .metrics.novelty import RealDomains
 from .score import STRUCTURE_COLUMNS, evaluate_structures, read_held_out, structure_table
 
-SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "copy_of")
+SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "duplicate_of")
 LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
 RESERVED = (ALL, "worst_decile")  # folds of the score table that are no class
 LARGEST_RADIUS = 320.0  # Å from the centre, what a store holds
 NEEDS_BACKBONE = frozenset(
     (
-        *("physical_yield", "overlaps", "bond_rmsz", "angle_rmsz", "ramachandran_favoured", "ramachandran_outlier"),
+        *("physically_valid", "overlaps", "bond_rmsz", "angle_rmsz", "ramachandran_favoured", "ramachandran_outlier"),
         *("helix", "strand", "wasserstein_helix", "wasserstein_strand"),
     )
 )
-NEEDS_TRAINING = frozenset(("training_tm", "training_equal_tm", "memorisation_ratio"))
+NEEDS_TRAINING = frozenset(("training_tm", "training_tm_matched", "memorisation_ratio"))
 NEEDS_CLASS = frozenset(("nearest_same_class", *(metric.name for metric in (*novelty.COVERAGE, *novelty.RECALL))))
 NEEDS_MEMBERS = frozenset(
     ("cov_r", "mat_r", "cov_p", "mat_p", "wasserstein_helix", "wasserstein_strand", "wasserstein_rg")
@@ -180,7 +180,7 @@ def _sample_row(sample: Sample, duplicates: Mapping[str, str]) -> dict[str, obje
     structure = sample.structure
     row: dict[str, object] = {name: getattr(sample, name) for name in ("file", "model", "chain", "atoms")}
     row |= {"id": structure.id, "label": structure.label, "length": len(structure)}
-    return row | {"copy_of": duplicates.get(structure.id, "")}
+    return row | {"duplicate_of": duplicates.get(structure.id, "")}
 
 
 def read_set_embeddings(samples: SampleSet, own: Path, real: Path) -> EmbeddingPair:
@@ -242,7 +242,7 @@ def _explained(row: ScoreRow, samples: SampleSet) -> ScoreRow:
     if absent and row.metric in NEEDS_TRAINING and not samples.domains.training:
         note = "no training domains are known: give --splits"
     elif absent and row.metric in NEEDS_CLASS and not labelled:
-        note = "no class was asked for: give --targets"
+        note = "no target class was given: give --targets"
     elif absent and row.metric in NEEDS_MEMBERS and not members:
         note = "no held-out domain of the class"
     elif alone and row.metric in NEEDS_BACKBONE:

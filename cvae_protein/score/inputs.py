@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import StructureError, UserError, printable, rejection
-from ..core.files import read_table
+from ..core.files import read_table, refuse_renamed
 from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
 from ..io.read import LARGEST_COORDINATE, SUFFIX, guarded, read_structure, structure_files, unused
@@ -23,7 +23,7 @@ from .metrics.novelty import RealDomains
 from .metrics.reconstruction import Pair
 
 SPLIT_COLUMNS = ("domain_id", "split", "label", "superfamily", "group")
-RECORDED = ("rate", "trace_rmsd", "permuted_rmsd", "swapped_rmsd")
+RECORDED = ("rate", "trace_rmsd", "permuted_code_rmsd", "swapped_label_rmsd")
 
 
 def prepare(store: Store, name: str, label: str) -> PreparedStructure:
@@ -56,6 +56,7 @@ def read_pairs(path: Path, references: Iterable[PreparedStructure]) -> list[Pair
     known = {reference.id: reference for reference in references}
     pairs = []
     with Store(path) as file:
+        refuse_renamed(path, "column", file.columns)
         for name in file.ids:
             if name not in known:
                 raise UserError(f"{path}: the reconstruction {name!r} is of no held-out domain of the store")

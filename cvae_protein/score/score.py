@@ -161,7 +161,7 @@ STRUCTURE_COLUMNS = (
     *("id", "kind", "label", "length"),
     *(metric.name for metric in (*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE, *reconstruction.METRICS)),
     *(metric.name + RAW for metric in physical_validity.METRICS),
-    *("nearest_id", "nearest_label", "training_id", "oracle_label", "oracle_probability"),
+    *("nearest_id", "nearest_label", "training_id", "predicted_label", "target_probability"),
 )
 
 

@@ -75,9 +75,9 @@ def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
 
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
-VERDICT_COLUMNS = ("variant", "seed", "verdict", "fired", "evidence", "threshold", "remedy")
-OF_A_CODE = ("active_share", "mutual_information", "permuted_ratio", "leak_skill", "rate")
-DEEPER_LEAKS = ("leak_skill_level2", "leak_skill_level3")
+VERDICT_COLUMNS = ("variant", "seed", "verdict", "flagged", "evidence", "threshold", "remedy")
+OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate")
+DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _not_applicable(case: Case, why: str) -> Sign:
 def collapse(case: Case) -> Sign:
     """COLLAPSE: few dimensions of the code vary with the structure, or it says little, or the decoder ignores it.
 
-    `active_share` (Burda et al. 2016), `mutual_information` in nats, and `permuted_ratio`, the held-out error with
+    `active_share` (Burda et al. 2016), `mutual_information` in nats, and `permuted_code_ratio`, the held-out error with
     another domain's code over that with the own.
     """
     if not case.has_code:
@@ -124,8 +124,8 @@ def collapse(case: Case) -> Sign:
         informed = Sign(UNKNOWN, few, informed.threshold)
     permuted = read_sign(
         scores,
-        "permuted_ratio",
-        f"permuted_ratio within {changed} of 1",
+        "permuted_code_ratio",
+        f"permuted_code_ratio within {changed} of 1",
         lambda s: abs(s.value - 1) < limits.permutation,
     )
     return any_of([active, informed, permuted])
@@ -149,32 +149,32 @@ def leak(case: Case) -> Sign:
     conditioned on, whose information its code has to carry.
     """
     if not case.takes_label:
-        return _not_applicable(case, "no label is given beside the code, so that the code has to tell it")
-    if "leak_skill_fold" in case.scores:
-        return any_of([_leak(case, "leak_skill_shape")], ["the block fold is meant to know the label"])
-    levels = case.scores["told_levels"].value if "told_levels" in case.scores else math.nan
+        return _not_applicable(case, "no label is given beside the code, which has to carry the class")
+    if "class_leakage_fold" in case.scores:
+        return any_of([_leak(case, "class_leakage_shape")], ["the block fold is meant to know the label"])
+    levels = case.scores["given_levels"].value if "given_levels" in case.scores else math.nan
     given = [name for level, name in enumerate(DEEPER_LEAKS, 2) if not level > levels]
-    absent = [f"{name}: a level that the model is not told" for name in DEEPER_LEAKS if name not in given]
-    absent += [f"{name}: too few superfamilies a label" for name in given if name not in case.scores]
-    probed = ("leak_skill", *(name for name in given if name in case.scores))
+    absent = [f"{name}: a level that the model is not conditioned on" for name in DEEPER_LEAKS if name not in given]
+    absent += [f"{name}: too few superfamilies per label" for name in given if name not in case.scores]
+    probed = ("class_leakage", *(name for name in given if name in case.scores))
     return any_of([_leak(case, name) for name in probed], absent)
 
 
 def condition_ignored(case: Case) -> Sign:
     """CONDITION-IGNORED: decoding a held-out domain's code under another class rarely gives a structure of that class.
 
-    `swap_flip` is the share whose predicted class is the target, `swap_flip_chance` what a guess would give. Where
-    twice chance is hardly below 1, as with two classes, half way from chance to 1 is required.
+    `swap_followed` is the share whose predicted class is the target, `swap_followed_chance` what a guess would give.
+    Where twice chance is hardly below 1, as with two classes, half way from chance to 1 is required.
     """
     if not case.takes_label:
         return _not_applicable(case, "the decoder is given no label")
-    chance = case.scores.get("swap_flip_chance", ABSENT).value
+    chance = case.scores.get("swap_followed_chance", ABSENT).value
     least = min(case.limits.swap_followed * chance, (1 + chance) / 2)
-    threshold = f"swap_flip < {case.limits.swap_followed:g} x swap_flip_chance, or half way from it to 1"
-    own = read_sign(case.scores, "swap_flip", threshold, lambda score: score.value < least)
+    threshold = f"swap_followed < {case.limits.swap_followed:g} x swap_followed_chance, or half way from it to 1"
+    own = read_sign(case.scores, "swap_followed", threshold, lambda score: score.value < least)
     if chance == 1:
         return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
-    return relative_to(own, case.scores, "swap_flip_chance")
+    return relative_to(own, case.scores, "swap_followed_chance")
 
 
 def mode_collapse(case: Case) -> Sign:
@@ -211,22 +211,22 @@ def _as_near_as_rebuilt(case: Case) -> Sign:
 
     A copy handed out by a coarse decoder is no nearer to its original than that decoder makes it.
     """
-    rebuilt, share = case.scores.get("tm", ABSENT).value, case.limits.copy_tm
-    threshold = f"training_tm > {share:g} x tm of reconstructions, and its interval above that of real domains"
+    rebuilt, share = case.scores.get("tm_score", ABSENT).value, case.limits.copy_tm
+    threshold = f"training_tm > {share:g} x tm_score of reconstructions, and its interval above that of real domains"
     most = case.real.get("training_tm", ABSENT).high
     own = read_sign(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)
-    return relative_to(own, case.scores, "tm", "reconstructions: ")
+    return relative_to(own, case.scores, "tm_score", "reconstructions: ")
 
 
 def memorisation(case: Case) -> Sign:
     """MEMORISATION: samples lie much nearer to training than real domains of unseen superfamilies do.
 
     Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
-    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm`, where the model rebuilds). A
+    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm_score`, where the model rebuilds). A
     margin is left, since a good sampler draws new members of superfamilies it was trained on.
     """
     signs = [_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio")]
-    return any_of([*signs, _as_near_as_rebuilt(case)] if "tm" in case.scores else signs)
+    return any_of([*signs, _as_near_as_rebuilt(case)] if "tm_score" in case.scores else signs)
 
 
 VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
@@ -290,7 +290,7 @@ def _score(row: Mapping[str, str], table: Path) -> Score:
 
 def _cells(sign: Sign, remedy: str) -> dict[str, str]:
     return {
-        "fired": sign.flagged,
+        "flagged": sign.flagged,
         "evidence": sign.evidence,
         "threshold": sign.threshold,
         "remedy": remedy if sign.flagged == YES else "",
@@ -299,7 +299,7 @@ def _cells(sign: Sign, remedy: str) -> dict[str, str]:
 
 def flagged_models(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """The verdicts that are flagged for a chosen model, and not for the references of every run."""
-    return [row for row in rows if row["fired"] == YES and row["variant"] not in REFERENCES]
+    return [row for row in rows if row["flagged"] == YES and row["variant"] not in REFERENCES]
 
 
 def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[Mapping[str, str]]:
@@ -307,8 +307,8 @@ def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[M
     rows = judge(table, limits)
     write_table(output, VERDICT_COLUMNS, rows)
     for row in rows:
-        if row["fired"] == YES:
+        if row["flagged"] == YES:
             say("verdicts", f"{row['variant']} seed {row['seed'] or '-'}: {row['verdict']}: {row['evidence']}")
-    counts = {state: sum(row["fired"] == state for row in rows) for state in (YES, NO, UNKNOWN, NOT_APPLICABLE)}
+    counts = {state: sum(row["flagged"] == state for row in rows) for state in (YES, NO, UNKNOWN, NOT_APPLICABLE)}
     say("verdicts", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items()))
     return flagged_models(rows)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.files import refuse_renamed
 from ..model.batch import LengthBuckets
 from ..model.spec import load_tensors, save_tensors
 
@@ -77,7 +78,7 @@ class TrainingState:
             "step": self.step,
             "rows": [dict(row) for row in self.rows],
             "seconds": self.seconds,
-            "setbacks": self.rollbacks,
+            "rollbacks": self.rollbacks,
             "controllers": [controller.log_weight for controller in self.controllers],
             "rng": self.rng.bit_generator.state,
         }
@@ -98,7 +99,7 @@ class TrainingState:
         if self.sampler is not None:
             self.sampler.waiting = tensors["waiting"].numpy().copy()
         self.rng.bit_generator.state = facts["rng"]
-        self.step, self.seconds, self.rollbacks = facts["step"], facts["seconds"], facts["setbacks"]
+        self.step, self.seconds, self.rollbacks = facts["step"], facts["seconds"], facts["rollbacks"]
         self.rows = [dict(row) for row in facts["rows"]]
         for controller, value in zip(self.controllers, facts["controllers"], strict=True):
             controller.log_weight = value
@@ -120,5 +121,6 @@ class TrainingState:
         tensors, facts = load_tensors(path)
         if facts["identity"] != json.loads(json.dumps(identity)):
             return False
+        refuse_renamed(path, "column", facts)
         self.unpack((tensors, facts))
         return True

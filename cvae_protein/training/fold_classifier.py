@@ -78,7 +78,7 @@ SMOOTH = 12  # residues over which the smooth part of the noise is averaged
 TRIMMED = 0.1  # of the chain, the most that is cut from an end
 EMA, WEIGHT_DECAY = 0.99, 0.1
 CLASSIFIER_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
-CONFUSION_COLUMNS = ("split", "level", "label", "told", "n", "share")
+CONFUSION_COLUMNS = ("split", "level", "label", "predicted", "n", "share")
 
 
 def train_classifier(
@@ -277,4 +277,4 @@ def _confusion(
     pairs = Counter((label, spec.vocabulary[level - 1][name]) for label, name in zip(own, kept, strict=True))
     for (label, name), count in sorted(pairs.items()):
         share = f"{count / totals[label]:.4f}"
-        yield {"split": split, "level": level, "label": label, "told": name, "n": count, "share": share}
+        yield {"split": split, "level": level, "label": label, "predicted": name, "n": count, "share": share}

@@ -258,7 +258,7 @@ def _roll_back(task: Task, state: TrainingState, good: list[Packed], fault: str)
     Where the newest of them fails at once, the one before it takes its place.
     """
     rollbacks, step = state.rollbacks + 1, state.step
-    since = rollbacks - int(state.rows[-1]["setbacks"] if state.rows else 0)
+    since = rollbacks - int(state.rows[-1]["rollbacks"] if state.rows else 0)
     if since > MAX_ROLLBACKS:
         raise UserError(
             f"{task.stage}: {fault} at step {step}, and was not finite {since} times in a row although each time the "
@@ -278,7 +278,7 @@ def _report(task: Task, state: TrainingState, seen: _Step) -> None:
     """Append a row to the history, and keep the averaged weights if it is the best one."""
     row = {"step": state.step, "seconds": round(state.seconds, 2), "loss": seen.loss} | seen.values
     row |= _with_averaged(task.module, state, task.watch)
-    row |= {"setbacks": state.rollbacks, "best": 0}
+    row |= {"rollbacks": state.rollbacks, "best": 0}
     row = task.ranks.agree(row, next(iter(state.parameters.values())).device)
     best = _best_row(state)
     state.rows.append(row)

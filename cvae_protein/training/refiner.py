@@ -87,7 +87,7 @@ def train_refiner(
     """Weights of the trained refiner and its history."""
     device = pick_device()
     refine, whole = spec.refine, by_split["train"]
-    domains, longest = whole.with_crops_of(by_split.get("stretches")), int(whole.lengths.max())
+    domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
     linear = fit_coarsening(whole, spec)

@@ -185,7 +185,7 @@ def _train_variant(
     model: CVAE = module.build(spec)
     domains = by_split["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    pool = domains.with_crops_of(by_split.get("stretches"))
+    pool = domains.with_crops_of(by_split.get("crops"))
     repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
     if len(repeated) > MOST_LINEAR:
         repeated = rng.choice(repeated, MOST_LINEAR, replace=False)
@@ -221,7 +221,7 @@ def variant_task(
 ) -> tuple[Task, TrainingState]:
     """What it takes to train a variant on its terms, and the state in which that begins."""
     spec, device = model.spec, next(model.parameters()).device
-    longest, domains = int(by_split["train"].lengths.max()), by_split["train"].with_crops_of(by_split.get("stretches"))
+    longest, domains = int(by_split["train"].lengths.max()), by_split["train"].with_crops_of(by_split.get("crops"))
     evaluation = eval_batches(by_split, spec, device)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True

@@ -183,7 +183,7 @@ def metrics(structures: list[np.ndarray]) -> np.ndarray:
 
 
 METRICS = {
-    "physical yield": physical_validity.physical_yield,
+    "physically valid": physical_validity.physically_valid,
     "chain breaks": physical_validity.chain_breaks,
     "clashes": physical_validity.clashes,
     "overlaps": physical_validity.overlaps,

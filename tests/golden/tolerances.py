@@ -40,7 +40,7 @@ TOLERANCES = {
     "late_gradient": (3.4e-5, 3.4e-4),
     "partly_relaxed": (1.2e-4, 1.2e-3),  # Å
     "relaxed RMSD": (1.1e-1, 3.3e-1),  # Å
-    "relaxed physical yield": (0, 0),
+    "relaxed physically valid": (0, 0),
     "relaxed chain breaks": (0, 0),
     "relaxed clashes": (0, 0),
     "relaxed overlaps": (0, 0),

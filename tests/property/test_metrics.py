@@ -14,8 +14,8 @@ from cvae_protein.score.metrics.novelty import NearestDomains
 from cvae_protein.score.metrics.reconstruction import Pair
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit
 
-FACTS = {"rate": 40.0, "trace_rmsd": 2.0, "permuted_rmsd": 9.0, "swapped_rmsd": 3.0}
-FEATURES = ("helix", "strand", "relative_rg", "nearest_tm", "training_equal_tm")
+FACTS = {"rate": 40.0, "trace_rmsd": 2.0, "permuted_code_rmsd": 9.0, "swapped_label_rmsd": 3.0}
+FEATURES = ("helix", "strand", "relative_rg", "nearest_tm", "training_tm_matched")
 
 
 def a_structure(length=76):
@@ -142,8 +142,8 @@ def test_a_perfect_reconstruction_has_perfect_scores(seed):
     pair = Pair(prepared(moved(real.coords), ss=real.ss), real)
     found = {metric.name: metric(pair) for metric in reconstruction.METRICS}
     assert found["backbone_rmsd"] == pytest.approx(0, abs=1e-5)
-    assert (found["lddt"], found["right_handed"], found["ss_agreement"]) == (1, 1, 1)
-    assert found["tm"] == pytest.approx(1)
+    assert (found["lddt"], found["right_handed"], found["ss_q3"]) == (1, 1, 1)
+    assert found["tm_score"] == pytest.approx(1)
 
 
 def test_sets_alike_have_no_distance():
@@ -160,6 +160,6 @@ def test_clusters_of_equal_and_of_unlike_structures():
         np.fill_diagonal(pairs, np.nan)
         return ClassSet({}, {}, pairs)
 
-    assert diversity.clusters(table(0.9)) == 1 / 5
-    assert diversity.clusters(table(0.3)) == 1
+    assert diversity.cluster_share(table(0.9)) == 1 / 5
+    assert diversity.cluster_share(table(0.3)) == 1
     assert diversity.mean_pairwise_tm(table(0.3)) == pytest.approx(0.3)

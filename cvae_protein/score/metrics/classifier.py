@@ -178,21 +178,24 @@ def classifier_nearest_disagreement(prediction: Prediction) -> float:
 
 
 METRICS = (
-    Metric("oracle_accuracy", "share", "high", classifier_accuracy),
-    *(Metric(f"oracle_accuracy_level{level}", "share", "high", partial(accuracy_at, level=level)) for level in LEVELS),
-    Metric("oracle_disagreement", "share", "none", classifier_nearest_disagreement),
+    Metric("classifier_accuracy", "share", "high", classifier_accuracy),
+    *(
+        Metric(f"classifier_accuracy_level{level}", "share", "high", partial(accuracy_at, level=level))
+        for level in LEVELS
+    ),
+    Metric("classifier_nearest_disagreement", "share", "none", classifier_nearest_disagreement),
 )
 """Metrics of an `Prediction`."""
 FIDELITY = {
-    accuracy.name: Metric(accuracy.name.replace("oracle_accuracy", "fidelity"), "ratio", "high", accuracy.function)
+    accuracy.name: Metric(accuracy.name.replace("classifier_accuracy", "fidelity"), "ratio", "high", accuracy.function)
     for accuracy in METRICS
-    if accuracy.name.startswith("oracle_accuracy")
+    if accuracy.name.startswith("classifier_accuracy")
 }
 """For each accuracy the metric that sets it against the same of the held-out domains."""
 SWAPS = (
-    Metric("swap_flip", "share", "high", classifier_accuracy),
-    Metric("swap_flip_control", "share", "none", classifier_accuracy),
-    Metric("swap_flip_chance", "share", "none", classifier_accuracy),
+    Metric("swap_followed", "share", "high", classifier_accuracy),
+    Metric("swap_followed_control", "share", "none", classifier_accuracy),
+    Metric("swap_followed_chance", "share", "none", classifier_accuracy),
 )
 """Of held-out domains decoded under another class's label, and of the same under their own; the other is the target."""
 
@@ -232,13 +235,9 @@ def accuracy_rows(
 
 def _explained(row: ScoreRow, targets: Sequence[str]) -> ScoreRow:
     """The row, with the reason where it has no number."""
-    if row.estimate.n or not row.metric.startswith("oracle_accuracy"):
+    if row.estimate.n or not row.metric.startswith("classifier_accuracy"):
         return row
-    note = (
-        "the fold classifier knows no class of this level that was asked for"
-        if any(targets)
-        else "no class was asked for"
-    )
+    note = "the fold classifier knows no target class of this level" if any(targets) else "no target class was given"
     return replace(row, note=note)
 
 
@@ -288,7 +287,7 @@ def _fidelity_rows(
 
 
 def _first(notes: Mapping[str, str]) -> str:
-    return next(iter(notes.values()), "no class was asked for")
+    return next(iter(notes.values()), "no target class was given")
 
 
 def _fidelity_reason(own: np.ndarray, real: np.ndarray) -> str:
@@ -310,7 +309,7 @@ def prediction_columns(features: Embeddings, targets: Sequence[str]) -> list[dic
             if prediction.target
             else float("nan")
         )
-        rows.append({"oracle_label": predicted, "oracle_probability": f"{probability:.4g}"})
+        rows.append({"predicted_label": predicted, "target_probability": f"{probability:.4g}"})
     return rows
 
 

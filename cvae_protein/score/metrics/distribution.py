@@ -170,7 +170,7 @@ def mmd(group: FeatureSet) -> float:
 
 
 def permuted_mmd(group: FeatureSet, count: int, random: np.random.Generator) -> np.ndarray:
-    """`mmd` of `count` random divisions of both sets' structures into sets of the same sizes (count,)."""
+    """`feature_mmd` of `count` random divisions of both sets' structures into sets of the same sizes (count,)."""
     own, other, between = gaussian_kernels(group)
     table = np.block([[own, between], [between.T, other]])
     np.fill_diagonal(table, 0)
@@ -246,7 +246,7 @@ POOLED = (
 """Metrics whose value over all classes is that of the pooled set."""
 AVERAGED = (
     Metric("kid", "none", "low", kid),
-    Metric("mmd", "none", "low", mmd),
+    Metric("feature_mmd", "none", "low", mmd),
     Metric("precision", "share", "high", precision),
     Metric("recall", "share", "high", recall),
     Metric("density", "ratio", "high", density),
@@ -272,7 +272,7 @@ def reason(name: str, group: FeatureSet) -> str:
         "fold_score": 2,
         "fjsd": 2,
         "kid": NEIGHBOURS,
-        "mmd": NEIGHBOURS,
+        "feature_mmd": NEIGHBOURS,
     }.get(kind, NEIGHBOURS + 1)
     if min(n, m) >= fewest:
         return ""
@@ -280,7 +280,7 @@ def reason(name: str, group: FeatureSet) -> str:
 
 
 POSSIBLE = {"share": (0.0, 1.0), "nat": (0.0, np.inf), "folds": (1.0, np.inf), "ratio": (0.0, np.inf)}
-P_VALUE = Metric("mmd_p", "p", "none", lambda group: float("nan"))  # of permutations, in `_p_rows`
+P_VALUE = Metric("feature_mmd_p", "p", "none", lambda group: float("nan"))  # of permutations, in `_p_rows`
 METRICS = (*POOLED, *AVERAGED, P_VALUE)
 
 
@@ -360,20 +360,20 @@ def distribution_rows(groups: Mapping[str, FeatureSet], settings: ScoreSettings)
 def _p_rows(
     groups: Mapping[str, FeatureSet], values: Mapping[tuple[str, str], float], settings: ScoreSettings
 ) -> list[ScoreRow]:
-    """p-values of `mmd` per class, and of its mean over classes; structures are permuted within classes."""
+    """p-values of `feature_mmd` per class, and of its mean over classes; structures are permuted within classes."""
     drawn = {
         fold: permuted_mmd(group, settings.bootstrap, generator(settings, P_VALUE.name, fold))
         for fold, group in groups.items()
-        if not reason("mmd", group)
+        if not reason("feature_mmd", group)
     }
     if drawn and ALL not in groups:
         drawn[ALL] = np.mean(list(drawn.values()), axis=0)
     rows = []
     for fold in dict.fromkeys((ALL, *groups)):
         members = [groups[fold]] if fold in groups else list(groups.values())
-        p, note = float("nan"), reason("mmd", members[0])
+        p, note = float("nan"), reason("feature_mmd", members[0])
         if fold in drawn:
-            above = int((drawn[fold] >= values["mmd", fold]).sum())
+            above = int((drawn[fold] >= values["feature_mmd", fold]).sum())
             p, note = (above + 1) / (len(drawn[fold]) + 1), "a p-value has no interval"
         count = sum(len(group.own) for group in members)
         rows.append(P_VALUE.row(fold, Estimate(p, n=count), note=note))

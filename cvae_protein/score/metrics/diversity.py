@@ -74,7 +74,7 @@ def mean_pairwise_tm(group: ClassSet) -> float:
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def clusters(group: ClassSet) -> float:
+def cluster_share(group: ClassSet) -> float:
     """Clusters at TM 0.5 over the number of structures: 1 where no two share a fold.
 
     Greedy in the order given: a structure joins the first leader with a mutual TM-score above 0.5, else leads.
@@ -87,7 +87,7 @@ def clusters(group: ClassSet) -> float:
     return len(leaders) / count if count else float("nan")
 
 
-def vendi(group: ClassSet) -> float:
+def vendi_score(group: ClassSet) -> float:
     """Vendi score: the effective number of different structures, exp of the entropy of the eigenvalues of TM / k.
 
     Friedman & Dieng 2023, arXiv:2210.02410, with the symmetric TM-score as the kernel: 1 for copies, k for structures
@@ -105,7 +105,7 @@ def memorisation_ratio(group: ClassSet) -> float:
 
     About 1 where the set is no nearer to training than to unseen domains; above where it repeats training.
     """
-    training = group.features.get("training_equal_tm", np.zeros(0))
+    training = group.features.get("training_tm_matched", np.zeros(0))
     held_out = group.features.get("nearest_tm", np.zeros(0))
     both = np.isfinite(training) & np.isfinite(held_out)
     if not both.any() or held_out[both].mean() == 0:
@@ -118,14 +118,14 @@ METRICS = (
     Metric("wasserstein_strand", "share", "low", wasserstein_strand),
     Metric("wasserstein_rg", "ratio", "low", wasserstein_rg),
     Metric("mean_pairwise_tm", "score", "low", mean_pairwise_tm),
-    Metric("clusters", "share", "high", clusters),
-    Metric("vendi", "structures", "high", vendi),
+    Metric("cluster_share", "share", "high", cluster_share),
+    Metric("vendi_score", "structures", "high", vendi_score),
     Metric("memorisation_ratio", "ratio", "low", memorisation_ratio),
 )
 """Metrics of a `ClassSet`."""
-PAIRED = ("mean_pairwise_tm", "clusters", "vendi")
+PAIRED = ("mean_pairwise_tm", "cluster_share", "vendi_score")
 """Metrics of the `pair_tm` structures alone."""
-JACKKNIFED = ("clusters", "vendi")  # a structure drawn twice is no cluster of its own, so no bootstrap
+JACKKNIFED = ("cluster_share", "vendi_score")  # a structure drawn twice is no cluster of its own, so no bootstrap
 
 
 def _jackknife_variance(metric: Metric, group: ClassSet) -> float:

@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
+from ...core.files import refuse_renamed
 from ...core.labels import first_level, truncate
 from ...core.progress import track
 from .distribution import NEIGHBOURS, FeatureSet, mmd, shifted_limits
@@ -44,7 +45,7 @@ MOST_CODES = 2000  # structures in that estimate
 class Codes:
     """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
 
-    `drawn` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
+    `prior_draw` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
     `levels` are the label's levels that the model is conditioned on, 0 where the file does not say.
     """
 
@@ -55,7 +56,7 @@ class Codes:
     logvar: np.ndarray
     kl: np.ndarray
     blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    drawn: np.ndarray | None = None
+    prior_draw: np.ndarray | None = None
     levels: int = 0
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class Codes:
 
     def take(self, rows: np.ndarray) -> Codes:
         """The codes of the domains `rows` (indices or mask)."""
-        names = ("ids", "labels", "splits", "mean", "logvar", "kl", "drawn")
+        names = ("ids", "labels", "splits", "mean", "logvar", "kl", "prior_draw")
         return replace(self, **{name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None})
 
 
@@ -73,9 +74,10 @@ def read_codes(path: Path) -> Codes:
         raise UserError(f"{path}: expected the codes of a trained model, found no file there")
     try:
         with h5py.File(path, "r") as file:
+            refuse_renamed(path, "column", file)
             texts = [np.array([str(text) for text in file[name].asstr()[:]]) for name in ("id", "label", "split")]
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]
-            drawn = np.asarray(file["drawn"][:], float) if "drawn" in file else None
+            drawn = np.asarray(file["prior_draw"][:], float) if "prior_draw" in file else None
             blocks, levels = json.loads(file.attrs.get("blocks", "{}")), int(file.attrs.get("levels", 0))
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a readable file of codes ({error})") from error
@@ -148,9 +150,9 @@ def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dic
 def prior_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
     """Rows of `prior_mmd` of each class, and their mean: 0 where the prior of a class is what its codes look like."""
     training = codes.take(codes.splits == "train")
-    if training.drawn is None or not len(training):
+    if training.prior_draw is None or not len(training):
         return absent_rows((METRIC,), "no draws of the prior for training domains in latents.h5")
-    groups = _class_sets(training, training.drawn, settings)
+    groups = _class_sets(training, training.prior_draw, settings)
     values: dict[str, float] = {}
     resampled: dict[str, np.ndarray] = {}
     for fold, group in groups.items():
@@ -283,25 +285,25 @@ def _best(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
     return max(attempts.values(), key=lambda each: -1.0 if np.isnan(each.skill) else each.skill)
 
 
-def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
+def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
     """Skill of fresh probes: on the whole code, on each block, on drawn codes, and at deeper levels of the label."""
     groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
-    noise = generator(settings, "leak_skill_sampled").standard_normal(codes.mean.shape)
+    noise = generator(settings, "class_leakage_sampled").standard_normal(codes.mean.shape)
     views = {
-        "leak_skill": codes.mean,
-        "leak_skill_sampled": codes.mean + np.exp(np.nan_to_num(codes.logvar, nan=-np.inf) / 2) * noise,
+        "class_leakage": codes.mean,
+        "class_leakage_sampled": codes.mean + np.exp(np.nan_to_num(codes.logvar, nan=-np.inf) / 2) * noise,
     }
     for name, (start, stop) in codes.blocks.items():
         if (start, stop) != (0, codes.mean.shape[1]):
-            views[f"leak_skill_{name}"] = codes.mean[:, start:stop]
+            views[f"class_leakage_{name}"] = codes.mean[:, start:stop]
     plans = [(name, view, 1) for name, view in views.items()]
-    plans += [(f"leak_skill_level{level}", codes.mean, level) for level in LEVELS[1:]]
+    plans += [(f"class_leakage_level{level}", codes.mean, level) for level in LEVELS[1:]]
     rows = []
     for name, view, level in track(plans, "probes", len(plans), "attacks"):
         labels = np.array([truncate(label, level) for label in codes.labels.tolist()])
         attempts = {probe: probe_predictions(view, labels, groups, probe, settings.seed) for probe in PROBES}
         found = {name: _best(attempts)}
-        if name == "leak_skill":
+        if name == "class_leakage":
             found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}
         for metric, attempt in found.items():
             estimate = attempt.estimate(settings, generator(settings, metric))
@@ -313,7 +315,7 @@ def _leak_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSett
 def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
     """All rows about the codes: held-out domains for use of the code, all domains for the leak."""
     held_out = codes.take(codes.splits == "test")
-    leak = _leak_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
+    leak = _class_leakage_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
     levels = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED
-    known = ScoreRow("told_levels", "levels", "none", ALL, levels, EVERY)
+    known = ScoreRow("given_levels", "levels", "none", ALL, levels, EVERY)
     return [*_unit_rows(held_out, settings), *_information_rows(held_out, settings), *leak, known]

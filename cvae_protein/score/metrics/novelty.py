@@ -25,7 +25,7 @@ class NearestDomains:
     label: str
     held_out: Hit
     training: Hit
-    training_equal: Hit
+    training_matched: Hit
 
 
 def nearest_tm(nearest: NearestDomains) -> float:
@@ -43,16 +43,16 @@ def training_tm(nearest: NearestDomains) -> float:
     return nearest.training.tm
 
 
-def training_equal_tm(nearest: NearestDomains) -> float:
+def training_tm_matched(nearest: NearestDomains) -> float:
     """TM-score to the nearest among as many training domains as are held out, class by class."""
-    return nearest.training_equal.tm
+    return nearest.training_matched.tm
 
 
 NEAREST = (
     Metric("nearest_tm", "score", "high", nearest_tm),
     Metric("nearest_same_class", "share", "high", nearest_same_class),
     Metric("training_tm", "score", "none", training_tm),
-    Metric("training_equal_tm", "score", "none", training_equal_tm),
+    Metric("training_tm_matched", "score", "none", training_tm_matched),
 )
 """Metrics of a `NearestDomains`."""
 
@@ -145,7 +145,7 @@ def find_nearest(
 ) -> list[NearestDomains]:
     """Nearest domains of every structure; relatives of a real one do not count."""
     training = Library(domains.training)
-    equal = _equal_training(domains, training, settings)
+    equal = _matched_training(domains, training, settings)
     unrelated = domains.unrelated if real else None
     found = [
         search.all(structures, library, f"nearest of {len(library)} {name} domains", unrelated)
@@ -154,7 +154,7 @@ def find_nearest(
     return [NearestDomains(structure.label, *hits) for structure, *hits in zip(structures, *found, strict=True)]
 
 
-def _equal_training(domains: RealDomains, library: Library, settings: ScoreSettings) -> Library:
+def _matched_training(domains: RealDomains, library: Library, settings: ScoreSettings) -> Library:
     """As many training domains of each first-level class as are held out, drawn at random."""
     random = generator(settings, "equal_training")
     held_out = [first_level(domain.label) for domain in domains.held_out]

@@ -204,7 +204,7 @@ def overlaps(structure: PreparedStructure) -> float:
     return float((residue[near[:, 0]] != residue[near[:, 1]]).sum())
 
 
-def physical_yield(structure: PreparedStructure) -> float:
+def physically_valid(structure: PreparedStructure) -> float:
     """1 where the chain is whole (C-N ≤ 2.0, CA-CA ≤ 4.5 Å), no atoms overlap (< 1.0 Å) and no CA clash (< 3.0 Å).
 
     NaN where there are CA alone, of which fewer faults can be seen.
@@ -301,7 +301,7 @@ def left_handed_helix(structure: PreparedStructure) -> float:
 
 
 METRICS = (
-    Metric("physical_yield", "share", "high", physical_yield),
+    Metric("physically_valid", "share", "high", physically_valid),
     Metric("chain_breaks", "breaks", "low", chain_breaks),
     Metric("clashes", "pairs", "low", clashes),
     Metric("overlaps", "pairs", "low", overlaps),

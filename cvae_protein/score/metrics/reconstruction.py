@@ -78,7 +78,7 @@ def right_handed(pair: Pair) -> float:
     return float("nan") if np.isnan(own) else float(own < mirrored)
 
 
-def tm(pair: Pair) -> float:
+def ca_tm_score(pair: Pair) -> float:
     """TM-score over CA, residue i on residue i, normalised by the reference (Zhang & Skolnick 2004)."""
     ours, theirs = pair.atoms(CA, CA + 1)
     return tm_score(ours, theirs, len(pair.reference))
@@ -99,7 +99,7 @@ def lddt(pair: Pair) -> float:
     return float(np.mean([(error < threshold).mean() for threshold in LDDT_THRESHOLDS]))
 
 
-def ss_agreement(pair: Pair) -> float:
+def ss_q3(pair: Pair) -> float:
     """Share of residues with the reference's secondary structure in three states (H G I, E B, other): Q3."""
     known = [
         (ours, theirs)
@@ -130,39 +130,39 @@ def trace_rmsd(pair: Pair) -> float:
     return _fact(pair, "trace_rmsd")
 
 
-def permuted_rmsd(pair: Pair) -> float:
+def permuted_code_rmsd(pair: Pair) -> float:
     """CA RMSD of the trace decoded from the code of another domain of the class, as recorded."""
-    return _fact(pair, "permuted_rmsd")
+    return _fact(pair, "permuted_code_rmsd")
 
 
-def swapped_rmsd(pair: Pair) -> float:
+def swapped_label_rmsd(pair: Pair) -> float:
     """CA RMSD of the trace decoded from its own code with another class's label, as recorded."""
-    return _fact(pair, "swapped_rmsd")
+    return _fact(pair, "swapped_label_rmsd")
 
 
-def permuted_ratio(pair: Pair) -> float:
-    """`permuted_rmsd` over `trace_rmsd`: 1 where the decoder ignores the code."""
-    return _ratio(pair, "permuted_rmsd")
+def permuted_code_ratio(pair: Pair) -> float:
+    """`permuted_code_rmsd` over `trace_rmsd`: 1 where the decoder ignores the code."""
+    return _ratio(pair, "permuted_code_rmsd")
 
 
-def swapped_ratio(pair: Pair) -> float:
-    """`swapped_rmsd` over `trace_rmsd`: 1 where the decoder ignores the label."""
-    return _ratio(pair, "swapped_rmsd")
+def swapped_label_ratio(pair: Pair) -> float:
+    """`swapped_label_rmsd` over `trace_rmsd`: 1 where the decoder ignores the label."""
+    return _ratio(pair, "swapped_label_rmsd")
 
 
 METRICS = (
     Metric("backbone_rmsd", "Å", "low", backbone_rmsd),
     Metric("ca_rmsd", "Å", "low", ca_rmsd),
-    Metric("tm", "score", "high", tm),
+    Metric("tm_score", "score", "high", ca_tm_score),
     Metric("lddt", "score", "high", lddt),
     Metric("mirror_rmsd", "Å", "none", mirror_rmsd),
     Metric("right_handed", "share", "high", right_handed),
-    Metric("ss_agreement", "share", "high", ss_agreement),
+    Metric("ss_q3", "share", "high", ss_q3),
     Metric("rate", "nat", "none", rate),
     Metric("trace_rmsd", "Å", "low", trace_rmsd),
-    Metric("permuted_rmsd", "Å", "none", permuted_rmsd),
-    Metric("permuted_ratio", "ratio", "high", permuted_ratio),
-    Metric("swapped_rmsd", "Å", "none", swapped_rmsd),
-    Metric("swapped_ratio", "ratio", "none", swapped_ratio),
+    Metric("permuted_code_rmsd", "Å", "none", permuted_code_rmsd),
+    Metric("permuted_code_ratio", "ratio", "high", permuted_code_ratio),
+    Metric("swapped_label_rmsd", "Å", "none", swapped_label_rmsd),
+    Metric("swapped_label_ratio", "ratio", "none", swapped_label_ratio),
 )
 """Metrics of a `Pair`."""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import atomic_path, holder, owned, read_table, sha256, write_table
+from cvae_protein.core.files import RENAMED, atomic_path, holder, owned, read_table, sha256, write_table
 
 HOLDER = """
 import sys, time
@@ -174,3 +174,12 @@ def test_an_output_has_one_owner_and_loses_it_with_the_process(tmp_path):
     assert holder(lock) is None
     with owned(output):
         assert not output.exists()
+
+
+@pytest.mark.parametrize("kind", sorted(RENAMED))
+def test_a_name_of_before_is_answered_with_todays(tmp_path, kind):
+    old, new = next(iter(RENAMED[kind].items()))
+    column, cell = (old, "x") if kind == "column" else (kind, old)
+    write_table(tmp_path / "t.tsv", ["id", column], [{"id": "a", column: cell}])
+    with pytest.raises(UserError, match=f"t.tsv: {kind} `{old}` is now `{new}`: make the file again"):
+        read_table(tmp_path / "t.tsv", ["id", new] if kind == "column" else ["id"])

@@ -65,7 +65,7 @@ def test_long_domains_are_for_stretches_unless_relatives_are_held_out(tmp_path):
     seen = Counter()
     for e in short[::3]:
         assigned, other = rows[e.backbone.id]["split"], rows[f"long-{e.backbone.id}"]
-        assert other["split"] == ("stretches" if assigned == "train" else "excluded")
+        assert other["split"] == ("crops" if assigned == "train" else "excluded")
         assert other["reason"].startswith("longer than")
         seen[assigned] += 1
     assert min(seen[assigned] for assigned in ("train", "validation", "test")) > 0

@@ -51,7 +51,7 @@ def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A store of 24 chains of three classes and a long one for stretches, and its split."""
+    """A store of 24 chains of three classes and a long one for crops, and its split."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     entries, rows = [], []
     for index in range(25):
@@ -61,7 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
         entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "not this"}))
         split = (
-            "stretches"
+            "crops"
             if index == 24
             else "test"
             if index >= 20
@@ -207,8 +207,8 @@ class TestEveryVariant:
             asked, own = (swapped.columns[name].tolist() for name in ("label", "own_label"))
             assert all(other in "123" and other != label[0] for other, label in zip(asked, own, strict=True))
         with h5py.File(output / "latents.h5") as codes:
-            assert codes["drawn"].shape == codes["mean"].shape
-            assert np.isfinite(codes["drawn"][:]).all()
+            assert codes["prior_draw"].shape == codes["mean"].shape
+            assert np.isfinite(codes["prior_draw"][:]).all()
 
 
 def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -488,7 +488,7 @@ class TestBaselines:
 
 def test_long_domains_train_by_unlabelled_stretches_alone(data: tuple[Path, Path], trained: Path) -> None:
     sides = read_split(*data)
-    pool = sides["train"].with_crops_of(sides["stretches"])
+    pool = sides["train"].with_crops_of(sides["crops"])
     assert (pool.ids[-1], pool.labels[-1], pool.lengths[-1]) == ("d24", "", 100)
     assert sides["train"].with_crops_of(None) is sides["train"]
     spec = Spec.read(trained / "concat" / "seed0" / "spec.json")

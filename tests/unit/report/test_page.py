@@ -42,7 +42,7 @@ STRUCTURES = (
     "nearest_id",
     "nearest_label",
     "nearest_tm",
-    "oracle_label",
+    "predicted_label",
 )
 
 
@@ -70,15 +70,15 @@ def write_run(root: Path, variant: str, seed: str, prefix: str, random: np.rando
     rates = {
         "rate": float("nan") if variant == "pca" else 50.0,
         "trace_rmsd": 2.5,
-        "permuted_rmsd": 9.0,
-        "swapped_rmsd": 3.0,
+        "permuted_code_rmsd": 9.0,
+        "swapped_label_rmsd": 3.0,
     }
     rebuilt = [entry(f"{prefix}d{k}", random, label="1.10.8.1", **tag, **rates) for k in (0, 1)]
     write_store(root.joinpath("samples", *place, "reconstructions.h5"), rebuilt, compression="gzip")
     rows = [
         dict.fromkeys(STRUCTURES, "")
         | {"id": name, "kind": "sample", "label": fold, "length": 44, "helix": 0.5 + 0.1 * int(fold)}
-        | {"nearest_id": f"{prefix}d0", "nearest_label": "1.10.8.1", "nearest_tm": 0.6, "oracle_label": "1"}
+        | {"nearest_id": f"{prefix}d0", "nearest_label": "1.10.8.1", "nearest_tm": 0.6, "predicted_label": "1"}
         for name, fold in names
     ]
     rows += [dict.fromkeys(STRUCTURES, "") | {"id": f"{prefix}d0", "kind": "reconstruction", "backbone_rmsd": 2.0}]
@@ -106,8 +106,16 @@ def score(variant: str, seed: str, metric: str, value: float, better: str, half:
     )
 
 
-def verdict(variant: str, seed: str, name: str, fired: str, prefix: str = "") -> dict[str, str]:
-    cells = (variant, seed, name, fired, f"{prefix}number = 0.4", "number > 0.1", "Set train.steps." * (fired == "yes"))
+def verdict(variant: str, seed: str, name: str, flagged: str, prefix: str = "") -> dict[str, str]:
+    cells = (
+        variant,
+        seed,
+        name,
+        flagged,
+        f"{prefix}number = 0.4",
+        "number > 0.1",
+        "Set train.steps." * (flagged == "yes"),
+    )
     return dict(zip(VERDICT_COLUMNS, cells, strict=True))
 
 
@@ -125,7 +133,9 @@ def write_oracle(root: Path, prefix: str) -> None:
     }
     write_table(root / "models/classifier/classifier.tsv", (*checks, "temperature"), [checks | {"temperature": 1.1}])
     confused = [("1", "1", 18, 0.9), ("1", f"{prefix}3", 2, 0.1), (f"{prefix}3", f"{prefix}3", 20, 1.0)]
-    rows = [{"split": "test", "level": 1, "label": a, "told": b, "n": n, "share": share} for a, b, n, share in confused]
+    rows = [
+        {"split": "test", "level": 1, "label": a, "predicted": b, "n": n, "share": share} for a, b, n, share in confused
+    ]
     write_table(root / "models/classifier/confusion.tsv", list(rows[0]), rows)
 
 
@@ -313,15 +323,15 @@ def test_seeds_are_averaged_and_their_intervals_spanned(plain: tuple[Path, str])
 
 
 def test_models_that_are_alike_are_not_ranked(tmp_path: Path) -> None:
-    rows = [score(variant, "0", "tm", 0.5, "high") for variant in ("pca", "concat")]
+    rows = [score(variant, "0", "tm_score", 0.5, "high") for variant in ("pca", "concat")]
     rows += [score("pca", "0", "helix", 0.1, "none", 0.01), score("concat", "0", "helix", 0.5, "none", 0.01)]
     rows += [score("real", "", "helix", 0.4, "none", 0.01)]
     write_table(tmp_path / "scores.tsv", SCORES, rows)
     groups = leaderboard(Results(tmp_path, ["pca", "concat"], ["0"]))
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
-    assert [cell.mark for cell in lines["tm"]["cells"].values()] == ["", ""]
+    assert [cell.mark for cell in lines["tm_score"]["cells"].values()] == ["", ""]
     assert [cell.mark for cell in lines["helix"]["cells"].values()] == ["", "best", ""]
-    assert tiles(groups, ["tm"])[0]["equal"]
+    assert tiles(groups, ["tm_score"])[0]["equal"]
 
 
 def test_seeds_that_were_not_asked_for_stay_out(plain: tuple[Path, str]) -> None:
@@ -372,7 +382,7 @@ def test_verdicts_come_first_with_evidence_and_remedy(plain: tuple[Path, str]) -
     assert section.count('class="verdict yes" href') == 2  # a seed a line
     for anchor in re.findall(r'class="verdict \w+" href="#([\w-]+)"', section):
         assert f'id="{anchor}"' in section
-    assert "2 fired" in section
+    assert "2 flagged" in section
     assert section.count("Set train.steps.") == 2
     assert "number = 0.4" in section
     assert section.index("concat") < section.index("real")
@@ -456,16 +466,16 @@ def test_oracle_is_shown_and_where_the_nearest_domain_disagrees(plain: tuple[Pat
     section = " ".join(plain[1].split('<section id="classifier">')[1].split("</section>")[0].split())
     assert '<td class="num">0.91</td>' in section
     assert 'download="confusion.tsv"' in section
-    # all nearest domains are of class 1, as all that the fold classifier says: they agree, and see class 3 in no sample
+    # all nearest domains are of class 1, as all that are predicted: they agree, on class 3 for no sample
     assert "disagree on the class of 0 % of 12 samples" in section
-    assert "by the fold classifier in 50 %, by the nearest domain in 50 %" in section
+    assert "The predicted class is the target in 50 %, that of the nearest domain in 50 %" in section
 
 
 def test_disagreements_are_counted_by_class(tmp_path: Path) -> None:
     write_results(tmp_path)
     path = tmp_path / "scores/concat/seed0/structures.tsv"
     rows = read_table(path)
-    rows[3]["nearest_label"] = "3.40.50.300"  # a sample of class 3, which the fold classifier takes for class 1
+    rows[3]["nearest_label"] = "3.40.50.300"  # a sample of class 3, predicted to be of class 1
     write_table(path, STRUCTURES, rows)
     found = {(row["variant"], row["fold"]): row for row in disagreements(Results(tmp_path, ["pca", "concat"], ["0"]))}
     assert found["concat", "3"] == {
@@ -477,7 +487,7 @@ def test_disagreements_are_counted_by_class(tmp_path: Path) -> None:
         "differ": "1",
     }
     assert found["pca", "3"]["differ"] == "0"
-    assert "Fold classifier and nearest domain disagree on 1 of 3 of concat." in page_of(tmp_path, ["pca", "concat"])
+    assert "Classifier and nearest domain disagree on 1 of 3 of concat." in page_of(tmp_path, ["pca", "concat"])
 
 
 def test_floor_and_ceiling_stand_beside_each_value(tmp_path: Path) -> None:

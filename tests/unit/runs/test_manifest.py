@@ -22,7 +22,7 @@ TYPES = {
 def results(tmp_path):
     """A results folder with two outputs, a log, a checkpoint and the record of a job."""
     folder = tmp_path / "results"
-    write_table(folder / "scores.tsv", ["metric", "value"], [{"metric": "tm", "value": 0.5}])
+    write_table(folder / "scores.tsv", ["metric", "value"], [{"metric": "tm_score", "value": 0.5}])
     write_table(folder / "models/concat/seed0/history.tsv", ["step", "seconds"], [{"step": 1, "seconds": 2.5}])
     for name in ("logs/x.log", "checkpoints/x.safetensors", ".hidden/x", "run.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def test_comparison_tells_equal_times_other_and_absent(results, capsys):
     manifest, other = results / "ro-crate-metadata.json", results.parent / "again"
     history, scores = other / "models/concat/seed0/history.tsv", other / "scores.tsv"
     write_table(history, ["step", "seconds"], [{"step": 1, "seconds": 9.9}])
-    write_table(scores, ["metric", "value"], [{"metric": "tm", "value": 0.5}])
+    write_table(scores, ["metric", "value"], [{"metric": "tm_score", "value": 0.5}])
     compare = ["reproduce", str(manifest), "--output", str(other), "--compare-only"]
     assert run(compare) == 0
     assert "1 equal, 1 equal but for times" in capsys.readouterr().out

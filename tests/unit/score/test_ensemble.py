@@ -90,7 +90,7 @@ def test_states_and_their_samples():
     assert metrics.sample_spread(none) == pytest.approx(0, abs=1e-6)
     one = Ensemble(np.stack([OWN, moved(bent(1.2), 2)]), states)
     assert metrics.state_coverage(one) >= 0.5
-    assert metrics.state_nearer(one) >= 0.5
+    assert metrics.state_improved(one) >= 0.5
     every = Ensemble(np.stack([moved(state, k) for k, state in enumerate(states)]), states)
     assert metrics.state_coverage(every) == 1
     assert metrics.state_ratio(every) == pytest.approx(0, abs=1e-6)

@@ -160,7 +160,7 @@ def test_alpha_carbons_alone_say_what_they_cannot_tell(reference, tmp_path):
     save(tmp_path / "set/full.pdb", chain(44, 3))
     code, rows = score(tmp_path / "set", reference, tmp_path / "out")
     assert code == 0
-    for name in ("physical_yield", "overlaps", "helix", "bond_rmsz", "ramachandran_favoured"):
+    for name in ("physically_valid", "overlaps", "helix", "bond_rmsz", "ramachandran_favoured"):
         assert rows[name, "all"]["n"] == "1", name
         assert "2 of 3 samples are CA alone" in rows[name, "all"]["note"], name
     assert rows["clashes", "all"]["n"] == "3"
@@ -169,8 +169,8 @@ def test_alpha_carbons_alone_say_what_they_cannot_tell(reference, tmp_path):
     save(only / "ca.pdb", chain(44, 1), atoms=slice(1, 2))
     code, rows = score(only, reference, tmp_path / "out2")
     assert code == 0
-    assert rows["physical_yield", "all"]["value"] == "nan"
-    assert "needs N, C and O" in rows["physical_yield", "all"]["note"]
+    assert rows["physically_valid", "all"]["value"] == "nan"
+    assert "needs N, C and O" in rows["physically_valid", "all"]["note"]
 
 
 def test_one_unreadable_file_stops_nothing_and_counts(reference, tmp_path):
@@ -216,8 +216,8 @@ def test_coordinates_that_are_no_numbers(reference, tmp_path):
     save(tmp_path / "set/same.pdb", same)
     code, rows = score(tmp_path / "set", reference, tmp_path / "out")
     assert code == 0
-    assert rows["physical_yield", "all"]["n"] == "3"
-    assert float(rows["physical_yield", "all"]["value"]) == 0
+    assert rows["physically_valid", "all"]["n"] == "3"
+    assert float(rows["physically_valid", "all"]["value"]) == 0
     with Store(tmp_path / "out/samples.h5") as stored:
         assert stored.ids == ["a", "same"]  # the other reaches farther than a store holds, and is judged all the same
 
@@ -229,7 +229,7 @@ def test_copies_are_counted(reference, tmp_path):
     code, rows = score(tmp_path / "set", reference, tmp_path / "out")
     assert code == 0
     assert float(rows["repeated", "all"]["value"]) == 0.5
-    copies = {row["id"]: row["copy_of"] for row in read_table(tmp_path / "out/samples.tsv")}
+    copies = {row["id"]: row["duplicate_of"] for row in read_table(tmp_path / "out/samples.tsv")}
     assert copies == {"a": "", "b": "a", "c": "a", "d": ""}
 
 
@@ -369,9 +369,9 @@ def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
     options = ["--targets", table, "--classifier", tmp_path, "--splits", reference / "splits.tsv"]
     code, rows = score(tmp_path / "set", reference, tmp_path / "out", *options)
     assert code == 0
-    assert rows["oracle_accuracy", "all"]["n"] == "2"
-    assert rows["oracle_accuracy", "2"]["value"] == "1"
-    predicted = {row["id"]: row["oracle_label"] for row in read_table(tmp_path / "out/structures.tsv")}
+    assert rows["classifier_accuracy", "all"]["n"] == "2"
+    assert rows["classifier_accuracy", "2"]["value"] == "1"
+    predicted = {row["id"]: row["predicted_label"] for row in read_table(tmp_path / "out/structures.tsv")}
     assert predicted == {"far": "", "near_m0001": "2", "near_m0002": "2"}
 
 

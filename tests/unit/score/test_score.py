@@ -49,7 +49,14 @@ def _samples(folder, splits, targets):
     ]
     raw = [_entry(deformed(chain(46, 100 + k), 1.0), f"s{k}", "?", label=label, variant="concat", seed=0)
            for k, label in enumerate(targets)]  # fmt: skip
-    facts = {"variant": "concat", "seed": 0, "rate": 30.0, "trace_rmsd": 2.0, "permuted_rmsd": 8.0, "swapped_rmsd": 3.0}
+    facts = {
+        "variant": "concat",
+        "seed": 0,
+        "rate": 30.0,
+        "trace_rmsd": 2.0,
+        "permuted_code_rmsd": 8.0,
+        "swapped_label_rmsd": 3.0,
+    }
     rebuilt = [
         _entry(deformed(chain(44 + k % 6, k), 1.0), row["domain_id"], label=row["label"], **facts)
         for k, row in enumerate(splits)
@@ -103,12 +110,13 @@ def test_samples_are_scored_by_class_and_over_all(run):
     scores, structures = run(LABELS, ["1", "1", "2", "2"])
     rows = {(row["metric"], row["fold"]): row for row in scores}
     assert {row["variant"] for row in scores} == {"concat"}
-    for metric in ("physical_yield", "physical_yield_raw", "nearest_tm", "nearest_same_class", "training_tm", "helix",
-                   "wasserstein_helix", "mean_pairwise_tm", "clusters", "memorisation_ratio"):  # fmt: skip
+    for metric in ("physically_valid", "physically_valid_raw", "nearest_tm", "nearest_same_class", "training_tm",
+                   "helix", "wasserstein_helix", "mean_pairwise_tm",
+                   "cluster_share", "memorisation_ratio"):  # fmt: skip
         assert rows[metric, "all"]["n"] == "4"
         assert rows[metric, "1"]["n"] == "2"
-    assert rows["tm", "all"]["n"] == "4"
-    assert float(rows["permuted_ratio", "all"]["value"]) == 4
+    assert rows["tm_score", "all"]["n"] == "4"
+    assert float(rows["permuted_code_ratio", "all"]["value"]) == 4
     assert float(rows["bond_rmsz", "all"]["value"]) < 0.5 < float(rows["bond_rmsz_raw", "all"]["value"])
     assert {"sample", "reconstruction"} == {row["kind"] for row in structures}
     sample = structures[0]
@@ -122,11 +130,15 @@ def test_samples_are_scored_by_class_and_over_all(run):
 def test_reconstructions_are_scored_by_nearness_to_training(run):
     scores, _ = run(LABELS, ["1", "2"], [BINS[0][1], BINS[2][1], BINS[2][1], BINS[2][1]])
     rows = {(row["metric"], row["fold"]): row for row in scores}
-    assert (rows["tm", "tm_to_0.5"]["n"], rows["tm", "tm_above_0.8"]["n"], rows["tm", "all"]["n"]) == ("1", "3", "4")
-    assert ("tm", "tm_0.5_to_0.8") not in rows
-    mean = (float(rows["tm", "tm_to_0.5"]["value"]) + 3 * float(rows["tm", "tm_above_0.8"]["value"])) / 4
-    assert mean == pytest.approx(float(rows["tm", "all"]["value"]), abs=1e-4)
-    assert [(row["metric"], row["fold"]) for row in scores].count(("tm", "all")) == 1
+    assert (
+        rows["tm_score", "tm_to_0.5"]["n"],
+        rows["tm_score", "tm_above_0.8"]["n"],
+        rows["tm_score", "all"]["n"],
+    ) == ("1", "3", "4")
+    assert ("tm_score", "tm_0.5_to_0.8") not in rows
+    mean = (float(rows["tm_score", "tm_to_0.5"]["value"]) + 3 * float(rows["tm_score", "tm_above_0.8"]["value"])) / 4
+    assert mean == pytest.approx(float(rows["tm_score", "all"]["value"]), abs=1e-4)
+    assert [(row["metric"], row["fold"]) for row in scores].count(("tm_score", "all")) == 1
     assert {row["metric"] for row in scores if row["fold"].startswith("tm_")} == {m.name for m in METRICS}
 
 
@@ -150,16 +162,16 @@ def test_one_sample_and_a_class_without_held_out_domains(run):
     rows = {(row["metric"], row["fold"]): row for row in scores}
     assert rows["wasserstein_helix", "2"]["value"] == "nan"
     assert rows["mean_pairwise_tm", "all"]["value"] == "nan"
-    assert (rows["clusters", "2"]["value"], rows["clusters", "2"]["low"]) == ("1", "nan")
+    assert (rows["cluster_share", "2"]["value"], rows["cluster_share", "2"]["low"]) == ("1", "nan")
     assert rows["nearest_same_class", "2"]["value"] == "0"
-    assert rows["leak_skill", "all"]["value"] == "nan"
-    assert rows["tm", "1"]["n"] == "2"
+    assert rows["class_leakage", "all"]["value"] == "nan"
+    assert rows["tm_score", "1"]["n"] == "2"
 
 
 def test_no_samples_at_all(tmp_path, run):
     scores, structures = run(LABELS, [])
     rows = {(row["metric"], row["fold"]): row for row in scores}
-    assert (rows["physical_yield", "all"]["value"], rows["physical_yield", "all"]["n"]) == ("nan", "0")
+    assert (rows["physically_valid", "all"]["value"], rows["physically_valid", "all"]["n"]) == ("nan", "0")
     assert {row["kind"] for row in structures} == {"reconstruction"}
 
 
@@ -168,7 +180,7 @@ def test_real_domains_are_judged_like_samples_without_their_relatives(tmp_path):
     score_real(tmp_path / "domains.h5", tmp_path / "splits.tsv", SETTINGS, tmp_path / "out")
     scores, structures = (read_table(tmp_path / "out" / name) for name in ("scores.tsv", "structures.tsv"))
     assert {(row["variant"], row["seed"]) for row in scores} == {("real", ""), ("real_shuffled", "")}
-    assert not {"leak_skill", "tm", "rate", "physical_yield_raw"} & {row["metric"] for row in scores}
+    assert not {"class_leakage", "tm_score", "rate", "physically_valid_raw"} & {row["metric"] for row in scores}
     assert all(row["note"] for row in scores if row["value"] == "nan")
     assert {row["kind"] for row in structures} == {"real"}
     assert all(row["training_id"] != row["id"] for row in structures)

@@ -17,12 +17,12 @@ SOUND = {
     "active_share": (1.0, 1.0, 1.0),
     "mutual_information": (5.8, 5.7, 5.9),
     "mutual_information_bound": (5.9, 5.9, 5.9),
-    "permuted_ratio": (8.0, 7.5, 8.5),
-    "leak_skill": (0.04, 0.01, 0.06),
-    "leak_skill_level2": (0.03, -0.01, 0.07),
-    "leak_skill_level3": (0.02, -0.02, 0.06),
-    "swap_flip": (0.9, 0.85, 0.95),
-    "swap_flip_chance": (0.33, 0.33, 0.33),
+    "permuted_code_ratio": (8.0, 7.5, 8.5),
+    "class_leakage": (0.04, 0.01, 0.06),
+    "class_leakage_level2": (0.03, -0.01, 0.07),
+    "class_leakage_level3": (0.02, -0.02, 0.06),
+    "swap_followed": (0.9, 0.85, 0.95),
+    "swap_followed_chance": (0.33, 0.33, 0.33),
     "coverage": (0.8, 0.7, 0.9),
     "training_tm": (0.55, 0.5, 0.6),
     "memorisation_ratio": (1.2, 1.15, 1.25),
@@ -62,7 +62,7 @@ def found(tmp_path):
 
 
 def states(rows):
-    return {name: row["fired"] for name, row in rows.items()}
+    return {name: row["flagged"] for name, row in rows.items()}
 
 
 def test_a_sound_model_is_quiet_and_says_why(found):
@@ -70,7 +70,7 @@ def test_a_sound_model_is_quiet_and_says_why(found):
     assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION"]
     assert set(states(rows).values()) == {"no"}
     assert all(row["evidence"] and row["threshold"] and not row["remedy"] for row in rows.values())
-    assert rows["LEAK"]["evidence"].startswith("leak_skill = 0.04 (0.01 to 0.06), n = 48; leak_skill_level2 = ")
+    assert rows["LEAK"]["evidence"].startswith("class_leakage = 0.04 (0.01 to 0.06), n = 48; class_leakage_level2 = ")
     assert "real: coverage = 0.9" in rows["MODE-COLLAPSE"]["evidence"]
 
 
@@ -79,13 +79,13 @@ def test_a_sound_model_is_quiet_and_says_why(found):
     [
         ("COLLAPSE", {"active_share": (0.09, 0.0, 0.2)}),
         ("COLLAPSE", {"mutual_information": (0.4, 0.3, 0.5)}),
-        ("COLLAPSE", {"permuted_ratio": (1.01, 0.99, 1.03)}),
-        ("COLLAPSE", {"permuted_ratio": (1.0, 1.0, 1.0), "active_share": None}),
-        ("LEAK", {"leak_skill": (0.12, 0.02, 0.2)}),
-        ("LEAK", {"leak_skill": (0.08, 0.06, 0.1)}),
-        ("LEAK", {"leak_skill_level2": (0.4, 0.3, 0.5)}),
-        ("LEAK", {"leak_skill_level3": (0.4, 0.3, 0.5), "leak_skill": (NAN, NAN, NAN)}),
-        ("CONDITION-IGNORED", {"swap_flip": (0.4, 0.3, 0.5)}),
+        ("COLLAPSE", {"permuted_code_ratio": (1.01, 0.99, 1.03)}),
+        ("COLLAPSE", {"permuted_code_ratio": (1.0, 1.0, 1.0), "active_share": None}),
+        ("LEAK", {"class_leakage": (0.12, 0.02, 0.2)}),
+        ("LEAK", {"class_leakage": (0.08, 0.06, 0.1)}),
+        ("LEAK", {"class_leakage_level2": (0.4, 0.3, 0.5)}),
+        ("LEAK", {"class_leakage_level3": (0.4, 0.3, 0.5), "class_leakage": (NAN, NAN, NAN)}),
+        ("CONDITION-IGNORED", {"swap_followed": (0.4, 0.3, 0.5)}),
         ("MODE-COLLAPSE", {"coverage": (0.44, 0.4, 0.5)}),
         ("MEMORISATION", {"training_tm": (0.9, 0.87, 0.93)}),
         ("MEMORISATION", {"memorisation_ratio": (1.9, 1.8, 2.0)}),
@@ -102,24 +102,28 @@ def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
 @pytest.mark.parametrize(
     ("verdict", "changes", "said"),
     [
-        ("COLLAPSE", {"permuted_ratio": None}, "permuted_ratio: no row in the score table"),
+        ("COLLAPSE", {"permuted_code_ratio": None}, "permuted_code_ratio: no row in the score table"),
         ("COLLAPSE", {"mutual_information": (NAN, NAN, NAN)}, "mutual_information: undefined (n = 48)"),
         (
             "COLLAPSE",
             {"mutual_information": (0.0, NAN, NAN), "mutual_information_bound": (0.0, 0.0, 0.0)},
             "can show no more than 0 nat",
         ),
-        ("LEAK", {"leak_skill": (NAN, NAN, NAN)}, "leak_skill: undefined"),
-        ("LEAK", {"leak_skill": (0.3, -0.1, 0.6)}, "too few domains, the interval reaches 0"),
-        ("CONDITION-IGNORED", {"swap_flip": None}, "swap_flip: no row"),
-        ("CONDITION-IGNORED", {"swap_flip": (0.1, 0.0, 0.2), "swap_flip_chance": None}, "swap_flip_chance: no row"),
+        ("LEAK", {"class_leakage": (NAN, NAN, NAN)}, "class_leakage: undefined"),
+        ("LEAK", {"class_leakage": (0.3, -0.1, 0.6)}, "too few domains, the interval reaches 0"),
+        ("CONDITION-IGNORED", {"swap_followed": None}, "swap_followed: no row"),
+        (
+            "CONDITION-IGNORED",
+            {"swap_followed": (0.1, 0.0, 0.2), "swap_followed_chance": None},
+            "swap_followed_chance: no row",
+        ),
         ("MODE-COLLAPSE", {"coverage": None}, "coverage: no row"),
         ("MEMORISATION", {"training_tm": (0.9, NAN, NAN)}, "too few for an interval"),
     ],
 )
 def test_what_is_missing_is_unknown_and_never_quiet(found, verdict, changes, said):
     rows = found(changes)
-    assert rows[verdict]["fired"] == "unknown"
+    assert rows[verdict]["flagged"] == "unknown"
     assert said in rows[verdict]["evidence"]
     assert not rows[verdict]["remedy"]
     assert {state for name, state in states(rows).items() if name != verdict} == {"no"}
@@ -132,7 +136,7 @@ def test_without_real_domains_what_is_set_against_them_is_unknown(found):
 
 
 @pytest.mark.parametrize(
-    ("nearest", "rebuilt", "fired"),
+    ("nearest", "rebuilt", "flagged"),
     [
         ((0.7, 0.68, 0.72), 0.7, "yes"),  # a copy, as good as this decoder makes one
         ((0.7, 0.68, 0.72), 0.9, "no"),  # new members of trained superfamilies
@@ -140,14 +144,14 @@ def test_without_real_domains_what_is_set_against_them_is_unknown(found):
         ((0.7, 0.68, 0.72), NAN, "unknown"),
     ],
 )
-def test_a_copy_through_a_coarse_decoder_is_told(found, nearest, rebuilt, fired):
-    rows = found({"training_tm": nearest, "tm": (rebuilt, rebuilt, rebuilt)})
-    assert rows["MEMORISATION"]["fired"] == fired
+def test_a_copy_through_a_coarse_decoder_is_told(found, nearest, rebuilt, flagged):
+    rows = found({"training_tm": nearest, "tm_score": (rebuilt, rebuilt, rebuilt)})
+    assert rows["MEMORISATION"]["flagged"] == flagged
 
 
 def test_where_real_domains_cover_nothing_no_model_is_blamed(found):
     rows = found({"coverage": (0.0, 0.0, 0.0)}, real=REAL | {"coverage": (0.01, -0.02, 0.04)})
-    assert rows["MODE-COLLAPSE"]["fired"] == "unknown"
+    assert rows["MODE-COLLAPSE"]["flagged"] == "unknown"
     assert "cover next to nothing" in rows["MODE-COLLAPSE"]["evidence"]
 
 
@@ -161,15 +165,15 @@ def test_the_reason_of_the_table_is_passed_on(tmp_path):
 
 def test_fewer_samples_cannot_cover_as_much(tmp_path):
     real = rows_of("real", "", REAL, n=48)
-    for count, fired in ((48, "yes"), (24, "no")):  # 0.44 is below half of 0.9, and above a quarter of it
+    for count, flagged in ((48, "yes"), (24, "no")):  # 0.44 is below half of 0.9, and above a quarter of it
         few = rows_of("concat", "0", SOUND | {"coverage": (0.44, 0.3, 0.5)}, n=count)
         write_table(tmp_path / "scores.tsv", COLUMNS, real + few)
         rows = [row for row in judge(tmp_path / "scores.tsv", LIMITS) if row["variant"] == "concat"]
-        assert {row["fired"] for row in rows if row["verdict"] == "MODE-COLLAPSE"} == {fired}
+        assert {row["flagged"] for row in rows if row["verdict"] == "MODE-COLLAPSE"} == {flagged}
 
 
 @pytest.mark.parametrize(
-    ("flip", "chance", "fired"),
+    ("flip", "chance", "flagged"),
     [
         (0.8, 0.5, "no"),
         (0.7, 0.5, "yes"),
@@ -179,39 +183,43 @@ def test_fewer_samples_cannot_cover_as_much(tmp_path):
         (1.0, 1.0, "unknown"),
     ],
 )
-def test_twice_chance_is_asked_for_where_that_is_possible(found, flip, chance, fired):
-    rows = found({"swap_flip": (flip, flip, flip), "swap_flip_chance": (chance, chance, chance)})
-    assert rows["CONDITION-IGNORED"]["fired"] == fired
+def test_twice_chance_is_asked_for_where_that_is_possible(found, flip, chance, flagged):
+    rows = found({"swap_followed": (flip, flip, flip), "swap_followed_chance": (chance, chance, chance)})
+    assert rows["CONDITION-IGNORED"]["flagged"] == flagged
 
 
 def test_levels_that_could_not_be_probed_are_passed_over(found):
-    rows = found({"leak_skill_level3": None})
-    assert rows["LEAK"]["fired"] == "no"
-    assert "leak_skill_level3: too few superfamilies" in rows["LEAK"]["evidence"]
+    rows = found({"class_leakage_level3": None})
+    assert rows["LEAK"]["flagged"] == "no"
+    assert "class_leakage_level3: too few superfamilies" in rows["LEAK"]["evidence"]
 
 
 def test_levels_that_the_model_is_not_told_do_not_leak(found):
-    deep = {"leak_skill_level2": (0.3, 0.2, 0.4), "leak_skill_level3": (0.4, 0.3, 0.5)}
-    quiet = found(deep | {"told_levels": (1, 1, 1)})["LEAK"]
-    assert quiet["fired"] == "no"
-    assert "leak_skill_level3: a level that the model is not told" in quiet["evidence"]
-    fires = found(deep | {"told_levels": (2, 2, 2)})["LEAK"]
-    assert fires["fired"] == "yes"
-    assert "leak_skill_level2 = 0.3" in fires["evidence"]
-    assert found(deep | {"told_levels": (NAN, NAN, NAN)})["LEAK"]["fired"] == "yes"
+    deep = {"class_leakage_level2": (0.3, 0.2, 0.4), "class_leakage_level3": (0.4, 0.3, 0.5)}
+    quiet = found(deep | {"given_levels": (1, 1, 1)})["LEAK"]
+    assert quiet["flagged"] == "no"
+    assert "class_leakage_level3: a level that the model is not conditioned on" in quiet["evidence"]
+    fires = found(deep | {"given_levels": (2, 2, 2)})["LEAK"]
+    assert fires["flagged"] == "yes"
+    assert "class_leakage_level2 = 0.3" in fires["evidence"]
+    assert found(deep | {"given_levels": (NAN, NAN, NAN)})["LEAK"]["flagged"] == "yes"
 
 
 def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
-    known = {"leak_skill": (0.9, 0.8, 1.0), "leak_skill_level2": (0.9, 0.8, 1.0), "leak_skill_fold": (0.9, 0.8, 1.0)}
-    quiet = found(known | {"leak_skill_shape": (0.02, -0.02, 0.05)}, "branched")
-    assert quiet["LEAK"]["fired"] == "no"
-    assert found(known | {"leak_skill_shape": (0.6, 0.5, 0.7)}, "branched")["LEAK"]["fired"] == "yes"
-    assert found(known, "branched")["LEAK"]["fired"] == "unknown"
+    known = {
+        "class_leakage": (0.9, 0.8, 1.0),
+        "class_leakage_level2": (0.9, 0.8, 1.0),
+        "class_leakage_fold": (0.9, 0.8, 1.0),
+    }
+    quiet = found(known | {"class_leakage_shape": (0.02, -0.02, 0.05)}, "branched")
+    assert quiet["LEAK"]["flagged"] == "no"
+    assert found(known | {"class_leakage_shape": (0.6, 0.5, 0.7)}, "branched")["LEAK"]["flagged"] == "yes"
+    assert found(known, "branched")["LEAK"]["flagged"] == "unknown"
 
 
 @pytest.mark.parametrize("variant", ["pca", "pca_flow", "swapped_label", "training_copies"])
 def test_models_without_a_label_are_not_asked_about_it(found, variant):
-    rows = found({"leak_skill": (0.9, 0.8, 1.0), "swap_flip": None}, variant)
+    rows = found({"class_leakage": (0.9, 0.8, 1.0), "swap_followed": None}, variant)
     assert {name for name, state in states(rows).items() if state == "not_applicable"} == {"LEAK", "CONDITION-IGNORED"}
     assert rows["CONDITION-IGNORED"]["evidence"] == "the decoder is given no label"
 
@@ -234,12 +242,12 @@ def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_pat
     write_table(tmp_path / "scores.tsv", COLUMNS, rows)
     found = judge(tmp_path / "scores.tsv", VerdictSettings())
     assert {row["variant"] for row in found} == {"real"}
-    assert {row["fired"] for row in found} == {"not_applicable", "no"}
+    assert {row["flagged"] for row in found} == {"not_applicable", "no"}
 
 
 def test_thresholds_are_settings(found):
     lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0)
-    broken = {"leak_skill": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_flip": (0.2, 0.1, 0.3)}
+    broken = {"class_leakage": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_followed": (0.2, 0.1, 0.3)}
     broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
     assert set(states(found(broken)).values()) == {"yes"}
     assert set(states(found(broken, limits=lax)).values()) == {"no"}
@@ -293,4 +301,4 @@ def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, varia
     rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
     assert len(rows) == 10
     said = capsys.readouterr().err
-    assert ("exit code 3, for these fired: concat 0 MODE-COLLAPSE" in said) == (code == 3)
+    assert ("exit code 3, for these flagged: concat 0 MODE-COLLAPSE" in said) == (code == 3)

@@ -134,7 +134,7 @@ def test_a_row_whose_score_is_no_number_is_never_the_best(data: tuple[Path, Path
 def test_one_loss_that_is_no_number_takes_the_training_back(capsys: pytest.CaptureFixture[str]) -> None:
     toy = Toy(6, faults=(4,))
     rows = minimise(toy.task, toy.state, settings(report_every=2))
-    assert [(row["step"], row["setbacks"]) for row in rows] == [(2, 0), (4, 1), (6, 1)]
+    assert [(row["step"], row["rollbacks"]) for row in rows] == [(2, 0), (4, 1), (6, 1)]
     assert toy.calls == 6 + 2  # the step that failed and the one before it, which was lost
     assert np.isfinite(toy.module.weight.item())
     assert "the loss is nan at step 3; back to step 2 with half the learning rate" in capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_a_state_that_fails_at_once_is_not_gone_back_to_twice() -> None:
     toy = Toy(6, faults=(5, 6))
     rows = minimise(toy.task, toy.state, settings(report_every=2))
     assert [row["step"] for row in rows] == [2, 4, 6]
-    assert [row["setbacks"] for row in rows] == [0, 2, 2]  # the row of step 4 was made again
+    assert [row["rollbacks"] for row in rows] == [0, 2, 2]  # the row of step 4 was made again
     assert toy.calls == 6 + 4
 
 
@@ -278,7 +278,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_history_names_the_row_that_is_kept(data: tuple[Path, Path], tmp_path: Path) -> None:
     train(*data, "concat", 0, tmp_path / "a", MODEL, TRAIN, REFINE, 1)
-    rows = read_table(tmp_path / "a/history.tsv", ["setbacks", "best", "validation_bound"])
+    rows = read_table(tmp_path / "a/history.tsv", ["rollbacks", "best", "validation_bound"])
     assert [row["step"] for row in rows] == ["2", "4", "6", "8", "10", "12"]
     after_ramp = [float(row["validation_bound"]) for row in rows[1:]]
     assert [row["best"] for row in rows].index("1") == 1 + int(np.argmin(after_ramp))

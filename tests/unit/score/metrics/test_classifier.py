@@ -48,9 +48,9 @@ def test_fidelity_is_accuracy_over_that_of_real_domains():
     held_out = features(["1.10"] * 4 + ["2.40"] * 3 + ["1.10"], ["1.10"] * 4 + ["2.40", "2.60", "2.40", "2.40"])
     targets = ["1"] * 6 + ["2"] * 4
     rows = by_name(accuracy_rows(EmbeddingPair(own, held_out), nearest_of(targets, targets), SETTINGS))
-    assert rows["oracle_accuracy", "1"].estimate.value == 1
-    assert rows["oracle_accuracy", "2"].estimate.value == 0.5
-    assert rows["oracle_accuracy", ALL].estimate.value == pytest.approx(0.8)
+    assert rows["classifier_accuracy", "1"].estimate.value == 1
+    assert rows["classifier_accuracy", "2"].estimate.value == 0.5
+    assert rows["classifier_accuracy", ALL].estimate.value == pytest.approx(0.8)
     assert rows["fidelity", "1"].estimate.value == 1
     assert rows["fidelity", "2"].estimate.value == pytest.approx(0.5 / 0.75)
     assert rows["fidelity", ALL].estimate.value == pytest.approx((1 + 0.5 / 0.75) / 2)
@@ -79,25 +79,27 @@ def test_a_deeper_request_is_judged_at_its_own_level_and_at_those_above():
             EmbeddingPair(own, features(["2.40"])), nearest_of(targets, ["2.40", "2.40", "", "1.10"]), SETTINGS
         )
     )
-    assert rows["oracle_accuracy", "2.40"].estimate.value == pytest.approx(1 / 3)
-    assert rows["oracle_accuracy_level1", "2.40"].estimate.value == pytest.approx(2 / 3)
-    assert rows["oracle_accuracy_level2", "2.40"].estimate.value == pytest.approx(1 / 3)
-    assert rows["oracle_accuracy", "2.99"].estimate.n == 0  # the fold classifier knows no 2.99
-    assert "knows no class" in rows["oracle_accuracy", "2.99"].note
-    assert rows["oracle_accuracy_level1", "2.99"].estimate.value == 1
-    assert rows["oracle_disagreement", ALL].estimate.value == pytest.approx(2 / 3)  # 2.60 beside 2.40, 2.40 beside 1.10
-    assert rows["oracle_disagreement", ALL].estimate.n == 3
+    assert rows["classifier_accuracy", "2.40"].estimate.value == pytest.approx(1 / 3)
+    assert rows["classifier_accuracy_level1", "2.40"].estimate.value == pytest.approx(2 / 3)
+    assert rows["classifier_accuracy_level2", "2.40"].estimate.value == pytest.approx(1 / 3)
+    assert rows["classifier_accuracy", "2.99"].estimate.n == 0  # the fold classifier knows no 2.99
+    assert "knows no target class" in rows["classifier_accuracy", "2.99"].note
+    assert rows["classifier_accuracy_level1", "2.99"].estimate.value == 1
+    assert rows["classifier_nearest_disagreement", ALL].estimate.value == pytest.approx(
+        2 / 3
+    )  # 2.60 beside 2.40, 2.40 beside 1.10
+    assert rows["classifier_nearest_disagreement", ALL].estimate.n == 3
 
 
 def test_without_a_class_asked_for_nothing_is_claimed():
     own = features(["2.40", "1.10"])
     rows = by_name(accuracy_rows(EmbeddingPair(own, own), nearest_of(["", ""], ["2.40", "2.40"]), SETTINGS))
-    assert rows["oracle_accuracy", ALL].note == "no class was asked for"
-    assert rows["fidelity", ALL].note == "no class was asked for"
-    assert rows["oracle_disagreement", ALL].estimate.value == 0.5
+    assert rows["classifier_accuracy", ALL].note == "no target class was given"
+    assert rows["fidelity", ALL].note == "no target class was given"
+    assert rows["classifier_nearest_disagreement", ALL].estimate.value == 0.5
     assert prediction_columns(own, ["", "1"]) == [
-        {"oracle_label": "2", "oracle_probability": "nan"},
-        {"oracle_label": "1", "oracle_probability": "0.9"},
+        {"predicted_label": "2", "target_probability": "nan"},
+        {"predicted_label": "1", "target_probability": "0.9"},
     ]
 
 
@@ -105,7 +107,7 @@ def test_a_structure_that_could_not_be_seen_counts_nowhere():
     own = features(["1.10", "1.10"])
     blind = Embeddings(own.ids, own.labels, own.values * [[1], [np.nan]], own.names, own.posteriors)
     rows = by_name(accuracy_rows(EmbeddingPair(blind, own), nearest_of(["1", "1"], ["1.10"] * 2), SETTINGS))
-    assert rows["oracle_accuracy", "1"].estimate.n == 1
+    assert rows["classifier_accuracy", "1"].estimate.n == 1
     assert np.isnan(classifier_nearest_disagreement(predict_folds(blind, ["1", "1"], ["1.10", "1.10"])[1]))
 
 
@@ -113,9 +115,9 @@ def test_swapped_labels_that_the_decoder_follows_and_ignores():
     swapped = features(["2.40", "2.40", "2.40", "1.10"], ["2", "2", "2", "2"])  # three of four follow
     own = features(["1.10", "1.10", "1.10", "2.40", "2.40"])
     rows = by_name(swap_rows(swapped, own, SETTINGS))
-    assert rows["swap_flip", ALL].estimate.value == 0.75
-    assert rows["swap_flip_control", ALL].estimate.value == 0.25
-    assert rows["swap_flip_chance", ALL].estimate.value == 0.5
+    assert rows["swap_followed", ALL].estimate.value == 0.75
+    assert rows["swap_followed_control", ALL].estimate.value == 0.25
+    assert rows["swap_followed_chance", ALL].estimate.value == 0.5
 
 
 def domains(*held_out):

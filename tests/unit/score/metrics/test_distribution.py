@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist, jensenshannon
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.score.metrics import distribution
 from cvae_protein.score.metrics.distribution import FeatureSet, distribution_rows, frechet, pooled, reason
-from cvae_protein.score.metrics.diversity import ClassSet, vendi
+from cvae_protein.score.metrics.diversity import ClassSet, vendi_score
 from cvae_protein.score.metrics.metric import ALL
 
 SETTINGS = ScoreSettings(bootstrap=60)
@@ -130,7 +130,7 @@ def test_fold_score_of_sure_and_of_vague_posteriors():
 def test_vendi_of_copies_and_of_strangers():
     def score(table):
         np.fill_diagonal(table, np.nan)
-        return vendi(ClassSet({}, {}, table))
+        return vendi_score(ClassSet({}, {}, table))
 
     assert score(np.ones((6, 6))) == pytest.approx(1)
     assert score(np.zeros((6, 6))) == pytest.approx(6)
@@ -178,9 +178,9 @@ def test_intervals_hold_the_value_and_repeat():
     first, again = distribution_rows(groups, SETTINGS), distribution_rows(groups, SETTINGS)
     assert [row.cells("x", "0") for row in first] == [row.cells("x", "0") for row in again]
     rows = {(row.metric, row.fold): row.estimate for row in first}
-    for name in ("fpsd", "kid", "mmd", "coverage", "precision"):
+    for name in ("fpsd", "kid", "feature_mmd", "coverage", "precision"):
         assert rows[name, ALL].low <= rows[name, ALL].value <= rows[name, ALL].high
         assert rows[name, ALL].n == 60
-    assert rows["mmd_p", "1"].value > 0.05 > rows["mmd_p", "2"].value
+    assert rows["feature_mmd_p", "1"].value > 0.05 > rows["feature_mmd_p", "2"].value
     mean = np.mean([rows["coverage", fold].value for fold in groups])
     assert rows["coverage", ALL].value == pytest.approx(mean)

@@ -6,6 +6,7 @@ import pytest
 
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import RENAMED
 from cvae_protein.score.metrics.latent import (
     PROBES,
     Codes,
@@ -115,11 +116,17 @@ def test_rows_name_every_block_and_dimension():
     made = Codes(*(made.ids, np.array([label + ".1" for label in labels])), *(made.splits, made.mean, made.logvar),
                  made.kl, made.blocks)  # fmt: skip
     rows = {row.metric: row for row in latent_rows(made, dict(zip(made.ids, groups, strict=True)), SETTINGS)}
-    assert {"leak_skill", "leak_skill_shape", "leak_skill_fold", "leak_skill_linear", "leak_skill_sampled"} <= set(rows)
+    assert {
+        "class_leakage",
+        "class_leakage_shape",
+        "class_leakage_fold",
+        "class_leakage_linear",
+        "class_leakage_sampled",
+    } <= set(rows)
     assert {f"kl_{k:03d}" for k in range(8)} <= set(rows)
     assert sum(rows[f"kl_{k:03d}"].estimate.value for k in range(8)) == pytest.approx(rows["kl"].estimate.value)
     assert rows["active_units"].estimate.n == 40
-    assert rows["leak_skill"].estimate.n == 120
+    assert rows["class_leakage"].estimate.n == 120
     assert rows["mutual_information"].estimate.value <= rows["mutual_information_bound"].estimate.value
 
 
@@ -162,3 +169,11 @@ def test_intervals_leave_out_what_is_undefined():
     assert (lone.value, lone.n) == (4, 1)
     assert np.isnan(lone.low)
     assert np.isnan(bounds(np.array([np.nan, np.nan, 1.0]), SETTINGS)).all()
+
+
+def test_codes_with_a_name_of_before_are_refused(tmp_path):
+    (old,) = (name for name, new in RENAMED["column"].items() if new == "prior_draw")
+    with h5py.File(tmp_path / "latents.h5", "w") as file:
+        file[old] = np.zeros((2, 3))
+    with pytest.raises(UserError, match=f"column `{old}` is now `prior_draw`"):
+        read_codes(tmp_path / "latents.h5")

@@ -29,7 +29,7 @@ def test_bonds_across_a_break_do_not_count():
     coords[10:] += 30
     assert physical_validity.chain_breaks(prepared(coords)) == 1
     assert physical_validity.bond_rmsz(prepared(coords)) == pytest.approx(0, abs=1e-4)
-    assert physical_validity.physical_yield(prepared(coords)) == 0
+    assert physical_validity.physically_valid(prepared(coords)) == 0
 
 
 @pytest.mark.parametrize(("distance", "expected"), [(2.9, 1), (3.1, 0)])
@@ -46,12 +46,12 @@ def test_overlaps_are_between_residues_only():
     assert physical_validity.overlaps(prepared(coords)) == 0
     coords[3, 4] = coords[7, 3] + 0.5  # CB on O of another
     assert physical_validity.overlaps(prepared(coords)) == 1
-    assert physical_validity.physical_yield(prepared(coords)) == 0
+    assert physical_validity.physically_valid(prepared(coords)) == 0
 
 
 def test_a_real_domain_is_physical():
     real = prepared(ubiquitin())
-    assert physical_validity.physical_yield(real) == 1
+    assert physical_validity.physically_valid(real) == 1
     assert physical_validity.ca_steps_ideal(real) > 0.95
     assert physical_validity.ca_step_deviation(real) < 0.08
     assert physical_validity.bond_rmsz(real) < 1.5

@@ -11,11 +11,11 @@ from cvae_protein.score.metrics.reconstruction import (
     Pair,
     backbone_rmsd,
     ca_rmsd,
+    ca_tm_score,
     lddt,
     mirror_rmsd,
     right_handed,
-    ss_agreement,
-    tm,
+    ss_q3,
 )
 from cvae_protein.similarity.tm_score import distance_scale, tm_score
 
@@ -98,7 +98,7 @@ def test_the_mirror_image_is_told_apart():
 
 def test_secondary_structure_agrees_in_three_states():
     ours, theirs = prepared(ubiquitin()[:6], ss="HHE--?"), prepared(ubiquitin()[:6], ss="GTBS-H")
-    assert ss_agreement(Pair(ours, theirs)) == pytest.approx(4 / 5)
+    assert ss_q3(Pair(ours, theirs)) == pytest.approx(4 / 5)
 
 
 def test_lengths_must_agree():
@@ -108,5 +108,5 @@ def test_lengths_must_agree():
 
 def test_of_too_few_residues_nothing_is_said():
     pair = Pair(prepared(ubiquitin()[:2]), prepared(ubiquitin()[:2]))
-    assert np.isnan([ca_rmsd(pair), tm(pair)]).all()
-    assert tm(Pair(prepared(ubiquitin()), prepared(ubiquitin()))) == pytest.approx(1)
+    assert np.isnan([ca_rmsd(pair), ca_tm_score(pair)]).all()
+    assert ca_tm_score(Pair(prepared(ubiquitin()), prepared(ubiquitin()))) == pytest.approx(1)
