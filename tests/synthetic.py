@@ -91,3 +91,8 @@ def biopython_chain(path, folder, chain="A"):
     copy = folder / "biopython.cif"
     copy.write_text(text)
     return MMCIFParser(QUIET=True).get_structure("x", copy)[0][chain]
+
+
+def random_sequence(length, seed):
+    """One-letter codes of `length` residues."""
+    return "".join(np.random.default_rng(seed).choice(list("ACDEFGHIKLMNPQRSTVWY"), length))

@@ -92,7 +92,7 @@ QUICK = ("domains.tsv", "domains.h5")
 def arguments(clean, disk, output):
     """The command of the stage that makes `output`, writing to `disk`."""
     shards = sorted((clean / "results/shards").glob("*.h5"))
-    tables = ["labels.tsv", "fetch.tsv", *(f"batch{number}.tsv" for number in range(len(shards)))]
+    tables = ["select.tsv", "fetch.tsv", *(f"batch{number}.tsv" for number in range(len(shards)))]
     words = []
     for word in STAGES[output]:
         if word == "{parts}":

@@ -24,7 +24,7 @@ use rule * from cvae_protein as structures_*
 
 rule mine:
     default_target: True
-    input: rules.structures_labels.output.domains
+    input: rules.structures_select.output.domains
     output: "count.txt"
     shell: "wc -l < {input} > {output}"
 """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import random_sequence
 
 from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
@@ -176,10 +177,6 @@ def test_near_identical_sequences_tie_superfamilies(tmp_path):
         rows = run(tmp_path, entries, clusters, seed=seed, test=0.3)
         assert len({rows[name]["split"] for name in ("1-0-0-0", "1-0-0-1", "2-1-1-1", "3-2-2-2")}) == 1
         assert rows["1-0-0-0"]["sequence_cluster"] == "same"
-
-
-def random_sequence(length, seed):
-    return "".join(np.random.default_rng(seed).choice(list("ACDEFGHIKLMNPQRSTVWY"), length))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

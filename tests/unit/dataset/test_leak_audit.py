@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from score_synthetic import backbone, chain, deformed, moved, prepared, ubiquitin
+from synthetic import random_sequence
 from tmtools import tm_align
 
 from cvae_protein.core.errors import UserError
@@ -20,10 +21,6 @@ from cvae_protein.store.write import write_store
 
 ROOT = Path(__file__).parents[3]
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-
-
-def random_sequence(length, seed):
-    return "".join(np.random.default_rng(seed).choice(list(LETTERS), length))
 
 
 def mutated(sequence, share, seed=0):
