@@ -28,9 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
-from cvae_protein.model import batch, layers, registry
+from cvae_protein.model import layers, registry
 from cvae_protein.model.batch import DomainSet, crop, pick_device, read_split, training_batch
 from cvae_protein.model.losses.evidence_bound import evidence_terms
+from cvae_protein.training import train as stage
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.distributed import ALONE
 from cvae_protein.training.loop import Signals, Task, _descend, _with_averaged
@@ -191,14 +192,14 @@ def whole() -> Iterator[None]:
 def count_places() -> None:
     """Note of every batch how many residues it has, and how many places with the padding."""
 
-    made = batch.training_batch
+    made = stage.training_batch
 
     def counted(*given: object) -> object:
         batch = made(*given)
         SEEN[:] = [int(batch.mask.sum()), batch.mask.numel()]
         return batch
 
-    batch.training_batch = counted
+    stage.training_batch = counted
 
 
 def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
