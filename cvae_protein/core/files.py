@@ -35,6 +35,26 @@ def open_unpacked(path: Path) -> IO[bytes]:
     return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
 
 
+def read_unpacked(path: Path, most: int) -> bytes:
+    """A file's whole content, unpacked where it is gzip, of one part or several; more than `most` bytes say too many.
+
+    At once, since a stream takes a tenth longer for a structure. Raises as reading of `open_unpacked` does.
+    """
+    data, parts, left = path.read_bytes(), [], most + 1
+    if not data.startswith(GZIP):
+        return data
+    while data and left:
+        if not data.startswith(GZIP):
+            raise gzip.BadGzipFile("garbage behind the compressed data")
+        reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        parts.append(reader.decompress(data, left))
+        left -= len(parts[-1])
+        if left and not reader.eof:
+            raise EOFError("the compressed data end too early")
+        data = reader.unused_data.lstrip(b"\0")  # what may follow a part is padding
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is neither empty nor a comment (`#`); gzip is recognised by the content.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
-from ..core.files import DAMAGED_GZIP, open_unpacked
+from ..core.files import DAMAGED_GZIP, open_unpacked, read_unpacked
 from ..core.structure import Backbone
 from .mmcif import read_binary_cif, read_columns
 from .pdb import read_pdb
@@ -87,24 +87,16 @@ def check_structure(path: Path, name: str, most_bytes: int, certain: bool) -> No
         raise StructureError("bad_download", f"the file is of the entry {named}, not {name}")
 
 
-def _pieces(path: Path, most_bytes: int, where: str = "") -> Iterator[bytes]:
-    """The file's content in pieces, unpacked where it is gzip; `StructureError("too_large")` after `most_bytes`."""
-    size = 0
-    with open_unpacked(path) as opened:
-        while piece := opened.read(CHUNK):
-            size += len(piece)
-            if size > most_bytes:
-                raise StructureError("too_large", f"{where}more than {most_bytes} bytes once unpacked")
-            yield piece
-
-
 def _unpacked_head(path: Path, most_bytes: int) -> bytes:
     """The first bytes of a file, unpacked, after reading all of it."""
     head, size = b"", 0
     try:
-        for piece in _pieces(path, most_bytes):
-            head += piece[: HEAD - len(head)]
-            size += len(piece)
+        with open_unpacked(path) as opened:
+            while piece := opened.read(CHUNK):
+                head += piece[: HEAD - len(head)]
+                size += len(piece)
+                if size > most_bytes:
+                    raise StructureError("too_large", f"more than {most_bytes} bytes once unpacked")
     except EOFError as error:
         raise StructureError("bad_download", f"the gzip data end early, after {size} bytes unpacked") from error
     except DAMAGED_GZIP as error:
@@ -184,11 +176,13 @@ def _read_bytes(path: Path) -> bytes:
     if path.stat().st_size > LARGEST_FILE:
         raise StructureError("too_large", f"{path.name}: more than {LARGEST_FILE} bytes")
     try:
-        data = b"".join(_pieces(path, LARGEST_FILE, f"{path.name}: "))
+        data = read_unpacked(path, LARGEST_FILE)
     except EOFError as error:
         raise StructureError("truncated", f"{path.name}: the compressed data end too early") from error
     except DAMAGED_GZIP as error:
         raise StructureError("not_a_structure", f"{path.name}: damaged gzip data ({error})") from error
+    if len(data) > LARGEST_FILE:
+        raise StructureError("too_large", f"{path.name}: more than {LARGEST_FILE} bytes once unpacked")
     if not data.strip():
         raise StructureError("empty_file", f"{path.name}: nothing in it")
     return data
