@@ -112,7 +112,9 @@ def sample(
     refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
-    fold: Annotated[list[str] | None, typer.Option(help="Fold class to draw, such as 2 or 3.40; repeatable.")] = None,
+    fold: Annotated[
+        list[str] | None, typer.Option(help="Fold class to draw that the model knows, such as 2; repeatable.")
+    ] = None,
     length: Annotated[list[int] | None, typer.Option(min=1, help="Residues of a sample; repeatable.")] = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples per fold class.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config.settings import LARGEST_SEED
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -30,7 +32,7 @@ LabelsGiven = Annotated[str, typer.Option("--label-settings", help="Section `lab
 ModelGiven = Annotated[str, typer.Option("--model-settings", help="Section `model`: JSON or YAML file.")]
 TrainGiven = Annotated[str, typer.Option("--train-settings", help="Section `train`: JSON or YAML file.")]
 RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `refine`: JSON or YAML file.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the randomness.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
 
 
 def paths_of(section: Any) -> list[str]:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from ..core import variants
 from ..core.errors import UserError
-from .settings import LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
+from .settings import LARGEST_SEED, LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
 
 
 def disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
@@ -79,8 +79,9 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
         yield f"variants: expected each variant once, got {doubled} more than once"
     if doubled := _doubled(settings.seeds):
         yield f"seeds: expected each seed once, got {doubled} more than once"
-    if min(settings.seeds) < 0:
-        yield f"seeds: expected whole numbers ≥ 0, got {min(settings.seeds)}"
+    for seed in settings.seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            yield f"seeds: expected whole numbers ≥ 0 and ≤ {LARGEST_SEED}, got {seed}"
     if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
         yield (
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+LARGEST_SEED = 2**64 - 1  # what torch takes
+
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
     """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
@@ -131,7 +133,7 @@ class SplitSettings:
     max_per_superfamily: int = setting(
         0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
     )
-    seed: int = setting(0, "of the random choice of what is held out", ge=0)
+    seed: int = setting(0, "of the random choice of what is held out", ge=0, le=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -238,14 +240,14 @@ class ClassifierSettings:
     steps: int = setting(600, "optimiser steps", ge=1)
     batch_size: int = setting(64, "structures per step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
-    seed: int = setting(0, "of the training", ge=0)
+    seed: int = setting(0, "of the training", ge=0, le=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
 class SampleSettings:
     """What is drawn from a trained model."""
 
-    per_class: int = setting(16, "samples per fold class", ge=1)
+    per_class: int = setting(16, "samples per fold class", ge=1, le=1_000_000)
     temperature: float = setting(0.9, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
@@ -268,7 +270,7 @@ class ScoreSettings:
     confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
     bootstrap: int = setting(1000, "resamplings per interval", ge=10, le=1_000_000)
     neighbours: int = setting(8, "candidates of a structural search that are aligned exactly", ge=1)
-    seed: int = setting(0, "of the resampling and the probes", ge=0)
+    seed: int = setting(0, "of the resampling and the probes", ge=0, le=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,7 @@ class TuneSettings:
         "validation_bound", "column of history.tsv that is to be least: negative evidence bound in nats, or RMSD in Å"
     )
     trials: int = setting(20, "trainings; more of them go on from those that were made", ge=1)
-    seed: int = setting(0, "of the search and of each training", ge=0)
+    seed: int = setting(0, "of the search and of each training", ge=0, le=LARGEST_SEED)
 
 
 @dataclass(frozen=True)

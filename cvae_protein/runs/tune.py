@@ -116,7 +116,7 @@ def _try(
     from optuna.trial import TrialState
 
     own = settings.tune
-    study.sampler = TPESampler(seed=own.seed + len(_finished(study)))  # as it is after a resumption
+    study.sampler = TPESampler(seed=(own.seed + len(_finished(study))) % 2**32)  # as it is after a resumption
     trial = study.ask()
     values = {key: _suggest(trial, key, of) for key, of in searched.items()}
     tried = changed(settings, values)

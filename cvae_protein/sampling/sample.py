@@ -20,6 +20,8 @@ from ..store.write import write_store
 from .reconstruct import sample_entry, write_latents, write_reconstructions
 from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler
 
+SHORTEST = 5  # residues; relaxation looks at distances over four
+MOST_BEYOND = 2  # times the longest training domain that a sample may have
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
@@ -37,17 +39,25 @@ def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) 
     return rng.choice(np.array(spec.lengths[known_fold(spec, fold)]), count)
 
 
-def say_what_is_unknown(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None) -> None:
-    """Say which folds give way to a level above them, and which lengths lie outside those of a fold's members."""
+def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None) -> None:
+    """Say which lengths lie outside those of a fold's members.
+
+    `UserError` where a fold is unknown, or a length one of which the model can know nothing.
+    """
+    longest = MOST_BEYOND * max(max(members) for members in spec.lengths.values())
+    for length in lengths or ():
+        if not SHORTEST <= length <= longest:
+            raise UserError(
+                f"length: expected {SHORTEST} to {longest} residues, twice what the model has seen, got {length}"
+            )
     for fold in folds:
-        known = known_fold(spec, fold)
-        members = spec.lengths[known]
-        if known != fold:
-            reason = "unknown to the model" if fold.count(".") < spec.depth else "finer than the model's labels"
-            say("sample", f"fold {fold} is {reason}: {known} is drawn instead ({len(members)} training domains)")
+        if (known := known_fold(spec, fold)) != fold:
+            reason = "is unknown to the model" if fold.count(".") < spec.depth else "is finer than the model's labels"
+            raise UserError(f"fold: {fold} {reason}; the nearest that it knows is {known}")
+        members = spec.lengths[fold]
         for length in sorted(set(lengths or ())):
             if not min(members) <= length <= max(members):
-                have = f"the {len(members)} training domains of {known} have {min(members)} to {max(members)}"
+                have = f"the {len(members)} training domains of {fold} have {min(members)} to {max(members)}"
                 say("sample", f"{length} residues lie beyond what the model has seen: {have}")
 
 
@@ -77,7 +87,7 @@ def sample_folds(
     `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
     """
     sampler = load_sampler(model, refiner)
-    say_what_is_unknown(sampler.spec, folds, lengths)
+    check_asked(sampler.spec, folds, lengths)
     samples = draw_samples(sampler, folds, lengths, settings, seed)
     _write(output, samples.relaxed, samples, sampler.spec)
 

@@ -227,7 +227,7 @@ def _residues(entry: Entry) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
 def _column(values: Sequence) -> np.ndarray:
     """A table column as integers where all values are, else as numbers where all are, else as UTF-8."""
     if all(isinstance(value, int | np.integer) for value in values):
-        return np.array(values, "<i8")
+        return np.array(values, "<u8" if max(values, default=0) > np.iinfo(np.int64).max else "<i8")
     if all(isinstance(value, int | float | np.number) for value in values):
         return np.array(values, "<f8")
     encoded = [str(value).encode("utf-8", "replace") for value in values]
@@ -344,7 +344,8 @@ class Parts:
             if dtype.kind == "S":
                 self.types[name] = text_dtype(max(known.itemsize, dtype.itemsize))
             else:
-                self.types[name] = np.dtype("<i8" if {known.kind, dtype.kind} == {"i"} else "<f8")
+                kinds = {known.kind, dtype.kind}
+                self.types[name] = np.dtype("<f8" if "f" in kinds else "<u8" if "u" in kinds else "<i8")
 
     def blocks(self, names: Iterable[str], stage: str = "") -> Iterator[dict[str, np.ndarray]]:
         """The datasets `names` of all stores, block by block."""

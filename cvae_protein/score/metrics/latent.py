@@ -242,7 +242,8 @@ def probe_predictions(
         return ProbePredictions(np.zeros(0, str), np.zeros(0, str))
     folds = min(FOLDS, *(len(np.unique(groups[labels == each])) for each in usable))
     guess = np.empty(len(labels), labels.dtype)
-    for train, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(codes, labels, groups):
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)  # it takes no larger ones
+    for train, held in parts.split(codes, labels, groups):
         if len(held) and len(np.unique(labels[train])) > 1:
             guess[held] = _trained_guess(PROBES[name](), name, codes[train], labels[train], codes[held])
     return ProbePredictions(labels, guess)

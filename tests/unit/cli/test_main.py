@@ -69,6 +69,7 @@ MISTAKES = [
     ("split --store none.h5 -o x", "none.h5: expected an HDF5 store, found no file there"),
     ('select -o x --rejected y --settings {"table":"none.tsv"}', "none.tsv: expected a tab-separated"),
     ("train --variant concat --store a --splits b -o c --seed -1", "--seed"),
+    ("sample --model m --fold 2 -o x.h5 --seed 18446744073709551616", "--seed"),
     ("featurize -o x --rejected y", "expected --domains and --entries, or --input"),
     ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
     ("sample --model m -o x", "expected --fold, --around with --store, or --store and --splits"),

@@ -95,20 +95,50 @@ def test_samples_come_right_from_the_package(
     ).read_bytes()
 
 
-def test_unknown_folds_and_lengths_are_told(
+def test_lengths_that_training_had_not_are_told(
     script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     script.adopt(run, "pca", 3, "", package)
     output = tmp_path / "samples.h5"
-    assert draw("--fold", "2.60.99", "--fold", "2.60.40.10", "--length", "45", "-n", "1", "-o", output) == 0
+    assert draw("--fold", "2.60.40", "--length", "45", "--length", "5", "--length", "180", "-n", "3", "-o", output) == 0
     said = capsys.readouterr().err
-    assert "fold 2.60.99 is unknown to the model: 2.60 is drawn instead (3 training domains)" in said
-    assert "fold 2.60.40.10 is finer than the model's labels: 2.60.40 is drawn instead" in said
     assert "45 residues lie beyond what the model has seen: the 2 training domains of 2.60.40 have 50 to 70" in said
     with Store(output) as store:
-        assert list(store.columns["label"]) == ["2.60.99", "2.60.40.10"]
-    assert draw("--fold", "7.1", "-n", "1", "-o", tmp_path / "other.h5") == 1
-    assert "expected one of 1, 1.10, 2" in capsys.readouterr().err
+        assert list(store.lengths) == [45, 5, 180]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--fold 2.60.99", "fold: 2.60.99 is unknown to the model; the nearest that it knows is 2.60"),
+        (
+            "--fold 2 --fold 2.60.40.10",
+            "2.60.40.10 is finer than the model's labels; the nearest that it knows is 2.60.40",
+        ),
+        ("--fold 7.1", "expected one of 1, 1.10, 2"),
+        ("--fold 2 --length 1", "length: expected 5 to 180 residues"),
+        ("--fold 2 --length 4", "got 4"),
+        (
+            "--fold 2 --length 60 --length 2000",
+            "length: expected 5 to 180 residues, twice what the model has seen, got 2000",
+        ),
+    ],
+)
+def test_what_the_model_cannot_draw_is_refused(
+    arguments: str, said: str, script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    script.adopt(run, "pca", 3, "", package)
+    capsys.readouterr()
+    assert draw(*arguments.split(), "-n", "1", "-o", tmp_path / "x.h5") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_the_largest_seed_draws(script, run: Path, package: Path, tmp_path: Path) -> None:
+    script.adopt(run, "pca", 3, "", package)
+    seed = str(2**64 - 1)
+    assert draw("--fold", "2", "--length", "20", "-n", "1", "--seed", seed, "-o", tmp_path / "x.pdb") == 0
 
 
 def test_a_package_without_the_model_says_what_to_do(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cvae_protein.store.layout import TEXT, Entry
-from cvae_protein.store.write import _Disk, new_file, write_store
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import _Disk, merge_stores, new_file, write_store
 
 
 @contextmanager
@@ -66,3 +67,13 @@ def test_errors_of_the_caller_pass(tmp_path):
     with pytest.raises(KeyError):
         ask()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_64_bits_stay_what_they_are(tmp_path, make_backbone):
+    seeds = {"a": 3, "b": 2**64 - 1}
+    for name, seed in seeds.items():
+        entry = Entry(make_backbone(name, 6), np.zeros((1, 6, 3)), ("-" * 6,), {"seed": seed})
+        write_store(tmp_path / f"{name}.h5", [entry])
+    merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "all.h5")
+    with Store(tmp_path / "all.h5") as store:
+        assert {name: store.fact(name, "seed") for name in store.ids} == seeds
