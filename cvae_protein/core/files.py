@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,12 @@ def read_unpacked(path: Path, most: int) -> bytes:
             raise EOFError("the compressed data end too early")
         data = reader.unused_data.lstrip(b"\0")  # what may follow a part is padding
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def check_may_read(path: Path) -> None:
+    """Raise `OSError` where the system does not let a file be read, which libraries tell as a damaged or absent one."""
+    with open(path, "rb"):
+        pass
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -154,6 +161,7 @@ def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
 
 
 MARKER = ".cvae_protein.scratch"  # file in every scratch folder of ours: what bears none is somebody else's
+PRIVATE = 0o600  # mode of a file for its owner alone
 FORMER = "former"  # name in the scratch folder of what is being replaced
 
 
@@ -162,8 +170,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
 
     Works for a file and for a folder. The temporary name keeps the suffix, so that writers which look at it still work.
-    A former folder at `path` is moved aside, and is put back where the new one cannot take its place. What killed
-    writers of the same output left behind is removed.
+    A file has the mode of the umask. A former folder at `path` is moved aside, and is put back where the new one cannot
+    take its place. What killed writers of the same output left behind is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +179,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         if temporary.is_file():
+            if stat.S_IMODE(temporary.stat().st_mode) == PRIVATE:  # as some libraries write, through files of their own
+                shutil.copymode(scratch / MARKER, temporary)
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
         elif temporary.is_dir() and path.is_dir():
@@ -198,7 +208,7 @@ def _scratch(path: Path) -> Iterator[Path]:
     with _locked(path.parent):
         _remove_abandoned(path)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        (scratch / MARKER).touch(mode=0o600)
+        (scratch / MARKER).touch()  # of the mode that the umask gives
         lock = _try_lock(scratch)
     try:
         yield scratch

@@ -70,7 +70,7 @@ class ClassifierSpec:
             vocabulary = tuple(tuple(names) for names in data["vocabulary"])
             settings = ClassifierSettings(**data["settings"])
             return ClassifierSpec(settings, data["seed"], vocabulary, tuple(data["temperatures"]), data["origin"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: expected the spec.json of a trained fold classifier ({error})") from error
 
 

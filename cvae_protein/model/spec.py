@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..config.settings import ModelSettings, RefineSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, check_may_read
 from ..core.labels import label_ids
 
 
@@ -43,7 +43,11 @@ def _checksum(tensors: dict[str, Tensor], facts: str) -> int:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of a file that `save_tensors` wrote; `UserError` where it is absent or damaged."""
+    """Tensors and facts of a file that `save_tensors` wrote; `UserError` where it is damaged.
+
+    `OSError` where it is absent or may not be read.
+    """
+    check_may_read(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -101,5 +105,5 @@ class Spec:
                 lengths={label: tuple(lengths) for label, lengths in data["lengths"].items()},
                 origin=data["origin"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: expected the spec.json of a trained model ({error})") from error

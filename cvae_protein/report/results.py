@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import read_table
+from ..core.files import check_may_read, read_table
 from ..core.labels import CLASS_NAMES, first_level, is_within, label_order
 from ..store.layout import Entry
 from ..store.read import Store
@@ -122,8 +122,9 @@ class Results:
         path = self.root.joinpath(*self.place("samples", variant, seed), "latents.h5")
         if not path.is_file():
             return None
+        check_may_read(path)
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r", locking=False) as file:
                 arrays = {**file, **file.get("table", {})}
                 text = {name: [str(value) for value in arrays[name].asstr()[:]] for name in ("label", "split")}
                 blocks = json.loads(file.attrs.get("blocks", "{}"))

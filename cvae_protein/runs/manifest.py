@@ -302,7 +302,7 @@ class Manifest:
             self.files = [self.entities[part["@id"]] for part in self.entities["./"]["hasPart"]]
             self.machine = json.loads(self.entities["#machine"]["value"])
             self.code = self.entities["#cvae_protein"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}: expected a manifest that a run wrote, ro-crate-metadata.json ({error})"
             ) from error

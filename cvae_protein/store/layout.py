@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.files import check_may_read
 from ..core.structure import Backbone
 
 hdf5plugin: ModuleType | None
@@ -119,6 +120,7 @@ def open_store(path: Path) -> h5py.File:
     """
     if not path.is_file():
         raise UserError(f"{path}: expected an HDF5 store, found no file there")
+    check_may_read(path)
     with reading(path):
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=CACHE_BYTES, rdcc_nslots=CACHE_SLOTS)
         try:

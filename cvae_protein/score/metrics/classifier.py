@@ -12,6 +12,7 @@ import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
+from ...core.files import check_may_read
 from ...core.labels import is_within, truncate
 from .metric import (
     ALL,
@@ -121,8 +122,9 @@ def read_features(path: Path) -> Embeddings:
     """The embeddings in a file; `UserError` where it is absent or of another form."""
     if not path.is_file():
         raise UserError(f"{path}: expected the features that `cvae-protein embed` writes, found no file there")
+    check_may_read(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             ids, labels = (tuple(str(text) for text in file[name].asstr()[:]) for name in ("id", "label"))
             levels = sorted((name for name in file if name.startswith("level")), key=lambda name: int(name[5:]))
             names = tuple(tuple(str(text) for text in file[level].attrs["labels"]) for level in levels)

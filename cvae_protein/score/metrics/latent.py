@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
-from ...core.files import refuse_renamed
+from ...core.files import check_may_read, refuse_renamed
 from ...core.labels import first_level, truncate
 from ...core.progress import track
 from .distribution import NEIGHBOURS, FeatureSet, mmd, shifted_limits
@@ -72,8 +72,9 @@ def read_codes(path: Path) -> Codes:
     """The codes of `latents.h5`; `UserError` where the file is absent or lacks an array."""
     if not path.is_file():
         raise UserError(f"{path}: expected the codes of a trained model, found no file there")
+    check_may_read(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             refuse_renamed(path, "column", file)
             texts = [np.array([str(text) for text in file[name].asstr()[:]]) for name in ("id", "label", "split")]
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]

@@ -55,6 +55,19 @@ def test_block_that_fails_keeps_the_former_file(tmp_path):
     assert (tmp_path / "x").read_text() == "old"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_has_the_mode_of_the_umask_though_a_library_wrote_it_for_its_owner_alone(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "folder") as folder:
+            folder.mkdir()
+            with atomic_path(folder / "x") as path:
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder/x").stat().st_mode & 0o777 == mode
+
+
 def test_folder_replaces_the_former_folder_as_a_whole(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "stale").touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -419,6 +420,20 @@ def test_damaged_and_foreign_folders_are_named(trained: Path, tmp_path: Path) ->
         load_sampler(tmp_path, trained / "refiner/seed0")
     with pytest.raises(UserError, match="expected one of adversarial"):
         registry.variant("nonesuch")
+
+
+@pytest.mark.parametrize("name", ["spec.json", "weights.safetensors"])
+def test_what_may_not_be_read_is_told_as_that_and_not_as_damaged(trained: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "spec.json").write_text((trained / "concat/seed0/spec.json").read_text())
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()  # in place of a file without permission, which root may read all the same
+    with pytest.raises(OSError, match=r"Is a directory: .*" + re.escape(name)):
+        load_sampler(tmp_path, trained / "refiner/seed0")
+
+
+def test_weights_have_the_mode_of_the_umask(trained: Path) -> None:
+    mode = (trained / "concat/seed0/spec.json").stat().st_mode
+    assert all(path.stat().st_mode == mode for path in trained.rglob("weights.safetensors"))
 
 
 def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
