@@ -48,6 +48,7 @@ def manifest(
     settings: Annotated[
         str, typer.Option("--settings", metavar="JSON|FILE", help="The whole configuration: JSON, or a YAML file.")
     ],
+    workflow: Annotated[Path, typer.Option(help="Folder of the Snakefile that ran.")] = Path("workflow"),
 ) -> None:
     """Write the manifest of a run, an RO-Crate: settings, versions, commit, hashes, and what each job took.
 
@@ -62,7 +63,7 @@ def manifest(
     from ..runs.manifest import write_manifest
 
     whole = load(json.loads(settings) if settings.lstrip().startswith("{") else Path(settings))
-    count = write_manifest(results, json.loads(json.dumps(asdict(whole))), output)
+    count = write_manifest(results, json.loads(json.dumps(asdict(whole))), output, workflow)
     say("manifest", f"{count} files in {output}")
 
 

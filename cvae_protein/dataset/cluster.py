@@ -15,6 +15,7 @@ import numpy as np
 from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
+from ..core.programs import ask
 from ..core.progress import say, track
 from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, screen, tm_align_score
 from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
@@ -88,7 +89,7 @@ def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[
         command += ["--min-seq-id", str(identity), "-c", str(COVERAGE), "--cov-mode", "1", "-e", str(E_VALUE)]
         command += ["--alignment-mode", "3", "--cluster-mode", "2", "--single-step-clustering", "1"]
         command += ["-s", str(SENSITIVITY), "--max-seqs", str(HITS), "--threads", "1"]
-        _run(command)
+        _printed(subprocess.run(command, capture_output=True, text=True, errors="replace", check=False))
         owner = list(range(len(sequences)))
         for line in Path(folder, "found_cluster.tsv").read_text().splitlines():
             representative, member = line.split("\t")
@@ -96,19 +97,18 @@ def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[
     return owner
 
 
-def _run(command: Sequence[str]) -> str:
-    """What a program prints; `UserError` with its last line where it fails."""
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+def _printed(run: subprocess.CompletedProcess[str]) -> str:
+    """What a program printed; `UserError` with its last line where it failed."""
     if run.returncode:
         lines = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()
         raise UserError(
-            f"{command[0]} failed with exit code {run.returncode}: {lines[-1]}; or set cluster.method: kmer"
+            f"{run.args[0]} failed with exit code {run.returncode}: {lines[-1]}; or set cluster.method: kmer"
         )
     return run.stdout
 
 
 def _version(program: str) -> str:
-    return re.sub(r"\s+", " ", _run([program, "version"]).strip()) or "of unknown version"
+    return re.sub(r"\s+", " ", _printed(ask(program, "version")).strip()) or "of unknown version"
 
 
 def write_clusters(output: Path, sequence: Mapping[str, str], structure: Mapping[str, str], method: str) -> None:

@@ -26,6 +26,7 @@ import yaml
 from .. import __version__
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
+from ..core.programs import ask
 
 BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
 
@@ -108,19 +109,21 @@ FORMATS = {
     ".pdb": "chemical/x-pdb", ".cif": "chemical/x-cif", ".safetensors": "application/octet-stream",
 }  # fmt: skip
 PACKAGE = Path(__file__).parents[1]
+GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set within a hook, for another repository
 Entity = dict[str, Any]
 
 
-def write_manifest(results: Path, settings: dict[str, Any], output: Path) -> int:
+def write_manifest(results: Path, settings: dict[str, Any], output: Path, workflow: Path = Path("workflow")) -> int:
     """Write the manifest of a results folder and return the number of files that it lists.
 
     settings : the resolved configuration of the run, every key of it
+    workflow : folder of the Snakefile that ran
     """
     files = [_file(results, path) for path in result_files(results)]
     if not files:
         raise UserError(f"{results}: expected the results folder of a run, found no file there")
     actions = [entity for record in _job_records(results) for entity in _action(record, results, files)]
-    code = list(_code())
+    code = list(_code(workflow))
     used = [_input(Path(settings["labels"]["table"]))]
     configuration = _property("#configuration", "configuration", json.dumps(settings, sort_keys=True))
     root: Entity = {
@@ -192,22 +195,24 @@ def _property(identifier: str, name: str, value: object, unit: str = "") -> Enti
     return facts | ({"unitText": unit} if unit else {})
 
 
-def _code() -> Iterator[Entity]:
+def _code(workflow: Path) -> Iterator[Entity]:
     """The package with its commit, its files with their hashes, and the packages that it needs, with their versions."""
     sources = [
         {"@id": f"#source/{name}", "@type": "SoftwareSourceCode", "name": name, "sha256": sha256(path)}
-        for name, path in _source_files()
+        for name, path in _source_files(workflow)
     ]
     packages = [
         {"@id": f"#package/{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in package_versions().items()
     ]
+    identifier, why = commit()
     yield {
         "@id": "#cvae_protein",
         "@type": "SoftwareApplication",
         "name": "cvae_protein",
         "softwareVersion": __version__,
-        "identifier": commit(),
+        "identifier": identifier,
+        **({"description": f"no commit is known: {why}"} if why else {}),
         "softwareRequirements": [{"@id": entity["@id"]} for entity in packages],
         "hasPart": [{"@id": entity["@id"]} for entity in sources],
     }
@@ -216,10 +221,13 @@ def _code() -> Iterator[Entity]:
     yield from sources
 
 
-def _source_files() -> Iterator[tuple[str, Path]]:
-    for folder, patterns in ((PACKAGE, ("*.py", "*.html", "*.js")), (Path("workflow"), ("Snakefile", "*.smk"))):
+def _source_files(workflow: Path) -> Iterator[tuple[str, Path]]:
+    for name, folder, patterns in (
+        (PACKAGE.name, PACKAGE, ("*.py", "*.html", "*.js")),
+        ("workflow", workflow, ("Snakefile", "*.smk")),
+    ):
         for path in sorted(path for pattern in patterns for path in folder.rglob(pattern)):
-            yield f"{folder.name}/{path.relative_to(folder).as_posix()}", path
+            yield f"{name}/{path.relative_to(folder).as_posix()}", path
 
 
 def package_versions() -> dict[str, str]:
@@ -235,18 +243,26 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """Commit of the checkout that the package lies in, with `, changed` where files differ; empty outside of one."""
+def commit() -> tuple[str, str]:
+    """Commit of the checkout that the package lies in, with `, changed` where files differ; and why there is none.
+
+    A repository that the package merely lies in, such as that of a project with an environment in it, says nothing.
+    """
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True)
+        done = ask("git", "-C", str(PACKAGE), *arguments, without=GIT)
+        if done.returncode:
+            raise UserError((done.stderr.strip() or f"git {arguments[0]} failed").splitlines()[0])
         return done.stdout.strip()
 
     try:
+        top = Path(git("rev-parse", "--show-toplevel"))
+        if not top.samefile(PACKAGE.parent) or not git("ls-files", "__init__.py"):
+            return "", f"the package lies in a repository that is not its own, {top}"
         changed = git("status", "--porcelain", "--", ".", "../workflow")
-        return git("rev-parse", "HEAD") + (", changed" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        return git("rev-parse", "HEAD") + (", changed" if changed else ""), ""
+    except (UserError, OSError) as error:
+        return "", str(error)
 
 
 def _job_records(results: Path) -> Iterator[Entity]:
@@ -359,7 +375,7 @@ def reasons(recorded: Manifest) -> list[str]:
     for key in ("cpu", "cores"):
         if here[key] != recorded.machine[key]:
             said.append(f"{key}: {recorded.machine[key]} then, {here[key]} now")
-    if (today := commit()) != recorded.code["identifier"]:
+    if (today := commit()[0]) != recorded.code["identifier"]:
         said.append(f"commit: {recorded.code['identifier'] or 'none'} then, {today or 'none'} now")
     return said
 

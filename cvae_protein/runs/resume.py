@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 
 from ..core.errors import UserError
 from ..core.files import atomic_path, holder, owned
+from ..core.programs import ask
 from ..core.progress import say
 from .manifest import utc
 
@@ -174,7 +174,7 @@ def cancel_jobs(names: list[str]) -> None:
     left = queued(names)
     if left:
         say(STAGE, f"cancels {len(left)} Slurm jobs of the run: {' '.join(left)}")
-        subprocess.run(["scancel", *left], check=False)
+        ask("scancel", *left)
     _wait(lambda: not queued(names), f"the Slurm jobs {' '.join(left)} were cancelled and are still there")
 
 
@@ -182,7 +182,7 @@ def queued(names: list[str]) -> list[str]:
     """Ids of the Slurm jobs of these names that wait, run or are being ended."""
     states = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING,REQUEUED"
     call = ["squeue", "--noheader", "--format=%A", f"--name={','.join(names)}", f"--states={states}"]
-    answer = subprocess.run(call, capture_output=True, text=True, check=False)
+    answer = ask(*call)
     if answer.returncode:
         raise UserError(f"resume: squeue does not answer ({answer.stderr.strip()}); try again when Slurm does")
     return sorted(set(answer.stdout.split()))

@@ -10,13 +10,13 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
 from ..core.errors import UserError
+from ..core.programs import ask
 from ..core.progress import say
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -31,7 +31,7 @@ def installed() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=False)
+    listed = ask(program, "-L")
     names: list[tuple[str, list[str]]] = []
     for line in listed.stdout.splitlines() if listed.returncode == 0 else []:
         if found := GPU.match(line):

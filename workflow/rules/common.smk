@@ -29,6 +29,10 @@ MOST_BATCHES = 400
 TRAINED = ("spec.json", "weights.safetensors", "history.tsv")
 SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
+# Folder of our Snakefile, whoever's workflow this is a module of.
+HERE = (
+    Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).absolute().parent
+)
 # Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
 PLUMBING = [
     Path(name)

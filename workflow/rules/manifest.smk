@@ -18,6 +18,7 @@ rule manifest:
     params:
         results=subpath(output.manifest, parent=True),
         settings=as_json(settings),
+        workflow=nearest(HERE),
     shell:
-        "cvae-protein manifest --results {params.results:q} --settings {params.settings:q}"
+        "cvae-protein manifest --results {params.results:q} --settings {params.settings:q} --workflow {params.workflow:q}"
         " --output {output.manifest:q} 2>&1 | tee {log:q} >&2"

@@ -11,7 +11,7 @@ import pytest
 from cvae_protein.cli.main import run
 from cvae_protein.config.load import load
 from cvae_protein.core.files import sha256, write_table
-from cvae_protein.runs.manifest import write_manifest, write_record
+from cvae_protein.runs.manifest import commit, write_manifest, write_record
 
 TYPES = {
     "CreativeWork", "Dataset", "File", "PropertyValue", "SoftwareApplication", "SoftwareSourceCode", "CreateAction",
@@ -98,6 +98,75 @@ def test_it_tells_settings_versions_sources_and_what_a_job_took(results):
     assert took["peak memory of the largest process"]["unitText"] == "MB"
     assert "cores" not in took["machine"]["value"]
     assert took["machine"]["value"].endswith("no GPU used")
+
+
+def git(folder, *arguments):
+    """What git says in a folder."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with a commit, and this package as if it lay at a path below it."""
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "own")
+
+    def place(name):
+        package = tmp_path / name / "cvae_protein"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package.parent / "workflow").mkdir()
+        monkeypatch.setattr("cvae_protein.runs.manifest.PACKAGE", package)
+        return tmp_path
+
+    return place
+
+
+def test_the_commit_is_that_of_the_packages_own_repository(repository, monkeypatch):
+    folder = repository(".")
+    assert commit() == ("", f"the package lies in a repository that is not its own, {folder.resolve()}")  # not in git
+    git(folder, "add", "cvae_protein/__init__.py")
+    git(folder, "commit", "-m", "package")
+    head = git(folder, "rev-parse", "HEAD").strip()
+    assert commit() == (head, "")
+    (folder / "cvae_protein/__init__.py").write_text("changed")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")  # as within a hook of another repository
+    assert commit() == (f"{head}, changed", "")
+
+
+@pytest.mark.parametrize("place", ["deps", ".venv/lib/site-packages"])
+def test_the_commit_of_another_repository_is_none_with_a_reason(repository, results, place):
+    folder = repository(place)
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "all")
+    assert commit()[0] == ""
+    code = crate(results)[1]["#cvae_protein"]
+    assert code["identifier"] == ""
+    assert code["description"].startswith("no commit is known: the package lies in a repository that is not its own")
+
+
+def test_a_git_that_refuses_or_is_not_there_is_the_reason(repository, monkeypatch, tmp_path):
+    repository(".")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert commit() == ("", "git: cannot be started (No such file or directory)")
+    (tmp_path / "bin/git").write_text("#!/bin/sh\necho 'fatal: detected dubious ownership' >&2; exit 128\n")
+    (tmp_path / "bin/git").chmod(0o755)
+    assert commit() == ("", "fatal: detected dubious ownership")
+    (tmp_path / "bin/git").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    monkeypatch.setattr("cvae_protein.core.programs.LONGEST", 0.1)
+    assert commit()[1].endswith("rev-parse --show-toplevel: no answer within 0 s")
+
+
+def test_the_workflows_files_are_those_of_the_snakefile_that_ran(results, tmp_path, root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = json.loads(json.dumps(asdict(load({}))))
+    write_manifest(results, settings, results / "ro-crate-metadata.json", root / "workflow")
+    names = {entity["@id"] for entity in json.loads((results / "ro-crate-metadata.json").read_text())["@graph"]}
+    assert {"#source/workflow/Snakefile", "#source/workflow/rules/model.smk"} <= names
 
 
 def test_comparison_tells_equal_times_other_and_absent(results, capsys):
