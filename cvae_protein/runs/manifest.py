@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import pairwise
@@ -151,11 +151,11 @@ def write_manifest(results: Path, settings: dict[str, Any], output: Path, workfl
     return len(files)
 
 
-def result_files(results: Path) -> Iterator[Path]:
+def result_files(results: Path, without: Container[str] = NO_RESULTS) -> Iterator[Path]:
     """What a run made, in order; not its logs, checkpoints and records."""
     for path in sorted(results.rglob("*")):
         parts = path.relative_to(results).parts
-        if path.is_file() and parts[0] not in NO_RESULTS and not any(part.startswith(".") for part in parts):
+        if path.is_file() and parts[0] not in without and not any(part.startswith(".") for part in parts):
             yield path
 
 

@@ -20,9 +20,12 @@ from ..core.errors import UserError
 from ..core.files import atomic_path, holder, owned
 from ..core.programs import ask
 from ..core.progress import say
-from .manifest import utc
+from .manifest import NAME as MANIFEST
+from .manifest import result_files, utc
 
 SKEW = 5.0  # seconds by which a file server's clock may be ahead without anyone minding
+NO_OUTCOME = ("logs", "checkpoints", "jobs", "run.json")  # beside what a run is made for
+MOST_NAMED = 5
 _held = ExitStack()  # the lock of this process's run; never left before the process ends
 
 
@@ -75,6 +78,23 @@ def end(results: str | Path, outcome: str) -> None:
     path = record_of(results)
     if path.is_file():
         _write(path, read(results) | {"finished": utc(time.time()), "outcome": outcome})
+
+
+def said_of(results: str | Path, since: float) -> str:
+    """What a run that began at `since` (seconds of the epoch) has made, for its last line: the page where it is there.
+
+    A run until a rule, or of a single target, makes no page; one of an earlier run does not show what is new.
+    """
+    root = Path(results)
+    page, files = root / "report.html", (path for path in result_files(root, (*NO_OUTCOME, MANIFEST)))
+    dated = sorted(((path.stat().st_mtime, path) for path in files), reverse=True)
+    made = [path for date, path in dated if date >= since]
+    if page in made:
+        return f"Open {page} in a browser; all scores: {root / 'scores.tsv'}"
+    shown = ", ".join(str(path) for path in made[:MOST_NAMED]) or "nothing that was not there before"
+    more = f" and {len(made) - MOST_NAMED} files more" if len(made) > MOST_NAMED else ""
+    old = f"{page} is of an earlier run" if page.is_file() else f"{page} is not there yet"
+    return f"Made: {shown}{more}; {old}: `snakemake` without targets makes it"
 
 
 def read(results: str | Path) -> dict[str, Any]:

@@ -188,12 +188,9 @@ def record_start(logs):
 
 
 def say_done():
-    """Where the results are."""
+    """What there is now."""
     resume.end(settings.results, "done")
-    print(
-        f"\nDone. Open {result('report.html')} in a browser; all scores: {result('scores.tsv')}",
-        file=sys.stderr,
-    )
+    print(f"\nDone. {resume.said_of(settings.results, STARTED)}", file=sys.stderr)
 
 
 def last_lines(path, number=6):

@@ -78,6 +78,37 @@ def test_what_is_dated_after_now_is_dated_to_now(tmp_path):
     assert (tmp_path / "late.txt").read_text() == "kept"
 
 
+def test_the_last_line_names_what_is_there(tmp_path):
+    def put(name, age):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (now - age, now - age))
+
+    now = time.time()
+    put("domains.h5", 50)
+    put("logs/split.log", 1)
+    assert resume.said_of(tmp_path, now - 10).startswith("Made: nothing that was not there before; ")
+    put("clusters.tsv", 5)
+    put("splits.tsv", 3)
+    said = resume.said_of(tmp_path, now - 10)
+    assert said.startswith(
+        f"Made: {tmp_path}/splits.tsv, {tmp_path}/clusters.tsv; {tmp_path}/report.html is not there yet"
+    )
+    put("report.html", 50)
+    assert f"{tmp_path}/report.html is of an earlier run" in resume.said_of(tmp_path, now - 10)
+    for number in range(9):
+        put(f"samples/{number}.pdb", 4)
+    assert "splits.tsv" in resume.said_of(tmp_path, now - 10)
+    assert " and 6 files more; " in resume.said_of(tmp_path, now - 10)
+    put("scores.tsv", 2)
+    put("report.html", 1)
+    assert (
+        resume.said_of(tmp_path, now - 10)
+        == f"Open {tmp_path}/report.html in a browser; all scores: {tmp_path}/scores.tsv"
+    )
+
+
 def test_record_says_how_a_run_began_and_ended(tmp_path):
     start(tmp_path, "first", "done").wait()
     facts = json.loads((tmp_path / "results/run.json").read_text())
