@@ -34,13 +34,15 @@ BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the syst
 def write_record(folder: Path, arguments: Sequence[str], started: float, code: int) -> None:
     """Write `folder`/COMMAND-OUTPUT.json for a command that began at `started` (seconds of the epoch) and ends now.
 
-    Keys: command, output, started and ended (UTC), seconds, cpu_seconds and peak_mb (of this process and of the largest
-    of those that it started), host, cpu, cores, memory_mb, gpus, exit_code. A command without an output leaves no
-    record, nor does a process of a training other than the first; what cannot be written is no reason to fail a job.
+    Keys: command, output (as seen from the results folder, in which `folder` lies), started and ended (UTC), seconds,
+    cpu_seconds and peak_mb (of this process and of the largest of those that it started), host, cpu, cores, memory_mb,
+    gpus, exit_code. A command without an output leaves no record, nor does a process of a training other than the
+    first; what cannot be written is no reason to fail a job.
     """
-    output = _output(arguments)
-    if not output or os.environ.get("RANK", "0") != "0":
+    given = _output(arguments)
+    if not given or os.environ.get("RANK", "0") != "0":
         return
+    output = os.path.relpath(given, folder.parent)  # holds though the results folder is renamed
     own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     now = time.time()
     facts = {
@@ -54,7 +56,7 @@ def write_record(folder: Path, arguments: Sequence[str], started: float, code: i
         **machine(),
         "exit_code": code,
     }
-    name = re.sub(r"[^A-Za-z0-9._=,-]+", "-", os.path.relpath(output, folder.parent))
+    name = re.sub(r"[^A-Za-z0-9._=,-]+", "-", output)
     with contextlib.suppress(OSError), atomic_path(folder / f"{arguments[0]}-{name}.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
@@ -122,7 +124,7 @@ def write_manifest(results: Path, settings: dict[str, Any], output: Path, workfl
     files = [_file(results, path) for path in result_files(results)]
     if not files:
         raise UserError(f"{results}: expected the results folder of a run, found no file there")
-    actions = [entity for record in _job_records(results) for entity in _action(record, results, files)]
+    actions = [entity for record in _job_records(results) for entity in _action(record, files)]
     code = list(_code(workflow))
     used = [_input(Path(settings["labels"]["table"]))]
     configuration = _property("#configuration", "configuration", json.dumps(settings, sort_keys=True))
@@ -274,11 +276,9 @@ def _job_records(results: Path) -> Iterator[Entity]:
                 yield record | {"name": path.stem}
 
 
-def _action(record: Entity, results: Path, files: list[Entity]) -> Iterator[Entity]:
+def _action(record: Entity, files: list[Entity]) -> Iterator[Entity]:
     """A job, with what it took and where it ran."""
-    name = f"#job/{record['name']}"
-    made = Path(record["output"])
-    place = made.relative_to(results).as_posix() if made.is_relative_to(results) else made.as_posix()
+    name, place = f"#job/{record['name']}", record["output"]
     took = [
         _property(f"{name}/seconds", "time", record["seconds"], "s"),
         _property(f"{name}/cpu", "processor time", record["cpu_seconds"], "s"),

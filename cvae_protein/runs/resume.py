@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -47,6 +48,7 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
     unfinished = before["logs"] if before and not before["outcome"] else []
     command = command_line()
     facts = {
+        "results": str(Path(results).resolve()),
         "command": command,
         "configfiles": configfiles,
         "cwd": str(Path.cwd()),
@@ -104,7 +106,7 @@ def read(results: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no run has begun there; expected the results folder of a run of `snakemake`")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        facts["command"], facts["cwd"], facts["logs"], facts["outcome"]
+        facts["results"], facts["command"], facts["cwd"], facts["logs"], facts["outcome"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected the record of a run ({error}); start the run again by hand") from error
     return facts
@@ -150,11 +152,16 @@ def resume(results: Path) -> NoReturn:
     """End what a cut-off run left at work and become the command that started it, in the folder where it was given.
 
     Its Slurm jobs are cancelled, its trainings on this machine get SIGTERM and save a checkpoint. `UserError` where a
-    run is at work on the results, or something does not end.
+    run is at work on the results, something does not end, or the folder was moved or renamed since.
     """
     facts = read(results)
     if (process := running(results)) is not None:
         raise UserError(f"{results}: the run is at work ({process}); nothing to resume. End it first, or wait for it")
+    if Path(facts["results"]) != results.resolve():
+        raise UserError(
+            f"{results}: its run was made in {facts['results']}, where the recorded command works; to go on here, give "
+            f"it by hand, with `results={shlex.quote(str(results))}` behind --config: {shlex.join(facts['command'])}"
+        )
     cancel_jobs(slurm_runs(facts))
     end_owners(results)
     command = again(facts["command"])

@@ -83,6 +83,13 @@ def test_data_entities_are_the_files_and_every_one_is_part_of_the_root(results):
         assert not name.startswith(("/", "../"))
 
 
+def test_jobs_are_those_of_a_results_folder_that_was_renamed(results):
+    moved = results.rename(results.parent / "kept")
+    _, entities = crate(moved)
+    (job,) = [entity for entity in entities.values() if entity["@type"] == "CreateAction"]
+    assert job["result"] == [{"@id": "models/concat/seed0/history.tsv"}]
+
+
 def test_it_tells_settings_versions_sources_and_what_a_job_took(results):
     _, entities = crate(results)
     settings = json.loads(entities["#configuration"]["value"])

@@ -140,6 +140,26 @@ def test_one_run_at_a_time_works_on_a_folder(tmp_path, monkeypatch):
     assert resume.running("results") is None
 
 
+def test_a_folder_that_was_renamed_is_not_the_one_of_the_recorded_command(tmp_path, monkeypatch):
+    kill(start(tmp_path, "first"))
+    (tmp_path / "results").rename(tmp_path / "kept")
+    (tmp_path / "link").symlink_to("kept")
+    for name in ("kept", "link"):
+        with pytest.raises(
+            UserError, match=rf"{name}: its run was made in .*/results, .*`results=.*{name}` behind --conf"
+        ):
+            resume.resume(tmp_path / name)
+    (tmp_path / "kept").rename(tmp_path / "results")
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("results")
+    given = []
+    monkeypatch.setattr("os.execve", lambda program, command, environment: given.append(command))
+    monkeypatch.chdir(tmp_path)
+    for name in ("results", "link"):
+        resume.resume(Path(name))
+    assert given == [["/bin/snakemake", "--rerun-incomplete", "--nolock", "--cores", "2"]] * 2
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"command": ['])
 def test_a_record_that_is_none_is_a_users_mistake(tmp_path, text):
     with pytest.raises(UserError, match="no run has begun there"):
