@@ -125,6 +125,7 @@ SEARCH = {
     "tune.tsv": table("trial", "state"),
     "best.yaml": text("(tune.tsv)"),
     "checkpoint.safetensors": tensors,
+    "checkpoint.former.safetensors": tensors,
 }
 
 

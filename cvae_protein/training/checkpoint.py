@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from ..core.files import refuse_renamed
 from ..model.batch import LengthBuckets
 from ..model.spec import load_tensors, save_tensors
 
+LONGEST_SHOWN = 40  # letters of a value that is said; hashes and lists of lengths are longer
 OPTIMIZER_KEYS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
@@ -52,6 +54,7 @@ class TrainingState:
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
         self.rollbacks = 0
+        self.own: Path | None = None  # a file that holds a state of this training; not saved
         self.parts = 1  # that a batch is shared out to, one after the other, where memory is short; not saved
 
     def drawn(self) -> DrawState:
@@ -110,17 +113,58 @@ class TrainingState:
         return {name: value.detach().clone() for name, value in tensors.items()}, facts
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the state; `identity` says what is being trained on what, and must be met again to resume."""
+        """Write the state; `identity` says what is being trained on what, and must be met again to resume.
+
+        A state of another training that lies there is kept beside it, so that a changed setting can be taken back.
+        """
+        if self.own != path and path.is_file() and differences(load_tensors(path)[1]["identity"], identity):
+            os.replace(path, former(path))
         tensors, facts = self.pack()
         save_tensors(path, tensors, facts | {"identity": identity})
+        self.own = path
 
-    def restore(self, path: Path, identity: dict[str, Any]) -> bool:
-        """Take up the state of a file; false where there is none or it belongs to another training."""
+    def restore(self, path: Path, identity: dict[str, Any]) -> list[str] | None:
+        """Take up the state of a file, or say by what it differs where it is of another training.
+
+        None where there is no file; an empty list where its state was taken up.
+        """
         if not path.is_file():
-            return False
+            return None
         tensors, facts = load_tensors(path)
-        if facts["identity"] != json.loads(json.dumps(identity)):
-            return False
+        if found := differences(facts["identity"], identity):
+            return found
         refuse_renamed(path, "column", facts)
         self.unpack((tensors, facts))
-        return True
+        self.own = path
+        return []
+
+
+def former(path: Path) -> Path:
+    """Where a checkpoint is kept when one of another training takes its place."""
+    return path.with_suffix(f".former{path.suffix}")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two identities differ, each such as `train.steps 4000, now 6000`; long values are not shown."""
+    old, new = (_flat(json.loads(json.dumps(identity))) for identity in (before, now))
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            values = [str(facts.get(key, "none")) for facts in (old, new)]
+            shown = f" {values[0]}, now {values[1]}" if max(map(len, values)) <= LONGEST_SHOWN else " is another"
+            found.append(f"{key}{shown}")
+    return found
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an identity by dotted keys, as the configuration names them."""
+    found: dict[str, Any] = {}
+    for key, value in identity.items():
+        if key == "spec" and isinstance(value, str):
+            value = json.loads(value)
+        if isinstance(value, Mapping):
+            below = _flat(value)
+            found |= below if key in ("spec", "origin") else {f"{key}.{name}": each for name, each in below.items()}
+        else:
+            found[key] = value
+    return found

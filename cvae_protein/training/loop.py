@@ -23,7 +23,7 @@ from ..config.settings import TrainSettings
 from ..core.errors import UserError
 from ..core.progress import Progress, say
 from ..model import batch
-from .checkpoint import DrawState, Packed, TrainingState
+from .checkpoint import DrawState, Packed, TrainingState, former
 from .distributed import ALONE, Ranks
 
 Curves = Callable[[dict[str, float]], None]  # takes a row of the history
@@ -86,6 +86,7 @@ def leave(number: int) -> None:
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
+MOST_SAID = 5  # settings by which a checkpoint differs
 MAX_ROLLBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
 Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats per structure, weight
 
@@ -134,8 +135,8 @@ def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[
     A step whose loss or gradient is not finite takes the training back to its state at the last row, with half the
     learning rate; `UserError` where that does not help. After a resumption that state is the resumed one.
     """
-    if task.checkpoint is not None and state.restore(task.checkpoint, task.identity):
-        say(task.stage, f"resumed at step {state.step} of {task.steps} from {task.checkpoint}")
+    if task.checkpoint is not None:
+        _take_up(task, state, task.checkpoint)
     if next(task.module.parameters()).is_cuda:
         task.module.compile(dynamic=True)
     with curves_of(task.checkpoint if task.ranks.first else None, state.step) as curves, Signals() as signals:
@@ -147,6 +148,24 @@ def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[
             p.copy_(state.best[name])
     task.module.eval()
     return state.rows
+
+
+def _take_up(task: Task, state: TrainingState, checkpoint: Path) -> None:
+    """Go on from the checkpoint, or from one that gave way to another training; say what differs where neither fits."""
+    differing = None
+    for path in (checkpoint, former(checkpoint)):
+        found = state.restore(path, task.identity)
+        if found == []:
+            say(task.stage, f"resumed at step {state.step} of {task.steps} from {path}")
+            return
+        differing = differing or found
+    if differing:
+        more = f" and {len(differing) - MOST_SAID} more" if len(differing) > MOST_SAID else ""
+        said = f"{', '.join(differing[:MOST_SAID])}{more}"
+        say(
+            task.stage,
+            f"{checkpoint} is of another training ({said}): begins anew, and keeps it as {former(checkpoint)}",
+        )
 
 
 def _run(task: Task, state: TrainingState, settings: TrainSettings, curves: Curves, signals: Signals) -> None:

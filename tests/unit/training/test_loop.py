@@ -99,6 +99,38 @@ def test_the_weights_of_the_best_row_are_kept() -> None:
     assert toy.module.weight.item() == toy.seen[2] != toy.seen[4]
 
 
+def test_a_checkpoint_of_another_training_is_told_and_kept_until_it_fits_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path, kept = tmp_path / "c.safetensors", tmp_path / "c.former.safetensors"
+
+    def toy(steps: int, store: str) -> Toy:
+        one = Toy(steps)
+        spec = {"origin": {"store": store, "train": {"steps": steps}}, "model": {"latent": 4}}
+        one.task = replace(one.task, checkpoint=path, identity={"spec": json.dumps(spec)})
+        return one
+
+    def steps_of(file: Path) -> int:
+        return json.loads(load_tensors(file)[1]["identity"]["spec"])["origin"]["train"]["steps"]
+
+    first = toy(6, "5" * 64)
+    first.state.step = 3
+    first.state.save(path, first.task.identity)
+    other = toy(4, "7" * 64)
+    minimise(other.task, other.state, settings())
+    said = capsys.readouterr().err
+    assert f"{path} is of another training (store is another, train.steps 6, now 4): begins anew" in said
+    assert f"keeps it as {kept}" in said
+    assert (steps_of(path), steps_of(kept)) == (4, 6)
+    again = toy(6, "5" * 64)
+    minimise(again.task, again.state, settings())
+    assert f"resumed at step 3 of 6 from {kept}" in capsys.readouterr().err
+    assert (steps_of(path), steps_of(kept)) == (6, 4)
+    whole = toy(6, "5" * 64)
+    minimise(whole.task, whole.state, settings())
+    assert "another training" not in capsys.readouterr().err
+
+
 def test_without_a_score_the_last_weights_are_kept() -> None:
     toy = Toy(5)
     rows = minimise(toy.task, toy.state, settings(patience=1))
