@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import UnusableDomain, UserError
+from .progress import say
 
 GZIP = b"\x1f\x8b"  # what a gzip file begins with
 DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error)  # raised on its content; `EOFError` where it ends early
@@ -254,6 +256,29 @@ def _try_lock(scratch: Path) -> int | None:
     return descriptor
 
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # as of Lustre or NFS mounted without them
+_told: set[int] = set()  # file systems without locks, of which one line is said
+
+
+def take_lock(file: IO, how: int = fcntl.LOCK_EX) -> bool:
+    """Whether this process holds the lock of an open file now; false where another one does.
+
+    On a file system without locks nothing is held and all goes on as if it were, which is said once.
+    """
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OSError(error.errno, error.strerror, file.name) from error
+        if (system := os.fstat(file.fileno()).st_dev) not in _told:
+            _told.add(system)
+            unseen = "two runs or commands that make the same at once would not be noticed"
+            say(os.path.dirname(file.name) or ".", f"this file system has no locks ({error.strerror}); {unseen}")
+    return True
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, so that no scratch folder is seen before it is locked; without locks, hold nothing."""
@@ -276,13 +301,11 @@ def owned(path: str | Path) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(handle):
             handle.seek(0)
             owner = " ".join(handle.read().split())
             who = f" ({owner})" if owner else ""
-            raise UserError(f"{path}: another process is making it{who}; wait for it or end it") from error
+            raise UserError(f"{path}: another process is making it{who}; wait for it or end it")
         handle.truncate(0)
         handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         handle.flush()
@@ -293,13 +316,9 @@ def owned(path: str | Path) -> Iterator[None]:
 
 
 def holder(lock: Path) -> str | None:
-    """Who holds a lock file of `owned`, such as `process 123 on node7`; None where nobody does."""
+    """Who holds a lock file of `owned`, such as `process 123 on node7`; None where nobody does or no locks are had."""
     with open(lock, encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return " ".join(handle.read().split()) or "a process"
-    return None
+        return None if take_lock(handle, fcntl.LOCK_SH) else " ".join(handle.read().split()) or "a process"
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

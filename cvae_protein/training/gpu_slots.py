@@ -6,7 +6,6 @@ on the first GPU. Here each takes GPUs that no other training of the same user h
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ..core.errors import UserError
+from ..core.files import take_lock
 from ..core.programs import ask
 from ..core.progress import say
 
@@ -72,9 +72,7 @@ def _lock_free(names: list[str], count: int) -> dict[str, IO[str]]:
     found: dict[str, IO[str]] = {}
     for name in names:
         handle = open(folder / name.replace("/", "_"), "a", encoding="utf-8")  # noqa: SIM115 - kept open
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(handle):
             handle.close()
             continue
         found[name] = handle

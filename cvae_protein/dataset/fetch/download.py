@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import fcntl
 import ipaddress
 import json
 import os
@@ -26,7 +25,7 @@ import httpx
 from ... import __version__
 from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
-from ...core.files import atomic_path, sha256
+from ...core.files import atomic_path, sha256, take_lock
 
 
 def check_address(url: str, key: str) -> None:
@@ -158,9 +157,7 @@ async def locked_part(path: Path) -> AsyncIterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with open(part, "ab") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not take_lock(handle):
                 await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
             if not _is_still(part, handle):  # the former owner gave it its name, or removed it

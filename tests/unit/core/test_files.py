@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import os
 import signal
 import socket
@@ -187,6 +188,30 @@ def test_an_output_has_one_owner_and_loses_it_with_the_process(tmp_path):
     assert holder(lock) is None
     with owned(output):
         assert not output.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_it_goes_on_and_says_once_what_is_not_noticed(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr("cvae_protein.core.files._told", set())
+    with owned(tmp_path / "a"), owned(tmp_path / "a"):
+        assert holder(tmp_path / ".a.lock") is None
+        write_table(tmp_path / "a", ["x"], [])
+    (line,) = capsys.readouterr().err.splitlines()
+    said = f"{tmp_path}: this file system has no locks ({os.strerror(number)}); two runs or commands that make the same"
+    assert line.startswith(said)
+
+
+def test_a_lock_that_fails_otherwise_names_the_file(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match=rf"Input/output error: '{tmp_path}/.a.lock'"), owned(tmp_path / "a"):
+        pass
 
 
 @pytest.mark.parametrize("kind", sorted(RENAMED))
