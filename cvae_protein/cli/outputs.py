@@ -209,7 +209,7 @@ class Guard:
     def _check_place(self, path: Path) -> None:
         """`UserError` where the path is no place for an output at all."""
         place = _absolute(path).resolve()
-        for name, taken in (("working folder", Path.cwd()), ("home folder", Path.home())):
+        for name, taken in (("working folder", Path.cwd()), ("home folder", Path(os.path.expanduser("~")))):
             if place == taken.resolve() or place in taken.resolve().parents:
                 raise UserError(f"{path}: is or holds the {name}; give another path")
         for read in self.inputs:

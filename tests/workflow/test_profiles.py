@@ -78,3 +78,28 @@ def test_several_nodes_run_one_launcher_each(folder):
         r"srun --ntasks-per-node=1 torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d .*:29500 --no-python"
     )
     assert re.search(launcher + " cvae-protein train --variant concat", command)
+
+
+NAMELESS = """
+import pwd, sys
+def getpwuid(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = getpwuid
+from snakemake.cli import main
+main()
+"""
+
+
+def test_a_user_without_a_name_runs_it(folder):
+    names = ("USER", "LOGNAME", "LNAME", "USERNAME")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    run = subprocess.run(
+        [sys.executable, "-c", NAMELESS, "--dry-run", "--cores", "1", "--", TARGET],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(folder), "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert "train" in run.stdout + run.stderr

@@ -1,7 +1,9 @@
 """What all rules share: the checked settings, paths below the results folder, and the package files a job runs."""
 
 import ast
+import getpass
 import json
+import os
 import re
 import shlex
 import sys
@@ -46,6 +48,14 @@ PLUMBING = [
         "training/gpu_slots.py",
     )
 ]
+
+
+def name_user():
+    """Name a user id that has no name, such as containers run under, by its number: Snakemake asks for a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
 
 
 def checked_by(check, given):
@@ -227,6 +237,7 @@ def say_failed():
     )
 
 
+name_user()
 settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
 # The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.

@@ -341,3 +341,13 @@ def test_folder_of_a_similar_name_stays(here):
     assert (here / ".x.abcdefgh/theirs").read_text() == PRECIOUS
     assert list((here / ".x.abcdefgh").iterdir()) == [here / ".x.abcdefgh/theirs"]
     shutil.rmtree(here / ".x.abcdefgh")
+
+
+def test_a_user_without_a_name_or_a_home_folder_writes(tmp_path, monkeypatch):
+    def getpwuid(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
+    assert main.run(["schema", "-o", str(tmp_path / "schema.yaml")]) == 0
+    assert (tmp_path / "schema.yaml").stat().st_size
