@@ -29,7 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.model import layers, registry
-from cvae_protein.model.batch import DomainSet, crop, pick_device, read_split, training_batch
+from cvae_protein.model.batch import DomainSet, crop, read_split, training_batch
+from cvae_protein.model.device import pick_device
 from cvae_protein.model.losses.evidence_bound import evidence_terms
 from cvae_protein.training import train as stage
 from cvae_protein.training.checkpoint import TrainingState
@@ -172,7 +173,7 @@ def make_arm(
     generator, rng, lengths = torch.Generator().manual_seed(0), np.random.default_rng(0), by_split["train"].lengths
     crops = np.stack([np.arange(len(lengths)), *crop(lengths, settings.crop, rng)], axis=1)
     model.fit_linear(training_batch(by_split["train"], spec, crops, 0.0, rng), torch.ones(len(lengths)))
-    model.to(pick_device())
+    model.to(pick_device("train"))
     if next(model.parameters()).is_cuda and not plain:
         model.compile(dynamic=True)
     task, state = variant_task(model, evidence_terms(settings), by_split, settings, generator, rng, ALONE, None)

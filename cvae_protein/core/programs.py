@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 
 from .errors import UserError
+from .progress import say
 
 LONGEST = 60.0  # seconds; a busy Slurm answers within some
 
@@ -25,3 +28,29 @@ def ask(*command: str, without: tuple[str, ...] = ()) -> subprocess.CompletedPro
         raise UserError(f"{' '.join(command)}: no answer within {LONGEST:.0f} s") from error
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be started ({error.strerror})") from error
+
+
+GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)")
+PART = re.compile(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)")
+
+
+def listed_gpus() -> list[str]:
+    """Names of this machine's GPUs as CUDA takes them, such as `GPU-5e…`; of a divided one, those of its parts.
+
+    They are what `nvidia-smi` lists, which a program may be unable to use. None where it does not answer.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        listed = ask(program, "-L")
+    except UserError as error:
+        say("gpu", f"{error}; goes on as if there were no GPU")
+        return []
+    names: list[tuple[str, list[str]]] = []
+    for line in listed.stdout.splitlines() if listed.returncode == 0 else []:
+        if found := GPU.match(line):
+            names.append((found[1], []))
+        elif names and (found := PART.match(line)):
+            names[-1][1].append(found[1])
+    return [name for whole, parts in names for name in (parts or [whole])]

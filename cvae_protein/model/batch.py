@@ -22,11 +22,6 @@ from .spec import Spec
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it
 
 
-def pick_device() -> torch.device:
-    """The first GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Padded structures: `coords` (B, L, 5, 3) Å with zeros where missing, `mask` (B, L), `labels` (B, levels)."""

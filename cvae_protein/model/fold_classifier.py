@@ -28,7 +28,8 @@ from ..core.structure import CA
 from ..store.layout import TEXT
 from ..store.read import Store
 from ..store.write import new_file
-from .batch import by_length, pad_traces, pick_device
+from .batch import by_length, pad_traces
+from .device import pick_device
 from .spec import load_tensors
 
 FEWEST = 5  # CA that a trace needs
@@ -258,7 +259,7 @@ def embed(classifier: Path, stores: Sequence[Path], output: Path) -> None:
     """
     if len({path.name for path in stores}) < len(stores):
         raise UserError("embed: expected stores of different file names, since each names its file of features")
-    net = load_classifier(classifier).to(pick_device())
+    net = load_classifier(classifier).to(pick_device("embed"))
     progress = Progress("embed", len(stores), "stores")
     with atomic_path(output) as folder:
         folder.mkdir()

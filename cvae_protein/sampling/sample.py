@@ -86,8 +86,8 @@ def sample_folds(
 
     `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
     """
+    check_asked(Spec.read(model / "spec.json"), folds, lengths)
     sampler = load_sampler(model, refiner)
-    check_asked(sampler.spec, folds, lengths)
     samples = draw_samples(sampler, folds, lengths, settings, seed)
     _write(output, samples.relaxed, samples, sampler.spec)
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from ..config.settings import SampleSettings
 from ..core import variants
 from ..core.progress import Progress
-from ..model.batch import DomainSet, by_length, in_pieces, pad_traces, pick_device
+from ..model.batch import DomainSet, by_length, in_pieces, pad_traces
 from ..model.cvae import CVAE
+from ..model.device import pick_device
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.refiner import Refiner
 from ..model.registry import load_model, load_weights
@@ -99,7 +100,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
     load_weights(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
     if flow is not None:
         load_weights(flow, "flow.", folder, tensors)
-    device = pick_device()
+    device = pick_device(f"sample {model.spec.variant} seed {model.spec.seed}")
     return Sampler(
         model.to(device),
         aggregate,

@@ -18,7 +18,8 @@ from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import truncate
 from ..core.progress import Progress, say
 from ..core.structure import CA
-from ..model.batch import DomainSet, pick_device, read_split
+from ..model.batch import DomainSet, read_split
+from ..model.device import name_of, pick_device
 from ..model.fold_classifier import ClassifierSpec, FoldClassifier, deepest_label_loss, describe_traces
 from ..model.spec import save_tensors
 from .checkpoint import TrainingState
@@ -96,12 +97,12 @@ def train_classifier(
         vocabulary = _vocabulary(by_split["train"], settings.levels)
         spec = ClassifierSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
         torch.manual_seed(settings.seed)
+        device = pick_device("train-classifier")
         classifier = FoldClassifier(spec)
         seen = {
-            split: describe_traces([c[:, CA] for c in domains.coords], pick_device())
-            for split, domains in by_split.items()
+            split: describe_traces([c[:, CA] for c in domains.coords], device) for split, domains in by_split.items()
         }
-        rows = _fit(classifier, by_split, seen, settings, checkpoint)
+        rows = _fit(classifier, by_split, seen, settings, checkpoint, device)
         embedded = {split: _features(classifier, described) for split, described in seen.items()}
         classifier.centre.copy_(embedded["train"].mean(0))
         classifier.scale.copy_(embedded["train"].std(0, correction=0).clamp(min=1e-3))
@@ -114,6 +115,7 @@ def train_classifier(
             say("train-classifier", "no validation split: its probabilities are not calibrated")
         with atomic_path(output) as folder:
             folder.mkdir()
+            spec = replace(spec, origin=spec.origin | {"device": name_of(device)})
             (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
             save_tensors(folder / "weights.safetensors", classifier.state_dict())
             write_table(folder / "history.tsv", list(rows[0]), rows)
@@ -147,9 +149,9 @@ def _fit(
     seen: dict[str, Tensor],
     settings: ClassifierSettings,
     checkpoint: Path | None,
+    device: torch.device,
 ) -> list[dict[str, float]]:
     """Train the network by the loop of all trainings; rare superfamilies are drawn more often than their share."""
-    device = pick_device()
     domains, labels = by_split["train"], {split: _label_ids(classifier.spec, part) for split, part in by_split.items()}
     generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
     described = augmented(domains, settings, rng, device).to(device)  # (copies, D, INPUTS)

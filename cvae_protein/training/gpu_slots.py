@@ -7,8 +7,7 @@ on the first GPU. Here each takes GPUs that no other training of the same user h
 from __future__ import annotations
 
 import os
-import re
-import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,40 +15,37 @@ from typing import IO
 
 from ..core.errors import UserError
 from ..core.files import take_lock
-from ..core.programs import ask
+from ..core.programs import ask, listed_gpus
 from ..core.progress import say
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_LOOKS = 1.0
-GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)")
-PART = re.compile(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)")
 _held: list[IO[str]] = []  # open for as long as this process lives: closing one would free its GPU
 
 
-def installed() -> list[str]:
-    """Names of this machine's GPUs as CUDA takes them, such as `GPU-5e…`; of a divided one, those of its parts."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    listed = ask(program, "-L")
-    names: list[tuple[str, list[str]]] = []
-    for line in listed.stdout.splitlines() if listed.returncode == 0 else []:
-        if found := GPU.match(line):
-            names.append((found[1], []))
-        elif names and (found := PART.match(line)):
-            names[-1][1].append(found[1])
-    return [name for whole, parts in names for name in (parts or [whole])]
+PROBE = "import torch; print(torch.__version__); print(torch.cuda.is_available())"
+
+
+def unusable() -> str:
+    """Why torch can use no GPU, empty where it can; asked in a process of its own, since CUDA then has its devices."""
+    asked = ask(sys.executable, "-c", PROBE)
+    version, _, usable = asked.stdout.strip().partition("\n")
+    why = asked.stderr.strip().splitlines()
+    return "" if usable == "True" else f"torch {version}" + (f": {why[0]}" if why else "")
 
 
 def take(count: int, inherited: bool = False) -> None:
     """Set `CUDA_VISIBLE_DEVICES` to `count` GPUs that this process holds until it ends; wait until so many are free.
 
-    Nothing is taken where the variable is set already, by a scheduler or by hand, nor on a machine without GPUs.
+    Nothing is taken where the variable is set already, by a scheduler or by hand, nor where torch can use no GPU.
     With `inherited` the program that this process becomes by `exec` goes on holding them. `UserError` where the machine
     has fewer.
     """
-    names = installed() if VISIBLE not in os.environ else []
+    names = listed_gpus() if VISIBLE not in os.environ else []
     if not names:
+        return
+    if why := unusable():
+        say("gpu", f"takes none of the {len(names)} that nvidia-smi lists, since torch cannot use them ({why})")
         return
     if count > len(names):
         raise UserError(f"expected {count} GPUs for the training, this machine has {len(names)}; lower train.processes")

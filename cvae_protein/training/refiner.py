@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.settings import TrainSettings
-from ..model.batch import Batch, DomainSet, crop, pick_device, training_batch
+from ..model.batch import Batch, DomainSet, crop, training_batch
 from ..model.refiner import Refiner, random_rotations
 from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
 from ..model.spec import Spec
@@ -82,10 +82,14 @@ WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
 
 
 def train_refiner(
-    spec: Spec, by_split: dict[str, DomainSet], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
+    spec: Spec,
+    by_split: dict[str, DomainSet],
+    settings: TrainSettings,
+    ranks: Ranks,
+    checkpoint: Path | None,
+    device: torch.device,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history."""
-    device = pick_device()
     refine, whole = spec.refine, by_split["train"]
     domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)

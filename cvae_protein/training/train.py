@@ -19,8 +19,9 @@ from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import truncate
 from ..core.progress import say
 from ..model import registry
-from ..model.batch import Batch, DomainSet, LengthBuckets, crop, hide_labels, pick_device, read_split, training_batch
+from ..model.batch import Batch, DomainSet, LengthBuckets, crop, hide_labels, read_split, training_batch
 from ..model.cvae import CVAE
+from ..model.device import name_of, pick_device
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
 from ..model.losses.objective import further_terms
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
@@ -109,12 +110,14 @@ def train(
         spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
         run = train_refiner if variant == "refiner" else _train_variant
-        tensors, rows = run(spec, by_split, train, ranks, checkpoint)
+        device = pick_device(f"train {variant} seed {seed}")
+        tensors, rows = run(spec, by_split, train, ranks, checkpoint, device)
         if not ranks.first:
             return
         with atomic_path(output) as folder:
             folder.mkdir()
-            (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+            made = replace(spec, origin=origin | {"device": name_of(device)})
+            (folder / "spec.json").write_text(made.to_json(), encoding="utf-8")
             save_tensors(folder / "weights.safetensors", tensors)
             write_table(folder / "history.tsv", list(rows[0]), rows)
         if checkpoint is not None:
@@ -140,8 +143,9 @@ def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
 def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
     source, _ = registry.resolve(Path(variants.PRETRAINED), None)
-    model = registry.load_model(source).to(pick_device())
-    rows = [{"step": 0, "seconds": 0.0} | validate(model, eval_batches(by_split, model.spec, pick_device()))]
+    device = pick_device(f"train {variants.PRETRAINED}")
+    model = registry.load_model(source).to(device)
+    rows = [{"step": 0, "seconds": 0.0} | validate(model, eval_batches(by_split, model.spec, device))]
     with atomic_path(output) as folder:
         folder.mkdir()
         for name in ("spec.json", "weights.safetensors"):
@@ -177,10 +181,14 @@ def make_spec(
 
 
 def _train_variant(
-    spec: Spec, by_split: dict[str, DomainSet], settings: TrainSettings, ranks: Ranks, checkpoint: Path | None
+    spec: Spec,
+    by_split: dict[str, DomainSet],
+    settings: TrainSettings,
+    ranks: Ranks,
+    checkpoint: Path | None,
+    device: torch.device,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a trained variant, its aggregate posterior beside it, and its history."""
-    device = pick_device()
     module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = by_split["train"]

@@ -41,10 +41,12 @@ PLUMBING = [
     for name in (
         "__init__.py",
         "core/errors.py",
+        "core/programs.py",
         "core/progress.py",
         "core/variants.py",
         "config",
         "cli",
+        "model/device.py",
         "training/gpu_slots.py",
     )
 ]

@@ -33,7 +33,7 @@ rule train_refiner:
         model=json.dumps({"coefficients": settings.model.coefficients}),
         refine=as_json(settings.refine),
     shell:
-        "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
+        "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
         " {resources.launcher} cvae-protein train --variant refiner --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --model-settings {params.model:q} --refine-settings {params.refine:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
@@ -72,7 +72,7 @@ rule train:
         train=as_json(replace(settings.train, processes=1)),
         model=as_json(settings.model),
     shell:
-        "OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
+        "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
         " {resources.launcher} cvae-protein train --variant {wildcards.variant} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --depth {params.depth}"
         " --settings {params.train:q} --model-settings {params.model:q}"

@@ -4,11 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
+from cvae_protein.core import programs
 from cvae_protein.core.errors import UserError
-from cvae_protein.training.gpu_slots import installed, take
+from cvae_protein.core.programs import listed_gpus
+from cvae_protein.model import device
+from cvae_protein.training import gpu_slots
+from cvae_protein.training.gpu_slots import take
 
 LISTED = """\
 GPU 0: Model A (UUID: GPU-aaaa-0)
@@ -46,6 +52,12 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpu_slots, "unusable", str)
+    (tmp_path / "site").mkdir()  # torch of these tests has no GPU: other processes take its word for the other as well
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import cvae_protein.training.gpu_slots as slots\nslots.unusable = str\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{Path(__file__).parents[3]}")
     return lists
 
 
@@ -68,11 +80,11 @@ def taker():
 
 
 def test_gpus_are_listed_and_divided_ones_by_their_parts(machine):
-    assert installed() == ["GPU-aaaa-0", "GPU-bbbb-1"]
+    assert listed_gpus() == ["GPU-aaaa-0", "GPU-bbbb-1"]
     machine(DIVIDED)
-    assert installed() == ["MIG-cccc-2", "MIG-dddd-3", "GPU-bbbb-1"]
+    assert listed_gpus() == ["MIG-cccc-2", "MIG-dddd-3", "GPU-bbbb-1"]
     machine("")
-    assert installed() == []
+    assert listed_gpus() == []
 
 
 def test_trainings_take_different_gpus_and_a_killed_one_gives_its_own_back(machine, taker):
@@ -133,3 +145,49 @@ def test_a_folder_of_somebody_else_is_refused(machine, tmp_path):
 def test_a_machine_without_gpus_takes_nothing(machine, taker):
     machine("")
     assert taker(1).stdout.readline().strip() == "none"
+
+
+def test_gpus_that_torch_cannot_use_are_not_taken_nor_waited_for(machine, monkeypatch, capsys):
+    monkeypatch.undo()
+    if torch.cuda.is_available():
+        pytest.skip("torch can use a GPU here")
+    monkeypatch.setattr(gpu_slots, "listed_gpus", lambda: ["GPU-aaaa-0"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    take(1)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"gpu: takes none of the 1 that nvidia-smi lists, since torch cannot use them (torch {torch.__version__}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "listed", "said"),
+    [
+        ({}, [], ""),
+        ({}, ["GPU-a"], ", although nvidia-smi lists 1 GPUs: torch "),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ["GPU-a"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, ["GPU-a"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, [], ", although CUDA_VISIBLE_DEVICES is 0,1: torch "),
+        ({"CVAE_PROTEIN_GPUS": "0"}, [], ""),
+        ({"CVAE_PROTEIN_GPUS": "2"}, [], ", although the run asks for 2 GPUs: torch "),
+    ],
+)
+def test_the_device_is_said_and_why_it_is_no_gpu(monkeypatch, capsys, environment, listed, said):
+    for name in ("CUDA_VISIBLE_DEVICES", "CVAE_PROTEIN_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(device, "listed_gpus", lambda: listed)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert device.pick_device("train x").type == "cpu"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train x: computes on the CPU{said}")
+    assert len(line) > len("train x: computes on the CPU") or not said
+
+
+def test_a_driver_that_does_not_answer_is_said(machine, monkeypatch, capsys, tmp_path):
+    (tmp_path / "bin/nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(programs, "LONGEST", 0.1)
+    assert listed_gpus() == []
+    assert "nvidia-smi -L: no answer within 0 s; goes on as if there were no GPU" in capsys.readouterr().err
