@@ -13,6 +13,7 @@ from pathlib import Path
 import typer
 
 from ..core.errors import StructureError, UserError
+from ..core.threads import limit_threads, may_start_thread, usable_cores
 from . import dataset, model, score  # noqa: F401  (each registers its commands)
 from . import run as _run  # noqa: F401  (likewise)
 from .options import app
@@ -36,6 +37,8 @@ RENAMED = {
     "tune --train": "--train-settings",
 }
 """Former name of a command, or of an option behind its command -> its name."""
+PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless told how many
+LAUNCHER = "launch"
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
 
 
@@ -43,6 +46,8 @@ def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     started = time.time()
+    if (command := sys.argv[1] if len(sys.argv) > 1 else "") != LAUNCHER:  # torchrun says it to each of its processes
+        limit_threads(usable_cores() if command in PARALLEL else 1)
     code = run(sys.argv[1:])
     if folder := os.environ.get(WORKFLOW):
         from ..runs.manifest import write_record
@@ -87,6 +92,10 @@ def _mistake(message: str, code: int = USER_MISTAKE) -> int:
 
 
 def _interrupted() -> int:
+    """OpenBLAS sends its own process an interrupt where its threads cannot be started: that is told as what it is."""
+    if not may_start_thread():
+        limit = "the user's limit (`ulimit -u`) or that of the container is reached"
+        return _mistake(f"no thread can be started: {limit}; end other processes, or set OMP_NUM_THREADS=1")
     print("cvae-protein: interrupted; nothing half-written is left", file=sys.stderr)
     return INTERRUPTED
 

@@ -89,7 +89,11 @@ def launch(
     if program is None:
         raise UserError("launch: expected the program torchrun, which comes with torch; it is not on PATH")
     take(processes, inherited=True)
-    os.execv(program, [program, "--standalone", f"--nproc-per-node={processes}", "--no-python", *command])
+    # Standalone means this machine: its own name need not resolve for that.
+    os.execv(
+        program,
+        [program, "--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}", "--no-python", *command],
+    )
 
 
 def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:

@@ -11,6 +11,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.progress import say
+from ..core.threads import usable_cores
 from .options import Depth, Given, ModelGiven, Output, Splits, Stored, TrainGiven, app, settings_of
 from .outputs import WORKFLOW, folder, table, tensors, text, writes
 from .outputs import Output as Written
@@ -77,7 +78,7 @@ def _made_again(given: Mapping[str, Any]) -> dict[Path, Written]:
 def reproduce(
     recorded: Annotated[Path, typer.Argument(metavar="MANIFEST", help="ro-crate-metadata.json of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the new run.")] = Path("reproduced"),
-    cores: Annotated[int, typer.Option(min=1, help="Cores for the new run.")] = os.cpu_count() or 1,
+    cores: Annotated[int, typer.Option(min=1, help="Cores for the new run.")] = usable_cores(),
     compare_only: Annotated[
         bool, typer.Option("--compare-only", help="Run nothing; compare what is in the folder already.")
     ] = False,

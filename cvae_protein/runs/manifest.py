@@ -27,6 +27,7 @@ from .. import __version__
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
 from ..core.programs import ask
+from ..core.threads import usable_cores
 
 BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
 
@@ -81,7 +82,7 @@ def machine() -> dict[str, object]:
     return {
         "host": platform.node(),
         "cpu": _processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "memory_mb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
         "gpus": gpus,
     }

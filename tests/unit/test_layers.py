@@ -112,9 +112,13 @@ def test_commands_import_stages_when_they_run():
         top = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom) and node.level == 2
         ]
-        assert {node.module for node in top} <= {"config.settings", "core.errors", "core.files", "core.progress"}, (
-            path.name
-        )
+        assert {node.module for node in top} <= {
+            "config.settings",
+            "core.errors",
+            "core.files",
+            "core.progress",
+            "core.threads",
+        }, path.name
 
 
 @pytest.mark.parametrize(

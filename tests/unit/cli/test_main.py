@@ -155,6 +155,44 @@ def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+THREADS_OF = """
+import os, sys
+from cvae_protein.cli import main as cli
+cli.usable_cores = lambda: 7
+cli.run = lambda arguments: print(os.environ.get("OMP_NUM_THREADS", "none")) or 0
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "threads"),
+    [("featurize", "", "1"), ("report", "", "1"), ("train", "", "7"), ("sample", "3", "3"), ("launch", "", "none")],
+)
+def test_a_command_takes_the_threads_that_it_is_given(command, given, threads):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": given} if given else {}
+    asked = [sys.executable, "-c", THREADS_OF, command]
+    assert subprocess.run(asked, env=environment, capture_output=True, text=True).stdout.strip() == threads
+
+
+def test_an_interrupt_that_a_library_sent_for_want_of_threads_is_told_as_that(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cvae_protein.dataset.split.split_domains", fail)
+    monkeypatch.setattr(main, "may_start_thread", lambda: False)
+    assert main.run(["split", "--store", "s", "-o", "x"]) == 1
+    assert "error: no thread can be started: the user's limit (`ulimit -u`)" in capsys.readouterr().err
+
+
+def test_launch_needs_no_name_of_the_machine(monkeypatch):
+    called = []
+    monkeypatch.setattr("os.execv", lambda program, words: called.append(words))
+    monkeypatch.setattr("cvae_protein.training.gpu_slots.take", lambda *_, **__: None)
+    assert main.run(["launch", "--processes", "2", "true"]) == 0
+    assert called[0][1:] == ["--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2", "--no-python", "true"]
+
+
 def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, capsys):
     for name in "ab":
         backbone = make_backbone(name)

@@ -11,6 +11,7 @@ import pytest
 from cvae_protein.cli.main import run
 from cvae_protein.config.load import load
 from cvae_protein.core.files import sha256, write_table
+from cvae_protein.core.threads import usable_cores
 from cvae_protein.runs.manifest import commit, write_manifest, write_record
 
 TYPES = {
@@ -238,7 +239,7 @@ def test_a_command_leaves_its_record_where_the_environment_says(tmp_path, root):
     assert record["exit_code"] == 0
     assert record["cpu_seconds"] > 0
     assert 1 < record["peak_mb"] < 10_000
-    assert record["cores"] == os.cpu_count()
+    assert record["cores"] == usable_cores()
     before = set(tmp_path.rglob("*"))
     subprocess.run([*command, "--force"], check=True)
     assert {path.name for path in set(tmp_path.rglob("*")) - before} == {".domains.tsv.made.json", ".no.tsv.made.json"}
