@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,8 +44,16 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
     if (other := running(results)) is not None:
         raise UserError(f"{results}: another run is at work there ({other}); wait for it or end it")
     _held.enter_context(owned(path))
-    before = read(results) if path.is_file() else {}
+    before: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # a record that cannot be read is replaced
+        before = read(results)
     unfinished = before["logs"] if before and not before["outcome"] else []
+    if before and before["outcome"] == "done" and _is_elsewhere(results, before) and "--touch" not in sys.argv:
+        said = "was made in another place, of which Snakemake has no record here, so that all is made again"
+        say(
+            str(results),
+            f"{said}; where nothing has changed, stop this run and give the same command with --touch first",
+        )
     command = command_line()
     facts = {
         "results": str(Path(results).resolve()),
@@ -61,6 +69,22 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
         "outcome": "",
     }
     _write(path, facts)
+
+
+def _is_elsewhere(results: str | Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a record is of a run in another folder, or of results that lay elsewhere."""
+    return facts["cwd"] != str(Path.cwd()) or facts["results"] != str(Path(results).resolve())
+
+
+def check_dates(inputs: Iterable[str | Path]) -> None:
+    """`UserError` where an input is dated after now: Snakemake would discard what is made of it as older than that."""
+    latest = time.time() + SKEW
+    ahead = [str(path) for path in inputs if os.path.exists(path) and os.stat(path).st_mtime > latest]
+    if ahead:
+        raise UserError(
+            f"{ahead[0]}: dated after now ({utc(os.stat(ahead[0]).st_mtime)}), so that what is made of it would be "
+            f"discarded as older; give `touch {shlex.join(ahead)}`, then the same command"
+        )
 
 
 def settle_dates(results: str | Path) -> int:

@@ -80,6 +80,26 @@ def test_several_nodes_run_one_launcher_each(folder):
     assert re.search(launcher + " cvae-protein train --variant concat", command)
 
 
+def test_every_result_that_the_readme_names_is_a_target(folder):
+    run = subprocess.run(
+        [BIN / "snakemake", "--dry-run", "--cores", "1", "--quiet", "host"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = run.stdout + run.stderr
+    (targets,) = re.findall(r"rule all:\n    input: (.*)", said)
+    named = re.findall(r"^\| (`.*?) \|", (ROOT / "README.md").read_text(), re.M)
+    paths = re.findall(r"`([^`]+)`", " ".join(named))
+    assert len(paths) > 8
+    for path in paths:
+        path = path.replace("VARIANT", "concat").replace("seedN", "seed0")
+        assert f"results/{path}" in targets, path
+
+
 NAMELESS = """
 import pwd, sys
 def getpwuid(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")

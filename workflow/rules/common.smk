@@ -189,8 +189,24 @@ def counted(resource):
     return given is not None and bool(given.value)
 
 
+def outer_inputs():
+    """What jobs read that no job makes: files of the configuration and of the package."""
+    own = settings.labels
+    given = [own.table, own.boundaries, own.include, own.names, settings.fetch.locked]
+    package = (path for path in PACKAGE.rglob("*") if path.is_file())
+    return [
+        *filter(None, given),
+        *(
+            nearest(path)
+            for path in package
+            if not is_plumbing(path.relative_to(PACKAGE))
+        ),
+    ]
+
+
 def record_start(logs):
     """Leave word of the run in its results folder; a mistake where another run is at work there."""
+    resume.check_dates(outer_inputs())
     resume.begin(settings.results, list(map(str, workflow.configfiles)), logs)
     if ahead := resume.settle_dates(settings.results):
         print(

@@ -109,6 +109,35 @@ def test_the_last_line_names_what_is_there(tmp_path):
     )
 
 
+def test_inputs_dated_after_now_stop_a_run_with_what_mends_them(tmp_path):
+    now = time.time()
+    for name, date in {"old": now - 50, "skewed": now + 2, "my table": now + 1200, "code.py": now + 60}.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (date, date))
+    resume.check_dates([tmp_path / "old", tmp_path / "skewed", tmp_path / "absent"])
+    mended = f"give `touch '{tmp_path}/my table' {tmp_path}/code.py`, then the same command"
+    with pytest.raises(UserError, match=re.escape(mended)):
+        resume.check_dates([tmp_path / "old", tmp_path / "my table", tmp_path / "code.py"])
+
+
+def test_results_taken_elsewhere_are_said_to_be_made_again(tmp_path, monkeypatch, capsys):
+    start(tmp_path, "first", "done").wait()
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "results").rename(tmp_path / "clone/results")
+    monkeypatch.chdir(tmp_path / "clone")
+    resume.begin("results", [], [])
+    assert "results: was made in another place" in capsys.readouterr().err
+    resume.end("results", "done")
+    resume._held.close()
+    resume.begin("results", [], [])
+    assert capsys.readouterr().err == ""
+    resume._held.close()
+    (tmp_path / "clone/results/run.json").write_text("{}")  # of another version
+    resume.begin("results", [], [])
+    resume._held.close()
+    assert resume.read("results")["cwd"] == str(tmp_path / "clone")
+
+
 def test_record_says_how_a_run_began_and_ended(tmp_path):
     start(tmp_path, "first", "done").wait()
     facts = json.loads((tmp_path / "results/run.json").read_text())
