@@ -7,7 +7,8 @@ VENV ?= .venv
 CONFIG ?=
 TARGETS ?=
 RESULTS ?= results
-override BIN := $(abspath $(VENV))/bin
+# Not by abspath, which takes a folder with a space in its name for two.
+override BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
@@ -23,9 +24,9 @@ $(STAMP): requirements.txt pyproject.toml
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] \
 		if sys.version_info < (3, 11) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv $(VENV)
+	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $(STAMP)
 	@echo "Installed."
 
@@ -36,34 +37,34 @@ test: $(STAMP) ## all tests
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup $(TARGETS)
 
 golden: $(STAMP) ## record anew what each stage makes of recorded inputs; needs a line in CHANGELOG.md that says why
-	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m golden.record
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 "$(BIN)/python" -m golden.record
 
 lint: $(STAMP) ## format, style, workflow and types
 	@PATH="$(BIN):$$PATH"; export PATH; set -e; \
 		ruff format --check .; ruff check .; snakefmt --check workflow; snakemake --lint; mypy
 
 bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESULTS=results)
-	@$(BIN)/python benchmarks/training_step.py
-	@$(BIN)/python experiments/ideal_backbone.py $(RESULTS)/domains.h5
-	@$(BIN)/python experiments/leaderboard.py $(RESULTS)
+	@"$(BIN)/python" benchmarks/training_step.py
+	@"$(BIN)/python" experiments/ideal_backbone.py $(RESULTS)/domains.h5
+	@"$(BIN)/python" experiments/leaderboard.py $(RESULTS)
 
 bench-store: $(STAMP) ## the store against other ways to keep domains, about two minutes
-	@$(BIN)/python benchmarks/store.py
+	@"$(BIN)/python" benchmarks/store.py
 
 bench-featurize: $(STAMP) ## speed of reading structures beside other tools, a few minutes
-	@$(BIN)/python benchmarks/featurize.py
+	@"$(BIN)/python" benchmarks/featurize.py
 
 bench-train: $(STAMP) ## speed of training beside the plain way, several minutes
-	@$(BIN)/python benchmarks/train.py
+	@"$(BIN)/python" benchmarks/train.py
 
 bench-sample: $(STAMP) ## speed of sampling, stage by stage, several minutes
-	@$(BIN)/python benchmarks/sample.py
+	@"$(BIN)/python" benchmarks/sample.py
 
 bench-scaling: $(STAMP) ## what planning and starting jobs costs, up to a million domains, a few minutes
-	@$(BIN)/python benchmarks/scaling.py
+	@"$(BIN)/python" benchmarks/scaling.py
 
 bench-score: $(STAMP) ## speed of comparing structures beside TM-align and TM-score, of a finished run (RESULTS=results)
-	@$(BIN)/python benchmarks/score.py $(RESULTS)
+	@"$(BIN)/python" benchmarks/score.py $(RESULTS)
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/training_step.py
@@ -76,8 +77,8 @@ format: $(STAMP) ## put code and workflow into shape
 	@PATH="$(BIN):$$PATH"; export PATH; ruff format .; ruff check --fix .; snakefmt workflow
 
 schema: $(STAMP) ## write the JSON schema and the key table of the configuration from settings.py
-	@$(BIN)/cvae-protein schema --force --output workflow/schemas/config.schema.yaml
-	@$(BIN)/cvae-protein schema --guide --force --output config/README.md
+	@"$(BIN)/cvae-protein" schema --force --output workflow/schemas/config.schema.yaml
+	@"$(BIN)/cvae-protein" schema --guide --force --output config/README.md
 
 envs: ## write the environment of conda from requirements.txt
 	@sed -i '/- pip:$$/q' workflow/envs/cvae_protein.yaml
@@ -92,7 +93,7 @@ test-faults: $(STAMP) ## interruptions, full disks, damaged files; as root, some
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -v -m "faults or not faults" tests/faults
 
 licences: $(STAMP) ## write docs/licences.md from the installed packages
-	@$(BIN)/python tools/licences.py
+	@"$(BIN)/python" tools/licences.py
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

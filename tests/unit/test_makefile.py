@@ -1,0 +1,37 @@
+"""`make` in folders of any name, with programs in place of Python and Snakemake that tell how they were called."""
+
+import shutil
+import subprocess
+
+import pytest
+
+PROGRAM = """#!/bin/sh
+echo "${0##*/} $*" >> "$CALLS"
+case "$*" in
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/snakemake" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("name", ["plain", "my work"])
+def test_make_works_in_a_folder_with_a_space_in_its_path(tmp_path, root, monkeypatch, name):
+    folder = tmp_path / name / "cvae"
+    folder.mkdir(parents=True)
+    for file in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(root / file, folder)
+    python = folder / "python3"
+    python.write_text(PROGRAM)
+    python.chmod(0o755)
+    monkeypatch.setenv("CALLS", str(folder / "calls"))
+
+    def make(*arguments):
+        return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+
+    done = make("run", "PYTHON=./python3", "CORES=3", "CONFIG=my.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    calls = (folder / "calls").read_text().splitlines()
+    assert "python3 -m venv .venv" in calls
+    assert calls[-1] == "snakemake --cores 3 --configfile my.yaml"
+    assert (folder / ".venv/.installed").is_file()
+    assert "the whole workflow" in make("help").stdout
