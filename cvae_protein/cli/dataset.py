@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
 from ..core.progress import say
 from .options import Domains, Given, LabelsGiven, Output, Rejected, Splits, Stored, app, paths_of, settings_of
-from .outputs import DOMAINS, REJECTED, recorded, table, text, writes
+from .outputs import DOMAINS, REJECTED, SAMPLES, recorded, table, text, writes
 from .outputs import Output as Written
 
 
@@ -171,7 +171,7 @@ def _batch(text: str) -> tuple[int, int]:
 
 
 @app.command()
-@writes(output=DOMAINS, rejected=REJECTED)
+@writes(output=Written(lambda path: DOMAINS.is_ours(path) or SAMPLES.is_ours(path)), rejected=REJECTED)
 def merge(
     parts: Annotated[list[Path], typer.Argument(help="Stores (.h5) and tables of rejected domains (.tsv), in order.")],
     output: Output,
@@ -183,6 +183,9 @@ def merge(
     \b
     Example:
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
+      cvae-protein merge draws/seed*.h5 -o samples.h5 --rejected none.tsv
+
+    The second joins what jobs with different --seed have drawn; a sample's id and its column draw_seed have the seed.
     """
     from ..store.write import merge_stores
 

@@ -97,7 +97,12 @@ class Refiner(nn.Module):
 
         The start noise is `noise` times a standard normal.
         """
-        state = noise * torch.randn((*trace.shape[:2], 6), generator=generator).to(trace.device)
+        start = noise * torch.randn((*trace.shape[:2], 6), generator=generator).to(trace.device)
+        return self.integrate(start, trace, mask, steps)
+
+    @torch.no_grad()
+    def integrate(self, state: Tensor, trace: Tensor, mask: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) that the flow makes of start noise (B, L, 6)."""
         bias = self.trace_bias(trace, mask)
         for step in range(steps):
             time = torch.full((len(trace),), step / steps, device=trace.device)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, sha256
 from ..core.labels import truncate
 from ..core.progress import say
 from ..model.batch import read_domain, read_split
 from ..model.spec import Spec
 from ..store.write import write_store
 from .reconstruct import sample_entry, write_latents, write_reconstructions
-from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler
+from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler, noise_seeds
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
+BLOCK = 32  # samples of a fold whose random numbers are drawn together
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
@@ -89,7 +92,7 @@ def sample_folds(
     check_asked(Spec.read(model / "spec.json"), folds, lengths)
     sampler = load_sampler(model, refiner)
     samples = draw_samples(sampler, folds, lengths, settings, seed)
-    _write(output, samples.relaxed, samples, sampler.spec)
+    _write(output, samples.relaxed, samples, draw_facts(sampler.spec, model, settings, seed))
 
 
 def sample_around(
@@ -108,18 +111,21 @@ def sample_around(
     that of the table of splits or, without one, of the store.
     """
     sampler = load_sampler(model, refiner)
-    domains = read_domain(store, splits, domain)
+    spec, domains = sampler.spec, read_domain(store, splits, domain)
     posterior = sampler.infer(domains)
     count, length = settings.per_class, len(domains.coords[0])
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, posterior.mean.shape[1], generator=generator)
-    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * noise
-    labels = domains.label_ids(sampler.spec).expand(count, -1)
+    noise, seeds = [], list[int]()
+    for size, origin in _blocks(count, seed, domain):
+        generator = _generator(origin)
+        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[:size])
+        seeds += noise_seeds(BLOCK, generator)[:size]
+    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
+    labels = domains.label_ids(spec).expand(count, -1)
     traces = sampler.decode(codes, labels, torch.full((count,), length))
-    raw, relaxed = complete(traces, sampler.refiner, settings, generator, f"sample around {domain}")
-    names = [f"{domain}-{sampler.spec.variant}-{index:04d}" for index in range(count)]
+    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, f"sample around {domain}")
+    names = [f"{domain}-{spec.variant}-{spec.seed}-{seed}-{index:04d}" for index in range(count)]
     samples = Samples(names, [domains.labels[0]] * count, raw, relaxed)
-    _write(output, samples.relaxed, samples, sampler.spec)
+    _write(output, samples.relaxed, samples, draw_facts(spec, model, settings, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,28 +138,55 @@ class Samples:
     relaxed: list[np.ndarray]
 
 
+def _blocks(count: int, seed: int, name: str) -> Iterator[tuple[int, list[int]]]:
+    """How many samples of each block are wanted, and what its random numbers come from.
+
+    A block is drawn whole, so that its first samples are the same however many are wanted.
+    """
+    for number, start in enumerate(range(0, count, BLOCK)):
+        yield min(BLOCK, count - start), [seed, zlib.crc32(name.encode()), number]
+
+
+def _generator(origin: list[int]) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(origin).generate_state(1, np.uint64)[0]))
+
+
 def draw_samples(
     sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
 ) -> Samples:
-    """`settings.per_class` samples of each fold."""
-    spec = sampler.spec
-    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    names, labels, sizes = [], [], []
+    """`settings.per_class` samples of each fold; the first of them are those of a smaller draw, up to rounding."""
+    spec, count = sampler.spec, settings.per_class
+    names, labels, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
     for fold in folds:
-        chosen = choose_lengths(spec, fold, settings.per_class, rng)
-        if lengths:
-            chosen = np.resize(np.array(lengths), settings.per_class)
-        for index, size in enumerate(chosen):
-            names.append(f"{spec.variant}-{spec.seed}-{fold}-{index:04d}")
-            labels.append(fold)
-            sizes.append(int(size))
+        for number, (size, origin) in enumerate(_blocks(count, seed, fold)):
+            generator = _generator(origin)
+            chosen = choose_lengths(spec, fold, BLOCK, np.random.default_rng(origin))
+            if lengths:
+                chosen = np.take(np.array(lengths), np.arange(number * BLOCK, (number + 1) * BLOCK), mode="wrap")
+            asked = torch.tensor([spec.label_ids(fold)] * BLOCK)
+            codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator)[:size])
+            seeds += noise_seeds(BLOCK, generator)[:size]
+            sizes += chosen[:size].tolist()
+        names += [f"{spec.variant}-{spec.seed}-{fold}-{seed}-{index:04d}" for index in range(count)]
+        labels += [fold] * count
     ids = torch.tensor([spec.label_ids(label) for label in labels])
-    residues = torch.tensor(sizes)
-    codes = draw_codes(sampler, ids, residues, settings, generator)
-    traces = decode_all(sampler.model, codes, ids, residues)
+    traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes))
     stage = f"sample {spec.variant} seed {spec.seed}"
-    raw, relaxed = complete(traces, sampler.refiner, settings, generator, stage)
+    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, stage)
     return Samples(names, labels, raw, relaxed)
+
+
+def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> dict[str, str | float | int]:
+    """What drew a sample, as columns of its store: the model, by the hash of its weights too, and the draw."""
+    return {
+        "variant": spec.variant,
+        "seed": spec.seed,
+        "draw_seed": seed,
+        "temperature": settings.temperature,
+        "guidance": settings.guidance,
+        "prior": settings.prior,
+        "weights": sha256(model / "weights.safetensors")[:16],
+    }
 
 
 def sample_heldout(
@@ -182,12 +215,12 @@ def sample_heldout(
         write_latents(folder / "latents.h5", sampler, by_split, posteriors, settings, seed)
         write_reconstructions(folder, sampler, by_split["test"], posteriors["test"], settings, seed)
         samples = draw_samples(sampler, folds_to_draw(spec, depth), None, settings, seed)
-        _write(folder / "samples.h5", samples.relaxed, samples, spec)
-        _write(folder / "raw.h5", samples.raw, samples, spec)
+        facts = draw_facts(spec, model, settings, seed)
+        _write(folder / "samples.h5", samples.relaxed, samples, facts)
+        _write(folder / "raw.h5", samples.raw, samples, facts)
 
 
-def _write(path: Path, coords: list[np.ndarray], samples: Samples, spec: Spec) -> None:
+def _write(path: Path, coords: list[np.ndarray], samples: Samples, facts: Mapping[str, str | float | int]) -> None:
     rows = zip(samples.names, samples.labels, coords, strict=True)
-    facts = {"variant": spec.variant, "seed": spec.seed}
     entries = [sample_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
     write_store(path, entries, compression="gzip", kind="samples")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
 from ..core import variants
@@ -181,37 +182,44 @@ def complete(
     traces: Sequence[Tensor],
     refiner: Refiner,
     settings: SampleSettings,
-    generator: torch.Generator,
+    seeds: Sequence[int],
     stage: str,
     hold: float = FREE,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`)."""
-    refined = refine_all(traces, refiner, settings, generator, stage)
+    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`).
+
+    The refiner's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it.
+    """
+    refined = refine_all(traces, refiner, settings, seeds, stage)
     return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, traces)
 
 
+def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
+    """A seed of the refiner's noise for each of `count` traces."""
+    return torch.randint(2**62, (count,), generator=generator).tolist()
+
+
 def refine_all(
-    traces: Sequence[Tensor], refiner: Refiner, settings: SampleSettings, generator: torch.Generator, stage: str
+    traces: Sequence[Tensor], refiner: Refiner, settings: SampleSettings, seeds: Sequence[int], stage: str
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
     device = next(refiner.parameters()).device
     lengths = [len(trace) for trace in traces]
     batches = list(by_length(lengths, REFINED_AT_ONCE[device.type]))
-    seeds = torch.randint(2**62, (len(batches),), generator=generator).tolist()  # so that no batch waits for another
 
     @torch.no_grad()
-    def refine(batch: np.ndarray, seed: int) -> list[tuple[np.ndarray, Tensor]]:
-        noise = torch.Generator().manual_seed(seed)
-
+    def refine(batch: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
         def sample(rows: np.ndarray) -> Tensor:
             trace, mask = pad_traces([traces[row].to(device) for row in rows])
-            ca, carbonyl = refiner.sample(trace, mask, settings.refine_noise, settings.refine_steps, noise)
+            noise = [torch.randn(lengths[row], 6, generator=torch.Generator().manual_seed(seeds[row])) for row in rows]
+            start = settings.refine_noise * pad_sequence(noise, batch_first=True).to(device)
+            ca, carbonyl = refiner.integrate(start, trace, mask, settings.refine_steps)
             return torch.stack([ca, carbonyl], dim=2)
 
         return in_pieces(sample, batch, f"{stage}, refine")
 
     progress = Progress(f"{stage}, refine", len(traces), "structures")
-    return [(one[:, 0], one[:, 1]) for one in _unpadded(_at_once(refine, device, batches, seeds), lengths, progress)]
+    return [(one[:, 0], one[:, 1]) for one in _unpadded(_at_once(refine, device, batches), lengths, progress)]
 
 
 def relax_all(

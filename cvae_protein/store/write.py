@@ -296,12 +296,12 @@ def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression
     """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
 
     Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes per domain id.
-    Raises `UserError` where nothing is left, columns differ, or an id is in two stores.
+    Raises `UserError` where nothing is left, kinds or columns differ, or an id is in two stores.
     """
     parts = Parts([Path(path) for path in paths])
     if not parts.paths:
         raise UserError("no structure is left: every domain was rejected; see rejected.tsv for the reasons")
-    with _new_store(Path(output), compression, "domains") as file:
+    with _new_store(Path(output), compression, parts.kind) as file:
         residues = Columns(file, PER_RESIDUE, compression)
         for values in parts.blocks(PER_RESIDUE, "merge"):
             residues.append(values)
@@ -317,18 +317,26 @@ class Parts:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths: list[Path] = []
         self.types: dict[str, np.dtype] = {}
+        self.kind = ""
         self.rows = 0
         owner: dict[bytes, int] = {}
         for path in paths:
             with open_store(path) as file, reading(path):
                 if not len(file["center"]):
                     continue
+                self._add_kind(file, path)
                 self._add_types(file, path)
-                for name in set(_column_block(file["table/id"], 0, len(file["center"])).tolist()):
+                for name in dict.fromkeys(_column_block(file["table/id"], 0, len(file["center"])).tolist()):
                     if owner.setdefault(name, len(self.paths)) != len(self.paths):
                         raise UserError(f"{path}: the domain {name.decode()} is in {self.paths[owner[name]]} as well")
                 self.rows += len(file["center"])
                 self.paths.append(path)
+
+    def _add_kind(self, file: h5py.File, path: Path) -> None:
+        kind = bytes(file.attrs.get("kind", b"domains")).decode()
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            raise UserError(f"{path}: expected a store of {self.kind} as those before it, found one of {kind}")
 
     def _add_types(self, file: h5py.File, path: Path) -> None:
         names = list(file["table"])

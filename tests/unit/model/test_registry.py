@@ -14,7 +14,7 @@ import torch
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.structure import CA, Backbone
 from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_split, training_batch
@@ -28,7 +28,7 @@ from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_a
 from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
-from cvae_protein.store.write import write_store
+from cvae_protein.store.write import merge_stores, write_store
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.refiner import crop_windows
 from cvae_protein.training.train import make_spec, train
@@ -226,6 +226,38 @@ def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
 
 
+def test_the_first_samples_of_a_larger_draw_are_those_of_a_smaller_one(trained: Path, tmp_path: Path) -> None:
+    for name, count in (("few", 3), ("many", 35)):
+        settings = replace(SAMPLE, per_class=count)
+        models = trained / "concat/seed0", trained / "refiner/seed0"
+        sample_folds(*models, ["2", "1"], None, settings, 5, tmp_path / f"{name}.h5")
+    with Store(tmp_path / "few.h5") as few, Store(tmp_path / "many.h5") as many:
+        assert few.ids[0] == "concat-0-2-5-0000"
+        assert set(few.ids) < set(many.ids)
+        for name in few.ids:
+            one, other = few.backbone(name).coords, many.backbone(name).coords
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one, other, atol=0.03)
+        assert len({many.backbone(name).coords.tobytes() for name in many.ids}) == 70
+
+
+def test_draws_of_several_jobs_are_joined_and_say_what_drew_them(trained: Path, tmp_path: Path) -> None:
+    models = trained / "concat/seed0", trained / "refiner/seed0"
+    parts = [tmp_path / f"seed{seed}.h5" for seed in (1, 2, 2**64 - 1)]
+    for seed, part in zip((1, 2, 2**64 - 1), parts, strict=True):
+        sample_folds(*models, ["2"], [50], replace(SAMPLE, per_class=2, temperature=0.5), seed, part)
+    merge_stores(parts, tmp_path / "all.h5")
+    with Store(tmp_path / "all.h5") as store:
+        assert store.file.attrs["kind"] == b"samples"
+        assert len(store.ids) == 6
+        assert [store.fact(name, "draw_seed") for name in store.ids] == [1, 1, 2, 2, 2**64 - 1, 2**64 - 1]
+        facts = {name: store.fact(store.ids[0], name) for name in ("seed", "temperature", "guidance", "prior")}
+        assert facts == {"seed": 0, "temperature": 0.5, "guidance": SAMPLE.guidance, "prior": "flow"}
+        assert store.fact(store.ids[0], "weights") == sha256(models[0] / "weights.safetensors")[:16]
+    with pytest.raises(UserError, match=r"seed1\.h5: the domain concat-0-2-1-0000 is in"):
+        merge_stores([parts[0], parts[0]], tmp_path / "x.h5")
+
+
 def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sampler_module.REFINED_AT_ONCE, "cpu", 120)
     monkeypatch.setitem(sampler_module.RELAXED_AT_ONCE, "cpu", 120)
@@ -236,7 +268,7 @@ def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made.append(complete(traces, refiner, SAMPLE, torch.Generator().manual_seed(0), "test"))
+            made.append(complete(traces, refiner, SAMPLE, range(len(traces)), "test"))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from cvae_protein.core.errors import UserError
 from cvae_protein.store.layout import TEXT, Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import _Disk, merge_stores, new_file, write_store
@@ -67,6 +68,14 @@ def test_errors_of_the_caller_pass(tmp_path):
     with pytest.raises(KeyError):
         ask()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_and_domains_are_not_joined(tmp_path, make_backbone):
+    for name, kind in (("a", "samples"), ("b", "domains")):
+        entry = Entry(make_backbone(name, 6), np.zeros((1, 6, 3)), ("-" * 6,), {})
+        write_store(tmp_path / f"{name}.h5", [entry], kind=kind)
+    with pytest.raises(UserError, match=r"b\.h5: expected a store of samples as those before it, found one of domains"):
+        merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "all.h5")
 
 
 def test_numbers_of_64_bits_stay_what_they_are(tmp_path, make_backbone):
