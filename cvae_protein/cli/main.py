@@ -70,6 +70,10 @@ def run(arguments: Sequence[str]) -> int:
         return _mistake("".join([said, *renamed(arguments)]), WRONG_CALL)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except SystemExit as error:
+        if error.code == TERMINATED:
+            print("cvae-protein: ended by SIGTERM; nothing half-written is left", file=sys.stderr)
+        raise
     except OSError as error:
         if error.errno is None:
             return _defect()

@@ -152,7 +152,8 @@ def sample(
     if fold:
         from ..sampling.sample import sample_folds
 
-        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own, seed, path))
+        parts = output.with_name(f".{output.name}.parts")
+        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own, seed, path, parts))
     elif around:
         from ..sampling.sample import sample_around
 

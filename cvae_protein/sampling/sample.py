@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +16,19 @@ from torch import Tensor
 
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path, sha256
+from ..core.files import atomic_path, owned, sha256
 from ..core.labels import truncate
-from ..core.progress import say
+from ..core.progress import Progress, say
 from ..model.batch import read_domain, read_split
 from ..model.spec import Spec
-from ..store.write import write_store
+from ..store.write import merge_stores, write_store
 from .reconstruct import sample_entry, write_latents, write_reconstructions
-from .sampler import Sampler, complete, decode_all, draw_codes, load_sampler, noise_seeds
+from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
 BLOCK = 32  # samples of a fold whose random numbers are drawn together
+PART = {"cpu": 64, "cuda": 2048}  # samples of a larger draw that are made and kept together
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
@@ -84,15 +88,64 @@ def sample_folds(
     settings: SampleSettings,
     seed: int,
     output: Path,
+    parts: Path | None = None,
 ) -> None:
     """Write a store of `settings.per_class` relaxed samples of each fold, and the unrelaxed ones nowhere.
 
-    `lengths` are taken in turn; without them, lengths are drawn from the fold's training members.
+    `lengths` are taken in turn; without them, lengths are drawn from the fold's training members. A larger draw is made
+    in parts, as many at once as there are threads; what is made of it when it is cut off stays in the folder `parts`,
+    by default a hidden one beside the output, from which the same call goes on.
     """
     check_asked(Spec.read(model / "spec.json"), folds, lengths)
     sampler = load_sampler(model, refiner)
-    samples = draw_samples(sampler, folds, lengths, settings, seed)
-    _write(output, samples.relaxed, samples, draw_facts(sampler.spec, model, settings, seed))
+    facts = draw_facts(sampler.spec, model, settings, seed)
+    blocks = blocks_of(folds, settings.per_class, seed)
+    a_part = PART[sampler.device.type] // BLOCK
+    if len(blocks) <= a_part:
+        samples = draw_blocks(sampler, blocks, lengths, settings)
+        _write(output, samples.relaxed, samples, facts)
+        return
+    parts = parts or output.with_name(f".{output.name}.parts")
+    identity = {"draw": facts, "settings": asdict(settings), "lengths": lengths, "folds": folds, "blocks": a_part}
+    identity["refiner"] = sha256(refiner / "weights.safetensors")
+    _begin_parts(parts, json.loads(json.dumps(identity)))
+    count, total = 0, sum(block.size for block in blocks)
+
+    def make(number: int) -> int:
+        """One part, unless it is there; how many samples it has."""
+        own = blocks[number : number + a_part]
+        if not (path := parts / f"{number:08d}.h5").is_file():
+            samples = draw_blocks(sampler, own, lengths, settings, said=False)
+            _write(path, samples.relaxed, samples, facts)
+        return sum(block.size for block in own)
+
+    numbers = range(0, len(blocks), a_part)
+    try:
+        with owned(parts / "draw"):
+            progress = Progress(f"sample {sampler.spec.variant} seed {sampler.spec.seed}", total, "structures")
+            for size in at_once(make, sampler.device, numbers):
+                count += size
+                progress.advance(size)
+            merge_stores([parts / f"{number:08d}.h5" for number in numbers], output, compression="gzip")
+            shutil.rmtree(parts)
+    except (SystemExit, KeyboardInterrupt):
+        say("sample", f"stopped; {count} of {total} samples or more are kept in {parts}: the same command goes on")
+        raise
+
+
+def _begin_parts(parts: Path, identity: Mapping[str, Any]) -> None:
+    """A folder for the parts of a draw; those of another draw are removed, which is said."""
+    record = parts / "of.json"
+    if parts.is_dir() and any(parts.iterdir()):
+        before = json.loads(record.read_text(encoding="utf-8"))
+        if before == identity:
+            say("sample", f"goes on from the parts in {parts}")
+            return
+        say("sample", f"{parts}: holds parts of another draw; they are removed")
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    with atomic_path(record) as temporary:
+        temporary.write_text(json.dumps(identity), encoding="utf-8")
 
 
 def sample_around(
@@ -115,10 +168,10 @@ def sample_around(
     posterior = sampler.infer(domains)
     count, length = settings.per_class, len(domains.coords[0])
     noise, seeds = [], list[int]()
-    for size, origin in _blocks(count, seed, domain):
-        generator = _generator(origin)
-        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[:size])
-        seeds += noise_seeds(BLOCK, generator)[:size]
+    for block in blocks_of([domain], count, seed):
+        generator = block.generator
+        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[: block.size])
+        seeds += noise_seeds(BLOCK, generator)[: block.size]
     codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
     labels = domains.label_ids(spec).expand(count, -1)
     traces = sampler.decode(codes, labels, torch.full((count,), length))
@@ -138,41 +191,66 @@ class Samples:
     relaxed: list[np.ndarray]
 
 
-def _blocks(count: int, seed: int, name: str) -> Iterator[tuple[int, list[int]]]:
-    """How many samples of each block are wanted, and what its random numbers come from.
+class Block(NamedTuple):
+    """Samples `start` to `start + size` of a fold, or around a domain; their random numbers come from `origin`.
 
-    A block is drawn whole, so that its first samples are the same however many are wanted.
+    Random numbers are drawn for a whole block, so that its first samples are the same however many are wanted.
     """
-    for number, start in enumerate(range(0, count, BLOCK)):
-        yield min(BLOCK, count - start), [seed, zlib.crc32(name.encode()), number]
+
+    name: str
+    start: int
+    size: int
+    origin: tuple[int, int, int]
+
+    @property
+    def generator(self) -> torch.Generator:
+        """A new generator of the block's random numbers."""
+        state = np.random.SeedSequence(self.origin).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0]))
 
 
-def _generator(origin: list[int]) -> torch.Generator:
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(origin).generate_state(1, np.uint64)[0]))
+def blocks_of(names: Sequence[str], count: int, seed: int) -> list[Block]:
+    """The blocks of `count` samples of each name, each name once."""
+    return [
+        Block(name, start, min(BLOCK, count - start), (seed, zlib.crc32(name.encode()), start // BLOCK))
+        for name in dict.fromkeys(names)
+        for start in range(0, count, BLOCK)
+    ]
 
 
 def draw_samples(
     sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
 ) -> Samples:
     """`settings.per_class` samples of each fold; the first of them are those of a smaller draw, up to rounding."""
-    spec, count = sampler.spec, settings.per_class
+    return draw_blocks(sampler, blocks_of(folds, settings.per_class, seed), lengths, settings)
+
+
+def draw_blocks(
+    sampler: Sampler,
+    blocks: Sequence[Block],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    said: bool = True,
+) -> Samples:
+    """The samples of some blocks; `said` is whether progress is."""
+    spec = sampler.spec
     names, labels, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
-    for fold in folds:
-        for number, (size, origin) in enumerate(_blocks(count, seed, fold)):
-            generator = _generator(origin)
-            chosen = choose_lengths(spec, fold, BLOCK, np.random.default_rng(origin))
-            if lengths:
-                chosen = np.take(np.array(lengths), np.arange(number * BLOCK, (number + 1) * BLOCK), mode="wrap")
-            asked = torch.tensor([spec.label_ids(fold)] * BLOCK)
-            codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator)[:size])
-            seeds += noise_seeds(BLOCK, generator)[:size]
-            sizes += chosen[:size].tolist()
-        names += [f"{spec.variant}-{spec.seed}-{fold}-{seed}-{index:04d}" for index in range(count)]
-        labels += [fold] * count
+    for block in blocks:
+        fold, start, size, origin = block
+        generator = block.generator
+        chosen = choose_lengths(spec, fold, BLOCK, np.random.default_rng(origin))
+        if lengths:
+            chosen = np.take(np.array(lengths), np.arange(start, start + BLOCK), mode="wrap")
+        asked = torch.tensor([spec.label_ids(fold)] * BLOCK)
+        codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator)[:size])
+        seeds += noise_seeds(BLOCK, generator)[:size]
+        sizes += chosen[:size].tolist()
+        names += [f"{spec.variant}-{spec.seed}-{fold}-{origin[0]}-{start + index:04d}" for index in range(size)]
+        labels += [fold] * size
     ids = torch.tensor([spec.label_ids(label) for label in labels])
     traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes))
     stage = f"sample {spec.variant} seed {spec.seed}"
-    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, stage)
+    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, stage, said=said)
     return Samples(names, labels, raw, relaxed)
 
 

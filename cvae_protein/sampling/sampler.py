@@ -185,13 +185,15 @@ def complete(
     seeds: Sequence[int],
     stage: str,
     hold: float = FREE,
+    said: bool = True,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`).
 
-    The refiner's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it.
+    The refiner's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it. `said` is
+    whether progress is.
     """
-    refined = refine_all(traces, refiner, settings, seeds, stage)
-    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, traces)
+    refined = refine_all(traces, refiner, settings, seeds, stage, said)
+    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, traces, said)
 
 
 def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
@@ -200,7 +202,12 @@ def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
 
 
 def refine_all(
-    traces: Sequence[Tensor], refiner: Refiner, settings: SampleSettings, seeds: Sequence[int], stage: str
+    traces: Sequence[Tensor],
+    refiner: Refiner,
+    settings: SampleSettings,
+    seeds: Sequence[int],
+    stage: str,
+    said: bool = True,
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
     device = next(refiner.parameters()).device
@@ -218,8 +225,8 @@ def refine_all(
 
         return in_pieces(sample, batch, f"{stage}, refine")
 
-    progress = Progress(f"{stage}, refine", len(traces), "structures")
-    return [(one[:, 0], one[:, 1]) for one in _unpadded(_at_once(refine, device, batches), lengths, progress)]
+    progress = Progress(f"{stage}, refine", len(traces), "structures") if said else None
+    return [(one[:, 0], one[:, 1]) for one in _unpadded(at_once(refine, device, batches), lengths, progress)]
 
 
 def relax_all(
@@ -228,6 +235,7 @@ def relax_all(
     hold: float,
     stage: str,
     goals: Sequence[Tensor] | None = None,
+    said: bool = True,
 ) -> list[np.ndarray]:
     """Full backbones (L, 5, 3) in Å of CA positions and carbonyl directions, (L, 3) each, after `steps` of descent.
 
@@ -246,12 +254,12 @@ def relax_all(
         goal = None if goals is None else pad_traces([goals[row].to(device) for row in rows])[0]
         return build_backbone(*relax(ca, carbonyl, mask, steps, hold, goal), mask.sum(1)).cpu()
 
-    progress = Progress(f"{stage}, relax", len(refined), "structures") if steps else None
-    made = _at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches)
+    progress = Progress(f"{stage}, relax", len(refined), "structures") if steps and said else None
+    made = at_once(lambda batch: in_pieces(descend, batch, f"{stage}, relax"), device, batches)
     return [atoms.numpy() for atoms in _unpadded(made, lengths, progress)]
 
 
-def _at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
+def at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
     """What `work` makes of each batch, in order; on a CPU, one batch per thread.
 
     PyTorch's own threads within an operation gain less for operations as small as those of a relaxation. Batches do

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cvae_protein.cli import main
 from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
@@ -23,6 +27,7 @@ from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
 from cvae_protein.model.priors import TrainingCodes
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
+from cvae_protein.sampling import sample as sample_module
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
 from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
@@ -256,6 +261,73 @@ def test_draws_of_several_jobs_are_joined_and_say_what_drew_them(trained: Path, 
         assert store.fact(store.ids[0], "weights") == sha256(models[0] / "weights.safetensors")[:16]
     with pytest.raises(UserError, match=r"seed1\.h5: the domain concat-0-2-1-0000 is in"):
         merge_stores([parts[0], parts[0]], tmp_path / "x.h5")
+
+
+CUT_OFF = """
+import json, os, signal, sys
+from pathlib import Path
+from cvae_protein.cli import main as cli
+from cvae_protein.sampling import sample
+write = sample._write
+def write_and_stop(path, *others):
+    write(path, *others)
+    if len(list(Path(path).parent.glob("*.h5"))) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+sample._write = write_and_stop
+sample.PART = {"cpu": 32}
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("suffix", ["h5", "pdb"])
+def test_a_draw_that_was_cut_off_goes_on_from_its_parts(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, suffix: str
+) -> None:
+    model, output = trained / "concat/seed0", tmp_path / f"x.{suffix}"
+    arguments = ["sample", "--model", str(model), "--fold", "2", "--fold", "1", "--length", "40", "-n", "70"]
+    arguments += ["--settings", json.dumps({"refine_steps": 1, "relax_steps": 2})]
+    command = [sys.executable, "-c", CUT_OFF, *arguments, "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 143
+    parts = tmp_path / f".x.{suffix}.parts"
+    assert f"of 140 samples or more are kept in {parts}: the same command goes on" in done.stderr
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.h5")}
+    assert 2 <= len(kept) < 6
+    assert not output.exists()
+
+    monkeypatch.setitem(sample_module.PART, "cpu", 32)
+    drawn = []
+    draw_blocks = sample_module.draw_blocks
+    monkeypatch.setattr(sample_module, "draw_blocks", lambda *a, **o: drawn.append(1) or draw_blocks(*a, **o))
+    assert main.run([*arguments, "-o", str(output)]) == 0
+    assert f"goes on from the parts in {parts}" in capsys.readouterr().err
+    assert len(drawn) == 6 - len(kept)
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, f".x.{suffix}.made.json"}
+    assert main.run([*arguments, "-o", str(tmp_path / f"straight.{suffix}")]) == 0
+    assert (tmp_path / f"straight.{suffix}").read_bytes() == output.read_bytes()
+    if suffix == "h5":
+        with Store(output) as store:
+            assert len(store.ids) == 140
+
+
+def test_parts_of_another_draw_are_not_taken_up(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sample_module.PART, "cpu", 32)
+    models = trained / "concat/seed0", trained / "refiner/seed0"
+    settings = replace(SAMPLE, per_class=33)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_module, "merge_stores", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sample_folds(*models, ["2"], [40], settings, 1, tmp_path / "x.h5")
+    sample_folds(*models, ["2"], [40], settings, 2, tmp_path / "x.h5")
+    assert "holds parts of another draw; they are removed" in capsys.readouterr().err
+    with Store(tmp_path / "x.h5") as store:
+        assert set(store.columns["draw_seed"].tolist()) == {2}
 
 
 def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
