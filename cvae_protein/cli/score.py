@@ -69,6 +69,9 @@ def score(
     features: Annotated[Path | None, typer.Option(help="Folder that `embed` wrote of the same files.")] = None,
     real_features: Annotated[Path | None, typer.Option(help="File that `embed` wrote of the store.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Score real domains that trained nothing instead.")] = False,
+    per_class: Annotated[
+        int, typer.Option(help="With --real: real domains per class, as many as there are samples.", min=1)
+    ] = 24,
     reference: Annotated[
         Path | None, typer.Option(help="Store beside which samples of any origin are scored, in place of --store.")
     ] = None,
@@ -116,7 +119,7 @@ def score(
     if store is None or splits is None:
         raise UserError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:
-        score_real(store, splits, own, output, real_features)
+        score_real(store, splits, own, output, real_features, per_class)
     elif samples is None or not variant:
         raise UserError("score: expected --samples and --variant, or --real")
     else:
@@ -255,7 +258,7 @@ def verdicts(
       cvae-protein verdicts --scores scores.tsv -o verdicts.tsv
       cvae-protein verdicts --scores scores.tsv --settings '{"leak": 0.2}' --fail-on-verdict -o verdicts.tsv
 
-    One row per variant, seed and verdict: whether it is flagged (yes, no, unknown, not_applicable), the evidence, the
+    One row per variant, seed and verdict: its state (flagged, pass, unknown, not applicable), the evidence, the
     threshold and a remedy. The table is written before the exit code is decided. `real` in the table is the reference
     of MODE-COLLAPSE and MEMORISATION: without its rows they are unknown.
     """

@@ -108,7 +108,8 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "column": {
         "copy_of": "duplicate_of",
         "drawn": "prior_draw",
-        "fired": "flagged",
+        "fired": "state",
+        "flagged": "state",
         "oracle_label": "predicted_label",
         "oracle_probability": "target_probability",
         "permuted_rmsd": "permuted_code_rmsd",

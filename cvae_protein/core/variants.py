@@ -20,7 +20,8 @@ class Variant:
     """One variant: by default trained, with a network of its own, and drawn from the prior that the settings name.
 
     `prior` other than `settings`: a Gaussian per class alone, no flow being fitted to the codes; the codes of training
-    domains; the flow under the label of another class.
+    domains; the flow under the label of another class. Not `ranked` are controls, whose good scores say nothing, and
+    what may have been trained on domains that the run holds out.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Variant:
     trained: bool = True  # else the linear model, fitted in closed form, whose decoder is given no label
     view: bool = False  # the trained weights of the variant that it shares, its code being the noise of their flow
     prior: Prior = "settings"
+    ranked: bool = True  # whether it may be called the best of a run
 
     @property
     def file(self) -> str:
@@ -54,14 +56,14 @@ RECORDS = {
         # The same with a flow as its prior: what a trained variant adds to its samples, it adds to these.
         Variant("pca_flow", "concat", trained=False),
         # The same handing out its training domains, as memorising would: no score that these top says anything.
-        Variant("training_copies", "concat", trained=False, prior="training_codes"),
+        Variant("training_copies", "concat", trained=False, prior="training_codes", ranked=False),
         # The same asked for another class than the one that is recorded: where fidelity to the label begins.
-        Variant("swapped_label", "concat", trained=False, prior="other_class"),
+        Variant("swapped_label", "concat", trained=False, prior="other_class", ranked=False),
         # A prior p(z | y) that is a flow, or a decoder that begins with that flow and has the prior N(0, 1), are two
         # views of one model (Chen et al. 2017, section 3.2). This is the second: the code is the flow's noise, in which
         # classes are not told apart if the flow fits, and the label decides what the decoder makes of it.
         Variant("flow_prior", "concat", view=True),
-        Variant(PRETRAINED, "concat"),
+        Variant(PRETRAINED, "concat", ranked=False),
     )
 }
 

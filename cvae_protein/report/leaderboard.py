@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..core.variants import REAL_ROWS, REFERENCES
+from ..core.variants import REAL, REAL_ROWS, REFERENCES, find
 from .results import Results, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
@@ -93,8 +93,12 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
 }
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
 UNITS = ("Å", "nat")  # that a title names; the others say nothing that the title does not
-CLOSER_TO_REAL = ("helix", "strand", "relative_rg")  # neither low nor high is good
-DIRECTIONS = {"low": "lower is better", "high": "higher is better", "real": "closer to real is better"}
+DIRECTIONS = {
+    "low": "lower is better",
+    "high": "higher is better",
+    "real": "closer to real is better",
+    "zero": "nearer to 0 is better",
+}
 
 
 @dataclass
@@ -163,14 +167,26 @@ def cell_of(rows: Sequence[dict[str, str]]) -> Cell:
     )
 
 
+def _ranked(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The cells with a value of models that may be called the best."""
+    return {
+        name: cell
+        for name, cell in cells.items()
+        if name not in REAL_ROWS and find(name).ranked and math.isfinite(cell.value)
+    }
+
+
 def _mark_best(cells: dict[str, Cell], better: str) -> None:
-    """Mark the best models and those whose interval reaches their value, but no reference, nor where all are equal."""
-    real = cells.get("real")
-    target = real.value if real else math.nan
-    if better not in DIRECTIONS or (better == "real" and not math.isfinite(target)):
+    """Mark the best ranked models and those whose interval reaches their value, but not where all are equal."""
+    target = {"zero": 0.0, "real": cells[REAL].value if REAL in cells else math.nan}.get(better, 0.0)
+    if better not in DIRECTIONS or not math.isfinite(target):
         return
-    cost = {"low": lambda v: v, "high": lambda v: -v, "real": lambda v: abs(v - target)}[better]
-    models = {name: cell for name, cell in cells.items() if name not in REAL_ROWS and math.isfinite(cell.value)}
+    sign = {"low": 1, "high": -1}
+
+    def cost(value: float) -> float:
+        return sign[better] * value if better in sign else abs(value - target)
+
+    models = _ranked(cells)
     if len(models) < 2:
         return
     best = min(models.values(), key=lambda cell: cost(cell.value))
@@ -216,7 +232,6 @@ def leaderboard(results: Results) -> list[dict]:
             found = by_metric[metric]
             cells = {name: cell_of(found[name]) for name in (*results.variants, *REAL_ROWS) if name in found}
             direction, unit = better[metric]
-            direction = "real" if metric in CLOSER_TO_REAL else direction
             _mark_best(cells, direction)
             _place_bars(cells)
             said = {
@@ -230,12 +245,12 @@ def leaderboard(results: Results) -> list[dict]:
 
 
 def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
-    """The best model of a few headline metrics, beside `pca` and `real`."""
+    """The best ranked model of a few headline metrics, beside `pca` and `real`."""
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
     found = []
     for line in (lines[metric] for metric in wanted if metric in lines):
         cells = line["cells"]
-        models = {name: cell for name, cell in cells.items() if name not in REAL_ROWS and math.isfinite(cell.value)}
+        models = _ranked(cells)
         best = [name for name, cell in models.items() if cell.mark == "best"]
         if models:
             others = {name: cells[name].shown for name in REFERENCES if name in cells}
@@ -263,18 +278,17 @@ MEANINGS = {
     "MODE-COLLAPSE": "samples cover few folds",
     "MEMORISATION": "samples are copies of training domains",
 }
-WORDS = {"yes": "flagged", "no": "pass", "unknown": "unknown", "not_applicable": "–"}
 
 
 def matrix(results: Results) -> dict | None:
     """Columns and lines of `verdicts.tsv` for what the page shows; None where the table is absent or holds none.
 
-    A cell has the words of its row, `word` and `anchor`, the id of the paragraph with its evidence. The references of
+    A cell has the words of its row and `anchor`, the id of the paragraph with its evidence. The references of
     every run stand below the models.
     """
     shown = [*[name for name in results.variants if name not in REFERENCES], *REFERENCES]
     rows = [
-        row | {"word": WORDS.get(row["flagged"], row["flagged"]), "anchor": f"verdict-{index}"}
+        row | {"anchor": f"verdict-{index}"}
         for index, row in enumerate(results.table("verdicts.tsv"))
         if row["variant"] in shown and (row["seed"] in results.seeds or row["variant"] in REAL_ROWS)
     ]
@@ -289,6 +303,6 @@ def matrix(results: Results) -> dict | None:
     return {
         "names": {name: MEANINGS.get(name, "") for name in dict.fromkeys(row["verdict"] for row in rows)},
         "lines": list(lines.values()),
-        "flagged": [cell for cell in cells if cell["flagged"] == "yes"],
-        "others": [cell for cell in cells if cell["flagged"] != "yes"],
+        "flagged": [cell for cell in cells if cell["state"] == "flagged"],
+        "others": [cell for cell in cells if cell["state"] != "flagged"],
     }

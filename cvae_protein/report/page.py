@@ -13,7 +13,7 @@ from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
-from ..core.variants import BASELINE, REAL, REAL_ROWS
+from ..core.variants import BASELINE, REAL, REAL_ROWS, find
 from . import class_cards, sections
 from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
@@ -91,6 +91,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         board=board,
         board_table=as_tsv(board_table(board))[0],
         columns=[*results.variants, REAL, *(name for name in REAL_ROWS if name in scored and name != REAL)],
+        unranked=[name for name in results.variants if not find(name).ranked],
         tiles=tiles(board, TILES)[:MOST_TILES],
         verdicts=matrix(results),
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],

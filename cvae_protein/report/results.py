@@ -21,7 +21,7 @@ from ..store.read import Store
 
 MOST_SHOWN = 400  # structures of a store
 LONGEST_NAME = 40  # letters of a fold's name that are shown
-NEEDED = {"confusion.tsv": ("predicted",), "verdicts.tsv": ("flagged",)}  # columns, by name of the table
+NEEDED = {"confusion.tsv": ("predicted",), "verdicts.tsv": ("state",)}  # columns, by name of the table
 
 
 def number(text: object) -> float:

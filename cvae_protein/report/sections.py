@@ -24,6 +24,26 @@ LONGEST_LIST = 12  # values of a setting that are listed
 LONGEST_TEXT = 60  # letters of a setting that are shown
 
 
+def novelty(results: Results) -> str:
+    """What no training domain shares with any held-out one, in words: topology, superfamily or sequence cluster.
+
+    Read off the table of splits itself; where a domain lacks a name, nothing is claimed of names of that kind.
+    """
+    held_out, training = (
+        [row for row in results.splits.values() if row.get("split") in splits]
+        for splits in (("test",), ("train", "crops"))
+    )
+    if not held_out:
+        return ""
+    if all(row.get("topology_trained") == "no" for row in held_out):
+        return "of topologies that training lacks"
+    for column, words in (("superfamily", "superfamilies"), ("sequence_cluster", "sequence clusters")):
+        own, trained = ({row.get(column, "") for row in rows} for rows in (held_out, training))
+        if "" not in own | trained and not own & trained:
+            return f"of {words} that training lacks"
+    return "that training lacks"
+
+
 def header(results: Results) -> dict:
     """Counts for the page's head: domains by split and class, and rejections by reason."""
     splits = Counter(row.get("split", "") for row in results.splits.values())
@@ -33,6 +53,7 @@ def header(results: Results) -> dict:
     order = [fold for fold in results.folds if fold in classes] + (["other"] if "other" in classes else [])
     return {
         "domains": sum(splits.values()),
+        "novelty": novelty(results),
         "splits": splits,
         "classes": [(results.class_name(fold), classes[fold]) for fold in order],
         "rejected": Counter(row.get("reason", "") for row in results.table("rejected.tsv")).most_common(),

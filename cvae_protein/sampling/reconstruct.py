@@ -83,13 +83,17 @@ def write_reconstructions(
     labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
     prior = sampler.prior(labels, lengths)
     own = sampler.decode(posterior.mean, labels, lengths)
-    permuted = sampler.decode(posterior.mean[_permute(labels, rng)], labels, lengths)
+    permutation = _permute(labels, rng)
+    permuted = sampler.decode(posterior.mean[permutation], labels, lengths)
     others = other_class(labels, len(spec.vocabulary[0]), generator)
     swapped = sampler.decode(posterior.mean, others, lengths)
     facts = {
         "rate": posterior.kl(prior).sum(-1),
         "trace_rmsd": heldout_rmsd(model, domains, own),
-        "permuted_code_rmsd": heldout_rmsd(model, domains, permuted),
+        "permuted_code_rmsd": heldout_rmsd(model, domains, permuted).where(
+            permutation != torch.arange(len(domains)),
+            torch.nan,  # alone in its class: its own code is no other one
+        ),
         "swapped_label_rmsd": heldout_rmsd(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"

@@ -65,16 +65,29 @@ def evaluate_structures(
     domains: RealDomains,
     settings: ScoreSettings,
     embeddings: EmbeddingPair | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Evaluate structures, each by its `label`, the target class, against the held-out domains of that class.
 
     Without a label there is no target class: its metrics are undefined. Where no structure has a label, set metrics
     compare all of them with all held-out domains. Without `embeddings`, metrics that need them have one row each
-    without a number.
+    without a number. Metrics of a set see at most `sizes` structures of each class that it names, drawn at random.
     """
     search = Search(settings.neighbours)
     nearest = find_nearest(structures, domains, search, settings, real=False)
-    return evaluate_nearest(structures, nearest, domains, search, settings, embeddings, real=False)
+    return evaluate_nearest(structures, nearest, domains, search, settings, embeddings, real=False, sizes=sizes)
+
+
+def _drawn_evenly(folds: np.ndarray, sizes: Mapping[str, int], settings: ScoreSettings) -> np.ndarray:
+    """Rows (k,) of the structures that set metrics see, in order: of each class at most as many as `sizes` says."""
+    keep: list[int] = []
+    for fold in sorted(set(folds.tolist())):
+        rows = np.flatnonzero(folds == fold)
+        most = sizes.get(fold, len(rows))
+        if most < len(rows):
+            rows = generator(settings, "equal_sizes", fold).permutation(rows)[:most]
+        keep.extend(rows.tolist())
+    return np.array(sorted(keep), int)
 
 
 def evaluate_nearest(
@@ -86,6 +99,7 @@ def evaluate_nearest(
     embeddings: EmbeddingPair | None,
     *,
     real: bool,
+    sizes: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """The same for structures whose nearest domains `search` has found; `nearest` takes the labels of `structures`.
 
@@ -97,9 +111,12 @@ def evaluate_nearest(
     values["nearest_same_class"][folds == ALL] = np.nan
     values |= novelty.class_coverage(structures, nearest, domains, search, real)
     rows = structure_rows((*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE), values, folds, settings)
-    rows += novelty.recall_rows(structures, domains, search, settings, real)
-    rows += set_rows(_class_sets(structures, folds, values, domains, settings), settings)
-    rows += _classifier_rows(embeddings, nearest, folds, settings)
+    even = _drawn_evenly(folds, sizes or {}, settings)
+    chosen = [structures[row] for row in even.tolist()]
+    rows += novelty.recall_rows(chosen, domains, search, settings, real)
+    seen = {name: column[even] for name, column in values.items()}
+    rows += set_rows(_class_sets(chosen, folds[even], seen, domains, settings), settings)
+    rows += _classifier_rows(embeddings, nearest, folds, even, settings)
     predictions = (
         prediction_columns(embeddings.own, [structure.label for structure in structures]) if embeddings else []
     )
@@ -107,14 +124,19 @@ def evaluate_nearest(
 
 
 def _classifier_rows(
-    embeddings: EmbeddingPair | None, nearest: Sequence[NearestDomains], folds: np.ndarray, settings: ScoreSettings
+    embeddings: EmbeddingPair | None,
+    nearest: Sequence[NearestDomains],
+    folds: np.ndarray,
+    even: np.ndarray,
+    settings: ScoreSettings,
 ) -> list[ScoreRow]:
-    """Rows of all metrics that rest on the fold classifier."""
+    """Rows of all metrics that rest on the fold classifier; those of sets see the structures `even` alone."""
     if embeddings is None:
         metrics = (*classifier.METRICS, *classifier.FIDELITY.values(), *distribution.METRICS)
         return absent_rows(metrics, NOT_SEEN)
     rows = accuracy_rows(embeddings, nearest, settings)
-    return [*rows, *distribution.distribution_rows(class_features(embeddings, folds), settings)]
+    sets = class_features(replace(embeddings, own=embeddings.own.take(even)), folds[even])
+    return [*rows, *distribution.distribution_rows(sets, settings)]
 
 
 def _class_sets(
@@ -199,7 +221,8 @@ def write_scores(
         write_table(folder / "structures.tsv", STRUCTURE_COLUMNS, structures)
 
 
-REAL_PER_CLASS = 24  # real domains per class that are evaluated as samples
+PER_CLASS = 24  # real domains per class that are evaluated as samples, unless told otherwise
+FEWEST_COMPARED = 5  # real domains of a class for whose sake sets of samples are made as small
 
 
 def _fold_of(label: str, targets: Sequence[str]) -> str:
@@ -238,7 +261,8 @@ def score_samples(
     `structures.tsv` into the folder `output`, whole or not at all. With the table `audit`, the reconstructions are also
     evaluated by how near a held-out domain is to training: rows whose fold is a bin of the audit. `features` is the
     folder that `embed` made of the same files, `real_features` its file of the domains; without them, metrics that rest
-    on the fold classifier have no number.
+    on the fold classifier have no number. Metrics of a set see of each class as many samples as there are real domains
+    to stand in for them, since most of them depend on how many they see.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -250,7 +274,7 @@ def score_samples(
     embeddings = (
         read_embeddings(features / "samples.h5", real_features, names, domains) if features and real_features else None
     )
-    found = evaluate_structures(drawn, domains, settings, embeddings)
+    found = evaluate_structures(drawn, domains, settings, embeddings, set_sizes(domains, set(folds.tolist())))
     rows = found.rows + _swap_rows(features, settings)
     before = evaluate(raw, physical_validity.METRICS)
     rows += structure_rows(physical_validity.METRICS, before, folds, settings, RAW)
@@ -267,8 +291,15 @@ def score_samples(
     write_scores(output, {variant: rows}, str(seed), structures)
 
 
-def stand_ins(domains: RealDomains, settings: ScoreSettings) -> list[PreparedStructure]:
-    """Up to 24 validation domains of each first-level class, drawn at random, that class being the target.
+def set_sizes(domains: RealDomains, targets: Iterable[str]) -> dict[str, int]:
+    """How many real domains of each target class there are to stand in for samples, where they suffice to compare."""
+    pool = domains.validation or domains.training
+    counts = {fold: sum(is_within(domain.label, fold) for domain in pool) for fold in targets}
+    return {fold: count for fold, count in counts.items() if count >= FEWEST_COMPARED}
+
+
+def stand_ins(domains: RealDomains, settings: ScoreSettings, per_class: int = PER_CLASS) -> list[PreparedStructure]:
+    """Up to `per_class` validation domains of each first-level class, drawn at random, that class being the target.
 
     Neither the models nor the fold classifier were fitted to them. Training domains where there is no validation split.
     """
@@ -277,7 +308,7 @@ def stand_ins(domains: RealDomains, settings: ScoreSettings) -> list[PreparedStr
     chosen: list[int] = []
     for fold in sorted(set(folds.tolist())):
         members = generator(settings, "real", fold).permutation(np.flatnonzero(folds == fold))
-        chosen.extend(sorted(members[:REAL_PER_CLASS].tolist()))
+        chosen.extend(sorted(members[:per_class].tolist()))
     return [replace(pool[index], label=first_level(pool[index].label)) for index in chosen]
 
 
@@ -301,7 +332,12 @@ def _swap_rows(features: Path | None, settings: ScoreSettings) -> list[ScoreRow]
 
 
 def score_real(
-    store: Path, splits: Path, settings: ScoreSettings, output: Path, real_features: Path | None = None
+    store: Path,
+    splits: Path,
+    settings: ScoreSettings,
+    output: Path,
+    real_features: Path | None = None,
+    per_class: int = PER_CLASS,
 ) -> None:
     """Evaluate real domains as samples are evaluated: variant `real`, the floor of errors and the ceiling of a sampler.
 
@@ -309,7 +345,7 @@ def score_real(
     the values of metrics of the class where the class says nothing.
     """
     domains = read_domains(store, splits)
-    structures = stand_ins(domains, settings)
+    structures = stand_ins(domains, settings, per_class)
     search = Search(settings.neighbours)
     nearest = find_nearest(structures, domains, search, settings, real=True)
     order = generator(settings, "shuffled").permutation(len(structures))

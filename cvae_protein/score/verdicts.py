@@ -15,7 +15,7 @@ from ..core.progress import say
 from ..core.variants import REAL, REAL_SHUFFLED, REFERENCES, find
 from .metrics.metric import ALL
 
-YES, NO, UNKNOWN, NOT_APPLICABLE = "yes", "no", "unknown", "not_applicable"
+FLAGGED, PASS, UNKNOWN, NOT_APPLICABLE = "flagged", "pass", "unknown", "not applicable"
 
 
 @dataclass(frozen=True)
@@ -40,42 +40,49 @@ ABSENT = Score(math.nan, math.nan, math.nan, 0)
 
 @dataclass(frozen=True)
 class Sign:
-    """One number beside its limit: `flagged` is one of yes, no, unknown, not_applicable."""
+    """One number beside its limit: `state` is one of flagged, pass, unknown, not applicable."""
 
-    flagged: str
+    state: str
     evidence: str
     threshold: str
 
 
-def read_sign(scores: Mapping[str, Score], name: str, threshold: str, flags: Callable[[Score], bool]) -> Sign:
-    """The sign of a metric: unknown where the table has no number for it."""
+FEWEST = 5  # domains or samples behind a number that a verdict may rest on
+
+
+def read_sign(
+    scores: Mapping[str, Score], name: str, threshold: str, flags: Callable[[Score], bool], fewest: int = FEWEST
+) -> Sign:
+    """The sign of a metric: unknown where the table has no number for it, or one of fewer structures than `fewest`."""
     score = scores.get(name)
     if score is None:
         return Sign(UNKNOWN, f"{name}: no row in the score table", threshold)
     if not math.isfinite(score.value):
         why = f", {score.note}" if score.note else ""
         return Sign(UNKNOWN, f"{name}: undefined (n = {score.count}{why})", threshold)
-    return Sign(YES if flags(score) else NO, f"{name} = {score.shown}", threshold)
+    if score.count < fewest:
+        return Sign(UNKNOWN, f"{name} = {score.shown}: {fewest} or more are needed", threshold)
+    return Sign(FLAGGED if flags(score) else PASS, f"{name} = {score.shown}", threshold)
 
 
-def relative_to(own: Sign, scores: Mapping[str, Score], name: str, of: str = "") -> Sign:
+def relative_to(own: Sign, scores: Mapping[str, Score], name: str, of: str = "", fewest: int = FEWEST) -> Sign:
     """`own`, with the number that it is compared with; unknown where that one is. `of` says whose it is."""
-    other = read_sign(scores, name, own.threshold, lambda score: False)
-    flagged = UNKNOWN if UNKNOWN in (own.flagged, other.flagged) else own.flagged
-    return Sign(flagged, f"{own.evidence}; {of}{other.evidence}", own.threshold)
+    other = read_sign(scores, name, own.threshold, lambda score: False, fewest)
+    state = UNKNOWN if UNKNOWN in (own.state, other.state) else own.state
+    return Sign(state, f"{own.evidence}; {of}{other.evidence}", own.threshold)
 
 
 def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
     """Flagged where one sign is, with the evidence of those alone; else unknown where one is."""
     signs = list(signs)
-    states = {sign.flagged for sign in signs}
-    flagged = next(state for state in (YES, UNKNOWN, NO) if state in states)
-    evidence = [sign.evidence for sign in signs if sign.flagged == flagged or flagged != YES]
-    return Sign(flagged, "; ".join([*evidence, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
+    states = {sign.state for sign in signs}
+    state = next(state for state in (FLAGGED, UNKNOWN, PASS) if state in states)
+    evidence = [sign.evidence for sign in signs if sign.state == state or state != FLAGGED]
+    return Sign(state, "; ".join([*evidence, *notes]), " or ".join(dict.fromkeys(sign.threshold for sign in signs)))
 
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
-VERDICT_COLUMNS = ("variant", "seed", "verdict", "flagged", "evidence", "threshold", "remedy")
+VERDICT_COLUMNS = ("variant", "seed", "verdict", "state", "evidence", "threshold", "remedy")
 OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate")
 DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
 
@@ -119,7 +126,7 @@ def collapse(case: Case) -> Sign:
         scores, "mutual_information", f"mutual_information < {nats}", lambda s: s.value < limits.information
     )
     bound = scores.get("mutual_information_bound", ABSENT)
-    if informed.flagged == YES and bound.value <= limits.information:
+    if informed.state == FLAGGED and bound.value <= limits.information:
         few = f"mutual_information: {bound.count} domains can show no more than {bound.value:.3g} nat"
         informed = Sign(UNKNOWN, few, informed.threshold)
     permuted = read_sign(
@@ -136,7 +143,7 @@ def _leak(case: Case, name: str) -> Sign:
     limit, margin = case.limits.leak, case.limits.leak_margin
     threshold = f"skill > {limit:g} or its interval above {margin:g}"
     found = read_sign(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
-    if found.flagged == YES and case.scores[name].low <= 0:
+    if found.state == FLAGGED and case.scores[name].low <= 0:
         return Sign(UNKNOWN, f"{found.evidence}: too few domains, the interval reaches 0", threshold)
     return found
 
@@ -174,7 +181,7 @@ def condition_ignored(case: Case) -> Sign:
     own = read_sign(case.scores, "swap_followed", threshold, lambda score: score.value < least)
     if chance == 1:
         return Sign(UNKNOWN, f"{own.evidence}; there is no other class to swap to", threshold)
-    return relative_to(own, case.scores, "swap_followed_chance")
+    return relative_to(own, case.scores, "swap_followed_chance", fewest=1)  # its n is a number of classes
 
 
 def mode_collapse(case: Case) -> Sign:
@@ -188,7 +195,7 @@ def mode_collapse(case: Case) -> Sign:
     threshold = f"coverage < {case.limits.coverage:g} x that of real domains, for as many samples"
     sign = read_sign(case.scores, "coverage", threshold, lambda score: score.value < least)
     sign = relative_to(sign, case.real, "coverage", "real: ")
-    if sign.flagged != UNKNOWN and real.low <= 0:
+    if sign.state != UNKNOWN and real.low <= 0:
         return Sign(UNKNOWN, f"{sign.evidence}: real domains cover next to nothing", threshold)
     return sign
 
@@ -201,7 +208,7 @@ def _nearer_than_real(case: Case, name: str) -> Sign:
     found = relative_to(
         read_sign(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: "
     )
-    if found.flagged == NO and not math.isfinite(case.scores[name].low + most):
+    if found.state == PASS and not math.isfinite(case.scores[name].low + most):
         return Sign(UNKNOWN, f"{found.evidence}: too few for an interval", threshold)
     return found
 
@@ -219,7 +226,7 @@ def _as_near_as_rebuilt(case: Case) -> Sign:
 
 
 def memorisation(case: Case) -> Sign:
-    """MEMORISATION: samples lie much nearer to training than real domains of unseen superfamilies do.
+    """MEMORISATION: samples lie much nearer to training than held-out real domains do.
 
     Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
     (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm_score`, where the model rebuilds). A
@@ -233,32 +240,33 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
     {
         "COLLAPSE": (
             collapse,
-            "Lower train.kl.weight, or steer the rate with train.kl.kind: target_rate and train.kl.rate; "
-            "train.free_bits and train.terms.variance_floor hold single dimensions open.",
+            "Steer the rate with train.kl.kind: target_rate and train.kl.rate, or lower train.kl.weight "
+            "(findings: What each term does).",
         ),
         "LEAK": (
             leak,
             "Train branched or adversarial, whose components take mean and covariance of each label out of the code, "
-            "or flow_prior, whose flow takes out more, with labels.depth at the level that leaks.",
+            "with labels.depth at the level that leaks (findings: What each variant shows, three seeds).",
         ),
         "CONDITION-IGNORED": (
             condition_ignored,
-            "Train branched, adversarial or flow_prior, whose decoders need the label; for concat try "
-            "train.terms.classifier.",
+            "Nothing that was tried makes a decoder follow the label; train.terms.classifier moves it a little, at "
+            "the cost of reconstruction (findings: What each term does). Samples get their class from the prior of the "
+            "codes.",
         ),
         "MODE-COLLAPSE": (
             mode_collapse,
-            "Draw with sample.prior: flow and sample.temperature: 1, and raise train.flow_steps; where the decoder "
-            "ignores the code, lower train.kl.weight.",
+            "Raise sample.temperature towards 1 (findings: Temperature and guidance of the draw).",
         ),
         "MEMORISATION": (
             memorisation,
-            "Train less (train.steps, train.flow_steps, train.patience) or with more noise (train.jitter, train.crop, "
-            "model.dropout), and raise sample.temperature.",
+            "Raise sample.temperature towards 1, which brings samples a little away from training (findings: "
+            "Temperature and guidance of the draw).",
         ),
     }
 )
-"""Name of a verdict -> its function and its remedy, which names keys of the configuration."""
+"""Name of a verdict -> its function and its remedy: keys of the configuration, and the section of `docs/findings.md`
+that shows what they do; what was measured to do nothing or harm is no remedy."""
 
 
 def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
@@ -290,16 +298,16 @@ def _score(row: Mapping[str, str], table: Path) -> Score:
 
 def _cells(sign: Sign, remedy: str) -> dict[str, str]:
     return {
-        "flagged": sign.flagged,
+        "state": sign.state,
         "evidence": sign.evidence,
         "threshold": sign.threshold,
-        "remedy": remedy if sign.flagged == YES else "",
+        "remedy": remedy if sign.state == FLAGGED else "",
     }
 
 
 def flagged_models(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """The verdicts that are flagged for a chosen model, and not for the references of every run."""
-    return [row for row in rows if row["flagged"] == YES and row["variant"] not in REFERENCES]
+    return [row for row in rows if row["state"] == FLAGGED and row["variant"] not in REFERENCES]
 
 
 def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[Mapping[str, str]]:
@@ -307,8 +315,8 @@ def write_verdicts(table: Path, limits: VerdictSettings, output: Path) -> list[M
     rows = judge(table, limits)
     write_table(output, VERDICT_COLUMNS, rows)
     for row in rows:
-        if row["flagged"] == YES:
+        if row["state"] == FLAGGED:
             say("verdicts", f"{row['variant']} seed {row['seed'] or '-'}: {row['verdict']}: {row['evidence']}")
-    counts = {state: sum(row["flagged"] == state for row in rows) for state in (YES, NO, UNKNOWN, NOT_APPLICABLE)}
-    say("verdicts", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items()))
+    counts = {state: sum(row["state"] == state for row in rows) for state in (FLAGGED, PASS, UNKNOWN, NOT_APPLICABLE)}
+    say("verdicts", ", ".join(f"{count} {state}" for state, count in counts.items()))
     return flagged_models(rows)

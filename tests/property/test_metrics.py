@@ -79,7 +79,7 @@ def test_no_name_is_used_twice():
 def test_a_metric_is_described(metric, make, sizes):
     assert metric.function.__doc__
     assert metric.unit
-    assert metric.better in ("low", "high", "none")
+    assert metric.better in ("low", "high", "real", "zero", "none")
 
 
 @every_metric

@@ -152,7 +152,7 @@ def judge_tables(ground, scores, variant):
 )
 def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, variant, changes, size):
     row = verdicts_of(variant, changes, size)[verdict]
-    assert row["flagged"] == "yes", row
+    assert row["state"] == "flagged", row
     assert row["evidence"]
     assert row["remedy"]
 
@@ -160,7 +160,7 @@ def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, varia
 def test_the_control_is_quiet(verdicts_of):
     """A refiner of 150 steps makes no samples that cover real domains, so of MODE-COLLAPSE those are the control."""
     found = verdicts_of("flow_prior")
-    assert {name: row["evidence"] for name, row in found.items() if row["flagged"] != "no"}.keys() <= {"MODE-COLLAPSE"}
+    assert {name: row["evidence"] for name, row in found.items() if row["state"] != "pass"}.keys() <= {"MODE-COLLAPSE"}
 
 
 def test_held_out_domains_scored_as_samples_are_quiet_and_faithful(ground):
@@ -171,8 +171,8 @@ def test_held_out_domains_scored_as_samples_are_quiet_and_faithful(ground):
     found = evaluate_structures(chosen, domains, SCORE, embeddings)
     write_scores(ground / "scores/held_out", {"held_out": found.rows}, "", [])
     verdicts = judge_tables(ground, ground / "scores/held_out", "held_out")
-    assert {row["flagged"] for row in verdicts.values()} == {"no", "not_applicable"}
-    assert verdicts["MODE-COLLAPSE"]["flagged"] == verdicts["MEMORISATION"]["flagged"] == "no"
+    assert {row["state"] for row in verdicts.values()} == {"pass", "not applicable"}
+    assert verdicts["MODE-COLLAPSE"]["state"] == verdicts["MEMORISATION"]["state"] == "pass"
     rows = read_table(ground / "scores/held_out/scores.tsv")
     fidelity = next(row for row in rows if (row["metric"], row["fold"]) == ("fidelity", "all"))
     assert float(fidelity["low"]) <= 1 <= float(fidelity["high"])

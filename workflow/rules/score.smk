@@ -66,10 +66,11 @@ rule score_real:
         "../envs/cvae_protein.yaml"
     params:
         folder=subpath(output.scores, parent=True),
+        per_class=settings.sample.per_class,
         settings=as_json(settings.score),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
-        " --real-features {input.real_features:q}"
+        " --real-features {input.real_features:q} --per-class {params.per_class}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 

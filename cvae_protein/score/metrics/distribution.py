@@ -238,18 +238,18 @@ def fjsd_at(group: FeatureSet, level: int) -> float:
 POOLED = (
     Metric("fpsd", "distance²", "low", fpsd),
     Metric("fpsd_limit", "distance²", "low", fpsd_limit),
-    Metric("fold_score", "folds", "high", partial(fold_score_at, level=-1)),
-    *(Metric(f"fold_score_level{k}", "folds", "high", partial(fold_score_at, level=k - 1)) for k in LEVELS),
+    Metric("fold_score", "folds", "real", partial(fold_score_at, level=-1)),
+    *(Metric(f"fold_score_level{k}", "folds", "real", partial(fold_score_at, level=k - 1)) for k in LEVELS),
     Metric("fjsd", "nat", "low", partial(fjsd_at, level=-1)),
     *(Metric(f"fjsd_level{k}", "nat", "low", partial(fjsd_at, level=k - 1)) for k in LEVELS),
 )
 """Metrics whose value over all classes is that of the pooled set."""
 AVERAGED = (
-    Metric("kid", "none", "low", kid),
-    Metric("feature_mmd", "none", "low", mmd),
-    Metric("precision", "share", "high", precision),
-    Metric("recall", "share", "high", recall),
-    Metric("density", "ratio", "high", density),
+    Metric("kid", "none", "zero", kid),
+    Metric("feature_mmd", "none", "zero", mmd),
+    Metric("precision", "share", "real", precision),
+    Metric("recall", "share", "real", recall),
+    Metric("density", "ratio", "real", density),
     Metric("coverage", "share", "high", coverage),
 )
 """Metrics whose value over all classes is their mean over classes."""

@@ -117,10 +117,10 @@ METRICS = (
     Metric("wasserstein_helix", "share", "low", wasserstein_helix),
     Metric("wasserstein_strand", "share", "low", wasserstein_strand),
     Metric("wasserstein_rg", "ratio", "low", wasserstein_rg),
-    Metric("mean_pairwise_tm", "score", "low", mean_pairwise_tm),
-    Metric("cluster_share", "share", "high", cluster_share),
-    Metric("vendi_score", "structures", "high", vendi_score),
-    Metric("memorisation_ratio", "ratio", "low", memorisation_ratio),
+    Metric("mean_pairwise_tm", "score", "real", mean_pairwise_tm),
+    Metric("cluster_share", "share", "real", cluster_share),
+    Metric("vendi_score", "structures", "real", vendi_score),
+    Metric("memorisation_ratio", "ratio", "real", memorisation_ratio),
 )
 """Metrics of a `ClassSet`."""
 PAIRED = ("mean_pairwise_tm", "cluster_share", "vendi_score")

@@ -132,7 +132,7 @@ METRICS = (
 )
 """Metrics of `Codes` that need no random draw."""
 MOST_OF_CLASS = 256  # domains of a class whose codes are compared
-METRIC = Metric("prior_mmd", "none", "low", mmd)
+METRIC = Metric("prior_mmd", "none", "zero", mmd)
 
 
 def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dict[str, FeatureSet]:
@@ -310,7 +310,7 @@ def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: 
         for metric, attempt in found.items():
             estimate = attempt.estimate(settings, generator(settings, metric))
             if estimate.n or level == 1:
-                rows.append(ScoreRow(metric, "skill", "low", ALL, estimate, EVERY))
+                rows.append(ScoreRow(metric, "skill", "zero", ALL, estimate, EVERY))
     return rows
 
 

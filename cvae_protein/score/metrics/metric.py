@@ -15,7 +15,7 @@ from ...core.geometry import torsions
 from ...core.structure import CA, Backbone
 from ...io.mdtraj_bridge import secondary_structure
 
-Better = Literal["low", "high", "none"]
+Better = Literal["low", "high", "real", "zero", "none"]  # real, zero: the nearer to the row `real`, to 0
 LEVELS = (1, 2, 3)  # of a label that have rows of their own: class, architecture, topology
 MOST_RESAMPLINGS = 200  # of metrics that take long
 UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing

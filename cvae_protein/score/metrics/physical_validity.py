@@ -41,10 +41,10 @@ def relative_rg(structure: PreparedStructure) -> float:
 
 
 COMPOSITION = (
-    Metric("helix", "share", "none", helix),
-    Metric("strand", "share", "none", strand),
+    Metric("helix", "share", "real", helix),
+    Metric("strand", "share", "real", strand),
     Metric("rg", "Å", "none", rg),
-    Metric("relative_rg", "ratio", "none", relative_rg),
+    Metric("relative_rg", "ratio", "real", relative_rg),
 )
 """Metrics of a `PreparedStructure`."""
 STEP = 5  # degrees a cell of the map
@@ -309,7 +309,7 @@ METRICS = (
     Metric("ca_steps_ideal", "share", "high", ca_steps_ideal),
     Metric("bond_rmsz", "Z", "low", bond_rmsz),
     Metric("angle_rmsz", "Z", "low", angle_rmsz),
-    Metric("ramachandran_favoured", "share", "high", ramachandran_favoured),
+    Metric("ramachandran_favoured", "share", "real", ramachandran_favoured),
     Metric("ramachandran_outlier", "share", "low", ramachandran_outlier),
     Metric("left_handed_helix", "share", "low", left_handed_helix),
 )

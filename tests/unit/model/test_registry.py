@@ -208,6 +208,8 @@ class TestEveryVariant:
             assert made.ids == ["d20", "d21", "d22", "d23"]
             assert np.isfinite(made.columns["rate"]).all()
             assert (made.columns["rate"] > 0).all()
+            others = made.columns["permuted_code_rmsd"]  # d21 and d22 are alone in their classes
+            assert np.isfinite(others).tolist() == [True, False, False, True]
         with Store(output / "swapped.h5") as swapped:
             assert swapped.ids == made.ids
             asked, own = (swapped.columns[name].tolist() for name in ("label", "own_label"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from cvae_protein.report.leaderboard import leaderboard, show, tiles
 from cvae_protein.report.page import render, write_report
 from cvae_protein.report.results import Results
 from cvae_protein.report.sections import _curve, training
+from cvae_protein.score.metrics import diversity, physical_validity
 from cvae_protein.score.verdicts import VERDICT_COLUMNS
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -106,15 +108,15 @@ def score(variant: str, seed: str, metric: str, value: float, better: str, half:
     )
 
 
-def verdict(variant: str, seed: str, name: str, flagged: str, prefix: str = "") -> dict[str, str]:
+def verdict(variant: str, seed: str, name: str, state: str, prefix: str = "") -> dict[str, str]:
     cells = (
         variant,
         seed,
         name,
-        flagged,
+        state,
         f"{prefix}number = 0.4",
         "number > 0.1",
-        "Set train.steps." * (flagged == "yes"),
+        "Set train.steps." * (state == "flagged"),
     )
     return dict(zip(VERDICT_COLUMNS, cells, strict=True))
 
@@ -160,9 +162,9 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
             rows.append(score(variant, seed, f"{prefix}invented_metric", 1.0, "none"))
             rows += [score(variant, seed, "fidelity", 0.8, "high") | {"fold": fold} for fold in ("1", "3")]
     write_table(root / "scores.tsv", SCORES, rows)
-    states = {"COLLAPSE": "no", "LEAK": "yes", "MODE-COLLAPSE": "unknown"}
+    states = {"COLLAPSE": "pass", "LEAK": "flagged", "MODE-COLLAPSE": "unknown"}
     judged = [verdict("concat", seed, name, state, prefix) for seed in seeds for name, state in states.items()]
-    judged += [verdict("real", "", "LEAK", "not_applicable", prefix)]
+    judged += [verdict("real", "", "LEAK", "not applicable", prefix)]
     write_table(root / "verdicts.tsv", VERDICT_COLUMNS, judged)
     write_oracle(root, prefix)
     return ["pca", "concat"]
@@ -324,14 +326,72 @@ def test_seeds_are_averaged_and_their_intervals_spanned(plain: tuple[Path, str])
 
 def test_models_that_are_alike_are_not_ranked(tmp_path: Path) -> None:
     rows = [score(variant, "0", "tm_score", 0.5, "high") for variant in ("pca", "concat")]
-    rows += [score("pca", "0", "helix", 0.1, "none", 0.01), score("concat", "0", "helix", 0.5, "none", 0.01)]
-    rows += [score("real", "", "helix", 0.4, "none", 0.01)]
+    rows += [score("pca", "0", "helix", 0.1, "real", 0.01), score("concat", "0", "helix", 0.5, "real", 0.01)]
+    rows += [score("real", "", "helix", 0.4, "real", 0.01)]
     write_table(tmp_path / "scores.tsv", SCORES, rows)
     groups = leaderboard(Results(tmp_path, ["pca", "concat"], ["0"]))
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
     assert [cell.mark for cell in lines["tm_score"]["cells"].values()] == ["", ""]
     assert [cell.mark for cell in lines["helix"]["cells"].values()] == ["", "best", ""]
     assert tiles(groups, ["tm_score"])[0]["equal"]
+
+
+def lines_of(folder: Path, rows: list[dict[str, object]], *variants: str) -> tuple[list[dict], dict[str, dict]]:
+    write_table(folder / "scores.tsv", SCORES, rows)
+    groups = leaderboard(Results(folder, list(variants), ["0"]))
+    return groups, {line["metric"]: line for group in groups for line in group["lines"]}
+
+
+def test_what_may_know_the_held_out_domains_or_is_broken_on_purpose_is_never_best(tmp_path: Path) -> None:
+    values = {"pca": 0.3, "concat": 0.4, "pretrained": 0.9, "training_copies": 0.8, "swapped_label": 0.7}
+    rows = [score(variant, "0", "nearest_tm", value, "high", 0.01) for variant, value in values.items()]
+    groups, lines = lines_of(tmp_path, rows, *values)
+    marks = {name: cell.mark for name, cell in lines["nearest_tm"]["cells"].items()}
+    assert {name for name, mark in marks.items() if mark} == {"concat"}
+    assert tiles(groups, ["nearest_tm"])[0]["best"] == ["concat"]
+    _, alone = lines_of(tmp_path, rows[2:], *list(values)[2:])
+    assert not any(cell.mark for cell in alone["nearest_tm"]["cells"].values())
+    assert tiles(groups, ["nearest_tm"])[0]["cell"].value == 0.4
+
+
+def test_incoherent_samples_win_no_row_of_diversity_and_no_leak_lies_below_none(tmp_path: Path) -> None:
+    """Directions as today's metrics have them: what is furthest apart, or by chance below 0, is not the best."""
+    metrics = {metric.name: metric.better for metric in (*diversity.METRICS, *physical_validity.COMPOSITION)}
+    values = {"pca": (0.18, 1.0, 11.5, -0.2), "concat": (0.33, 0.6, 7.0, 0.02), "real": (0.35, 0.5, 6.5, math.nan)}
+    names = ("mean_pairwise_tm", "cluster_share", "vendi_score")
+    rows = [
+        score(variant, "" if variant == "real" else "0", name, value, metrics.get(name, "zero"), 0.01)
+        for variant, given in values.items()
+        for name, value in zip((*names, "class_leakage"), given, strict=True)
+    ]
+    _, lines = lines_of(tmp_path, rows, "pca", "concat")
+    for name in (*names, "class_leakage"):
+        assert lines[name]["cells"]["concat"].mark == "best", name
+        assert lines[name]["cells"]["pca"].mark == "", name
+    assert lines["vendi_score"]["direction"] == "closer to real is better"
+    assert lines["class_leakage"]["direction"] == "nearer to 0 is better"
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        ({"superfamily": "1.10.8.2", "topology_trained": "yes"}, "of superfamilies that training lacks"),
+        ({"superfamily": "1.10.9.1", "topology_trained": "no"}, "of topologies that training lacks"),
+        ({"sequence_cluster": "d1", "topology_trained": "yes"}, "of sequence clusters that training lacks"),
+        ({"superfamily": "", "topology_trained": "yes"}, "that training lacks"),
+    ],
+)
+def test_the_page_claims_no_more_novelty_than_the_split_has(tmp_path: Path, held_out: dict, said: str) -> None:
+    row = {"superfamily": "1.10.8.1", "sequence_cluster": "d0", "topology_trained": "", "reason": "", "label": "1"}
+    rows = [{"domain_id": "d0", "split": "train"} | row, {"domain_id": "d1", "split": "test"} | row | held_out]
+    write_table(tmp_path / "splits.tsv", list(rows[0]), rows)
+    text = " ".join(page_of(tmp_path, ["pca"]).split())
+    assert f"evaluated on domains {said}. 1 model" in text
+
+
+def test_the_number_of_structures_stands_in_each_cell(plain: tuple[Path, str]) -> None:
+    board = plain[1].split('<section id="leaderboard">')[1].split("</section>")[0]
+    assert board.count('<small class="n">n 6</small>') == board.count('class="value"') > 0
 
 
 def test_seeds_that_were_not_asked_for_stay_out(plain: tuple[Path, str]) -> None:
@@ -379,7 +439,7 @@ def test_verdicts_come_first_with_evidence_and_remedy(plain: tuple[Path, str]) -
     text = plain[1]
     assert re.findall(r'<section id="(\w+)">', text)[0] == "verdicts"
     section = text.split('<section id="verdicts">')[1].split("</section>")[0]
-    assert section.count('class="verdict yes" href') == 2  # a seed a line
+    assert section.count('class="verdict flagged" href') == 2  # a seed a line
     for anchor in re.findall(r'class="verdict \w+" href="#([\w-]+)"', section):
         assert f'id="{anchor}"' in section
     assert "2 flagged" in section

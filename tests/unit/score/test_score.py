@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from score_synthetic import backbone, chain, deformed
 
+from cvae_protein.cli import main
 from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
@@ -185,6 +186,32 @@ def test_real_domains_are_judged_like_samples_without_their_relatives(tmp_path):
     assert {row["kind"] for row in structures} == {"real"}
     assert all(row["training_id"] != row["id"] for row in structures)
     assert len(structures) == 8
+
+
+def test_sets_are_compared_at_equal_size(run, tmp_path):
+    """A class of 8 samples beside 6 real domains: sets of 6 both, and means over all 8 as before."""
+    scores, _ = run(["1.10.8"] * 9, ["1"] * 8)
+    rows = {row["metric"]: row for row in scores if row["fold"] == "1"}
+    for metric in ("mean_pairwise_tm", "cluster_share", "vendi_score", "wasserstein_helix", "memorisation_ratio"):
+        assert rows[metric]["n"] == "6", metric
+    assert rows["nearest_tm"]["n"] == "8"
+    score_real(tmp_path / "domains.h5", tmp_path / "splits.tsv", SETTINGS, tmp_path / "real")
+    real = {row["metric"]: row for row in read_table(tmp_path / "real/scores.tsv") if row["fold"] == "1"}
+    assert real["vendi_score"]["n"] == "6"
+
+
+def test_too_few_real_domains_do_not_make_sets_small(run):
+    scores, _ = run(["1.10.8"] * 6, ["1"] * 8)
+    assert {row["n"] for row in scores if (row["metric"], row["fold"]) == ("vendi_score", "1")} == {"8"}
+
+
+def test_as_many_real_domains_are_drawn_as_there_are_samples(tmp_path):
+    _domains(tmp_path, LABELS)
+    given = ["--store", str(tmp_path / "domains.h5"), "--splits", str(tmp_path / "splits.tsv")]
+    settings = ["--settings", '{"bootstrap": 10, "neighbours": 2}', "-o", str(tmp_path / "out")]
+    assert main.run(["score", "--real", *given, "--per-class", "3", *settings]) == 0
+    structures = read_table(tmp_path / "out/structures.tsv")
+    assert [row["label"] for row in structures].count("1") == 3 == len(structures) - 3
 
 
 def test_tables_are_collected_in_order(tmp_path):

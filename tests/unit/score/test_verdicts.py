@@ -1,6 +1,7 @@
 """Verdicts from score tables: what is flagged, what passes, what cannot be known, and the exit code."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -62,13 +63,13 @@ def found(tmp_path):
 
 
 def states(rows):
-    return {name: row["flagged"] for name, row in rows.items()}
+    return {name: row["state"] for name, row in rows.items()}
 
 
 def test_a_sound_model_is_quiet_and_says_why(found):
     rows = found()
     assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION"]
-    assert set(states(rows).values()) == {"no"}
+    assert set(states(rows).values()) == {"pass"}
     assert all(row["evidence"] and row["threshold"] and not row["remedy"] for row in rows.values())
     assert rows["LEAK"]["evidence"].startswith("class_leakage = 0.04 (0.01 to 0.06), n = 48; class_leakage_level2 = ")
     assert "real: coverage = 0.9" in rows["MODE-COLLAPSE"]["evidence"]
@@ -93,7 +94,7 @@ def test_a_sound_model_is_quiet_and_says_why(found):
 )
 def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
     rows = found(changes)
-    assert {name for name, state in states(rows).items() if state == "yes"} == {verdict}
+    assert {name for name, state in states(rows).items() if state == "flagged"} == {verdict}
     telling = [name for name, value in changes.items() if value is not None and value[0] == value[0]]
     assert any(name in rows[verdict]["evidence"] for name in telling)
     assert rows[verdict]["remedy"] == VERDICTS[verdict][1]
@@ -123,10 +124,36 @@ def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
 )
 def test_what_is_missing_is_unknown_and_never_quiet(found, verdict, changes, said):
     rows = found(changes)
-    assert rows[verdict]["flagged"] == "unknown"
+    assert rows[verdict]["state"] == "unknown"
     assert said in rows[verdict]["evidence"]
     assert not rows[verdict]["remedy"]
-    assert {state for name, state in states(rows).items() if name != verdict} == {"no"}
+    assert {state for name, state in states(rows).items() if name != verdict} == {"pass"}
+
+
+def test_chance_is_of_as_many_classes_as_there_are(tmp_path):
+    chance = rows_of("concat", "0", {"swap_followed_chance": SOUND["swap_followed_chance"]}, n=3)
+    write_table(tmp_path / "scores.tsv", COLUMNS, rows_of("concat", "0", SOUND) + chance)
+    found = {row["verdict"]: row["state"] for row in judge(tmp_path / "scores.tsv", LIMITS)}
+    assert found["CONDITION-IGNORED"] == "pass"
+
+
+@pytest.mark.parametrize("value", [1.0, 8.0])
+def test_a_sign_needs_five_domains(tmp_path, value):
+    """Neither a flag nor a pass rests on fewer; the number of a class's only domain may be anything."""
+    for count, state in ((4, "unknown"), (5, "flagged" if value == 1 else "pass")):
+        rows = rows_of("real", "", REAL) + rows_of("concat", "0", SOUND)
+        few = rows_of("concat", "0", {"permuted_code_ratio": (value, value, value)}, n=count)
+        write_table(tmp_path / "scores.tsv", COLUMNS, rows + few)
+        found = {r["verdict"]: r for r in judge(tmp_path / "scores.tsv", LIMITS) if r["variant"] == "concat"}
+        assert found["COLLAPSE"]["state"] == state
+        assert ("n = 4: 5 or more are needed" in found["COLLAPSE"]["evidence"]) == (state == "unknown")
+
+
+def test_real_domains_too_few_to_compare_with_flag_nothing(tmp_path):
+    rows = rows_of("real", "", REAL, n=4) + rows_of("concat", "0", SOUND | {"coverage": (0.1, 0.1, 0.1)})
+    write_table(tmp_path / "scores.tsv", COLUMNS, rows)
+    found = {r["verdict"]: r for r in judge(tmp_path / "scores.tsv", LIMITS) if r["variant"] == "concat"}
+    assert found["MODE-COLLAPSE"]["state"] == found["MEMORISATION"]["state"] == "unknown"
 
 
 def test_without_real_domains_what_is_set_against_them_is_unknown(found):
@@ -138,20 +165,20 @@ def test_without_real_domains_what_is_set_against_them_is_unknown(found):
 @pytest.mark.parametrize(
     ("nearest", "rebuilt", "flagged"),
     [
-        ((0.7, 0.68, 0.72), 0.7, "yes"),  # a copy, as good as this decoder makes one
-        ((0.7, 0.68, 0.72), 0.9, "no"),  # new members of trained superfamilies
-        ((0.62, 0.6, 0.64), 0.3, "no"),  # a bad decoder, and no nearer to training than real domains
+        ((0.7, 0.68, 0.72), 0.7, "flagged"),  # a copy, as good as this decoder makes one
+        ((0.7, 0.68, 0.72), 0.9, "pass"),  # new members of trained superfamilies
+        ((0.62, 0.6, 0.64), 0.3, "pass"),  # a bad decoder, and no nearer to training than real domains
         ((0.7, 0.68, 0.72), NAN, "unknown"),
     ],
 )
 def test_a_copy_through_a_coarse_decoder_is_told(found, nearest, rebuilt, flagged):
     rows = found({"training_tm": nearest, "tm_score": (rebuilt, rebuilt, rebuilt)})
-    assert rows["MEMORISATION"]["flagged"] == flagged
+    assert rows["MEMORISATION"]["state"] == flagged
 
 
 def test_where_real_domains_cover_nothing_no_model_is_blamed(found):
     rows = found({"coverage": (0.0, 0.0, 0.0)}, real=REAL | {"coverage": (0.01, -0.02, 0.04)})
-    assert rows["MODE-COLLAPSE"]["flagged"] == "unknown"
+    assert rows["MODE-COLLAPSE"]["state"] == "unknown"
     assert "cover next to nothing" in rows["MODE-COLLAPSE"]["evidence"]
 
 
@@ -165,44 +192,44 @@ def test_the_reason_of_the_table_is_passed_on(tmp_path):
 
 def test_fewer_samples_cannot_cover_as_much(tmp_path):
     real = rows_of("real", "", REAL, n=48)
-    for count, flagged in ((48, "yes"), (24, "no")):  # 0.44 is below half of 0.9, and above a quarter of it
+    for count, flagged in ((48, "flagged"), (24, "pass")):  # 0.44 is below half of 0.9, and above a quarter of it
         few = rows_of("concat", "0", SOUND | {"coverage": (0.44, 0.3, 0.5)}, n=count)
         write_table(tmp_path / "scores.tsv", COLUMNS, real + few)
         rows = [row for row in judge(tmp_path / "scores.tsv", LIMITS) if row["variant"] == "concat"]
-        assert {row["flagged"] for row in rows if row["verdict"] == "MODE-COLLAPSE"} == {flagged}
+        assert {row["state"] for row in rows if row["verdict"] == "MODE-COLLAPSE"} == {flagged}
 
 
 @pytest.mark.parametrize(
     ("flip", "chance", "flagged"),
     [
-        (0.8, 0.5, "no"),
-        (0.7, 0.5, "yes"),
-        (0.65, 1 / 3, "yes"),
-        (0.68, 1 / 3, "no"),
-        (0.3, 0.1, "no"),
+        (0.8, 0.5, "pass"),
+        (0.7, 0.5, "flagged"),
+        (0.65, 1 / 3, "flagged"),
+        (0.68, 1 / 3, "pass"),
+        (0.3, 0.1, "pass"),
         (1.0, 1.0, "unknown"),
     ],
 )
 def test_twice_chance_is_asked_for_where_that_is_possible(found, flip, chance, flagged):
     rows = found({"swap_followed": (flip, flip, flip), "swap_followed_chance": (chance, chance, chance)})
-    assert rows["CONDITION-IGNORED"]["flagged"] == flagged
+    assert rows["CONDITION-IGNORED"]["state"] == flagged
 
 
 def test_levels_that_could_not_be_probed_are_passed_over(found):
     rows = found({"class_leakage_level3": None})
-    assert rows["LEAK"]["flagged"] == "no"
+    assert rows["LEAK"]["state"] == "pass"
     assert "class_leakage_level3: too few superfamilies" in rows["LEAK"]["evidence"]
 
 
 def test_levels_that_the_model_is_not_told_do_not_leak(found):
     deep = {"class_leakage_level2": (0.3, 0.2, 0.4), "class_leakage_level3": (0.4, 0.3, 0.5)}
     quiet = found(deep | {"given_levels": (1, 1, 1)})["LEAK"]
-    assert quiet["flagged"] == "no"
+    assert quiet["state"] == "pass"
     assert "class_leakage_level3: a level that the model is not conditioned on" in quiet["evidence"]
     fires = found(deep | {"given_levels": (2, 2, 2)})["LEAK"]
-    assert fires["flagged"] == "yes"
+    assert fires["state"] == "flagged"
     assert "class_leakage_level2 = 0.3" in fires["evidence"]
-    assert found(deep | {"given_levels": (NAN, NAN, NAN)})["LEAK"]["flagged"] == "yes"
+    assert found(deep | {"given_levels": (NAN, NAN, NAN)})["LEAK"]["state"] == "flagged"
 
 
 def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
@@ -212,15 +239,15 @@ def test_a_block_that_is_meant_to_know_the_label_does_not_leak(found):
         "class_leakage_fold": (0.9, 0.8, 1.0),
     }
     quiet = found(known | {"class_leakage_shape": (0.02, -0.02, 0.05)}, "branched")
-    assert quiet["LEAK"]["flagged"] == "no"
-    assert found(known | {"class_leakage_shape": (0.6, 0.5, 0.7)}, "branched")["LEAK"]["flagged"] == "yes"
-    assert found(known, "branched")["LEAK"]["flagged"] == "unknown"
+    assert quiet["LEAK"]["state"] == "pass"
+    assert found(known | {"class_leakage_shape": (0.6, 0.5, 0.7)}, "branched")["LEAK"]["state"] == "flagged"
+    assert found(known, "branched")["LEAK"]["state"] == "unknown"
 
 
 @pytest.mark.parametrize("variant", ["pca", "pca_flow", "swapped_label", "training_copies"])
 def test_models_without_a_label_are_not_asked_about_it(found, variant):
     rows = found({"class_leakage": (0.9, 0.8, 1.0), "swap_followed": None}, variant)
-    assert {name for name, state in states(rows).items() if state == "not_applicable"} == {"LEAK", "CONDITION-IGNORED"}
+    assert {name for name, state in states(rows).items() if state == "not applicable"} == {"LEAK", "CONDITION-IGNORED"}
     assert rows["CONDITION-IGNORED"]["evidence"] == "the decoder is given no label"
 
 
@@ -228,11 +255,11 @@ def test_structures_of_someone_else_have_no_code_to_judge(found):
     of_a_model = [name for name in SOUND if name not in REAL]
     rows = found(dict.fromkeys(of_a_model) | {"coverage": (0.2, 0.1, 0.3)}, "theirs")
     assert states(rows) == {
-        "COLLAPSE": "not_applicable",
-        "LEAK": "not_applicable",
-        "CONDITION-IGNORED": "not_applicable",
-        "MODE-COLLAPSE": "yes",
-        "MEMORISATION": "no",
+        "COLLAPSE": "not applicable",
+        "LEAK": "not applicable",
+        "CONDITION-IGNORED": "not applicable",
+        "MODE-COLLAPSE": "flagged",
+        "MEMORISATION": "pass",
     }
 
 
@@ -242,15 +269,15 @@ def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_pat
     write_table(tmp_path / "scores.tsv", COLUMNS, rows)
     found = judge(tmp_path / "scores.tsv", VerdictSettings())
     assert {row["variant"] for row in found} == {"real"}
-    assert {row["flagged"] for row in found} == {"not_applicable", "no"}
+    assert {row["state"] for row in found} == {"not applicable", "pass"}
 
 
 def test_thresholds_are_settings(found):
     lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0)
     broken = {"class_leakage": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_followed": (0.2, 0.1, 0.3)}
     broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
-    assert set(states(found(broken)).values()) == {"yes"}
-    assert set(states(found(broken, limits=lax)).values()) == {"no"}
+    assert set(states(found(broken)).values()) == {"flagged"}
+    assert set(states(found(broken, limits=lax)).values()) == {"pass"}
     assert "skill > 0.9" in found(broken, limits=lax)["LEAK"]["threshold"]
 
 
@@ -266,6 +293,20 @@ def test_remedies_name_settings_and_variants_that_exist():
                 value = getattr(value, part)
         for variant in re.findall(r"the variant (\w+)", remedy):
             assert variant in choices()
+
+
+def test_a_remedy_is_what_the_findings_show_and_nothing_that_they_refute():
+    text = (Path(__file__).parents[3] / "docs/findings.md").read_text(encoding="utf-8")
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    for name, (_, remedy) in VERDICTS.items():
+        quoted = re.findall(r"\(findings: ([^)]+)\)", remedy)
+        assert quoted, name
+        assert set(quoted) <= set(sections), name
+        shown = " ".join(sections[title] for title in quoted)
+        for key in re.findall(r"\b(?:train\.terms|train\.kl|sample)\.(\w+)", remedy):
+            assert key in ("kind", "rate", "weight") or key in shown, f"{name}: {key}"
+        useless = "label_seeking mode_seeking variance_floor free_bits flow_steps patience jitter crop dropout"
+        assert not [word for word in useless.split() if word in remedy], name
 
 
 def test_a_table_that_is_no_score_table_is_refused(tmp_path):
