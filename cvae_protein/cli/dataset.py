@@ -208,14 +208,14 @@ def split(
     settings: Given = "",
     label_settings: LabelsGiven = "",
 ) -> None:
-    """Hold out sequence clusters, homologous superfamilies or whole topologies for validation and test.
+    """Hold out sequence clusters, homologous superfamilies, whole topologies, or some of each, for validation and test.
 
     \b
     Example:
       cvae-protein split --store domains.h5 --settings '{"test": 0.2, "seed": 1}' -o splits.tsv
       cvae-protein split --store domains.h5 --clusters clusters.tsv --settings '{"scheme": "sequence"}' -o splits.tsv
 
-    `test` and `validation` are shares of the domains.
+    `test` and `validation` are shares of the domains; column `rung` says how new a held-out domain is to training.
     """
     from ..dataset.split import split_domains
 

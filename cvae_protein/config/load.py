@@ -87,6 +87,11 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "
             f"got {settings.split.scheme}"
         )
+    if settings.labels.scheme != "cluster" and settings.split.scheme == "ladder" and settings.cluster.method == "auto":
+        yield (
+            "cluster.method: expected kmer or mmseqs with split.scheme ladder, whose rungs would else depend on what "
+            "is installed, got auto"
+        )
 
 
 def _doubled(values: tuple) -> str:

@@ -101,7 +101,8 @@ class ClusterSettings:
     """Which domains count as alike."""
 
     method: Literal["auto", "mmseqs", "kmer"] = setting(
-        "auto", "of the sequence clusters: MMseqs2, our own search by words, or the former where it is installed"
+        "kmer",
+        "of the sequence clusters: our own search by words, MMseqs2, or `auto`: the latter where it is installed",
     )
     identity: float = setting(0.35, "least share of equal residues within a sequence cluster", ge=0.2, le=1)
 
@@ -110,10 +111,10 @@ class ClusterSettings:
 class SplitSettings:
     """Which domains are held out."""
 
-    scheme: Literal["sequence", "superfamily", "topology"] = setting(
+    scheme: Literal["sequence", "superfamily", "topology", "ladder"] = setting(
         "superfamily",
         "what is held out: sequence clusters of trained superfamilies (S1), superfamilies of trained topologies (S2), "
-        "or topologies, known by their architecture alone (S3)",
+        "topologies, known by their architecture alone (S3), or a third of each as the rungs of a `ladder`",
     )
     test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
     validation: float = setting(
@@ -132,6 +133,9 @@ class SplitSettings:
     )
     max_per_superfamily: int = setting(
         0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
+    )
+    max_per_topology: int = setting(
+        20, "`ladder`: most domains of a topology in the test and in the validation split; 0 = no limit", ge=0
     )
     seed: int = setting(0, "of the random choice of what is held out", ge=0, le=LARGEST_SEED)
 

@@ -54,6 +54,10 @@ def is_within(label: str, fold: str) -> bool:
     return label == fold or label.startswith(fold + ".")
 
 
+RUNGS = ("new_member", "new_superfamily", "new_topology")
+"""How new a held-out domain is to training: of a trained superfamily, of a trained topology alone, or of neither."""
+
+
 def first_level(label: str) -> str:
     """First level of a label: `3` of `3.40.50.300`, `c` of `c.37.1.8`."""
     return label.split(".", 1)[0]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..core.labels import architecture, first_level, superfamily, topology
+from ..core.labels import RUNGS, architecture, first_level, superfamily, topology
 
 ALTERNATIVE = "alternative"
 
@@ -110,12 +110,13 @@ class Component:
     """Domains that are related and go to one split together.
 
     `sizes` counts the usable domains of distinct sequence (role not `alternative`) by fold class; `kept` are the names
-    that the scheme wants training to keep.
+    that the scheme wants training to keep; `topologies` counts all usable domains by that of their label.
     """
 
     members: list[SplitDomain]
     sizes: Counter[str] = field(default_factory=Counter)
     kept: frozenset[str] = frozenset()
+    topologies: Counter[str] = field(default_factory=Counter)
     split: str = "train"
 
     @property
@@ -146,4 +147,25 @@ def components(domains: Iterable[SplitDomain], scheme: Scheme) -> list[Component
         usable = [domain for domain in component.members if not domain.reason]
         component.sizes = Counter(first_level(domain.label) for domain in usable if domain.role != ALTERNATIVE)
         component.kept = frozenset(scheme.kept(domain) for domain in usable)
+        component.topologies = Counter(name for domain in usable if (name := topology(domain.label)))
     return list(found.values())
+
+
+def rungs(domains: Sequence[SplitDomain], trained: Callable[[SplitDomain], bool]) -> dict[str, str]:
+    """How new each domain that is not `trained` is to training, by id: one of `labels.RUNGS`.
+
+    A topology or superfamily is a component of domains over all their codes, and over sequences: where codes do not say
+    whether two domains are relatives, they count as such, so that none is called newer than it is. Domains without a
+    topology have no rung.
+    """
+
+    def known(name: str) -> set[str]:
+        parts = (part.members for part in components(domains, SCHEMES[name]))
+        return {member.id for members in parts if any(map(trained, members)) for member in members}
+
+    topologies, superfamilies = known("topology"), known("superfamily")
+
+    def rung(domain: SplitDomain) -> str:
+        return RUNGS[(domain.id not in superfamilies) + (domain.id not in topologies)]
+
+    return {d.id: rung(d) for d in domains if topology(d.label) and not trained(d)}

@@ -13,12 +13,16 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
+from ..core.labels import RUNGS
 from ..core.progress import Progress, say
 from ..similarity.nearest_structures import FEWEST, DomainTrace, Search, SubstructureLibrary, tm_align_score
 from ..similarity.sequences import Sequences
 from ..store.read import Store
 
-AUDIT_COLUMNS = (*("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),)
+AUDIT_COLUMNS = (
+    *("domain_id", "split", "label", "length", "max_tm", "tm_id", "max_identity", "identity_id", "bin"),
+    "rung",
+)
 HELD_OUT = ("test", "validation")
 TRAINED = ("train", "crops")
 BINS = ((0.5, "tm_to_0.5"), (0.8, "tm_0.5_to_0.8"), (float("inf"), "tm_above_0.8"))
@@ -31,11 +35,12 @@ SAVED_EVERY = 20.0  # seconds
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDomain:
-    """A held-out domain: its structure, its sequence and its split."""
+    """A held-out domain: its structure, its sequence, its split and how new it is (`labels.RUNGS`)."""
 
     structure: DomainTrace
     sequence: str
     split: str
+    rung: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ class LeakAuditor:
             "max_identity": f"{most:.4f}",
             "identity_id": identity_id,
             "bin": tm_bin(tm) if tm_id else BINS[0][1],
+            "rung": held.rung,
         }
 
 
@@ -93,7 +99,8 @@ def domains_by_split(store: Path, splits: Path) -> dict[str, list[HeldOutDomain]
             if row["split"] in (*TRAINED, *HELD_OUT):
                 backbone = opened.backbone(row["domain_id"])
                 shape = DomainTrace.of(backbone.id, row["label"], backbone.coords[0])
-                by_split.setdefault(row["split"], []).append(HeldOutDomain(shape, backbone.sequence, row["split"]))
+                held = HeldOutDomain(shape, backbone.sequence, row["split"], row.get("rung", ""))
+                by_split.setdefault(row["split"], []).append(held)
     return by_split
 
 
@@ -176,22 +183,24 @@ def _resumed(part: Path, origin: str) -> dict[str, Mapping[str, object]]:
 
 @dataclass(frozen=True)
 class Summary:
-    """Held-out domains of one split (`all` of them): their number and the share above each of `THRESHOLDS`."""
+    """Held-out domains of one split, or of one rung of it: their number and the share above each of `THRESHOLDS`."""
 
     split: str
+    rung: str  # empty for the whole split
     count: int
     shares: tuple[float, ...]
 
 
 def summary(rows: Sequence[Mapping[str, object]]) -> list[Summary]:
-    """The summary of each split that has rows."""
+    """The summary of each split that has rows, each followed by those of its rungs where it has several."""
     found = []
     for split in HELD_OUT:
-        own = [row for row in rows if row["split"] == split]
-        shares = tuple(
-            float(np.mean([float(str(row[column] or 0)) > limit for row in own])) for column, limit in THRESHOLDS if own
-        )
-        found += [Summary(split, len(own), shares)] if own else []
+        within = [row for row in rows if row["split"] == split]
+        several = len({row.get("rung", "") for row in within}) > 1
+        for rung in ("", *RUNGS) if several else ("",):
+            own = [row for row in within if rung in ("", row.get("rung", ""))]
+            shares = (np.mean([float(str(row[name] or 0)) > limit for row in own]) for name, limit in THRESHOLDS if own)
+            found += [Summary(split, rung, len(own), tuple(map(float, shares)))] if own else []
     return found
 
 
@@ -202,7 +211,8 @@ def said(line: Summary) -> str:
         f"{words[column].format(limit)} {share:.1%}"
         for (column, limit), share in zip(THRESHOLDS, line.shares, strict=True)
     )
-    return f"{line.count} domains of {line.split}, nearest training domain with {', '.join(parts)}"
+    of = f"{line.split}, {line.rung.replace('_', ' ')}" if line.rung else line.split
+    return f"{line.count} domains of {of}, nearest training domain with {', '.join(parts)}"
 
 
 def read_bins(path: Path) -> dict[str, str]:

@@ -3,122 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ..config.settings import LabelSettings, SplitSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
-from ..core.labels import topology, truncate
+from ..core.labels import RUNGS, topology, truncate
 from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
 from .classification import resolution_of
-from .homology import ALTERNATIVE, SCHEMES, Component, Scheme, SplitDomain, components, superfamily_of
-
-
-class TrainingCounts:
-    """How many training components each class has, and each name that a scheme wants kept, such as a topology."""
-
-    def __init__(self, parts: Iterable[Component]) -> None:
-        parts = list(parts)
-        self.classes = Counter(name for part in parts for name in part.sizes)
-        self.kept = Counter(name for part in parts for name in part.kept)
-        self.relied: set[str] = set()
-
-    def may_leave(self, part: Component, keep: bool) -> bool:
-        """Whether a component may be held out.
-
-        Never the last of a class, nor of a name that a held-out component relies on; with `keep` not the last of any
-        of its names, nor one of unknown name.
-        """
-        needed = part.kept if keep else part.kept & self.relied
-        named = not keep or "" not in needed
-        return named and all(self.classes[n] > 1 for n in part.sizes) and all(self.kept[n] > 1 for n in needed)
-
-    def leave(self, part: Component, split: str, keep: bool) -> None:
-        """Move a component from training to `split`."""
-        part.split = split
-        self.classes.subtract(part.sizes.keys())
-        self.kept.subtract(part.kept)
-        if keep:
-            self.relied |= part.kept
-
-
-def _hold_out(
-    parts: list[Component], training: TrainingCounts, fold: str, goals: Mapping[str, int], strict: bool
-) -> dict[str, int]:
-    """Move components of the class `fold` from training to the splits of `goals` (domains); returns how many went.
-
-    Components of which training keeps a relative go first (with `strict` they alone), each to the split that is
-    furthest from its goal. One larger than half of a goal does not go there.
-    """
-    held = {split: sum(part.sizes[fold] for part in parts if part.split == split) for split in goals}
-    for keep in (True,) if strict else (True, False):
-        for part in parts:
-            size = part.sizes[fold]
-            if part.split != "train" or part.main_class != fold or not training.may_leave(part, keep):
-                continue
-            open_splits = [
-                split for split, goal in goals.items() if size <= max(goal // 2, 1) and held[split] + size <= goal
-            ]
-            if open_splits:
-                split = min(open_splits, key=lambda split: held[split] / goals[split])
-                training.leave(part, split, keep)
-                held[split] += size
-    return held
-
-
-def _fill(
-    parts: list[Component], training: TrainingCounts, fold: str, goal: int, held: int, least: int, strict: bool
-) -> int:
-    """Move whole components of up to `goal` domains to the test until `least` are there; returns how many then are."""
-    for part in parts:
-        size = part.sizes[fold]
-        fits = part.split != "test" and part.main_class == fold and held + size <= goal
-        if held < least and fits and (part.split == "validation" or training.may_leave(part, strict)):
-            if part.split == "train":
-                training.leave(part, "test", strict)
-            part.split = "test"
-            held += size
-    return held
-
-
-def assign(parts: list[Component], settings: SplitSettings, scheme: Scheme) -> dict[str, str]:
-    """Set `split` of every component, class by class; the order of candidates is drawn from `settings.seed`.
-
-    Returns the classes that cannot have `min_test` held-out domains beside some to train on, each with a sentence. A
-    test set never has more domains of a class than its goal (components whose class is another left aside), and fewer
-    only where no component that is left may go: it is too large, or training has no other of its kind.
-    """
-    order = np.random.default_rng(settings.seed).permutation(len(parts))
-    shuffled = [parts[index] for index in order]
-    totals = sum((part.sizes for part in parts), Counter())
-    training = TrainingCounts(parts)
-    short: dict[str, str] = {}
-    for fold in sorted(totals):
-        goals = {
-            "test": max(round(settings.test * totals[fold]), settings.min_test),
-            "validation": round(settings.validation * totals[fold]),
-        }
-        held = _hold_out(shuffled, training, fold, goals, scheme.strict)["test"]
-        held = _fill(shuffled, training, fold, goals["test"], held, settings.min_test, scheme.strict)
-        if held < settings.min_test:
-            groups = sum(part.main_class == fold for part in parts)
-            short[fold] = (
-                f"class {fold}: expected at least {settings.min_test} held-out domains beside some to train on, "
-                f"could hold out {held} of {totals[fold]} domains in {groups} groups of relatives; lower "
-                f"split.min_test, add domains of more {scheme.units}, or leave the class out of labels.classes"
-            )
-    return short
-
+from .hold_out import assign, climb
+from .homology import ALTERNATIVE, SCHEMES, Component, SplitDomain, components, rungs, superfamily_of
 
 COLUMNS = (
     *("domain_id", "split", "label", "superfamily", "group", "sequence_cluster"),
-    *("topology_trained", "label_trained", "reason"),
+    *("topology_trained", "label_trained", "rung", "reason"),
 )
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
 SPLITS = ("train", "crops", "validation", "test", "excluded")
@@ -143,7 +45,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
             "hold whole ones out, whose labels no model could know; set split.scheme to sequence"
         )
     wanting = {
-        "split.scheme sequence": settings.scheme == "sequence",
+        f"split.scheme {settings.scheme}": settings.scheme in ("sequence", "ladder"),
         f"labels.scheme {FOUND}": labels.scheme == FOUND,
         "split.max_per_cluster": settings.max_per_cluster > 0,
     }
@@ -234,15 +136,20 @@ def _without_rare(domains: list[SplitDomain], least: int) -> list[SplitDomain]:
     ]
 
 
-def _assign(parts: list[Component], settings: SplitSettings, found: bool) -> None:
-    """Hold components out; `UserError` where a class is too small, or where all are and labels were `found`."""
-    short = assign(parts, settings, SCHEMES[settings.scheme])
+def _assigned(domains: Sequence[SplitDomain], settings: SplitSettings, found: bool) -> list[Component]:
+    """Components with their splits; `UserError` where a class is too small, or all are and labels were `found`."""
+    if settings.scheme == "ladder":
+        parts, short = climb(domains, settings)
+    else:
+        parts = components(domains, SCHEMES[settings.scheme])
+        short = assign(parts, settings, SCHEMES[settings.scheme])
     if short and not (found and any(part.split == "test" for part in parts)):
         raise UserError(next(iter(short.values())))
     if short:
         say(
             "split", f"{len(short)} structure clusters have fewer than {settings.min_test} domains that can be held out"
         )
+    return parts
 
 
 def split_domains(
@@ -263,9 +170,10 @@ def split_domains(
     domains = _domains(store, settings, labels, clusters)
     if all(domain.reason for domain in domains):
         raise UserError(f"{store}: none of {len(domains)} domains is usable; each needs a label and few chain breaks")
-    parts = components(domains, SCHEMES[settings.scheme])
-    _assign(parts, settings, found=labels.scheme == FOUND)
-    rows = _rows(domains, parts, SCHEMES[settings.scheme], labels.depth)
+    parts = _assigned(domains, settings, found=labels.scheme == FOUND)
+    split = {member.id: part.split for part in parts for member in part.members}
+    condition = SCHEMES[settings.scheme].condition if settings.scheme in SCHEMES else str
+    rows = _rows(domains, split, condition, labels.depth)
     write_table(output, COLUMNS, rows)
     _say_counts(rows)
     counts = Counter(row["split"] for row in rows)
@@ -273,18 +181,22 @@ def split_domains(
 
 
 def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:
-    """Say how many domains each split has, and how many of the held-out ones have a label that is not trained."""
+    """Say how many domains each split and rung has, and how many held-out ones have a label that is not trained."""
     counts = Counter(row["split"] for row in rows)
     say("split", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+    for split in ("test", "validation"):
+        of = Counter(row["rung"] for row in rows if row["split"] == split and row["rung"])
+        if of:
+            say("split", f"{split}: " + ", ".join(f"{of[rung]} {rung.replace('_', ' ')}" for rung in RUNGS))
     if strange := sum(row["label_trained"] == "no" for row in rows):
         say("split", f"the labels of {strange} held-out domains are unknown to training (column label_trained)")
 
 
 def _rows(
-    domains: Sequence[SplitDomain], parts: Sequence[Component], scheme: Scheme, depth: int
+    domains: Sequence[SplitDomain], split: Mapping[str, str], condition: Callable[[str], str], depth: int
 ) -> list[dict[str, str]]:
-    """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know."""
-    split = {member.id: part.split for part in parts for member in part.members}
+    """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know, by `condition`."""
+    new = rungs(domains, lambda domain: split[domain.id] == "train" and domain.reason in ("", TOO_LONG))
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
     topologies = {topology(label) for label in trained}
     known = {truncate(label, level) for label in trained for level in range(1, depth + 1)}
@@ -293,7 +205,7 @@ def _rows(
         assigned = "excluded" if domain.reason else split[domain.id]
         if domain.reason == TOO_LONG and split[domain.id] == "train":
             assigned = "crops"
-        label = domain.label if assigned in ("train", "crops", "excluded") else scheme.condition(domain.label)
+        label = domain.label if assigned in ("train", "crops", "excluded") else condition(domain.label)
         flags = {
             "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
             "label_trained": truncate(label, depth) in known,
@@ -308,6 +220,7 @@ def _rows(
                 "group": domain.group,
                 "sequence_cluster": domain.sequence_cluster,
                 **{name: "" if domain.reason else words[value] for name, value in flags.items()},
+                "rung": new.get(domain.id, "") if assigned in ("test", "validation") else "",
                 "reason": domain.reason,
             }
         )

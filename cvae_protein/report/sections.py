@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import torsions
-from ..core.labels import is_within
+from ..core.labels import RUNGS, is_within
 from ..dataset.leak_audit import BINS, summary
 from ..store.layout import Entry
 from . import figures
@@ -17,6 +17,11 @@ from .figures import MUTED, Column, Plot, css, plot
 from .results import Results, number
 
 BIN_TITLES = ("at most 0.5", "0.5 to 0.8", "above 0.8")  # of the audit's bins
+RUNG_WORDS = {
+    "new_member": "new members of its superfamilies",
+    "new_superfamily": "of new superfamilies",
+    "new_topology": "of new topologies",
+}
 HISTORY_UNITS = {"rmsd": "Å", "kl": "nats", "reconstruction": "nats", "loss": "nats", "active_units": "dimensions"}
 HISTORY_TITLES = {"rmsd": "CA RMSD", "kl": "KL divergence"}
 HISTORY_FIRST = ("rmsd", "reconstruction", "kl", "active_units")
@@ -35,6 +40,10 @@ def novelty(results: Results) -> str:
     )
     if not held_out:
         return ""
+    new = Counter(row.get("rung", "") for row in held_out)
+    if len(new) > 1 and not new[""]:
+        parts = ", ".join(f"{new[rung]} {words}" for rung, words in RUNG_WORDS.items() if new[rung])
+        return f"that training lacks: {parts}"
     if all(row.get("topology_trained") == "no" for row in held_out):
         return "of topologies that training lacks"
     for column, words in (("superfamily", "superfamilies"), ("sequence_cluster", "sequence clusters")):
@@ -68,18 +77,27 @@ def leak_audit(results: Results) -> dict:
     """How near the held-out domains are to training, and what reconstructions of the near and the far are worth."""
     rows = results.table("leak_audit.tsv")
     names = [name for _, name in BINS]
-    scores = [r for r in results.table("scores.tsv") if r["metric"] == "backbone_rmsd" and r["fold"] in names]
     held = Counter(row["bin"] for row in rows if row["split"] == "test")
+    steps = Counter(row.get("rung", "") for row in rows if row["split"] == "test")
+    rungs = [rung for rung in RUNGS if steps[rung]]
+    return {
+        "summary": summary(rows),
+        "bins": [(title, held[name]) for title, name in zip(BIN_TITLES, names, strict=True)],
+        "errors": _errors(results, names),
+        "rungs": [(rung.replace("_", " "), steps[rung]) for rung in rungs],
+        "rung_errors": _errors(results, rungs) if len(rungs) > 1 else {},
+    }
+
+
+def _errors(results: Results, names: Sequence[str]) -> dict[str, list[float]]:
+    """Mean backbone RMSD of reconstructions in each of some parts of the held-out domains, by variant that has any."""
+    scores = [r for r in results.table("scores.tsv") if r["metric"] == "backbone_rmsd" and r["fold"] in names]
     errors = {
         variant: [_mean(np.array([number(r["value"]) for r in scores if (r["variant"], r["fold"]) == (variant, name)]))
                   for name in names]
         for variant in results.variants
     }  # fmt: skip
-    return {
-        "summary": summary(rows),
-        "bins": [(title, held[name]) for title, name in zip(BIN_TITLES, names, strict=True)],
-        "errors": {variant: values for variant, values in errors.items() if any(map(math.isfinite, values))},
-    }
+    return {variant: values for variant, values in errors.items() if any(map(math.isfinite, values))}
 
 
 def _flatten(value: object, prefix: str = "") -> dict[str, str]:

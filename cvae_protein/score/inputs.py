@@ -39,10 +39,11 @@ def read_domains(store: Path, splits: Path) -> RealDomains:
             [prepare(file, row["domain_id"], row["label"]) for row in rows if row["split"] == split]
             for split in ("test", "train", "validation")
         )
-    superfamily, group, cluster = (
-        {row["domain_id"]: row.get(name, "") for row in rows} for name in ("superfamily", "group", "sequence_cluster")
+    superfamily, group, cluster, rung = (
+        {row["domain_id"]: row.get(name, "") for row in rows}
+        for name in ("superfamily", "group", "sequence_cluster", "rung")
     )
-    return RealDomains(held_out, training, superfamily, group, cluster, validation)
+    return RealDomains(held_out, training, superfamily, group, cluster, validation, rung)
 
 
 def read_structures(path: Path) -> list[PreparedStructure]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, read_table, write_table
-from ..core.labels import first_level, is_within
+from ..core.labels import RUNGS, first_level, is_within
 from ..core.progress import Progress
 from ..dataset.leak_audit import BINS, read_bins
 from ..similarity import nearest_structures
@@ -239,8 +239,22 @@ def _bin_rows(
     if missing := [pair.reference.id for pair in pairs if pair.reference.id not in bins]:
         raise UserError(f"{audit}: expected a row for each held-out domain, none for {missing[0]}; audit again")
     folds = np.array([bins[pair.reference.id] for pair in pairs], object)
-    rows = structure_rows(reconstruction.METRICS, rebuilt, folds, settings)
-    return [row for row in rows if row.fold in {name for _, name in BINS}]
+    return _part_rows(rebuilt, folds, [name for _, name in BINS], settings)
+
+
+def _rung_rows(
+    pairs: Sequence[Pair], rebuilt: Mapping[str, np.ndarray], rung: Mapping[str, str], settings: ScoreSettings
+) -> list[ScoreRow]:
+    """Metrics of the reconstructions by how new the domain is to training, where the split says."""
+    folds = np.array([rung.get(pair.reference.id, "") for pair in pairs], object)
+    return _part_rows(rebuilt, folds, RUNGS, settings)
+
+
+def _part_rows(
+    rebuilt: Mapping[str, np.ndarray], folds: np.ndarray, names: Sequence[str], settings: ScoreSettings
+) -> list[ScoreRow]:
+    """Rows of the reconstructions whose `folds` are some `names`, which are no classes."""
+    return [row for row in structure_rows(reconstruction.METRICS, rebuilt, folds, settings) if row.fold in names]
 
 
 def score_samples(
@@ -258,11 +272,12 @@ def score_samples(
     """Evaluate the samples, reconstructions and codes of one trained model against the held-out domains.
 
     `samples` is the folder with `samples.h5 raw.h5 reconstructions.h5 latents.h5`; writes `scores.tsv` and
-    `structures.tsv` into the folder `output`, whole or not at all. With the table `audit`, the reconstructions are also
-    evaluated by how near a held-out domain is to training: rows whose fold is a bin of the audit. `features` is the
-    folder that `embed` made of the same files, `real_features` its file of the domains; without them, metrics that rest
-    on the fold classifier have no number. Metrics of a set see of each class as many samples as there are real domains
-    to stand in for them, since most of them depend on how many they see.
+    `structures.tsv` into the folder `output`, whole or not at all. Reconstructions are also evaluated by how new the
+    domain is to training, in rows whose fold is a rung of the split, and with the table `audit` by how near it is, in
+    rows whose fold is a bin of the audit. `features` is the folder that `embed` made of the same files, `real_features`
+    its file of the domains; without them, metrics that rest on the fold classifier have no number. Metrics of a set see
+    of each class as many samples as there are real domains to stand in for them, since most of them depend on how many
+    they see.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -283,6 +298,7 @@ def score_samples(
     pair_folds = np.array([_fold_of(pair.label, targets) for pair in pairs], object)
     rows += structure_rows(reconstruction.METRICS, rebuilt, pair_folds, settings)
     rows += _bin_rows(pairs, rebuilt, audit, settings) if audit else []
+    rows += _rung_rows(pairs, rebuilt, domains.rung, settings)
     codes = read_codes(samples / "latents.h5")
     rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
     values = found.values | {name + RAW: column for name, column in before.items()}

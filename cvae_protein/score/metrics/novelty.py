@@ -67,6 +67,7 @@ class RealDomains:
     group: Mapping[str, str]
     sequence_cluster: Mapping[str, str]
     validation: list[PreparedStructure] = field(default_factory=list)
+    rung: Mapping[str, str] = field(default_factory=dict)  # how new a held-out domain is to training
 
     def related(self, first: str, second: str) -> bool:
         """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""

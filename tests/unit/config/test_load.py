@@ -181,6 +181,12 @@ def test_schema_describes_every_key():
     json.dumps(described)
 
 
+def test_a_ladder_does_not_depend_on_what_is_installed() -> None:
+    assert load.load({"split": {"scheme": "ladder"}}).cluster.method == "kmer"
+    with pytest.raises(UserError, match=r"cluster\.method: expected kmer or mmseqs with split\.scheme ladder"):
+        load.load({"split": {"scheme": "ladder"}, "cluster": {"method": "auto"}})
+
+
 def test_classes_found_by_clustering_are_not_held_out_whole() -> None:
     with pytest.raises(UserError, match=r"split\.scheme: expected sequence with labels\.scheme cluster"):
         load.load({"variants": ["concat"], "labels": {"scheme": "cluster"}})

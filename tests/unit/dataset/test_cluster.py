@@ -127,7 +127,7 @@ def test_our_own_clusters_of_the_embedded_sequences_are_those_of_mmseqs(root):
 def test_without_mmseqs_auto_says_so_and_mmseqs_is_a_mistake(monkeypatch, capsys):
     monkeypatch.setattr(cluster.shutil, "which", lambda _: None)
     family = {"a": made_up(1, 80), "b": relative(made_up(1, 80), 0.7, 1)}
-    found, said = sequence_clusters(family, ClusterSettings())
+    found, said = sequence_clusters(family, ClusterSettings(method="auto"))
     assert (set(found.values()), said) == ({"a"}, "kmer identity 0.35 coverage 0.8")
     assert "MMseqs2 is not installed" in capsys.readouterr().err
     with pytest.raises(UserError, match="install MMseqs2 or set kmer"):
@@ -140,7 +140,7 @@ def test_a_failing_mmseqs_is_told_in_its_own_words(monkeypatch, tmp_path):
     fake.chmod(0o755)
     monkeypatch.setattr(cluster.shutil, "which", lambda _: str(fake))
     with pytest.raises(UserError, match=r"exit code 3: Error: no space; or set cluster\.method: kmer"):
-        sequence_clusters({"a": "ACDEFGHIK"}, ClusterSettings())
+        sequence_clusters({"a": "ACDEFGHIK"}, ClusterSettings(method="auto"))
 
 
 def test_neighbouring_words_are_those_that_blosum62_scores_11():

@@ -12,10 +12,11 @@ from synthetic import random_sequence
 from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.labels import architecture, superfamily, topology
+from cvae_protein.core.labels import RUNGS, architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.homology import SCHEMES, SplitDomain, components, superfamily_of
-from cvae_protein.dataset.split import CLUSTER_COLUMNS, COLUMNS, assign, split_domains
+from cvae_protein.dataset.hold_out import assign
+from cvae_protein.dataset.homology import SCHEMES, SplitDomain, components, rungs, superfamily_of
+from cvae_protein.dataset.split import CLUSTER_COLUMNS, COLUMNS, split_domains
 from cvae_protein.similarity.sequences import near_identical
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
@@ -303,6 +304,89 @@ def test_a_domain_without_cluster_is_named(tmp_path):
     del clusters["1-0-0-1"]
     with pytest.raises(UserError, match=r"clusters.tsv: expected a row for each domain .* none for 1-0-0-1"):
         run(tmp_path, many(), clusters)
+
+
+def ladder(folder, entries, clusters=None, **given):
+    """Rows of the split `ladder`, and of its held-out domains by rung."""
+    rows = run(folder, entries, clusters or own_clusters(entries), scheme="ladder", **given)
+    held_out = [row for row in rows.values() if row["split"] in ("test", "validation")]
+    return rows, {rung: [row for row in held_out if row["rung"] == rung] for rung in RUNGS}
+
+
+def names_in(rows, split, name):
+    return {name(row["superfamily"]) for row in rows if row["split"] == split}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ladder_has_each_rung_in_both_sets_and_training_has_what_each_lacks_not(tmp_path, seed):
+    entries = many("12", topologies=60, superfamilies=3, members=2)
+    rows, rungs = ladder(tmp_path, entries, seed=seed)
+    trained = [row for row in rows.values() if row["split"] == "train"]
+    families, topologies = (names_in(trained, "train", name) for name in (str, topology))
+    assert len(trained) > 0.6 * len(rows)
+    for rung, members in rungs.items():
+        counts = Counter(row["split"] for row in members)
+        assert counts["test"] == pytest.approx(0.2 / 3 * len(rows), abs=6), rung
+        assert counts["validation"] == pytest.approx(0.1 / 3 * len(rows), abs=6), rung
+        assert min(counts.values()) > 0
+    assert all(row["superfamily"] in families for row in rungs["new_member"])
+    assert not any(row["superfamily"] in families for row in rungs["new_superfamily"])
+    assert all(topology(row["superfamily"]) in topologies for row in rungs["new_superfamily"])
+    assert not any(topology(row["superfamily"]) in topologies for row in rungs["new_topology"])
+    assert {row["rung"] for row in trained} == {""}
+
+
+def test_no_topology_fills_a_set_of_the_ladder(tmp_path):
+    giant = [entry(f"giant-{n}-{m}", f"2.60.40.{n}") for n in range(12) for m in range(20)]
+    entries = [*giant, *many("2", topologies=6)]
+    for most, reached in ((0, True), (9, False)):
+        rows, _ = ladder(tmp_path, entries, max_per_topology=most, test=0.3)
+        held_out = (row for row in rows.values() if row["split"] in ("test", "validation"))
+        crowd = Counter((row["split"], topology(row["superfamily"])) for row in held_out)
+        assert (max(crowd.values()) > 9) == reached
+        assert {split for split, _ in crowd} == {"test", "validation"}
+
+
+def test_a_small_set_has_a_ladder_too(tmp_path):
+    rows, rungs = ladder(tmp_path, many("12", topologies=3, superfamilies=2, members=2), validation=0.2)
+    for fold in "12":
+        counts = Counter(row["split"] for row in rows.values() if row["label"][0] == fold)
+        assert counts["test"] == counts["validation"] == 2
+    assert sum(map(len, rungs.values())) == 8
+    with pytest.raises(
+        UserError, match=r"class 2: .* could hold out 0 of 3 domains .* superfamilies and sequence clus"
+    ):
+        ladder(tmp_path, [*many("1"), *(entry(f"few{n}", "2.10.5.1") for n in range(3))], {
+            **own_clusters(many("1")), **{f"few{n}": ("one", "") for n in range(3)}})  # fmt: skip
+
+
+def test_a_ladder_depends_on_the_seed_alone_and_needs_clusters(tmp_path):
+    entries = many()
+    first, again, other = (ladder(tmp_path, given, seed=seed)[0] for given, seed in
+                           ((entries, 1), (entries[::-1], 1), (entries, 2)))  # fmt: skip
+    assert first == again
+    assert first != other
+    with pytest.raises(UserError, match=r"split.scheme ladder needs the table of clusters"):
+        run(tmp_path, entries, scheme="ladder")
+
+
+def test_two_names_of_one_superfamily_are_one_rung(tmp_path):
+    """2.60.40.10 and b.1.1 hang together over a domain that has both: a domain of b.1.1 alone is no new superfamily."""
+    entries = [*many("2"), entry("both", "2.60.40.10", scope="b.1.1.1"), entry("cath", "2.60.40.10")]
+    entries += [entry("scope", "b.1.1.2", cath="", scope="b.1.1.2")]
+    frozen = {e.backbone.id: "test" if e.backbone.id == "scope" else "train" for e in entries}
+    domains = [SplitDomain(e.backbone.id, **{k: e.facts[k] for k in ("label", "cath", "scope", "role", "group")})
+               for e in entries]  # fmt: skip
+    assert rungs(domains, lambda domain: frozen[domain.id] == "train") == {"scope": "new_member"}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_scheme_says_how_new_what_it_holds_out_is(tmp_path, scheme):
+    entries = many("12", topologies=12, superfamilies=4)
+    rows = run(tmp_path, entries, own_clusters(entries), scheme=scheme)
+    found = {row["rung"] for row in rows.values() if row["split"] == "test"}
+    expected = {SEQUENCE: "new_member", BY_FAMILY: "new_superfamily", TOPOLOGY: "new_topology"}[scheme]
+    assert found == {expected}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -177,6 +177,24 @@ def test_bins_and_their_summary():
     assert "identity above 90% 33.3%" in said(line)
 
 
+def test_each_rung_is_audited_by_itself(small, tmp_path, capsys):
+    """A copy among the new members is not hidden by strangers of new topologies."""
+    store, splits = small
+    rungs = {"copy": "new_member", "stranger": "new_topology", "near": "new_member"}
+    rows = [row | {"rung": rungs.get(row["domain_id"], "")} for row in read_table(splits)]
+    write_table(splits, list(rows[0]), rows)
+    found = audit(store, splits, tmp_path / "audit.tsv")
+    assert {row["domain_id"]: row["rung"] for row in found} == rungs
+    shares = {(line.split, line.rung): (line.count, line.shares[1]) for line in summary(found)}
+    assert shares == {
+        ("test", ""): (2, 0.5),
+        ("test", "new_member"): (1, 1),
+        ("test", "new_topology"): (1, 0),
+        ("validation", ""): (1, 1),
+    }
+    assert "1 domains of test, new topology, nearest" in capsys.readouterr().err
+
+
 def test_real_domains_agree_with_a_brute_force():
     """Embedded domains, eight asked among twenty-six: the same best pairs as all alignments give."""
     table = sorted(read_table(ROOT / "data/domains.tsv"), key=lambda row: row["domain_id"])

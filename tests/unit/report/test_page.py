@@ -285,6 +285,29 @@ def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
     assert "3Dmol" not in "".join(Page(text).scripts)
 
 
+def test_rungs_are_told_apart(tmp_path: Path) -> None:
+    variants = write_results(tmp_path)
+    rung = {"d0": "new_member", "d1": "new_topology"}
+    splits = [row | {"rung": rung.get(row["domain_id"], "")} for row in read_table(tmp_path / "splits.tsv")]
+    write_table(tmp_path / "splits.tsv", list(splits[0]), splits)
+    audited = [
+        dict.fromkeys(AUDIT_COLUMNS, "") | {"domain_id": name, "split": "test", "bin": "tm_to_0.5", "rung": step}
+        for name, step in rung.items()
+    ]
+    write_table(tmp_path / "leak_audit.tsv", AUDIT_COLUMNS, audited)
+    rows = read_table(tmp_path / "scores.tsv")
+    rows += [score("concat", "0", "backbone_rmsd", 1.11, "low") | {"fold": "new_member"}]
+    rows += [score("concat", "0", "backbone_rmsd", 6.66, "low") | {"fold": "new_topology"}]
+    write_table(tmp_path / "scores.tsv", SCORES, rows)
+    text = " ".join(page_of(tmp_path, variants).split())
+    said = "evaluated on domains that training lacks: 1 new members of its superfamilies, 1 of new topologies"
+    assert said in text
+    part = text.split("How far held-out is held out")[1].split("</section>")[0]
+    assert re.search(r'new member</td><td class="num">1</td><td class="num">1.11</td>', part)
+    assert re.search(r'new topology</td><td class="num">1</td><td class="num">6.66</td>', part)
+    assert "new superfamily" not in part
+
+
 def test_the_audit_is_shown_with_errors_by_nearness(tmp_path: Path) -> None:
     variants = write_results(tmp_path)
     assert "How far held-out is held out" not in page_of(tmp_path, variants)

@@ -143,6 +143,21 @@ def test_reconstructions_are_scored_by_nearness_to_training(run):
     assert {row["metric"] for row in scores if row["fold"].startswith("tm_")} == {m.name for m in METRICS}
 
 
+def test_reconstructions_are_scored_rung_by_rung(tmp_path):
+    splits = _domains(tmp_path, LABELS)
+    rung = {"d0": "new_member", "d3": "new_topology", "d6": "new_topology", "d9": "new_topology"}
+    splits = [row | {"rung": rung.get(row["domain_id"], "")} for row in splits]
+    write_table(tmp_path / "splits.tsv", list(splits[0]), splits)
+    _samples(tmp_path, splits, ["1", "2"])
+    given = (tmp_path / "domains.h5", tmp_path / "splits.tsv", tmp_path / "samples")
+    score_samples(*given, "concat", 0, SETTINGS, tmp_path / "out")
+    rows = {(row["metric"], row["fold"]): row for row in read_table(tmp_path / "out/scores.tsv")}
+    assert (rows["tm_score", "new_member"]["n"], rows["tm_score", "new_topology"]["n"]) == ("1", "3")
+    assert ("tm_score", "new_superfamily") not in rows
+    mean = (float(rows["tm_score", "new_member"]["value"]) + 3 * float(rows["tm_score", "new_topology"]["value"])) / 4
+    assert mean == pytest.approx(float(rows["tm_score", "all"]["value"]), abs=1e-4)
+
+
 def test_an_audit_of_another_split_is_refused(run):
     with pytest.raises(
         UserError, match=r"audit.tsv: expected a row for each held-out domain, none for d9; audit again"
