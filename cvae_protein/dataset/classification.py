@@ -12,8 +12,9 @@ INSERTION = re.compile(r"\((\w)\)")
 class ClassifiedDomain(NamedTuple):
     """One domain as a classification gives it; all text, empty where it says nothing.
 
-    `chain` and `residue_range` (`5-100,120-200`) are in author numbering. An empty range is the whole chain, None is
-    not known. `resolution` is in Å, `n_residues` a count; `s35 s60 s95` name the sequence cluster at that identity.
+    `residue_range` (`5-100,120-200`) counts what `numbering` says, `author` (residue numbers; where it says nothing) or
+    `label` (positions in SEQRES, mmCIF's `label_seq_id`). An empty range is the whole chain, None is not known.
+    `resolution` is in Å, `n_residues` a count; `s35 s60 s95` name the sequence cluster at that identity.
     """
 
     domain_id: str
@@ -26,6 +27,7 @@ class ClassifiedDomain(NamedTuple):
     group: str = ""
     resolution: str = ""
     method: str = ""
+    numbering: str = ""
     label: str = ""
     n_residues: str = ""
     s35: str = ""

@@ -87,7 +87,8 @@ def make_entry(
 
     Raises `StructureError` where the domain is not in the structure or fails a check.
     """
-    backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"])
+    numbering = row.get("numbering") or "author"
+    backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"], numbering)
     check_quality(backbone, settings, labels)
     if backbone.models < len(structure.models):
         left_out = len(structure.models) - backbone.models

@@ -150,8 +150,8 @@ def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = 
     for name, value in (("domain_id", row.domain_id), ("pdb_id", row.pdb_id)):
         if not SAFE_ID.fullmatch(value):
             raise StructureError("bad_id", f"{name} {value!r}: expected letters, digits and ._+- only")
-    if row.residue_range:
-        parse_range(row.residue_range)
+    if row.residue_range or row.numbering:
+        parse_range(row.residue_range or "", row.numbering or "author")
     entry = row.pdb_id.lower() if len(row.pdb_id) == 4 and not entry_case else row.pdb_id
     return row._replace(pdb_id=entry, label=label_of(row, settings))
 

@@ -265,9 +265,12 @@ def _atoms(heads: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], struc
     _check_heads(heads)
     insertion = np.where(_given(heads["insertion"]), heads["insertion"], 0)
     require(insertion.max() < 256)
-    position = heads["position"][_given(heads["position"])] if "position" in heads else heads["number"][:0]
+    given = _given(heads["position"]) if "position" in heads else np.zeros(len(insertion), bool)
+    position = heads["position"][given] if given.any() else heads["number"][:0]
     numbers = read_integers(np.concatenate([heads["model"], heads["number"], position]))
     model, number = numbers[: len(insertion)], numbers[len(insertion) : 2 * len(insertion)]
+    label_number = np.zeros(len(insertion), np.int32)
+    label_number[given] = numbers[2 * len(insertion) :]
     chain = heads["chain"][model == model[0]]
     resolution, method = entry_facts(structure)
     head = own["head"]
@@ -276,6 +279,7 @@ def _atoms(heads: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], struc
         chain=heads["chain"][head].view("S8"),
         subchain=heads["subchain"][head].view("S8"),
         number=number[head],
+        label_number=label_number[head],
         insertion=insertion[head].astype(np.uint8),
         residue=heads["residue"][head].view("S8"),
         atom=own["atom"],

@@ -35,12 +35,19 @@ class Segment(NamedTuple):
     end: ResidueId
 
 
-def parse_range(text: str) -> list[Segment]:
-    """Segments of a range in author numbering such as `5-100,120-200`, `-5--1`, `52A-60` or `7`; empty = whole chain.
+NUMBERINGS = ("author", "label")
+"""What a range counts: residue numbers of the authors (`auth_seq_id`), or positions in SEQRES (`label_seq_id`)."""
 
-    Raises `StructureError("bad_range")` where the text cannot be read or a segment ends before it starts. Numbers with
+
+def parse_range(text: str, numbering: str = "author") -> list[Segment]:
+    """Segments of a range such as `5-100,120-200`, `-5--1`, `52A-60` or `7`; empty = whole chain.
+
+    Raises `StructureError("bad_range")` where the text cannot be read, a segment ends before it starts, `numbering` is
+    none of `NUMBERINGS`, or a position, which begins at 1, is below that or has an insertion code. Author numbers with
     an insertion code may fall (`79P-14`), as where a propeptide has numbers of its own.
     """
+    if numbering not in NUMBERINGS:
+        raise StructureError("bad_range", f"numbering {numbering!r}: expected {' or '.join(NUMBERINGS)}")
     segments = []
     for part in text.split(",") if text.strip() else ():
         match = SEGMENT.fullmatch(part.strip())
@@ -50,6 +57,10 @@ def parse_range(text: str) -> list[Segment]:
         end = start if match[3] is None else ResidueId(int(match[3]), match[4])
         if start.number > end.number and not start.insertion and not end.insertion:
             raise StructureError("bad_range", f"{text!r}: the segment {part.strip()} ends before it starts")
+        if numbering == "label" and (start.number < 1 or start.insertion or end.insertion):
+            raise StructureError(
+                "bad_range", f"{text!r}: expected positions from 1 on for numbering label, got {part!r}"
+            )
         segments.append(Segment(start, end))
     return segments
 
@@ -291,13 +302,35 @@ def _ends(number: np.ndarray, insertion: np.ndarray, segment: Segment) -> np.nda
     return np.flatnonzero(after & before)
 
 
-def _select(structure: ParsedStructure, rows: np.ndarray, segments: list[Segment], residue_range: str) -> np.ndarray:
+def _positions(structure: ParsedStructure, rows: np.ndarray) -> np.ndarray:
+    """Positions in SEQRES of a chain's residues (L,), 0 where a residue has none; `StructureError` where all have."""
+    positions = structure.label_number[rows]
+    if not positions.any():
+        raise StructureError(
+            "bad_range",
+            f"{structure.name}: no label_seq_id, which a range of numbering label counts; it needs mmCIF or BinaryCIF",
+        )
+    known = positions[positions > 0]
+    if len(np.unique(known)) < len(known):
+        raise StructureError(
+            "bad_range", f"{structure.name}: a label_seq_id stands twice in the chain; name its label id"
+        )
+    return positions
+
+
+def _select(
+    structure: ParsedStructure, rows: np.ndarray, segments: list[Segment], residue_range: str, numbering: str
+) -> np.ndarray:
     """Rows of the structure that a range picks of a chain's `rows`, in the order of the range's segments."""
     if not segments:
         return rows
+    positions = _positions(structure, rows) if numbering == "label" else None
     parts = []
     for segment in segments:
-        part = _ends(structure.number[rows], structure.insertion[rows], segment)
+        if positions is None:
+            part = _ends(structure.number[rows], structure.insertion[rows], segment)
+        else:
+            part = np.flatnonzero((positions >= segment.start.number) & (positions <= segment.end.number))
         if not len(part):
             (first, letter), (last, last_letter) = segment
             raise StructureError(
@@ -311,19 +344,23 @@ def _select(structure: ParsedStructure, rows: np.ndarray, segments: list[Segment
     return rows[picked]
 
 
-def extract_domain(structure: ParsedStructure, chain: str, residue_range: str, domain_id: str) -> Backbone:
-    """The residues of a range in author numbering, of one chain, as `Backbone` with one conformation per model.
+def extract_domain(
+    structure: ParsedStructure, chain: str, residue_range: str, domain_id: str, numbering: str = "author"
+) -> Backbone:
+    """The residues of a range of one chain as `Backbone` with one conformation per model.
 
-    `chain` is an author chain id, or a label id where no author id fits; an empty range takes the whole chain. A model
+    `numbering` is one of `NUMBERINGS`. `chain` is an author chain id, or a label id where no author id fits; an empty
+    range takes the whole chain. Residues of the range that are not observed are not there, in either numbering. A model
     whose residues are not those of the first model is left out: compare `Backbone.models` with `Structure.models`.
     Raises `StructureError` with the code chain_not_found, no_protein, bad_range or range_not_found.
     """
-    segments = parse_range(residue_range)
+    segments = parse_range(residue_range, numbering)
     mask = _chain_mask(structure, chain)
     chosen: list[np.ndarray] = []
     for model in structure.models:
         try:
-            rows = _select(structure, np.flatnonzero(mask & (structure.model == model)), segments, residue_range)
+            whole = np.flatnonzero(mask & (structure.model == model))
+            rows = _select(structure, whole, segments, residue_range, numbering)
         except StructureError:
             if not chosen:
                 raise

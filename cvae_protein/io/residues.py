@@ -40,7 +40,8 @@ HETATM = ord("H")
 class AtomTable:
     """Every atom named N, CA, C, O or CB of a file, in its order (A).
 
-    `model` `number` are int32, `chain` `subchain` (author and label chain id) and `residue` are S8, `insertion`
+    `model` `number` `label_number` (`auth_seq_id`, `label_seq_id`; the latter is the position in SEQRES, 0 where the
+    file does not say) are int32, `chain` `subchain` (author and label chain id) and `residue` are S8, `insertion`
     `altloc` (zero if none) uint8, `atom` the index in `structure.ATOMS`, `entity` the number of a
     `gemmi.EntityType`, `hetero` bool, `occupancy` float32, `position` float64 (A, 3) in Å. `chains` names the chains of
     the first model, with or without such atoms; `resolution` in Å is NaN where unknown.
@@ -50,6 +51,7 @@ class AtomTable:
     chain: np.ndarray
     subchain: np.ndarray
     number: np.ndarray
+    label_number: np.ndarray
     insertion: np.ndarray
     residue: np.ndarray
     atom: np.ndarray
@@ -99,11 +101,14 @@ def atoms_of(structure: gemmi.Structure) -> AtomTable:
     has_entities = structure.input_format != gemmi.CoorFormat.Pdb
     resolution, method = entry_facts(structure)
     insertion = np.asarray(flat.icodes)[found].astype(np.uint8)
+    residues = [residue for model in structure for chain in model for residue in chain]
+    label_number = np.repeat([residue.label_seq or 0 for residue in residues], [len(residue) for residue in residues])
     return AtomTable(
         model=np.asarray(flat.model_num)[found].astype(np.int32),
         chain=_names(flat.chain_ids)[found],
         subchain=_names(flat.subchains)[found],
         number=np.asarray(flat.resnums)[found].astype(np.int32),
+        label_number=label_number[found].astype(np.int32),
         insertion=np.where(insertion == ord(" "), 0, insertion),
         residue=_names(flat.residue_names)[found],
         atom=index[found],
@@ -132,9 +137,9 @@ class ParsedStructure:
 
     A residue without any of these atoms is not there.
 
-    `model` `number` are int (R,), `chain` `subchain` (author and label chain id) S8 (R,), `insertion` `letter` U1 (R,),
-    `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown), `other_chains` the
-    names of chains without protein.
+    `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S8 (R,), `insertion`
+    `letter` U1 (R,), `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown),
+    `other_chains` the names of chains without protein.
     """
 
     name: str
@@ -144,6 +149,7 @@ class ParsedStructure:
     chain: np.ndarray
     subchain: np.ndarray
     number: np.ndarray
+    label_number: np.ndarray
     insertion: np.ndarray
     letter: np.ndarray
     coords: np.ndarray
@@ -219,6 +225,7 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         chain=chain,
         subchain=atoms.subchain[heads],
         number=atoms.number[heads],
+        label_number=atoms.label_number[heads],
         insertion=atoms.insertion[heads].view("S1").astype("U1"),
         letter=letters[first[rows]],
         coords=coords[rows],

@@ -131,6 +131,20 @@ def test_what_a_shard_holds(tmp_path, ubiquitin):
     assert (facts["label"], facts["source"]) == ("1.10.8.10", "embedded")
 
 
+def test_a_range_counts_what_its_row_says(tmp_path, ubiquitin):
+    structure = gemmi.read_structure(str(DATA / "1ubi.cif.gz"))
+    for residue in structure[0]["A"]:
+        residue.seqid.num += 500
+    structure.make_mmcif_document().write_file(str(tmp_path / "1ubi.cif"))
+    prepare(tmp_path, {"1ubi": tmp_path / "1ubi.cif"})
+    (row,) = read_table(tmp_path / "domains.tsv")
+    for numbering, residue_range in (("label", "11-50"), ("author", "511-550"), ("", "511-550")):
+        changed = row | {"numbering": numbering, "residue_range": residue_range}
+        write_table(tmp_path / "domains.tsv", COLUMNS, [changed])
+        with Store(run(tmp_path, name=f"{numbering}cut")[0]) as store:
+            np.testing.assert_allclose(store.backbone("1ubiA00").ca, ubiquitin.ca[:, 10:50], atol=0.0051)
+
+
 def test_same_input_same_bytes(tmp_path):
     prepare(tmp_path, {"1ubi": DATA / "1ubi.cif.gz", "1ejg": DATA / "1ejg.cif.gz"})
     (first, _), (second, _) = run(tmp_path, name="a"), run(tmp_path, name="b")

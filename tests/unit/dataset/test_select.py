@@ -69,6 +69,15 @@ def test_each_reason(tmp_path, values, settings, reason):
     assert list(dropped.values()) == [reason]
 
 
+def test_what_a_range_counts_is_kept(tmp_path):
+    rows = [row(name, numbering=name) for name in ("author", "label", "seqres")]
+    rows += [row("inserted", numbering="label", residue_range="5A-9")]
+    kept, dropped = select(tmp_path, rows)
+    assert [each["numbering"] for each in kept] == ["author", "label"]
+    assert dropped == {"seqres": "bad_range", "inserted": "bad_range"}
+    assert [each["numbering"] for each in select(tmp_path, [row("a")])[0]] == [""]
+
+
 def test_codes_that_end_at_the_topology_are_labels(tmp_path):
     kept, _ = select(tmp_path, [row("a", cath="1.10.8")])
     assert kept[0]["label"] == "1.10.8"

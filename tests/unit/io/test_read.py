@@ -59,6 +59,63 @@ def test_unreadable_range(text):
     assert code_of(parse_range, text) == "bad_range"
 
 
+# --- numbering
+
+
+def renumbered(folder):
+    """1UBI twice: with author numbers that are positions in SEQRES, and as an entry of the archive may be numbered.
+
+    There they begin at -3, leave out what an alignment leaves out, have insertion codes and fall; a residue is missing.
+    """
+    paths = []
+    for name in ("positions", "archive"):
+        structure = gemmi.read_structure(str(DATA / "1ubi.cif.gz"))
+        chain = structure[0]["A"]
+        del chain[29]
+        for place, residue in enumerate(chain[:75] if name == "archive" else ()):
+            number = place - 3 if place < 40 else 100 if place < 44 else place - 30
+            residue.seqid = gemmi.SeqId(number, "ABCD"[place - 40] if 40 <= place < 44 else " ")
+        path = folder / f"{name}.cif"
+        structure.make_mmcif_document().write_file(str(path))
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("residue_range", ["1-76", "20-50", "41-44,60-70", "35"])
+def test_a_range_of_positions_cuts_every_numbering_alike(tmp_path, residue_range):
+    """What a table counts by SEQRES is the same CA of a file of the archive, whose author numbers are other ones."""
+    plain, archive = (read_structure(path) for path in renumbered(tmp_path))
+    expected = extract_domain(plain, "A", residue_range, "x")
+    found = extract_domain(archive, "A", residue_range, "x", "label")
+    assert found.sequence == expected.sequence
+    np.testing.assert_array_equal(found.ca, expected.ca)
+    assert found.residue_ids != expected.residue_ids
+    try:
+        wrong = extract_domain(archive, "A", residue_range, "x").sequence
+    except StructureError:
+        wrong = ""
+    assert wrong != expected.sequence
+
+
+def test_gemmi_and_the_fast_reader_know_the_same_positions(tmp_path, monkeypatch):
+    path = renumbered(tmp_path)[1]
+    fast = extract_domain(read_structure(path), "A", "20-50", "x", "label")
+    monkeypatch.setattr("cvae_protein.io.read.read_columns", lambda data: None)
+    slow = extract_domain(read_structure(path), "A", "20-50", "x", "label")
+    assert fast.sequence == slow.sequence
+    assert len(fast) == 30  # 31 less the one that is not observed
+    np.testing.assert_array_equal(fast.coords, slow.coords)
+
+
+def test_positions_are_numbers_from_1_on_of_files_that_have_them(tmp_path):
+    assert code_of(parse_range, "5A-9", "label") == code_of(parse_range, "0-9", "label") == "bad_range"
+    assert code_of(parse_range, "5-9", "seqres") == "bad_range"
+    pdb = read_structure(write(tmp_path / "x.pdb", chain_lines(helix(20))))
+    with pytest.raises(StructureError, match=r"no label_seq_id, .* it needs mmCIF or BinaryCIF"):
+        extract_domain(pdb, "A", "5-9", "x", "label")
+    assert len(extract_domain(pdb, "A", "", "x", "label")) == 20
+
+
 # --- formats
 
 
