@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
@@ -47,6 +48,11 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
 def _split_mistakes(split: SplitSettings) -> Iterator[str]:
     if math.fsum((split.test, split.validation)) >= 1:
         yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
+    if split.scheme == "file" and not (split.file and re.fullmatch("[0-9a-f]{64}", split.sha256)):
+        yield (
+            "scheme: expected file and sha256 with the scheme file, the frozen table and its SHA-256 in 64 small "
+            f"hexadecimal digits, got {split.file!r} and {split.sha256!r}"
+        )
 
 
 def _train_mistakes(train: TrainSettings) -> Iterator[str]:

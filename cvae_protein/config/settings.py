@@ -111,11 +111,14 @@ class ClusterSettings:
 class SplitSettings:
     """Which domains are held out."""
 
-    scheme: Literal["sequence", "superfamily", "topology", "ladder"] = setting(
+    scheme: Literal["sequence", "superfamily", "topology", "ladder", "file"] = setting(
         "superfamily",
         "what is held out: sequence clusters of trained superfamilies (S1), superfamilies of trained topologies (S2), "
-        "topologies, known by their architecture alone (S3), or a third of each as the rungs of a `ladder`",
+        "topologies, known by their architecture alone (S3), or a third of each as the rungs of a `ladder`; "
+        "`file` takes over a split that was made before",
     )
+    file: str = setting("", "`file`: the frozen table of splits, with columns domain_id, split and label")
+    sha256: str = setting("", "`file`: SHA-256 of that table; another one is refused")
     test: float = setting(0.2, "share of domains held out for scoring", gt=0, lt=0.9)
     validation: float = setting(
         0.1, "share of domains held out for validation: early stopping and the choice of weights", ge=0, lt=0.9

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config.settings import LabelSettings, SplitSettings
-from ..core.errors import UserError
-from ..core.files import read_table, write_table
-from ..core.labels import RUNGS, topology, truncate
+from ..core.errors import UnusableDomain, UserError
+from ..core.files import RENAMED, columns_of, read_table, sha256, write_table
+from ..core.labels import RUNGS, is_within, topology, truncate
 from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
@@ -161,23 +161,77 @@ def split_domains(
 ) -> dict[str, int]:
     """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
 
-    What is held out is the scheme's (`homology.SCHEMES`); near-identical domains, and those of one group or one
-    sequence cluster of the table `clusters`, lie in one split under each. Raises `UserError` where no domain is usable,
-    a class is too small to be held out, the settings contradict each other, or clusters are needed and not given.
+    What is held out is the scheme's (`homology.SCHEMES`, the ladder of `hold_out`, or a frozen table). Near-identical
+    domains, and those of one group or one sequence cluster of the table `clusters`, lie in one split but where it is
+    frozen. Raises `UserError` where no domain is usable, a class is too small to be held out, the settings contradict
+    each other, or clusters are needed and not given.
     """
     labels = labels or LabelSettings()
     _check(settings, labels, clusters)
-    domains = _domains(store, settings, labels, clusters)
+    frozen = settings.scheme == "file"  # which has settled what may be redundant or too long
+    usual = replace(settings, max_length=0, max_per_cluster=0, max_per_superfamily=0) if frozen else settings
+    domains = _domains(store, usual, labels, clusters)
     if all(domain.reason for domain in domains):
         raise UserError(f"{store}: none of {len(domains)} domains is usable; each needs a label and few chain breaks")
-    parts = _assigned(domains, settings, found=labels.scheme == FOUND)
-    split = {member.id: part.split for part in parts for member in part.members}
+    if frozen:
+        domains, split = _taken_over(domains, settings)
+    else:
+        parts = _assigned(domains, settings, found=labels.scheme == FOUND)
+        split = {member.id: part.split for part in parts for member in part.members}
     condition = SCHEMES[settings.scheme].condition if settings.scheme in SCHEMES else str
     rows = _rows(domains, split, condition, labels.depth)
     write_table(output, COLUMNS, rows)
     _say_counts(rows)
     counts = Counter(row["split"] for row in rows)
     return {name: counts[name] for name in SPLITS}
+
+
+FROZEN_COLUMNS = ("domain_id", "split", "label")
+
+
+def read_frozen(settings: SplitSettings) -> dict[str, tuple[str, str]]:
+    """Split and label of each domain of the frozen table `settings.file`, packed by gzip or not.
+
+    Raises `UserError` where its SHA-256 is not `settings.sha256`, or a row has another split than `SPLITS`.
+    """
+    path = Path(settings.file)
+    if path.is_file() and (found := sha256(path)) != settings.sha256:
+        raise UserError(f"{path}: expected the frozen split of SHA-256 {settings.sha256}, found {found}; get that file")
+    frozen = {}
+    for row in columns_of(path, FROZEN_COLUMNS):
+        if isinstance(row, UnusableDomain):
+            raise UserError(f"{path}: {row.detail}")
+        name, split, label = row[1]
+        split = RENAMED["split"].get(split, split)
+        if split not in SPLITS:
+            raise UserError(f"{path}, line {row[0]}: expected one of {', '.join(SPLITS)}, got {split!r} of {name}")
+        frozen[name] = split, label
+    return frozen
+
+
+def _taken_over(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list[SplitDomain], dict[str, str]]:
+    """The domains with the reason and the split that the frozen table gives them; what it lacks is excluded.
+
+    Raises `UserError` where it knows a domain by another label, or where nothing trains or is held out.
+    """
+    frozen = read_frozen(settings)
+    found, split = [], {}
+    for domain in domains:
+        assigned, label = frozen.pop(domain.id, ("", ""))
+        if label and domain.label and not is_within(domain.label, label):
+            raise UserError(
+                f"{settings.file}: {domain.id} has the label {label} there and {domain.label} in the store; take the "
+                "classification and labels.scheme of which the split was made"
+            )
+        reason = {"": "not in the frozen split", "excluded": "excluded by the frozen split", "crops": TOO_LONG}
+        found.append(replace(domain, reason=domain.reason or reason.get(assigned, "")))
+        split[domain.id] = assigned if assigned in ("validation", "test") else "train"
+    if lost := Counter(assigned for assigned, _ in frozen.values() if assigned != "excluded"):
+        said = ", ".join(f"{lost[name]} {name}" for name in SPLITS if lost[name])
+        say("split", f"domains of the frozen split that the store lacks: {said}")
+    if not {"train", "test"} <= {split[domain.id] for domain in found if not domain.reason}:
+        raise UserError(f"{settings.file}: expected domains of the store to train on and to test on, found none of one")
+    return found, split
 
 
 def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:

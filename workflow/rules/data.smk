@@ -129,6 +129,7 @@ rule split:
     input:
         store=rules.merge.output.store,
         clusters=rules.cluster.output.clusters,
+        frozen=settings.split.file or [],
         code=sources("dataset/split.py"),
     output:
         splits=result("splits.tsv"),

@@ -181,6 +181,13 @@ def test_schema_describes_every_key():
     json.dumps(described)
 
 
+def test_a_frozen_split_comes_with_its_hash() -> None:
+    with pytest.raises(UserError, match=r"split\.scheme: expected file and sha256 with the scheme file"):
+        load.load({"split": {"scheme": "file", "file": "splits.tsv"}})
+    frozen = {"scheme": "file", "file": "splits.tsv", "sha256": "0" * 64}
+    assert load.load({"split": frozen}).split.file == "splits.tsv"
+
+
 def test_a_ladder_does_not_depend_on_what_is_installed() -> None:
     assert load.load({"split": {"scheme": "ladder"}}).cluster.method == "kmer"
     with pytest.raises(UserError, match=r"cluster\.method: expected kmer or mmseqs with split\.scheme ladder"):

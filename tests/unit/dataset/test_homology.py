@@ -1,5 +1,6 @@
 """What each scheme of the split promises, over random labelled sets and at the edges."""
 
+import gzip
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from synthetic import random_sequence
 
 from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.labels import RUNGS, architecture, superfamily, topology
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.hold_out import assign
@@ -378,6 +379,56 @@ def test_two_names_of_one_superfamily_are_one_rung(tmp_path):
     domains = [SplitDomain(e.backbone.id, **{k: e.facts[k] for k in ("label", "cath", "scope", "role", "group")})
                for e in entries]  # fmt: skip
     assert rungs(domains, lambda domain: frozen[domain.id] == "train") == {"scope": "new_member"}
+
+
+def freeze(folder, rows, name="frozen.tsv"):
+    """Settings of the scheme `file` for a table of these rows."""
+    path = folder / name
+    write_table(path, list(rows[0]), rows)
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    return {"scheme": "file", "file": str(path), "sha256": sha256(path)}
+
+
+@pytest.mark.parametrize("name", ["frozen.tsv", "frozen.tsv.gz"])
+def test_a_frozen_split_is_taken_over_as_it_is(tmp_path, name):
+    entries = many()
+    rows = run(tmp_path, entries, own_clusters(entries), scheme="ladder", seed=4)
+    given = freeze(tmp_path, list(rows.values()), name)
+    again = run(tmp_path, entries[::-1], seed=7, max_length=1, **given)
+    assert again == dict(reversed({n: row | {"sequence_cluster": ""} for n, row in rows.items()}.items()))
+
+
+def test_a_frozen_split_that_is_another_is_refused(tmp_path):
+    entries = many()
+    rows = list(run(tmp_path, entries).values())
+    given = freeze(tmp_path, rows)
+    freeze(tmp_path, [*rows[1:], rows[0]])
+    with pytest.raises(UserError, match=r"frozen.tsv: expected the frozen split of SHA-256 \w{64}, found \w{64}; get"):
+        run(tmp_path, entries, **given)
+    with pytest.raises(UserError, match=r"line 2: expected one of train, .* got 'held' of 1-0-0-0"):
+        run(tmp_path, entries, **freeze(tmp_path, [rows[0] | {"split": "held"}, *rows[1:]]))
+    with pytest.raises(UserError, match=r"1-0-0-0 has the label 3.10 there and 1.10.0.0 in the store"):
+        run(tmp_path, entries, **freeze(tmp_path, [rows[0] | {"label": "3.10"}, *rows[1:]]))
+    with pytest.raises(UserError, match=r"expected domains of the store to train on and to test on"):
+        run(tmp_path, entries, **freeze(tmp_path, [row | {"split": "train"} for row in rows]))
+    unscored = [row | {"split": row["split"].replace("test", "validation")} for row in rows]
+    with pytest.raises(UserError, match=r"expected domains of the store to train on and to test on"):
+        run(tmp_path, entries, **freeze(tmp_path, unscored))
+
+
+def test_what_a_frozen_split_and_the_store_lack_of_each_other_is_said(tmp_path, capsys):
+    entries = many()
+    rows = run(tmp_path, entries)
+    other = [{"domain_id": "elsewhere", "split": "test", "label": "1.10.1"}]
+    short = [{key: row[key] for key in other[0]} for name, row in rows.items() if name != "2-0-0-0"]
+    changed = next(row for row in short if row["split"] == "train")
+    changed["split"] = "stretches"  # the name before
+    found = run(tmp_path, [*entries, entry("late", "1.10.0.0")], **freeze(tmp_path, [*short, *other]))
+    for name in ("late", "2-0-0-0"):
+        assert (found[name]["split"], found[name]["reason"]) == ("excluded", "not in the frozen split")
+    assert found[changed["domain_id"]]["split"] == "crops"
+    assert "that the store lacks: 1 test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
