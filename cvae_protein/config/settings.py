@@ -296,7 +296,10 @@ class VerdictSettings:
     )
     coverage: float = setting(0.5, "MODE-COLLAPSE: least coverage, as a share of that of real domains", ge=0, le=1)
     memorisation: float = setting(
-        0.25, "MEMORISATION: share by which samples may lie nearer to training than real domains do", ge=0
+        0.05,
+        "MEMORISATION: what TM-score and ratio of samples to training may exceed those of new members of trained "
+        "superfamilies by",
+        ge=0,
     )
     copy_tm: float = setting(
         0.95,

@@ -44,8 +44,10 @@ class Variant:
 
 BASELINE = "pca"
 PRETRAINED = "pretrained"  # the trained model that comes with the package, of labels of CATH
-REAL, REAL_SHUFFLED = "real", "real_shuffled"  # real domains judged as samples, by their class or by another
-REAL_ROWS = (REAL, REAL_SHUFFLED)
+REAL, REAL_SHUFFLED = "real", "real_shuffled"  # held-out domains judged as samples, by their class or by another
+# Real domains that play a sampler: an ideal one, which draws new members of trained superfamilies, and a copying one.
+NEW_MEMBER, TRAINING = "new_member", "training"
+REAL_ROWS = (REAL, NEW_MEMBER, TRAINING, REAL_SHUFFLED)
 REFERENCES = (BASELINE, *REAL_ROWS)  # in every run without being asked for; none of their verdicts fails it
 
 RECORDS = {

@@ -19,7 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..core.variants import BASELINE, REAL, REAL_SHUFFLED, REFERENCES
+from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_SHUFFLED, REFERENCES, TRAINING
 
 MOST_BYTES = 1_500_000  # of an embedded table
 Column = Sequence[Any] | np.ndarray
@@ -117,7 +117,8 @@ def variant_colours(variants: Sequence[str]) -> dict[str, str]:
     """Colour of each variant: grey for `pca`, ink for real domains, one of the palette for every other in its order."""
     others = [name for name in variants if name not in REFERENCES]
     colours = {name: VARIANT_COLOURS[index % len(VARIANT_COLOURS)] for index, name in enumerate(others)}
-    return {REAL: REAL_COLOUR, REAL_SHUFFLED: SHUFFLED_COLOUR, BASELINE: PCA_COLOUR, **colours}
+    real = dict.fromkeys((REAL, NEW_MEMBER, TRAINING), REAL_COLOUR)
+    return {**real, REAL_SHUFFLED: SHUFFLED_COLOUR, BASELINE: PCA_COLOUR, **colours}
 
 
 def css(colour: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..core.variants import REAL, REAL_ROWS, REFERENCES, find
+from ..core.variants import NEW_MEMBER, REAL, REAL_ROWS, REFERENCES, find
 from .results import Results, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
@@ -177,8 +177,12 @@ def _ranked(cells: dict[str, Cell]) -> dict[str, Cell]:
 
 
 def _mark_best(cells: dict[str, Cell], better: str) -> None:
-    """Mark the best ranked models and those whose interval reaches their value, but not where all are equal."""
-    target = {"zero": 0.0, "real": cells[REAL].value if REAL in cells else math.nan}.get(better, 0.0)
+    """Mark the best ranked models and those whose interval reaches their value, but not where all are equal.
+
+    Real are the new members of trained superfamilies, which an ideal sampler draws, else the held-out domains.
+    """
+    known = [cells[name].value for name in (NEW_MEMBER, REAL) if name in cells and math.isfinite(cells[name].value)]
+    target = {"zero": 0.0, "real": next(iter(known), math.nan)}.get(better, 0.0)
     if better not in DIRECTIONS or not math.isfinite(target):
         return
     sign = {"low": 1, "high": -1}

@@ -12,7 +12,8 @@ from ..config.settings import ScoreSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, read_table, write_table
 from ..core.labels import RUNGS, first_level, is_within
-from ..core.progress import Progress
+from ..core.progress import Progress, say
+from ..core.variants import NEW_MEMBER, REAL, REAL_SHUFFLED, TRAINING
 from ..dataset.leak_audit import BINS, read_bins
 from ..similarity import nearest_structures
 from ..similarity.nearest_structures import Search, tm_align_score
@@ -41,7 +42,7 @@ from .metrics.metric import (
     generator,
     structure_rows,
 )
-from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, NearestDomains, RealDomains, find_nearest
+from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, Allowed, NearestDomains, RealDomains, find_nearest
 from .metrics.reconstruction import Pair
 
 STRUCTURE_METRICS = (*physical_validity.METRICS, *physical_validity.COMPOSITION)
@@ -74,8 +75,8 @@ def evaluate_structures(
     without a number. Metrics of a set see at most `sizes` structures of each class that it names, drawn at random.
     """
     search = Search(settings.neighbours)
-    nearest = find_nearest(structures, domains, search, settings, real=False)
-    return evaluate_nearest(structures, nearest, domains, search, settings, embeddings, real=False, sizes=sizes)
+    nearest = find_nearest(structures, domains, search, settings, None)
+    return evaluate_nearest(structures, nearest, domains, search, settings, embeddings, sizes=sizes)
 
 
 def _drawn_evenly(folds: np.ndarray, sizes: Mapping[str, int], settings: ScoreSettings) -> np.ndarray:
@@ -97,23 +98,22 @@ def evaluate_nearest(
     search: Search,
     settings: ScoreSettings,
     embeddings: EmbeddingPair | None,
-    *,
-    real: bool,
+    allowed: Allowed = None,
     sizes: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """The same for structures whose nearest domains `search` has found; `nearest` takes the labels of `structures`.
 
-    With `real`, a structure's relatives are no neighbours.
+    What is not `allowed` is no neighbour of a structure.
     """
     nearest = [replace(hits, label=structure.label) for hits, structure in zip(nearest, structures, strict=True)]
     folds = np.array([structure.label or ALL for structure in structures], object)
     values = {**evaluate(structures, STRUCTURE_METRICS), **evaluate(nearest, novelty.NEAREST)}
     values["nearest_same_class"][folds == ALL] = np.nan
-    values |= novelty.class_coverage(structures, nearest, domains, search, real)
+    values |= novelty.class_coverage(structures, nearest, domains, search, allowed)
     rows = structure_rows((*STRUCTURE_METRICS, *novelty.NEAREST, *novelty.COVERAGE), values, folds, settings)
     even = _drawn_evenly(folds, sizes or {}, settings)
     chosen = [structures[row] for row in even.tolist()]
-    rows += novelty.recall_rows(chosen, domains, search, settings, real)
+    rows += novelty.recall_rows(chosen, domains, search, settings, allowed)
     seen = {name: column[even] for name, column in values.items()}
     rows += set_rows(_class_sets(chosen, folds[even], seen, domains, settings), settings)
     rows += _classifier_rows(embeddings, nearest, folds, even, settings)
@@ -314,18 +314,33 @@ def set_sizes(domains: RealDomains, targets: Iterable[str]) -> dict[str, int]:
     return {fold: count for fold, count in counts.items() if count >= FEWEST_COMPARED}
 
 
-def stand_ins(domains: RealDomains, settings: ScoreSettings, per_class: int = PER_CLASS) -> list[PreparedStructure]:
-    """Up to `per_class` validation domains of each first-level class, drawn at random, that class being the target.
-
-    Neither the models nor the fold classifier were fitted to them. Training domains where there is no validation split.
-    """
-    pool = domains.validation or domains.training
+def stand_ins(
+    pool: Sequence[PreparedStructure], settings: ScoreSettings, per_class: int = PER_CLASS, role: str = REAL
+) -> list[PreparedStructure]:
+    """Up to `per_class` domains of each first-level class, drawn at random for `role`, that class being the target."""
     folds = np.array([first_level(domain.label) for domain in pool])
     chosen: list[int] = []
     for fold in sorted(set(folds.tolist())):
-        members = generator(settings, "real", fold).permutation(np.flatnonzero(folds == fold))
+        members = generator(settings, role, fold).permutation(np.flatnonzero(folds == fold))
         chosen.extend(sorted(members[:per_class].tolist()))
     return [replace(pool[index], label=first_level(pool[index].label)) for index in chosen]
+
+
+def roles(domains: RealDomains) -> dict[str, tuple[Sequence[PreparedStructure], Allowed]]:
+    """Real domains that are evaluated as samples, by row, and which real domains may be their neighbours.
+
+    `real`: validation domains, to which neither the models nor the fold classifier were fitted (training domains where
+    there is no validation split), without their relatives: nothing that training has. `new_member`, what an ideal
+    sampler draws: new members of trained superfamilies, that is, validation domains of that rung or, where the split
+    has none, training domains to which their own sequence cluster is hidden. `training`: training domains as they are,
+    what a sampler that copies draws.
+    """
+    members = [domain for domain in domains.validation if domains.rung.get(domain.id) == RUNGS[0]]
+    return {
+        REAL: (domains.validation or domains.training, domains.unrelated),
+        NEW_MEMBER: (members or domains.training, domains.of_other_sequence),
+        TRAINING: (domains.training, None),
+    }
 
 
 def read_embeddings(own: Path, real: Path, names: Sequence[str], domains: RealDomains) -> EmbeddingPair:
@@ -355,25 +370,29 @@ def score_real(
     real_features: Path | None = None,
     per_class: int = PER_CLASS,
 ) -> None:
-    """Evaluate real domains as samples are evaluated: variant `real`, the floor of errors and the ceiling of a sampler.
+    """Evaluate real domains as samples are evaluated, `per_class` of each class: the rows of `roles`.
 
-    Their relatives are no neighbours. The same domains with their classes permuted are the variant `real_shuffled`:
-    the values of metrics of the class where the class says nothing.
+    Those of `real` with their classes permuted are the variant `real_shuffled`: the values of metrics of the class
+    where the class says nothing. `structures.tsv` has the domains of `real`.
     """
     domains = read_domains(store, splits)
-    structures = stand_ins(domains, settings, per_class)
     search = Search(settings.neighbours)
-    nearest = find_nearest(structures, domains, search, settings, real=True)
-    order = generator(settings, "shuffled").permutation(len(structures))
-    shuffled = [replace(each, label=structures[k].label) for each, k in zip(structures, order.tolist(), strict=True)]
-    names = [structure.id for structure in structures]
-    embeddings = read_embeddings(real_features, real_features, names, domains) if real_features else None
-    found, ceiling = (
-        evaluate_nearest(those, nearest, domains, search, settings, embeddings, real=True)
-        for those in (structures, shuffled)
-    )
-    rows = {"real": found.rows, "real_shuffled": ceiling.rows}
-    write_scores(output, rows, "", structure_table(structures, "real", found.values, found.nearest, found.predictions))
+    rows: dict[str, list[ScoreRow]] = {}
+    for role, (pool, allowed) in roles(domains).items():
+        structures = stand_ins(pool, settings, per_class, role)
+        say("score", f"{len(structures)} real domains as {role}")
+        nearest = find_nearest(structures, domains, search, settings, allowed)
+        names = [structure.id for structure in structures]
+        embeddings = read_embeddings(real_features, real_features, names, domains) if real_features else None
+        found = evaluate_nearest(structures, nearest, domains, search, settings, embeddings, allowed)
+        rows[role] = found.rows
+        if role == REAL:
+            table = [*structure_table(structures, REAL, found.values, found.nearest, found.predictions)]
+            order = generator(settings, "shuffled").permutation(len(structures)).tolist()
+            shuffled = [replace(each, label=structures[k].label) for each, k in zip(structures, order, strict=True)]
+            ceiling = evaluate_nearest(shuffled, nearest, domains, search, settings, embeddings, allowed)
+            rows[REAL_SHUFFLED] = ceiling.rows
+    write_scores(output, rows, "", table)
 
 
 def collect(tables: list[Path], output: Path) -> None:

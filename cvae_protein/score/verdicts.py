@@ -12,7 +12,7 @@ from ..config.settings import VerdictSettings
 from ..core.errors import UserError
 from ..core.files import read_table, write_table
 from ..core.progress import say
-from ..core.variants import REAL, REAL_SHUFFLED, REFERENCES, find
+from ..core.variants import NEW_MEMBER, REAL, REAL_SHUFFLED, REFERENCES, find
 from .metrics.metric import ALL
 
 FLAGGED, PASS, UNKNOWN, NOT_APPLICABLE = "flagged", "pass", "unknown", "not applicable"
@@ -89,11 +89,15 @@ DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of one variant and seed: its scores by metric, those of the real domains, and the limits."""
+    """What is known of one variant and seed: its scores by metric, those of real domains, and the limits.
+
+    `real` are held-out domains, `ideal` new members of trained superfamilies: what a perfect sampler draws.
+    """
 
     variant: str
     scores: Mapping[str, Score]
     real: Mapping[str, Score]
+    ideal: Mapping[str, Score]
     limits: VerdictSettings
 
     @property
@@ -200,13 +204,13 @@ def mode_collapse(case: Case) -> Sign:
     return sign
 
 
-def _nearer_than_real(case: Case, name: str) -> Sign:
-    """Whether the interval of a metric lies above that of real domains by the margin; unknown without intervals."""
-    margin = 1 + case.limits.memorisation
-    most = margin * case.real.get(name, ABSENT).high
-    threshold = f"interval of {name} above {margin:g} x that of real domains"
+def _nearer_than_ideal(case: Case, name: str) -> Sign:
+    """Whether the interval of a metric lies above that of new members by the margin; unknown without intervals."""
+    margin = case.limits.memorisation
+    most = case.ideal.get(name, ABSENT).high + margin
+    threshold = f"interval of {name} more than {margin:g} above that of new members of trained superfamilies"
     found = relative_to(
-        read_sign(case.scores, name, threshold, lambda score: score.low > most), case.real, name, "real: "
+        read_sign(case.scores, name, threshold, lambda score: score.low > most), case.ideal, name, f"{NEW_MEMBER}: "
     )
     if found.state == PASS and not math.isfinite(case.scores[name].low + most):
         return Sign(UNKNOWN, f"{found.evidence}: too few for an interval", threshold)
@@ -214,25 +218,24 @@ def _nearer_than_real(case: Case, name: str) -> Sign:
 
 
 def _as_near_as_rebuilt(case: Case) -> Sign:
-    """Whether samples come as near to training as the model's reconstructions to their domains, and nearer than real.
+    """Whether samples lie as near to training as reconstructions to their domains, and nearer than new members.
 
     A copy handed out by a coarse decoder is no nearer to its original than that decoder makes it.
     """
     rebuilt, share = case.scores.get("tm_score", ABSENT).value, case.limits.copy_tm
-    threshold = f"training_tm > {share:g} x tm_score of reconstructions, and its interval above that of real domains"
-    most = case.real.get("training_tm", ABSENT).high
+    threshold = f"training_tm > {share:g} x tm_score of reconstructions, and its interval above that of new members"
+    most = case.ideal.get("training_tm", ABSENT).high
     own = read_sign(case.scores, "training_tm", threshold, lambda s: s.value > share * rebuilt and s.low > most)
     return relative_to(own, case.scores, "tm_score", "reconstructions: ")
 
 
 def memorisation(case: Case) -> Sign:
-    """MEMORISATION: samples lie much nearer to training than held-out real domains do.
+    """MEMORISATION: samples lie nearer to training than new members of trained superfamilies do, the ideal sampler's.
 
     Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
-    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm_score`, where the model rebuilds). A
-    margin is left, since a good sampler draws new members of superfamilies it was trained on.
+    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm_score`, where the model rebuilds).
     """
-    signs = [_nearer_than_real(case, name) for name in ("training_tm", "memorisation_ratio")]
+    signs = [_nearer_than_ideal(case, name) for name in ("training_tm", "memorisation_ratio")]
     return any_of([*signs, _as_near_as_rebuilt(case)] if "tm_score" in case.scores else signs)
 
 
@@ -278,8 +281,10 @@ def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
     for row in read_table(table, NEEDED):
         if row["fold"] == ALL:
             scores.setdefault((row["variant"], row["seed"]), {})[row["metric"]] = _score(row, table)
-    real = scores.get((REAL, ""), {})
-    cases = [(key, Case(key[0], found, real, limits)) for key, found in scores.items() if key[0] != REAL_SHUFFLED]
+    real, ideal = (scores.get((name, ""), {}) for name in (REAL, NEW_MEMBER))
+    cases = [
+        (key, Case(key[0], found, real, ideal, limits)) for key, found in scores.items() if key[0] != REAL_SHUFFLED
+    ]
     return [
         {"variant": variant, "seed": seed, "verdict": name} | _cells(function(case), remedy)
         for (variant, seed), case in cases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,6 +80,17 @@ class RealDomains:
         """Whether neither is a relative of the other."""
         return not self.related(first.id, second.id)
 
+    def of_other_sequence(self, first: Trace, second: Trace) -> bool:
+        """Whether two domains are not the same, nor of one sequence group or cluster: of a superfamily they may be."""
+        return first.id != second.id and not any(
+            table.get(first.id, "") and table.get(first.id) == table.get(second.id)
+            for table in (self.group, self.sequence_cluster)
+        )
+
+
+Allowed = Callable[[Trace, Trace], bool] | None
+"""Whether a real domain may be the neighbour of a structure that is evaluated; None: all may."""
+
 
 def is_covered(hit: Hit) -> float:
     """1 where the nearest structure of the other set has a TM-score above 0.5, else 0."""
@@ -102,7 +113,7 @@ def class_coverage(
     nearest: Sequence[NearestDomains],
     domains: RealDomains,
     search: Search,
-    real: bool,
+    allowed: Allowed,
 ) -> dict[str, np.ndarray]:
     """`COVERAGE` of each structure (n,); NaN where there is no target class or nothing of it is held out."""
     libraries: dict[str, Library] = {}
@@ -116,14 +127,18 @@ def class_coverage(
             continue
         hit = hits.held_out
         if not is_within(hit.label, target):
-            hit = search.nearest(structure, libraries[target], partial(domains.unrelated, structure) if real else None)
+            hit = search.nearest(structure, libraries[target], partial(allowed, structure) if allowed else None)
         for metric in COVERAGE:
             values[metric.name][row] = metric(hit)
     return values
 
 
 def recall_rows(
-    structures: Sequence[PreparedStructure], domains: RealDomains, search: Search, settings: ScoreSettings, real: bool
+    structures: Sequence[PreparedStructure],
+    domains: RealDomains,
+    search: Search,
+    settings: ScoreSettings,
+    allowed: Allowed,
 ) -> list[ScoreRow]:
     """Rows of `RECALL` of each target class; the interval speaks of the held-out domains, the structures given."""
     folds: list[str] = []
@@ -132,8 +147,7 @@ def recall_rows(
         library = Library([structure for structure in structures if structure.label == fold])
         queries = [domain for domain in domains.held_out if is_within(domain.label, fold)]
         folds += [fold] * len(queries)
-        unrelated = domains.unrelated if real else None
-        hits += search.all(queries, library, f"nearest of {len(library)} structures of {fold}", unrelated)
+        hits += search.all(queries, library, f"nearest of {len(library)} structures of {fold}", allowed)
     return structure_rows(RECALL, evaluate(hits, RECALL), np.array(folds, object), settings)
 
 
@@ -142,14 +156,17 @@ PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
 
 
 def find_nearest(
-    structures: Sequence[PreparedStructure], domains: RealDomains, search: Search, settings: ScoreSettings, real: bool
+    structures: Sequence[PreparedStructure],
+    domains: RealDomains,
+    search: Search,
+    settings: ScoreSettings,
+    allowed: Allowed,
 ) -> list[NearestDomains]:
-    """Nearest domains of every structure; relatives of a real one do not count."""
+    """Nearest domains of every structure, among those that are `allowed`."""
     training = Library(domains.training)
     equal = _matched_training(domains, training, settings)
-    unrelated = domains.unrelated if real else None
     found = [
-        search.all(structures, library, f"nearest of {len(library)} {name} domains", unrelated)
+        search.all(structures, library, f"nearest of {len(library)} {name} domains", allowed)
         for name, library in (("held-out", Library(domains.held_out)), ("training", training), ("even training", equal))
     ]
     return [NearestDomains(structure.label, *hits) for structure, *hits in zip(structures, *found, strict=True)]

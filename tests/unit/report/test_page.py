@@ -377,6 +377,19 @@ def test_what_may_know_the_held_out_domains_or_is_broken_on_purpose_is_never_bes
     assert tiles(groups, ["nearest_tm"])[0]["cell"].value == 0.4
 
 
+def test_real_is_what_an_ideal_sampler_draws_where_that_is_known(tmp_path: Path) -> None:
+    values = {"pca": 0.36, "concat": 0.44, "real": 0.35, "new_member": 0.45, "training": 0.46}
+    rows = [
+        score(variant, "0" if variant in ("pca", "concat") else "", "mean_pairwise_tm", value, "real", 0.001)
+        for variant, value in values.items()
+    ]
+    for known, best in ((rows[:3], "pca"), (rows, "concat")):
+        _, lines = lines_of(tmp_path, known, "pca", "concat")
+        cells = lines["mean_pairwise_tm"]["cells"]
+        assert [name for name, cell in cells.items() if cell.mark] == [best]
+    assert list(cells) == ["pca", "concat", "real", "new_member", "training"]
+
+
 def test_incoherent_samples_win_no_row_of_diversity_and_no_leak_lies_below_none(tmp_path: Path) -> None:
     """Directions as today's metrics have them: what is furthest apart, or by chance below 0, is not the best."""
     metrics = {metric.name: metric.better for metric in (*diversity.METRICS, *physical_validity.COMPOSITION)}

@@ -6,15 +6,17 @@ import pytest
 from score_synthetic import backbone, chain, deformed
 
 from cvae_protein.cli import main
-from cvae_protein.config.settings import ScoreSettings
+from cvae_protein.config.settings import ScoreSettings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS
 from cvae_protein.io.mdtraj_bridge import secondary_structure
+from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.metrics.reconstruction import METRICS
-from cvae_protein.score.score import collect, score_real, score_samples
+from cvae_protein.score.score import collect, roles, score_real, score_samples
+from cvae_protein.score.verdicts import judge
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
@@ -195,12 +197,53 @@ def test_real_domains_are_judged_like_samples_without_their_relatives(tmp_path):
     _domains(tmp_path, LABELS)
     score_real(tmp_path / "domains.h5", tmp_path / "splits.tsv", SETTINGS, tmp_path / "out")
     scores, structures = (read_table(tmp_path / "out" / name) for name in ("scores.tsv", "structures.tsv"))
-    assert {(row["variant"], row["seed"]) for row in scores} == {("real", ""), ("real_shuffled", "")}
+    assert list(dict.fromkeys((row["variant"], row["seed"]) for row in scores)) == [
+        ("real", ""), ("real_shuffled", ""), ("new_member", ""), ("training", "")
+    ]  # fmt: skip
     assert not {"class_leakage", "tm_score", "rate", "physically_valid_raw"} & {row["metric"] for row in scores}
     assert all(row["note"] for row in scores if row["value"] == "nan")
     assert {row["kind"] for row in structures} == {"real"}
     assert all(row["training_id"] != row["id"] for row in structures)
     assert len(structures) == 8
+
+
+def test_real_domains_play_an_ideal_sampler_and_one_that_copies(tmp_path):
+    """Pairs of near copies: hidden to a new member, whose superfamily may be trained, and seen by who copies."""
+    entries, rows = [], []
+    for index in range(24):
+        name, pair = f"d{index}", index // 2
+        coords = deformed(chain(44 + pair % 6, pair), 0.2 * (index % 2))
+        entries.append(_entry(coords, name, label="1.10.8"))
+        row = {"domain_id": name, "split": "test" if index < 8 else "train", "label": "1.10.8", "group": name}
+        rows.append(row | {"superfamily": "1.10.8.1", "sequence_cluster": f"pair{pair}"})
+    write_store(tmp_path / "domains.h5", entries, compression="gzip")
+    write_table(tmp_path / "splits.tsv", list(rows[0]), rows)
+    score_real(tmp_path / "domains.h5", tmp_path / "splits.tsv", SETTINGS, tmp_path / "out", per_class=10)
+    found = {(row["variant"], row["metric"]): row for row in read_table(tmp_path / "out/scores.tsv")
+             if row["fold"] == "all"}  # fmt: skip
+    copies, member = (float(found[name, "training_tm"]["value"]) for name in ("training", "new_member"))
+    assert copies == pytest.approx(1, abs=1e-3)
+    assert 0.2 < member < 0.8
+    assert found["real", "training_tm"]["value"] == "nan"  # of one superfamily with all
+    assert {found[name, "vendi_score"]["n"] for name in ("training", "new_member")} == {"10"}
+    states = {}
+    for row in judge(tmp_path / "out/scores.tsv", VerdictSettings()):
+        states.setdefault(row["variant"], {})[row["verdict"]] = row["state"]
+    assert states["training"]["MEMORISATION"] == "flagged"
+    assert states["new_member"]["MEMORISATION"] == "pass"
+
+
+def test_new_members_that_were_held_out_come_before_training_domains(tmp_path):
+    splits = [row | {"rung": ""} for row in _domains(tmp_path, LABELS)]
+    for row in splits[1::3]:
+        row.update(split="validation", rung="new_member" if row["label"] == "1.10.8" else "new_topology")
+    write_table(tmp_path / "splits.tsv", list(splits[0]), splits)
+    pools = roles(read_domains(tmp_path / "domains.h5", tmp_path / "splits.tsv"))
+    found = {role: {domain.id for domain in pool} for role, (pool, _) in pools.items()}
+    held_out = {row["domain_id"]: row["rung"] for row in splits if row["split"] == "validation"}
+    assert found["real"] == set(held_out)
+    assert found["new_member"] == {name for name, rung in held_out.items() if rung == "new_member"} != set()
+    assert found["training"] == {row["domain_id"] for row in splits if row["split"] == "train"}
 
 
 def test_sets_are_compared_at_equal_size(run, tmp_path):

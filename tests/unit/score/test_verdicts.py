@@ -13,7 +13,9 @@ from cvae_protein.core.variants import choices
 from cvae_protein.score.verdicts import VERDICT_COLUMNS, VERDICTS, judge, write_verdicts
 
 COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better")
-REAL = {"coverage": (0.9, 0.85, 0.95), "training_tm": (0.6, 0.55, 0.65), "memorisation_ratio": (1.3, 1.2, 1.4)}
+REAL = {"coverage": (0.9, 0.85, 0.95), "training_tm": (0.47, 0.44, 0.5), "memorisation_ratio": (1.02, 1.0, 1.05)}
+IDEAL = {"coverage": (0.92, 0.87, 0.97), "training_tm": (0.6, 0.55, 0.65), "memorisation_ratio": (1.3, 1.2, 1.4)}
+COPIED = {"coverage": (0.9, 0.85, 0.95), "training_tm": (1.0, 1.0, 1.0), "memorisation_ratio": (1.5, 1.4, 1.6)}
 SOUND = {
     "active_share": (1.0, 1.0, 1.0),
     "mutual_information": (5.8, 5.7, 5.9),
@@ -49,13 +51,16 @@ def rows_of(variant, seed, scores, **other):
     ]
 
 
+REFERENCES = rows_of("real", "", REAL) + rows_of("new_member", "", IDEAL)
+
+
 @pytest.fixture
 def found(tmp_path):
     """A function: changes to sound scores (None leaves a row out) -> rows of the verdicts by name."""
 
-    def verdicts(changes=(), variant="concat", real=REAL, limits=LIMITS):
+    def verdicts(changes=(), variant="concat", real=REAL, limits=LIMITS, ideal=IDEAL):
         scores = {name: value for name, value in (SOUND | dict(changes)).items() if value is not None}
-        rows = rows_of("real", "", real) + rows_of(variant, "0", scores)
+        rows = rows_of("real", "", real) + rows_of("new_member", "", ideal) + rows_of(variant, "0", scores)
         write_table(tmp_path / "scores.tsv", COLUMNS, rows)
         return {row["verdict"]: row for row in judge(tmp_path / "scores.tsv", limits) if row["variant"] == variant}
 
@@ -141,7 +146,7 @@ def test_chance_is_of_as_many_classes_as_there_are(tmp_path):
 def test_a_sign_needs_five_domains(tmp_path, value):
     """Neither a flag nor a pass rests on fewer; the number of a class's only domain may be anything."""
     for count, state in ((4, "unknown"), (5, "flagged" if value == 1 else "pass")):
-        rows = rows_of("real", "", REAL) + rows_of("concat", "0", SOUND)
+        rows = REFERENCES + rows_of("concat", "0", SOUND)
         few = rows_of("concat", "0", {"permuted_code_ratio": (value, value, value)}, n=count)
         write_table(tmp_path / "scores.tsv", COLUMNS, rows + few)
         found = {r["verdict"]: r for r in judge(tmp_path / "scores.tsv", LIMITS) if r["variant"] == "concat"}
@@ -150,14 +155,37 @@ def test_a_sign_needs_five_domains(tmp_path, value):
 
 
 def test_real_domains_too_few_to_compare_with_flag_nothing(tmp_path):
-    rows = rows_of("real", "", REAL, n=4) + rows_of("concat", "0", SOUND | {"coverage": (0.1, 0.1, 0.1)})
+    rows = (
+        rows_of("real", "", REAL, n=4)
+        + rows_of("new_member", "", IDEAL, n=4)
+        + rows_of("concat", "0", SOUND | {"coverage": (0.1, 0.1, 0.1)})
+    )
     write_table(tmp_path / "scores.tsv", COLUMNS, rows)
     found = {r["verdict"]: r for r in judge(tmp_path / "scores.tsv", LIMITS) if r["variant"] == "concat"}
     assert found["MODE-COLLAPSE"]["state"] == found["MEMORISATION"]["state"] == "unknown"
 
 
+def test_training_domains_as_they_are_are_copies_and_new_members_of_their_superfamilies_are_none(tmp_path):
+    """The ideal sampler lies further above `real` than a margin of a quarter, which had called it a copier."""
+    rows = REFERENCES + rows_of("training", "", COPIED)
+    write_table(tmp_path / "scores.tsv", COLUMNS, rows)
+    found = {}
+    for row in judge(tmp_path / "scores.tsv", LIMITS):
+        found.setdefault(row["variant"], {})[row["verdict"]] = row["state"]
+    assert {name for name, state in found["training"].items() if state == "flagged"} == {"MEMORISATION"}
+    for variant in ("real", "new_member"):
+        assert set(found[variant].values()) == {"pass", "not applicable"}
+    assert IDEAL["training_tm"][1] > REAL["training_tm"][2] * 1.05
+
+
+def test_without_new_members_no_one_is_called_a_copier(found):
+    rows = found(COPIED, ideal={})
+    assert rows["MEMORISATION"]["state"] == "unknown"
+    assert "new_member: training_tm: no row" in rows["MEMORISATION"]["evidence"]
+
+
 def test_without_real_domains_what_is_set_against_them_is_unknown(found):
-    rows = found(real={})
+    rows = found(real={}, ideal={})
     assert {name for name, state in states(rows).items() if state == "unknown"} == {"MODE-COLLAPSE", "MEMORISATION"}
     assert "real: coverage: no row" in rows["MODE-COLLAPSE"]["evidence"]
 
@@ -264,11 +292,11 @@ def test_structures_of_someone_else_have_no_code_to_judge(found):
 
 
 def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_path):
-    rows = rows_of("real", "", REAL) + rows_of("real_shuffled", "", REAL | {"coverage": (0.1, 0.1, 0.1)})
+    rows = REFERENCES + rows_of("real_shuffled", "", REAL | {"coverage": (0.1, 0.1, 0.1)})
     rows += rows_of("concat", "0", {"coverage": (0.1, 0.1, 0.1)}, fold="1")
     write_table(tmp_path / "scores.tsv", COLUMNS, rows)
     found = judge(tmp_path / "scores.tsv", VerdictSettings())
-    assert {row["variant"] for row in found} == {"real"}
+    assert {row["variant"] for row in found} == {"real", "new_member"}
     assert {row["state"] for row in found} == {"not applicable", "pass"}
 
 
@@ -336,10 +364,10 @@ def test_an_empty_table_gives_an_empty_table(tmp_path):
 )
 def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, variant, coverage, arguments, code):
     scores = SOUND | {"coverage": (coverage, coverage, coverage)}
-    write_table(tmp_path / "scores.tsv", COLUMNS, rows_of("real", "", REAL) + rows_of(variant, "0", scores))
+    write_table(tmp_path / "scores.tsv", COLUMNS, REFERENCES + rows_of(variant, "0", scores))
     command = ["verdicts", "--scores", str(tmp_path / "scores.tsv"), "-o", str(tmp_path / "verdicts.tsv")]
     assert main.run([*command, *arguments]) == code
     rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
-    assert len(rows) == 10
+    assert len(rows) == 15
     said = capsys.readouterr().err
     assert ("exit code 3, for these flagged: concat 0 MODE-COLLAPSE" in said) == (code == 3)

@@ -130,12 +130,12 @@ def test_cover_of_the_held_out_domains_both_ways():
     other = prepared(chain(51, 3), "2.40", name="other")
     near, far = prepared(deformed(chain(50, 1), 0.3), "1", name="near"), prepared(chain(50, 7), "1", name="far")
     both, search = domains(found, missed, other), Search(3)
-    rows = by_name(recall_rows([near, far], both, search, SETTINGS, real=False))
+    rows = by_name(recall_rows([near, far], both, search, SETTINGS, None))
     assert rows["cov_r", "1"].estimate.value == 0.5
     assert rows["cov_r", "1"].estimate.n == 2  # of the class, not the third
     hit = Hit("found", "1.10", search.nearest(near, Library([found])).tm)
     values = class_coverage(
-        [near, far], [NearestDomains("1", hit, hit, hit), *nearest_of(["1"], [""])], both, search, real=False
+        [near, far], [NearestDomains("1", hit, hit, hit), *nearest_of(["1"], [""])], both, search, None
     )
     assert values["cov_p"].tolist() == [1, 0]
     assert values["mat_p"][0] == pytest.approx(1 - hit.tm)
