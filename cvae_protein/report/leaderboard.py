@@ -73,6 +73,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "recall": ("Recall", "held-out domains that lie among the samples"),
         "density": ("Density", "how deep among the held-out domains samples lie"),
         "coverage": ("Coverage", "held-out domains with a sample beside them"),
+        "tm_coverage": ("Covered, by TM", "held-out domains with a sample nearer than their own k-th neighbour"),
         "fold_score": ("Fold score", "how sure and how varied the predicted classes are"),
         "fjsd": ("Fold JSD", "divergence of the predicted classes of samples and of held-out domains"),
         "vendi_score": ("Vendi score", "effective number of different samples"),

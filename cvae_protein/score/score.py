@@ -114,6 +114,7 @@ def evaluate_nearest(
     even = _drawn_evenly(folds, sizes or {}, settings)
     chosen = [structures[row] for row in even.tolist()]
     rows += novelty.recall_rows(chosen, domains, search, settings, allowed)
+    rows += novelty.tm_coverage_rows(chosen, domains, search, settings, allowed)
     seen = {name: column[even] for name, column in values.items()}
     rows += set_rows(_class_sets(chosen, folds[even], seen, domains, settings), settings)
     rows += _classifier_rows(embeddings, nearest, folds, even, settings)

@@ -335,7 +335,7 @@ class Search:
         self.estimated: dict[tuple[str, str], float] = {}
         self.exact: dict[tuple[str, str], float] = {}
 
-    def _estimates(self, query: Trace, targets: Sequence[Trace]) -> np.ndarray:
+    def estimates(self, query: Trace, targets: Sequence[Trace]) -> np.ndarray:
         """Approximate TM-score with each target (T,)."""
         fresh = [target for target in targets if (query.id, target.id) not in self.estimated]
         found = screen(query.ca, [target.ca for target in fresh])
@@ -354,7 +354,7 @@ class Search:
             return NO_HIT
         best = NO_HIT
         targets = [library.structures[index] for index in library.candidates(query, allowed)]
-        estimates = self._estimates(query, targets)
+        estimates = self.estimates(query, targets)
         for index in np.argsort(-estimates, kind="stable")[: self.neighbours].tolist():
             if best.id and estimates[index] + MARGIN <= best.tm:
                 break

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.labels import first_level, is_within
-from ...similarity.nearest_structures import Hit, Library, Search, Trace
+from ...core.progress import track
+from ...similarity.nearest_structures import FEWEST, Hit, Library, Search, Trace
 from ...similarity.tm_score import SAME_FOLD
-from .metric import Metric, PreparedStructure, ScoreRow, evaluate, generator, structure_rows
+from .metric import ALL, Metric, PreparedStructure, ScoreRow, evaluate, generator, structure_rows
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,88 @@ def recall_rows(
         folds += [fold] * len(queries)
         hits += search.all(queries, library, f"nearest of {len(library)} structures of {fold}", allowed)
     return structure_rows(RECALL, evaluate(hits, RECALL), np.array(folds, object), settings)
+
+
+LIKE_LENGTH = 25  # residues by which structures may differ that are compared for `tm_coverage`
+NEIGHBOUR_SHARE = 0.05  # which of the references of like length is the k-th neighbour
+MOST_REFERENCES = 200  # of like length that are compared with one, which bounds the time
+ASKED_PER_CLASS = 32  # held-out domains of a first-level class that are looked at
+
+
+@dataclass(frozen=True)
+class Reach:
+    """TM-scores from a held-out domain to the nearest structure of like length and to its own k-th neighbour."""
+
+    nearest: float
+    neighbour: float
+
+
+def is_reached(reach: Reach) -> float:
+    """1 where the nearest structure is nearer than the k-th held-out neighbour, else 0; NaN where there is no either.
+
+    The coverage of TopoDiff (Zhang et al. 2025, Nature Machine Intelligence), where k is 100, scaled to small sets: k
+    is a twentieth of the references of like length.
+    """
+    known = np.isfinite(reach.nearest) and np.isfinite(reach.neighbour)
+    return float(reach.nearest > reach.neighbour) if known else float("nan")
+
+
+REACHED = Metric("tm_coverage", "share", "high", is_reached)
+
+
+def neighbours_counted(references: int) -> int:
+    """k of the k-th neighbour among so many references of like length."""
+    return max(1, round(NEIGHBOUR_SHARE * references))
+
+
+def tm_coverage_rows(
+    structures: Sequence[PreparedStructure],
+    domains: RealDomains,
+    search: Search,
+    settings: ScoreSettings,
+    allowed: Allowed,
+) -> list[ScoreRow]:
+    """Rows of `tm_coverage`: over all, for each target class that holds a held-out domain, and for each rung.
+
+    Up to 32 held-out domains of each first-level class are asked, and compared with up to 200 of like length, all drawn
+    at random; structures of every target count for each. Both TM-scores are those of the search's approximate
+    alignment. The note says which neighbour was counted.
+    """
+    targets = {structure.label for structure in structures} - {""}
+    asked: list[PreparedStructure] = []
+    labels = np.array([first_level(domain.label) for domain in domains.held_out])
+    for fold in sorted(set(labels.tolist())):
+        members = generator(settings, REACHED.name, fold).permutation(np.flatnonzero(labels == fold))
+        asked += [domains.held_out[index] for index in sorted(members[:ASKED_PER_CLASS].tolist())]
+    order = generator(settings, REACHED.name).permutation(len(domains.held_out))
+    shuffled = [domains.held_out[index] for index in order.tolist()]
+    reaches, counted = [], []
+    for domain in track(asked, "coverage by TM-score", len(asked), "held-out domains"):
+        drawn = [each for each in _of_like_length(domain, structures) if allowed is None or allowed(domain, each)]
+        others = [each for each in _of_like_length(domain, shuffled) if each.id != domain.id][:MOST_REFERENCES]
+        if not drawn or not others:
+            reaches.append(Reach(float("nan"), float("nan")))
+            continue
+        counted.append(neighbours_counted(len(others)))
+        scores = np.sort(search.estimates(domain, others))
+        reaches.append(Reach(float(search.estimates(domain, drawn).max()), float(scores[-counted[-1]])))
+    values = evaluate(reaches, (REACHED,))
+    folds, rungs = (
+        np.array([name(domain) for domain in asked], object)
+        for name in (
+            lambda domain: max((f for f in targets if is_within(domain.label, f)), key=len, default=ALL),
+            lambda domain: domains.rung.get(domain.id, "") or ALL,
+        )
+    )
+    rows = structure_rows((REACHED,), values, folds, settings)
+    rows += [row for row in structure_rows((REACHED,), values, rungs, settings) if row.fold != ALL]
+    note = f"nearer than neighbour {min(counted)} to {max(counted)} of the held-out domains" if counted else ""
+    return [replace(row, note=note) if np.isfinite(row.estimate.value) else row for row in rows]
+
+
+def _of_like_length(domain: PreparedStructure, others: Sequence[PreparedStructure]) -> list[PreparedStructure]:
+    length = len(domain.ca)
+    return [each for each in others if len(each.ca) >= FEWEST and abs(len(each.ca) - length) <= LIKE_LENGTH]
 
 
 NOT_SEEN = "no features of a fold classifier were given"

@@ -1,5 +1,7 @@
 """Rows of the fold classifier: accuracy, fidelity, disagreement, swapped labels, cover by TM, and the prior's holes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from score_synthetic import chain, deformed, prepared
@@ -17,7 +19,14 @@ from cvae_protein.score.metrics.classifier import (
 )
 from cvae_protein.score.metrics.latent import Codes, prior_rows
 from cvae_protein.score.metrics.metric import ALL, bootstrap_means
-from cvae_protein.score.metrics.novelty import NearestDomains, RealDomains, class_coverage, recall_rows
+from cvae_protein.score.metrics.novelty import (
+    NearestDomains,
+    RealDomains,
+    class_coverage,
+    neighbours_counted,
+    recall_rows,
+    tm_coverage_rows,
+)
 from cvae_protein.score.score import evaluate_structures
 from cvae_protein.similarity.nearest_structures import NO_HIT, Hit, Library, Search
 
@@ -140,6 +149,43 @@ def test_cover_of_the_held_out_domains_both_ways():
     assert values["cov_p"].tolist() == [1, 0]
     assert values["mat_p"][0] == pytest.approx(1 - hit.tm)
     assert values["mat_p"][1] > 0.5
+
+
+def test_a_domain_is_covered_where_a_sample_is_nearer_than_its_kth_neighbour():
+    """Six of twelve held-out domains have a sample beside them; one of a length that no sample has does not count."""
+    held_out = [prepared(chain(50, k), f"{1 + k % 2}.10", name=f"d{k}") for k in range(12)]
+    held_out.append(prepared(chain(120, 99), "1.10", name="long"))
+    known = replace(domains(*held_out), rung={f"d{k}": "new_member" if k < 6 else "new_topology" for k in range(12)})
+    near = [prepared(deformed(chain(50, k), 0.3), "12"[k % 2], name=f"s{k}") for k in range(6)]
+    rows = by_name(tm_coverage_rows(near, known, Search(3), SETTINGS, None))
+    shares = {fold: row.estimate.value for (_, fold), row in rows.items()}
+    assert shares["all"] == (shares["new_member"] + shares["new_topology"]) / 2
+    assert rows["tm_coverage", "all"].estimate.n == 12
+    assert shares["new_member"] == 1
+    assert shares["new_topology"] <= 0.5
+    assert rows["tm_coverage", "1"].estimate.n == rows["tm_coverage", "2"].estimate.n == 6
+    assert rows["tm_coverage", "all"].note == "nearer than neighbour 1 to 1 of the held-out domains"
+    own = by_name(
+        tm_coverage_rows(near, known, Search(3), SETTINGS, lambda first, second: first.id[1:] != second.id[1:])
+    )
+    assert own["tm_coverage", "new_member"].estimate.value <= 0.5  # whose own sample is hidden
+
+
+@pytest.mark.parametrize(("references", "k"), [(1, 1), (29, 1), (60, 3), (200, 10)])
+def test_k_is_a_twentieth(references, k):
+    assert neighbours_counted(references) == k
+
+
+def test_a_sample_for_each_shape_covers_more_than_one_shape_alone():
+    held_out = [prepared(chain(50, k % 4), "1.10", name=f"d{k}") for k in range(4)]
+    held_out += [prepared(chain(52, 40 + k), "1.10", name=f"e{k}") for k in range(12)]
+    varied = [prepared(deformed(each.coords, 0.3), "1", name=f"v{k}") for k, each in enumerate(held_out)]
+    copies = [replace(varied[0], id=f"c{k}") for k in range(16)]
+    found = [
+        by_name(tm_coverage_rows(made, domains(*held_out), Search(3), SETTINGS, None)) for made in (varied, copies)
+    ]
+    assert found[0]["tm_coverage", "all"].estimate.value == 1
+    assert found[1]["tm_coverage", "all"].estimate.value < 0.4
 
 
 def test_structures_without_labels_are_compared_with_all_held_out_domains():
