@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..config.settings import SplitSettings
-from ..core.labels import first_level
-from .homology import ALTERNATIVE, SCHEMES, Component, Scheme, SplitDomain, components
+from ..core.labels import first_level, topology
+from .homology import ALTERNATIVE, SCHEMES, Component, Scheme, SplitDomain, components, superfamily_of
 
 
 class TopologyRoom:
@@ -134,8 +134,14 @@ def too_few(fold: str, settings: SplitSettings, held: int, total: int, groups: i
     )
 
 
-LADDER = ("topology", "superfamily", "sequence")
-"""Schemes whose components are held out one after the other: new topologies, new superfamilies, new members."""
+LADDER = (("topology", 3), ("superfamily", 2), ("sequence", 1), ("superfamily", 1), ("topology", 1))
+"""Schemes whose components are held out one after the other: new topologies, new superfamilies, new members, and the
+first two again; each has what is left of a class over the number beside it."""
+
+
+def _names(part: Component, level: str) -> list[str]:
+    """The topologies or superfamilies of a component's domains."""
+    return [topology(member.label) if level == "topology" else superfamily_of(member) for member in part.members]
 
 
 def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list[Component], dict[str, str]]:
@@ -143,7 +149,8 @@ def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list
 
     Whole topologies go first, then superfamilies of topologies that training keeps, then sequence clusters of
     superfamilies that it keeps. Each rung has a third of what is held out of a class; what one cannot have goes to the
-    next. A split has at most `settings.max_per_topology` domains of a topology, over all rungs.
+    next, and at last to those before, which leave what a lower rung relies on in training. A split has at most
+    `settings.max_per_topology` domains of a topology, over all rungs.
     """
     random = np.random.default_rng(settings.seed)
     room = TopologyRoom(settings.max_per_topology)
@@ -158,20 +165,25 @@ def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list
     held: Counter[str] = Counter()  # in the test, by class
     found: list[Component] = []
     rest, parts = list(domains), []
-    for step, name in enumerate(LADDER):
-        scheme = SCHEMES[name]
+    relied: set[str] = set()  # superfamilies and topologies that training has to keep for a rung below
+    for name, share in LADDER:
+        scheme, strict = SCHEMES[name], name != "topology"
         parts = components(rest, scheme)
         parts = [parts[index] for index in random.permutation(len(parts))]
         training = TrainingCounts(parts, room)
+        free = [part for part in parts if name == "sequence" or not relied & set(_names(part, name))]
         for fold in sorted(totals):
-            goals = {split: goal // (len(LADDER) - step) for split, goal in left[fold].items()}
-            taken = _hold_out(parts, training, fold, goals, strict=scheme.strict or name == "superfamily")
-            if name == LADDER[-1]:
+            goals = {split: goal // share for split, goal in left[fold].items()}
+            taken = _hold_out(free, training, fold, goals, strict)
+            if share == 1:
                 least = settings.min_test - held[fold]
-                taken["test"] = _fill(parts, training, fold, goals["test"], taken["test"], least, strict=True)
+                taken["test"] = _fill(free, training, fold, goals["test"], taken["test"], least, strict)
             held[fold] += taken["test"]
             left[fold] = {split: goal - taken[split] for split, goal in left[fold].items()}
-        found += [part for part in parts if part.split != "train"]
+        out = [part for part in parts if part.split != "train"]
+        relied |= {kept for part in out for kept in _names(part, "topology")} if name != "topology" else set()
+        relied |= {kept for part in out for kept in _names(part, "superfamily")} if name == "sequence" else set()
+        found += out
         rest = [member for part in parts if part.split == "train" for member in part.members]
     groups = Counter(part.main_class for part in (*found, *(part for part in parts if part.split == "train")))
     units = "topologies, superfamilies and sequence clusters"

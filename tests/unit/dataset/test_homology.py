@@ -361,6 +361,27 @@ def test_a_small_set_has_a_ladder_too(tmp_path):
             **own_clusters(many("1")), **{f"few{n}": ("one", "") for n in range(3)}})  # fmt: skip
 
 
+def test_what_a_rung_cannot_have_is_held_out_of_another(tmp_path):
+    """Superfamilies of one sequence cluster each: there are no new members, so new superfamilies stand for them."""
+    entries = many("1", topologies=12, superfamilies=3, members=1)
+    rows, rungs = ladder(tmp_path, entries, test=0.25, validation=0.1)
+    counts = Counter(row["split"] for row in rows.values())
+    assert (counts["test"], counts["validation"]) == (9, 4)
+    assert not rungs["new_member"]
+    assert len(rungs["new_superfamily"]) > len(rungs["new_topology"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_rung_takes_from_training_what_one_below_relies_on(tmp_path, seed):
+    """Three superfamilies have members to hold out, too few: others are taken instead, and these stay trained."""
+    entries = [*many("1", topologies=8, superfamilies=3, members=1), *many("1", topologies=1, superfamilies=3)]
+    entries = list({e.backbone.id: e for e in entries}.values())
+    rows, rungs = ladder(tmp_path, entries, test=0.25, validation=0.2, seed=seed)
+    assert {row["superfamily"] for row in rungs["new_member"]} == {"1.10.0.0", "1.10.0.1", "1.10.0.2"}
+    assert len(rungs["new_member"]) == 6
+    assert sum(map(len, rungs.values())) == sum(row["rung"] != "" for row in rows.values()) > 12
+
+
 def test_a_ladder_depends_on_the_seed_alone_and_needs_clusters(tmp_path):
     entries = many()
     first, again, other = (ladder(tmp_path, given, seed=seed)[0] for given, seed in
