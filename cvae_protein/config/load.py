@@ -88,6 +88,8 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
     for seed in settings.seeds:
         if not 0 <= seed <= LARGEST_SEED:
             yield f"seeds: expected whole numbers ≥ 0 and ≤ {LARGEST_SEED}, got {seed}"
+    if settings.results.startswith(("~", "$")) or set(settings.results) & set("{}"):
+        yield f"results: expected a path without braces, ~ or $, which stand for nothing here, got {settings.results!r}"
     if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
         yield (
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "
@@ -132,7 +134,7 @@ TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true
 def load(source: str | Path | Mapping[str, Any]) -> Settings:
     """Settings of a run from a YAML file or from the mapping read of one; `UserError` with one line a mistake."""
     where = "configuration" if isinstance(source, Mapping) else str(source)
-    data = source if isinstance(source, Mapping) else _read_yaml(Path(source))
+    data = source if isinstance(source, Mapping) else read_yaml(Path(source))
     return _checked(Settings, data, where, ())
 
 
@@ -156,20 +158,64 @@ def as_json(settings: Any) -> str:
     return json.dumps(asdict(settings), ensure_ascii=False)
 
 
-def _read_yaml(path: Path) -> Any:
-    """What a YAML file holds."""
+class _Loader(yaml.SafeLoader):
+    """Reads keys as the text that stands there, and refuses a key that stands there twice, and numbers of base 8 or 60,
+    which YAML takes otherwise than they are meant.
+    """
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise _misread("expected text as a key", key)
+        if key.value in lines and key.value != "<<":
+            raise _misread(f"{key.value} stands there twice, in line {lines[key.value]} as well; join the two", key)
+        lines[key.value] = line
+    loader.flatten_mapping(node)
+    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    text = node.value.lstrip("+-")
+    if ":" in text or (len(text) > 1 and text[0] == "0"):
+        raise _misread(f"{node.value} is a number of another base in YAML; write it in decimal or in quotes", node)
+    return loader.construct_yaml_int(node)
+
+
+def _real(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    if ":" in node.value:
+        raise _misread(f"{node.value} is a number of base 60 in YAML; write it in decimal or in quotes", node)
+    return loader.construct_yaml_float(node)
+
+
+def _misread(said: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark)
+
+
+for _tag, _read in (("map", _mapping), ("int", _integer), ("float", _real)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _read)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, with text as keys; `UserError` with line and column of what YAML would misread."""
     if not path.is_file():
         raise UserError(f"{path}: expected a YAML configuration file, found no file there")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{place}: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
 
 
 def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
     """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
     try:
-        model = pydantic_model(kind).model_validate({} if data is None else data)
+        model = pydantic_model(kind).model_validate({} if data is None else _text_keys(data))
     except pydantic.ValidationError as error:
         lines = (_mistake(kind, item, prefix) for item in error.errors(include_url=False))
         raise UserError("\n".join(dict.fromkeys(f"{where}: {line}" for line in lines))) from None
@@ -177,6 +223,18 @@ def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
     if mistakes := [f"{where}: {line}" for line in disagreements(settings, prefix)]:
         raise UserError("\n".join(mistakes))
     return settings
+
+
+def _text_keys(data: Any) -> Any:
+    """The same with keys as text: YAML reads some as numbers, dates, true or nothing, which no key is."""
+    if isinstance(data, Mapping):
+        return {_key_text(key): _text_keys(value) for key, value in data.items()}
+    return data
+
+
+def _key_text(key: Any) -> str:
+    """A key as its author may have written it: `true` for what YAML makes of `on`, `yes` and `true`."""
+    return key if isinstance(key, str) else json.dumps(key, default=str).strip('"')
 
 
 # From dataclasses to pydantic models

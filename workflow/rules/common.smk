@@ -256,6 +256,8 @@ def say_failed():
 
 
 name_user()
+for path in workflow.configfiles:  # Snakemake's own reading of them loses what YAML misreads
+    checked_by(configuration.read_yaml, Path(path))
 settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
 # The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.

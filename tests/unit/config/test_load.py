@@ -206,3 +206,57 @@ def test_terms_that_look_at_single_structures_do_not_compare_them() -> None:
     alone = {name for name in names if not TermSettings(**{name: 1.0}).compare_structures}
     assert alone == {"fape", "step_length"}
     assert not TermSettings().compare_structures
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("split: {test: 0,2}\n", "split.2: unknown key"),
+        ("train:\n  on: 1\n", "train.on: unknown key"),
+        ("train:\n  ~: 1\n", "train.~: unknown key"),
+        ("1.5: {}\n", "1.5: unknown key"),
+        ("2020-01-02: {}\n", "2020-01-02: unknown key"),
+        ("train:\n  ? [a, b]\n  : 1\n", "line 2, column 5: expected text as a key"),
+        ("train: {steps: 1}\nseeds: [0]\ntrain: {crop: 1}\n", "line 3, column 1: train stands there twice, in line 1"),
+        ("train:\n  steps: 10\n  steps: 20\n", "line 3, column 3: steps stands there twice, in line 2"),
+        ("train: {steps: 1, steps: 1}\n", "column 19: steps stands there twice"),
+        ("train: {steps: 0400}\n", "line 1, column 16: 0400 is a number of another base"),
+        ("results: 007\n", "line 1, column 10: 007 is a number of another base"),
+        ("report: {title: 12:30}\n", "12:30 is a number of another base"),
+        ("report: {title: 12:30.5}\n", "12:30.5 is a number of base 60"),
+        ("results: ~/r\n", "results: expected a path without"),
+        ("results: $HOME/r\n", "results: expected a path without"),
+        ("results: res{x}\n", "results: expected a path without"),
+    ],
+)
+def test_what_yaml_takes_otherwise_than_it_stands_there_is_told(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load.load(tmp_path / "c.yaml")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"split": {2: None}}, "split.2"),
+        ({"train": {True: 1}}, "train.true"),
+        ({None: 1}, "null"),
+        ({"sweep": {1: [2]}}, ""),
+    ],
+)
+def test_keys_of_a_mapping_that_are_no_text(data, said):
+    if said:
+        with pytest.raises(UserError, match=f"{said}: unknown key"):
+            load.load(data)
+    else:
+        assert load.load(data).sweep == {"1": [2]}
+
+
+def test_what_yaml_reads_rightly_stays(tmp_path):
+    text = "base: &b {steps: 10}\nresults: '007'\nreport: {title: '12:30'}\nseeds: [0, 10]\n"
+    (tmp_path / "c.yaml").write_text("\ufeff" + text.split("\n", 1)[1], encoding="utf-8")
+    settings = load.load(tmp_path / "c.yaml")
+    assert (settings.results, settings.report.title, settings.seeds) == ("007", "12:30", (0, 10))
+    (tmp_path / "d.yaml").write_text("train: {<<: {steps: 10}, crop: 0.5}\n")
+    assert load.read_yaml(tmp_path / "d.yaml") == {"train": {"steps": 10, "crop": 0.5}}
