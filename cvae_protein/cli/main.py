@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from .options import app
 from .outputs import WORKFLOW
 
 DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143  # 70: EX_SOFTWARE
+PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
 RENAMED = {
     "labels": "select",
     "names": "fold-names",
@@ -46,6 +48,7 @@ def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     started = time.time()
+    _open_streams()
     if (command := sys.argv[1] if len(sys.argv) > 1 else "") != LAUNCHER:  # torchrun says it to each of its processes
         limit_threads(usable_cores() if command in PARALLEL else 1)
     code = run(sys.argv[1:])
@@ -56,10 +59,25 @@ def main() -> None:
     sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Give the process the standard streams that it was started without, and let them print any text."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, so that no other file does
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
     try:
         result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
+        sys.stdout.flush()
         if result == INTERRUPTED:  # typer turns an interrupt into its exit code
             return _interrupted()
         return result if isinstance(result, int) else DONE
@@ -74,6 +92,9 @@ def run(arguments: Sequence[str]) -> int:
         if error.code == TERMINATED:
             print("cvae-protein: ended by SIGTERM; nothing half-written is left", file=sys.stderr)
         raise
+    except BrokenPipeError:  # the reader, such as `head`, has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except OSError as error:
         if error.errno is None:
             return _defect()

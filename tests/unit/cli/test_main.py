@@ -33,6 +33,8 @@ STAGES = [
     "report",
     "export",
 ]
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests/data"
 COLUMNS = ("domain_id", "source", "reason", "detail")
 
 
@@ -241,3 +243,35 @@ def test_featurize_takes_a_folder_of_structure_files(tmp_path):
     with Store(store) as found:
         assert [len(found.backbone(name)) for name in found.ids] == [46, 76]
     assert [(row["domain_id"], row["reason"]) for row in read_table(rejected)] == [("empty", "empty_file")]
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_stop_nothing(tmp_path, closed):
+    shutil.copy(DATA / "1ubi.cif.gz", tmp_path / "x.cif.gz")
+    call = f"{sys.executable} -m cvae_protein.cli.main featurize --input x.cif.gz -o o.h5 --rejected r.tsv {closed}"
+    found = subprocess.run(["sh", "-c", call], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert found.returncode == 0
+    with Store(tmp_path / "o.h5") as store:
+        assert store.ids == ["x_A"]
+    assert read_table(tmp_path / "r.tsv", COLUMNS) == []
+
+
+def test_text_that_a_terminal_cannot_show_is_escaped():
+    found = program("schema", env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)})
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "\\u" in found.stdout or "\\x" in found.stdout
+
+
+def test_a_reader_that_has_enough(tmp_path):
+    call = f"{sys.executable} -m cvae_protein.cli.main schema | head -c 10"
+    found = subprocess.run(["sh", "-c", call], capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (found.returncode, found.stderr) == (0, b"")
+
+
+def test_two_outputs_of_one_name(tmp_path):
+    found = program(
+        "featurize", "--input", str(DATA / "1ubi.cif.gz"), "-o", "x.h5", "--rejected", "./x.h5", cwd=tmp_path
+    )
+    assert found.returncode == 1
+    assert "two outputs have this name" in found.stderr
+    assert not (tmp_path / "x.h5").exists()
