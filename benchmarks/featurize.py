@@ -4,8 +4,9 @@
 
 FOLDER holds `domains.tsv` and the files in a folder `mirror` or `embedded`; by default ../shared/benchmark where it is,
 else data. Times are CPU seconds with those of child processes, medians of rounds in which ours and the peers take turns
-on the same files. `--check` only compares the fast reader with gemmi on every file. The files at hand hold the backbone
-alone: what is compared are copies in the layout of the archive, with as many atoms as the residues have, and without.
+on the same files. `--check` only compares the fast reader with that of all forms on every file. The files at hand hold
+the backbone alone: what is compared are copies in the layout of the archive, with as many atoms as the residues have,
+and without.
 mkdssp is left out where it is not installed.
 """
 
@@ -27,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from featurize_peers import archive_copy, by_gemmi, fast_mmcif_parser, flat_structure, mdtraj_dssp, mkdssp
+from featurize_peers import archive_copy, fast_mmcif_parser, flat_structure, mdtraj_dssp, mkdssp, read_whole
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import StructureError
@@ -81,7 +82,7 @@ def rates(works: dict[str, Callable[[], object]], count: dict[str, int], rounds:
 
 
 def check(files: Sequence[Path]) -> int:
-    """How many files the fast reader gives otherwise than gemmi; says how many it read at all."""
+    """How many files the fast reader gives otherwise than that of all forms; says how many it read at all."""
     fast = wrong = 0
     for path in track(files, "check", len(files), "files"):
         data = gzip.decompress(path.read_bytes())
@@ -93,7 +94,7 @@ def check(files: Sequence[Path]) -> int:
             found: object = group_residues(atoms, "x")
         except StructureError as error:
             found = error.code
-        expected = by_gemmi(data)
+        expected = read_whole(data)
         if isinstance(found, str) or isinstance(expected, str):
             same = found == expected
         else:
@@ -103,8 +104,8 @@ def check(files: Sequence[Path]) -> int:
             )
         if not same:
             wrong += 1
-            say("check", f"{path}: not what gemmi gives")
-    say("check", f"{len(files)} files, {fast} read fast, {wrong} otherwise than gemmi")
+            say("check", f"{path}: not what the reader of all forms gives")
+    say("check", f"{len(files)} files, {fast} read fast, {wrong} otherwise")
     return wrong
 
 
@@ -115,7 +116,7 @@ def parsing(files: Sequence[Path], folder: Path, rounds: int, whole: bool) -> li
     works: dict[str, Callable[[], object]] = {
         "ours": lambda: [read_structure(path) for path in copies],
         "gemmi, FlatStructure alone": lambda: [flat_structure(path) for path in copies],
-        "gemmi, same result": lambda: [by_gemmi(gzip.decompress(path.read_bytes())) for path in copies],
+        "reader of all forms": lambda: [read_whole(gzip.decompress(path.read_bytes())) for path in copies],
         "ours, few": lambda: [read_structure(path) for path in few],
         "Biopython FastMMCIFParser": lambda: [fast_mmcif_parser(path) for path in few],
     }

@@ -13,7 +13,7 @@ from Bio.PDB.MMCIFParser import FastMMCIFParser
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.structure import ATOMS, Backbone
-from cvae_protein.io.read import _atoms_of, _read_whole_cif
+from cvae_protein.io.mmcif import read_blocks
 from cvae_protein.io.residues import group_residues
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
@@ -65,10 +65,10 @@ def flat_structure(path: Path) -> object:
     return gemmi.FlatStructure(gemmi.make_structure_from_block(document[0]))
 
 
-def by_gemmi(data: bytes) -> object:
-    """The same result as ours by gemmi alone, or the reason why not."""
+def read_whole(data: bytes) -> object:
+    """The same result by the reader of all forms, on gemmi's table, or the reason why not."""
     try:
-        return group_residues(_atoms_of(_read_whole_cif(data, "x"), "x"), "x")
+        return group_residues(read_blocks(data, "x"), "x")
     except StructureError as error:
         return error.code
 

@@ -1,17 +1,17 @@
-"""mmCIF and BinaryCIF on the fast path: the columns of `_atom_site` as arrays."""
+"""mmCIF and BinaryCIF: the columns of `_atom_site` as arrays, fast where the rows are of the usual form."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
-from ..core.structure import ATOMS
 from .residues import UNKNOWN_ENTITY, AtomTable, UnusualError, atom_index, changes, entry_facts, name_code, require
 
 CELL = 8  # bytes of a cell that are looked at
@@ -172,7 +172,7 @@ HEAD = re.compile(rb"\nloop_ *\n((?:_atom_site\.[\w\[\]]+ *\n)+)")
 CLOSED = re.compile(
     rb"(?:[ \n]*#[^\n]*\n)*[ \n]*(?:_|loop_|data_|\Z)"
 )  # what may stand behind the rows: no more values
-KEYS = {  # distinguish one residue from the next; of several tags the first that is there, as in gemmi
+KEYS = {  # distinguish one residue from the next; of several tags the first that is there
     "model": ("pdbx_PDB_model_num",),
     "chain": ("auth_asym_id", "label_asym_id"),
     "subchain": ("label_asym_id",),
@@ -183,11 +183,10 @@ KEYS = {  # distinguish one residue from the next; of several tags the first tha
 NAMES = ("auth_atom_id", "label_atom_id")
 OPTIONAL = {"record": "group_PDB", "position": "label_seq_id", "entity": "label_entity_id"}  # of a residue's first row
 PLACES = ("Cartn_x", "Cartn_y", "Cartn_z")
-NEEDED = {"id", "type_symbol", "label_alt_id", "label_asym_id", "B_iso_or_equiv", "auth_seq_id", "occupancy", *PLACES}
-LONGEST_NAME = 7  # bytes; what gemmi's flat structure can hold
+NEEDED = {"label_alt_id", "label_asym_id", "auth_seq_id", "occupancy", *PLACES}
+LONGEST_NAME = CELL  # bytes
 BLOCK = 2**24  # bytes of rows that are cut at once, which bounds the memory
 DOT, UNKNOWN, ATOM, HETATM = (np.uint64(name_code(name)) for name in (".", "?", "ATOM", "HETATM"))
-HASH = np.uint64(0x9E3779B97F4A7C15)  # an odd number, of Fibonacci hashing
 Part = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # columns of residues (R,), and of backbone atoms (A,)
 
 
@@ -205,10 +204,6 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
     for name, tag in OPTIONAL.items():
         if tag in rows.tags:
             heads[name] = rows.cells(tag, LONGEST_NAME, first)
-    if "pdbx_formal_charge" in rows.tags:
-        charge = rows.cells("pdbx_formal_charge", LONGEST_NAME)
-        if (given := _given(charge)).any():
-            read_integers(charge[given])  # gemmi refuses the file where one is no integer
     index = atom_index(rows.cells(tags["atom"], LONGEST_NAME))
     found = np.flatnonzero(index >= 0)
     altloc = rows.cells("label_alt_id", 1)[found]
@@ -238,14 +233,7 @@ def _joined(parts: Sequence[Part]) -> Part:
 
 
 def _check_heads(heads: Mapping[str, np.ndarray]) -> None:
-    """`UnusualError` where a model or residue stands in two parts, which gemmi joins, or a cell has another form."""
-    require(len(np.unique(heads["model"])) == np.count_nonzero(changes(heads["model"])))
-    key = np.zeros(len(heads["model"]), "<u8")
-    for name in KEYS:
-        if name != "subchain":
-            key = key * HASH + heads[name]  # equal residues have equal keys, others hardly ever
-    key.sort()
-    require((key[1:] != key[:-1]).all())
+    """`UnusualError` where a cell has another form."""
     require(all(_given(heads[name]).all() for name in ("chain", "subchain", "residue")))
     if "record" in heads:
         require(((heads["record"] == ATOM) | (heads["record"] == HETATM)).all())
@@ -313,7 +301,6 @@ def _rest(data: bytes) -> tuple[list[str], int, int, gemmi.Structure]:
     document = gemmi.cif.read_string(rest)
     require(len(document) == 1)
     structure = gemmi.make_structure_from_block(document[0])
-    require(not structure.shortened_ccd_codes)
     require(document[0].find_values("_struct_asym.id") or not len(structure.entities))
     return tags, begin, end, structure
 
@@ -336,9 +323,152 @@ def read_columns(data: bytes) -> AtomTable | None:
         return None
 
 
-ATOM_TAGS = {*NEEDED, *NAMES, *OPTIONAL.values(), *(tag for tags in KEYS.values() for tag in tags)}
+ALIKE = {"chain": KEYS["chain"], "number": ("auth_seq_id", "label_seq_id"), "residue": KEYS["residue"]}
+Texts = Mapping[str, np.ndarray]  # columns of `_atom_site` by tag in small letters, each cell as text (A,)
+
+
+def read_blocks(data: bytes, name: str) -> AtomTable:
+    """The backbone atoms of any mmCIF text, those of each block that has atoms as further models.
+
+    Raises `StructureError` with the code truncated, or not_a_structure where a column that tells of the backbone is not
+    there or holds something else.
+    """
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        data = data.decode("latin-1").encode()
+    try:
+        document = gemmi.cif.read_string(data)
+    except ValueError as error:
+        cut = any(sign in str(error) for sign in ("Wrong number of values", "unterminated", "expected value"))
+        raise StructureError("truncated" if cut else "not_a_structure", f"{name}: {error}") from error
+    tables = []
+    for block in document:
+        table = block.find_mmcif_category("_atom_site.")
+        if not len(table):
+            continue
+        tags = [tag.partition(".")[2].lower() for tag in table.tags]
+        columns = {
+            tag: np.array([gemmi.cif.as_string(cell) if cell[0] in "'\";" else cell for cell in table.column(index)])
+            for index, tag in enumerate(tags)
+            if tag in ATOM_TAGS
+        }
+        table.erase()
+        tables.append(_of_columns(columns, gemmi.make_structure_from_block(block), name))
+    if not tables:
+        raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
+    return _one_after_another(tables)
+
+
+def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTable:
+    """The backbone atoms of columns of text; `structure` is what gemmi makes of the rest."""
+    where = f"{name}: _atom_site"
+    for tags in (*((tag,) for tag in PLACES), NAMES, KEYS["residue"], ALIKE["number"]):
+        if not any(tag.lower() in columns for tag in tags):
+            raise StructureError("not_a_structure", f"{where} has no column {' or '.join(tags)}")
+    index = _index(next(columns[tag] for tag in NAMES if tag in columns))
+    found = np.flatnonzero(index >= 0)
+
+    def cells(*tags: str) -> np.ndarray:
+        """Of each atom the first of these columns that is there and says something, else empty."""
+        text = np.zeros(len(found), "U1")
+        for column in (columns[tag.lower()][found] for tag in tags if tag.lower() in columns):
+            text = np.where((text == "") & (column != ".") & (column != "?"), column, text)
+        return text
+
+    model = _converted(cells(*KEYS["model"]), int, 1, where, KEYS["model"][0])
+    numbers = cells(*ALIKE["number"])
+    if len(found) and not (numbers != "").any():
+        raise StructureError("not_a_structure", f"{where}: no number in {' or '.join(ALIKE['number'])}")
+    subchain, entity = cells(*KEYS["subchain"]), cells(OPTIONAL["entity"])
+    every = np.full(len(index), "")
+    chain = next((columns[tag] for tag in KEYS["chain"] if tag in columns), every)
+    in_model = columns.get(KEYS["model"][0].lower(), every)
+    parts = {part: int(each.entity_type.value) for each in reversed(structure.entities) for part in each.subchains}
+    kinds = {each.name: int(each.entity_type.value) for each in structure.entities}
+    resolution, method = entry_facts(structure)
+    return AtomTable(
+        model=model.astype(np.int32),
+        chain=_encoded(cells(*ALIKE["chain"])),
+        subchain=_encoded(subchain),
+        number=_converted(numbers, int, 0, where, ALIKE["number"][0]).astype(np.int32),
+        label_number=_converted(cells("label_seq_id"), int, 0, where, "label_seq_id").astype(np.int32),
+        insertion=_converted(cells(*KEYS["insertion"]), _byte, 0, where, KEYS["insertion"][0]).astype(np.uint8),
+        residue=_encoded(cells(*ALIKE["residue"])),
+        atom=index[found],
+        altloc=_converted(cells("label_alt_id"), _byte, 0, where, "label_alt_id").astype(np.uint8),
+        entity=_looked_up(subchain, parts) if parts else _looked_up(entity, kinds),
+        hetero=cells(OPTIONAL["record"]) == "HETATM",
+        occupancy=_converted(cells("occupancy"), gemmi.cif.as_number, 1, where, "occupancy").astype(np.float32),
+        position=np.stack([_decimals(cells(tag)) for tag in PLACES], 1),
+        chains=tuple(dict.fromkeys(chain[in_model == in_model[0]].tolist())),
+        resolution=resolution,
+        method=method,
+    )
+
+
+def _index(names: np.ndarray) -> np.ndarray:
+    """Index in `structure.ATOMS` of atom names as text, -1 for any other; int8 (A,)."""
+    texts, which = np.unique(names, return_inverse=True)
+    own = np.array([name_code(text) if text.isascii() and len(text) <= CELL else 0 for text in texts.tolist()], "<u8")
+    return atom_index(own)[which]
+
+
+def _encoded(texts: np.ndarray) -> np.ndarray:
+    """Text as UTF-8, S8 or longer (A,)."""
+    distinct, which = np.unique(texts, return_inverse=True)
+    names = [text.encode() for text in distinct.tolist()]
+    return np.array(names, f"S{max([CELL, *map(len, names)])}")[which]
+
+
+def _converted(texts: np.ndarray, kind: Callable[[str], float], empty: float, where: str, tag: str) -> np.ndarray:
+    """`kind` of each text (A,), `empty` where there is none; `StructureError` that names the column."""
+    distinct, which = np.unique(texts, return_inverse=True)
+    try:
+        return np.array([kind(text) if text else empty for text in distinct.tolist()])[which]
+    except ValueError as error:
+        raise StructureError("not_a_structure", f"{where}.{tag}: {error}") from error
+
+
+def _byte(text: str) -> int:
+    """An insertion code or alternative location; `ValueError` for more than one letter."""
+    if len(text) > 1 or ord(text) > 255:
+        raise ValueError(f"expected one letter, got {text!r}")
+    return ord(text)
+
+
+def _decimals(texts: np.ndarray) -> np.ndarray:
+    """Numbers, with or without a standard uncertainty as in `1.234(5)`; NaN for what is none."""
+    try:
+        return texts.astype(np.float64)
+    except ValueError:
+        return np.array([gemmi.cif.as_number(text) for text in texts.tolist()])
+
+
+def _looked_up(texts: np.ndarray, kinds: Mapping[str, int]) -> np.ndarray:
+    distinct, which = np.unique(texts, return_inverse=True)
+    return np.array([kinds.get(text, UNKNOWN_ENTITY) for text in distinct.tolist()], int)[which]
+
+
+def _one_after_another(tables: Sequence[AtomTable]) -> AtomTable:
+    """The atoms of all blocks; models are counted where blocks have the same numbers."""
+    if len(tables) == 1:
+        return tables[0]
+    numbers = [sorted(set(table.model.tolist())) for table in tables]
+    if len({number for each in numbers for number in each}) < sum(map(len, numbers)):
+        before = np.cumsum([0, *map(len, numbers)])
+        tables = [
+            replace(table, model=(np.searchsorted(each, table.model) + first + 1).astype(np.int32))
+            for table, each, first in zip(tables, numbers, before.tolist(), strict=False)
+        ]
+    arrays = [field.name for field in fields(AtomTable) if isinstance(getattr(tables[0], field.name), np.ndarray)]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in tables]) for name in arrays}
+    return replace(tables[0], **joined)
+
+
+READ = (*KEYS.values(), *ALIKE.values(), NAMES, NEEDED, OPTIONAL.values())
+ATOM_TAGS = {tag.lower() for tags in READ for tag in tags}
 TAGS: dict[str, tuple[str, ...]] = {
-    "atom_site": tuple(sorted(ATOM_TAGS)),
     "entity": ("id", "type"),
     "struct_asym": ("id", "entity_id"),
     "exptl": ("method",),
@@ -348,27 +478,33 @@ MOST_ROWS = 10_000_000
 MOST_LETTERS = 2**30  # of a column, all cells as long as its longest
 
 
-def read_binary_cif(data: bytes, name: str) -> gemmi.Structure:
-    """The residues with their backbone atoms of a BinaryCIF file, as gemmi reads them from the same mmCIF file.
+def read_binary_cif(data: bytes, name: str) -> AtomTable:
+    """The backbone atoms of a BinaryCIF file, those of each block that has atoms as further models.
 
     Raises `StructureError` with the code truncated, not_a_structure or too_large.
     """
     from biotite.structure.io.pdbx import BinaryCIFFile  # slow to load, and few files need it
 
+    tables = []
     try:
         file = BinaryCIFFile.read(io.BytesIO(data))
         for content in file.serialize()["dataBlocks"]:
             categories = {category["name"].lstrip("_"): category for category in content["categories"]}
-            if any(column["name"] == "Cartn_x" for column in categories.get("atom_site", {"columns": ()})["columns"]):
-                _check_sizes({key: categories[key] for key in TAGS if key in categories}, name)
-                return gemmi.make_structure_from_block(_as_text(file[content["header"]]))
+            if "atom_site" in categories:
+                _check_sizes({key: categories[key] for key in ("atom_site", *TAGS) if key in categories}, name)
+                block = file[content["header"]]
+                atoms = {tag.lower(): block["atom_site"][tag].as_array(str) for tag in block["atom_site"]}
+                atoms = {tag: column for tag, column in atoms.items() if tag in ATOM_TAGS}
+                tables.append(_of_columns(atoms, gemmi.make_structure_from_block(_as_text(block)), name))
     except (StructureError, MemoryError):
         raise
     except Exception as error:  # whatever a library raises on bytes of unknown origin
         cut = "incomplete input" in str(error)
         detail = f"{name}: not readable as BinaryCIF ({type(error).__name__}: {error})"
         raise StructureError("truncated" if cut else "not_a_structure", detail) from error
-    raise StructureError("not_a_structure", f"{name}: a BinaryCIF file without atom_site coordinates")
+    if not tables:
+        raise StructureError("not_a_structure", f"{name}: a BinaryCIF file without atom_site coordinates")
+    return _one_after_another(tables)
 
 
 def _check_sizes(content: Any, name: str, rows: int = 1) -> None:
@@ -386,25 +522,16 @@ def _check_sizes(content: Any, name: str, rows: int = 1) -> None:
 
 
 def _as_text(block: Any) -> gemmi.cif.Block:
-    """The categories `TAGS` of a block; of the atoms the backbone, and the first of every residue."""
+    """The categories `TAGS` of a block."""
     made = gemmi.cif.Block("binary")
     for category, tags in TAGS.items():
         if category not in block:
             continue
         columns = {tag: block[category][tag].as_array(str) for tag in tags if tag in block[category]}
-        if category == "atom_site":
-            kept = _first_or_backbone(columns)
-            columns = {tag: column[kept] for tag, column in columns.items()}
         if columns:
             loop = made.init_mmcif_loop(f"_{category}.", list(columns))
             loop.set_all_values([_quoted(column) for column in columns.values()])
     return made
-
-
-def _first_or_backbone(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    keys = [columns[tag] for tags in KEYS.values() for tag in tags if tag in columns]
-    first = np.append(True, np.any([key[1:] != key[:-1] for key in keys], axis=0))
-    return first | np.isin(next(columns[tag] for tag in NAMES if tag in columns), ATOMS)
 
 
 def _quoted(column: np.ndarray) -> list[str]:

@@ -1,74 +1,90 @@
-"""PDB files as text: whether atom lines keep to the format's columns, and gemmi's reading of those that do."""
+"""PDB files by their columns: every atom line is read, whatever stands in the header or at the lines' ends."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
+from ..core.structure import ATOMS
+from .residues import FOUR_LETTERS, UNKNOWN_ENTITY, AtomTable, changes, entry_facts
 
-ATOM_NAME, ALPHA = 12, np.frombuffer(b" CA ", "<u4")[0]  # column of an atom line, and what stands there
-RESIDUE = slice(16, 27)  # alternative location, residue name, chain, number and insertion code
+NAME = slice(12, 16)  # of the atom
+ALTLOC, FOURTH, CHAIN, INSERTION = 16, 20, 21, 26
+RESIDUE = slice(17, 27)  # name, chain, number and insertion code
+NUMBER = slice(22, 26)
 COORDINATES = slice(30, 54)  # x, y, z of eight characters each
-RECORDS = np.frombuffer(b"ATOMHETAMODE", "<u4")
+OCCUPANCY = slice(54, 60)
+LINE = 80  # columns
+ATOM, HETATM, MODEL, ENDMDL, END, LAST = np.frombuffer(b"ATOMHETAMODEENDMEND END\n", "<u4")
 DIGIT, LEADING, POINT = 1, 2, 4  # what a character may be in a coordinate; before the point a digit may stand too
 KINDS = np.zeros(256, np.uint8)
 KINDS[list(b" +-")], KINDS[list(b"0123456789")], KINDS[ord(".")] = LEADING, LEADING | DIGIT, POINT
 USUAL = np.array([LEADING] * 4 + [POINT] + [DIGIT] * 3, np.uint8)  # F8.3
-NUMBER = re.compile(rb" *[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+|nan|inf) *", re.IGNORECASE)
-# Before 1996 columns 73 to 80 held the entry and the number of the line; now element and charge.
-NOT_NEEDED = re.compile(rb"^((?:ATOM|HETA).{68}).*|^(?:ANISOU|SIGATM|SIGUIJ).*\n?", re.MULTILINE)
+RANK = np.zeros(256, np.uint8)  # blanks, then a sign, then digits
+RANK[list(b"+-")], RANK[list(b"0123456789")] = 1, 2
+PLACES = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1])
+DECIMAL = re.compile(rb" *[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+|nan|inf) *", re.IGNORECASE)
+FIRST_NUMBER = re.compile(rb"MODEL\s+(\d{1,9})\b")
 
 
-def read_pdb(data: bytes, name: str) -> gemmi.Structure:
-    """gemmi's structure of a PDB file.
+def read_pdb(data: bytes, name: str) -> AtomTable:
+    """The backbone atoms of a PDB file with `\\n` at the end of each line.
 
-    Raises `StructureError` with the code truncated, or not_a_structure where an atom line is not in its columns;
-    whatever gemmi raises on other malformed content.
+    Atoms behind ENDMDL or END are those of a further model, as programs write that give frames no MODEL. Models have
+    the numbers of their MODEL lines, or are counted where one has none or has that of another. Raises `StructureError`
+    with the code truncated, or not_a_structure where an atom line is not in its columns or there is none.
     """
     last = data[data.rfind(b"\n") + 1 :]
     if last.startswith((b"ATOM", b"HETATM")) and len(last.rstrip()) < COORDINATES.stop:
         raise StructureError("truncated", f"{name}: the last line ends inside its coordinates")
-    start, models = _atom_lines(data)
-    _check_columns(data, start, name)
-    parted = _part_molecules(data, start, models)
-    apart = len(parted) > len(data)
-    try:
-        return gemmi.read_pdb_string(parted, split_chain_on_ter=apart)
-    except (ValueError, RuntimeError):  # for what is not needed: charges, displacements of atoms that are not there
-        return gemmi.read_pdb_string(NOT_NEEDED.sub(rb"\1", parted), split_chain_on_ter=apart)
-
-
-def _atom_lines(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Place of the first byte of each atom line that is long enough for coordinates, and of each MODEL line."""
-    start = np.append(0, np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1)
-    start = start[start + len(b"ATOM") <= len(data)]
-    record = _words(data)[start]
-    long = start + COORDINATES.stop <= len(data)
-    return start[long & ((record == RECORDS[0]) | (record == RECORDS[1]))], start[record == RECORDS[2]]
-
-
-def _words(data: bytes) -> np.ndarray:
-    """The four bytes at each place as one number."""
-    return np.ndarray(max(len(data) - 3, 0), "<u4", data, 0, (1,))
-
-
-def _check_columns(data: bytes, start: np.ndarray, name: str) -> None:
-    """Raise `StructureError` where an atom line has something else than three numbers in columns 31 to 54.
-
-    gemmi takes what digits stand there, and stars for zero, so that lines without columns would give wrong atoms.
-    """
-    cells = _columns(data, start, COORDINATES).reshape(-1, 3, 8)
-    usual = (KINDS[cells] & USUAL).all(axis=(1, 2))
-    for begin in start[~usual]:
-        found = data[begin : begin + COORDINATES.stop].split(b"\n")[0][COORDINATES]
-        if not all(NUMBER.fullmatch(found[place : place + 8]) for place in (0, 8, 16)):
-            number, text = data.count(b"\n", 0, begin) + 1, found.decode("latin-1")
-            raise StructureError(
-                "not_a_structure", f"{name}, line {number}: expected x, y, z in columns 31-54, found {text!r}"
-            )
+    padded = data + b"\n" * LINE
+    lines = np.append(0, np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1)
+    record = np.ndarray(len(data) + 1, "<u4", padded, 0, (1,))[lines]
+    atom = (record == ATOM) | (record == HETATM)
+    start = lines[atom]
+    if not len(start):
+        raise StructureError("not_a_structure", f"{name}: no atoms in it")
+    coordinates = _columns(padded, start, COORDINATES).reshape(-1, 3, 8)
+    usual = _check_columns(data, start, coordinates, name)
+    kind = _atom_index(_columns(padded, start, NAME))
+    found = np.flatnonzero(kind >= 0)
+    model = _models(data, lines, record, atom)
+    chains = _columns(padded, start[model == model[0]], slice(FOURTH, CHAIN + 1))
+    rows = start[found]
+    residue = _columns(padded, rows, RESIDUE)
+    new = changes(model[found], *residue.T)
+    of_head = np.cumsum(new) - 1
+    heads = residue[new]
+    types, names = _names(heads)
+    numbers = heads[:, NUMBER.start - RESIDUE.start : NUMBER.stop - RESIDUE.start]
+    occupancy = _columns(padded, rows, OCCUPANCY)
+    level = changes(*occupancy.T)  # mostly of one value
+    altloc = _columns(padded, rows, slice(ALTLOC, ALTLOC + 1))[:, 0]
+    insertion = heads[:, INSERTION - RESIDUE.start]
+    resolution, method = _header(data[: start[0]])
+    return AtomTable(
+        model=model[found],
+        chain=names[of_head],
+        subchain=np.zeros(len(found), "S8"),
+        number=_each(numbers, _number, name).astype(np.int32)[of_head],
+        label_number=np.zeros(len(found), np.int32),
+        insertion=np.where(insertion == ord(" "), 0, insertion)[of_head],
+        residue=types[of_head],
+        atom=kind[found],
+        altloc=np.where(altloc == ord(" "), 0, altloc),
+        entity=np.full(len(found), UNKNOWN_ENTITY),
+        hetero=(record[atom] == HETATM)[found],
+        occupancy=_each(occupancy[level], _share, name).astype(np.float32)[np.cumsum(level) - 1],
+        position=_positions(coordinates[found], usual[found]),
+        chains=tuple(dict.fromkeys(text.decode("latin-1").strip() for text in _texts(chains[changes(*chains.T)]))),
+        resolution=resolution,
+        method=method,
+        shared_names=True,
+    )
 
 
 def _columns(data: bytes, start: np.ndarray, columns: slice) -> np.ndarray:
@@ -76,24 +92,107 @@ def _columns(data: bytes, start: np.ndarray, columns: slice) -> np.ndarray:
     return np.frombuffer(data, np.uint8)[start[:, None] + np.arange(columns.start, columns.stop)]
 
 
-def _part_molecules(data: bytes, start: np.ndarray, models: np.ndarray) -> bytes:
-    """The file with TER before a residue that its chain has had already, as where two molecules have one chain name.
+def _texts(cells: np.ndarray) -> list[bytes]:
+    """Rows of bytes (A, width) as text of that width, trailing NUL bytes gone."""
+    return np.ascontiguousarray(cells).view(f"S{cells.shape[1]}")[:, 0].tolist()
 
-    gemmi puts atoms of one chain name, residue number and residue name together, wherever they stand between two TER.
+
+def _each(cells: np.ndarray, value_of: Callable[[bytes], float], name: str) -> np.ndarray:
+    """`value_of` each row of bytes (A, width), called once for equal ones; its `ValueError` becomes the file's."""
+    texts, which = np.unique(np.ascontiguousarray(cells).view(f"S{cells.shape[1]}")[:, 0], return_inverse=True)
+    try:
+        return np.array([value_of(text) for text in texts.tolist()])[which]
+    except ValueError as error:
+        raise StructureError("not_a_structure", f"{name}: {error}") from error
+
+
+def _check_columns(data: bytes, start: np.ndarray, cells: np.ndarray, name: str) -> np.ndarray:
+    """Which atom lines have numbers of the usual form F8.3 in columns 31 to 54 (A,); `StructureError` for no numbers.
+
+    cells : bytes of these columns (A, 3, 8)
     """
-    of_alpha = np.flatnonzero(_words(data)[start + ATOM_NAME] == ALPHA)
-    model = np.searchsorted(models, start[of_alpha])
-    names = _columns(data, start[of_alpha], RESIDUE).reshape(-1).view(f"S{RESIDUE.stop - RESIDUE.start}")
-    atoms = list(zip(model.tolist(), names.tolist(), strict=True))
-    if len(set(atoms)) == len(atoms):
-        return data
-    residue = _columns(data, start, RESIDUE)[:, 1:]  # without the alternative location
-    run = np.append(0, np.cumsum((residue[1:] != residue[:-1]).any(axis=1)))
-    first_line = start[np.searchsorted(run, run[of_alpha])]
-    pieces, done = [], 0
-    seen: dict[tuple[int, bytes], int] = {}
-    for atom, line in zip(atoms, first_line.tolist(), strict=True):
-        if seen.setdefault(atom, line) != line:
-            pieces.append(data[done:line])
-            done, seen = line, {atom: line}
-    return b"TER\n".join([*pieces, data[done:]])
+    rank = RANK[cells[:, :, :4]]
+    usual = (KINDS[cells] & USUAL).all(axis=(1, 2))
+    usual &= (rank[:, :, 1:] >= rank[:, :, :-1]).all(axis=(1, 2)) & ((rank == 1).sum(axis=2) <= 1).all(axis=1)
+    for begin in start[~usual]:
+        found = data[begin : begin + COORDINATES.stop].split(b"\n")[0][COORDINATES]
+        if not all(DECIMAL.fullmatch(found[place : place + 8]) for place in (0, 8, 16)):
+            number, text = data.count(b"\n", 0, begin) + 1, found.decode("latin-1")
+            raise StructureError(
+                "not_a_structure", f"{name}, line {number}: expected x, y, z in columns 31-54, found {text!r}"
+            )
+    return usual
+
+
+def _positions(cells: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Coordinates (A, 3) in Å of bytes (A, 3, 8); an integer over 1000 is exact to the last bit."""
+    digits = np.where(RANK[cells] == 2, cells - np.uint8(ord("0")), 0)
+    sign = np.where((cells[:, :, :4] == ord("-")).any(axis=2), -1.0, 1.0)
+    position = sign * (digits @ PLACES) / 1000
+    position[~usual] = [[float(bytes(cell)) for cell in row] for row in cells[~usual]] or np.zeros((0, 3))
+    return position
+
+
+def _atom_index(names: np.ndarray) -> np.ndarray:
+    """Index in `structure.ATOMS` of each name of four bytes (A, 4), wherever it stands among blanks; -1 for others."""
+    words = np.ascontiguousarray(names).view("<u4")[:, 0]
+    index = np.full(len(words), -1, np.int8)
+    for place, name in enumerate(ATOMS):
+        for before in range(5 - len(name)):
+            index[words == int.from_bytes((b" " * before + name.encode()).ljust(4), "little")] = place
+    return index
+
+
+def _models(data: bytes, lines: np.ndarray, record: np.ndarray, atom: np.ndarray) -> np.ndarray:
+    """Number of the model of each atom line (A,), int32; `lines` begin with the four bytes `record`."""
+    parting = (record == MODEL) | (record == ENDMDL) | (record == END) | (record == LAST)
+    part = np.cumsum(parting)[atom]  # how many such lines stand before
+    parts, of_atom = np.unique(part, return_inverse=True)
+    before = [data[place : place + LINE] for place in lines[parting].tolist()]
+    named = [FIRST_NUMBER.match(before[count - 1]) if count else None for count in parts.tolist()]
+    numbers = [int(match[1]) for match in named if match]
+    if len(set(numbers)) < len(parts):
+        numbers = list(range(1, len(parts) + 1))
+    return np.array(numbers, np.int32)[of_atom]
+
+
+def _names(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Residue and chain names S8 (R,) of the columns `RESIDUE` (R, 10).
+
+    Column 21 is the first letter of a chain's name of two, unless it makes a known residue name of four letters with
+    the three columns before, in each residue that has this letter and chain.
+    """
+    texts = _texts(heads)
+    chain = [text[3:5] for text in texts]
+    others = {text[3:5] for text in texts if text[:4].decode("latin-1") not in FOUR_LETTERS}
+    longer = [name[:1] != b" " and name not in others for name in chain]
+    types = [text[: 4 if four else 3].strip() for text, four in zip(texts, longer, strict=True)]
+    names = [name[1:] if four else name for name, four in zip(chain, longer, strict=True)]
+    names = [name.strip().decode("latin-1").encode() for name in names]
+    return np.array(types, "S8"), np.array(names, "S8")
+
+
+def _number(text: bytes) -> int:
+    """Residue number, decimal or where that has no room hybrid-36 (`A000` is 10000); 0 for blanks."""
+    word = text.strip().decode("latin-1")
+    if word[:1].isalpha() and len(word) == 4 and word.isalnum() and word.isascii():
+        beyond = 10000 - 10 * 36**3 + (26 * 36**3 if word.islower() else 0)
+        return int(word, 36) + beyond
+    try:
+        return int(word or "0")
+    except ValueError as error:
+        raise ValueError(f"expected a residue number in columns 23-26, found {word!r}") from error
+
+
+def _share(text: bytes) -> float:
+    """Occupancy; 1 where the line ends before it or there is no number."""
+    cell = text.split(b"\n")[0]
+    return float(cell) if DECIMAL.fullmatch(cell) else 1.0
+
+
+def _header(data: bytes) -> tuple[float, str]:
+    """Resolution in Å (NaN if unknown) and method by the lines before the first atom; nothing else of them is used."""
+    try:
+        return entry_facts(gemmi.read_pdb_string(data.decode("latin-1").encode("ascii", "replace")))
+    except (ValueError, RuntimeError):
+        return float("nan"), ""

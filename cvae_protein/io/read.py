@@ -7,15 +7,14 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
 from ..core.files import DAMAGED_GZIP, open_unpacked, read_unpacked
 from ..core.structure import Backbone
-from .mmcif import read_binary_cif, read_columns
+from .mmcif import read_binary_cif, read_blocks, read_columns
 from .pdb import read_pdb
-from .residues import AtomTable, ParsedStructure, atoms_of, group_residues
+from .residues import AtomTable, ParsedStructure, group_residues
 
 Made = TypeVar("Made")
 SEGMENT = re.compile(r"(-?[0-9]{1,6})([A-Za-z]?)(?:-(-?[0-9]{1,6})([A-Za-z]?))?")
@@ -174,7 +173,9 @@ def guarded(function: Callable[..., Made], *arguments: object) -> Made:
         raise StructureError("not_a_structure", f"{function.__name__} failed with {text}") from error
 
 
-PDB_RECORDS = ("ATOM  ", "HETATM", "HEADER", "MODEL ", "CRYST1", "REMARK", "TITLE ", "COMPND", "EXPDTA", "SEQRES")
+PDB_RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL\b|CRYST1|REMARK|TITLE |COMPND|EXPDTA|SEQRES)", re.MULTILINE)
+CIF_BLOCK = re.compile(rb"(?:[ \t\n]+|#[^\n]*\n)*data_", re.IGNORECASE)
+MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_FILE = 2**28  # bytes, unpacked
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
@@ -199,55 +200,28 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _format(data: bytes, name: str) -> str:
-    """`bcif`, `cif` or `pdb` by the content, whatever the suffix."""
+def _plain(data: bytes) -> bytes:
+    """Text without a byte order mark, which names its encoding, and with `\\n` at the end of each line."""
+    for mark, encoding in MARKS.items():
+        if data.startswith(mark):
+            data = data[len(mark) :]
+            data = data if encoding == "utf-8" else data.decode(encoding, "replace").encode()
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _read_atoms(data: bytes, name: str) -> AtomTable:
+    """The backbone atoms of a file's bytes; the format is told by the content, whatever the suffix."""
     if data[0] in MESSAGE_PACK_MAP and b"dataBlocks" in data:
-        return "bcif"
-    head = data[:65536]
-    if b"\0" in head:
+        return read_binary_cif(data, name)
+    data = _plain(data)
+    if b"\0" in data:
         raise StructureError("not_a_structure", f"{name}: binary data, expected PDB, mmCIF or BinaryCIF")
-    if head[:5].lower() == b"data_":
-        return "cif"
-    lines = head.decode("latin-1").removeprefix("ï»¿").splitlines()
-    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    if first[:5].lower() == "data_":
-        return "cif"
-    if any(line.startswith(PDB_RECORDS) for line in lines):
-        return "pdb"
-    raise StructureError("not_a_structure", f"{name}: neither PDB nor mmCIF; it begins with {first.strip()[:40]!r}")
-
-
-def _read_cif(data: bytes, name: str) -> AtomTable:
-    return read_columns(data) or _atoms_of(_read_whole_cif(data, name), name)
-
-
-def _atoms_of(structure: gemmi.Structure, name: str) -> AtomTable:
-    if not len(structure) or not structure[0].count_atom_sites():
-        raise StructureError("not_a_structure", f"{name}: no atoms in it")
-    return atoms_of(structure)
-
-
-def _read_whole_cif(data: bytes, name: str) -> gemmi.Structure:
-    try:
-        document = gemmi.cif.read_string(data)
-    except ValueError as error:
-        cut = any(sign in str(error) for sign in ("Wrong number of values", "unterminated", "expected value"))
-        raise StructureError("truncated" if cut else "not_a_structure", f"{name}: {error}") from error
-    for block in document:
-        if block.find_values("_atom_site.Cartn_x"):
-            return gemmi.make_structure_from_block(block)
-    raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
-
-
-def _read_pdb(data: bytes, name: str) -> AtomTable:
-    return _atoms_of(read_pdb(data, name), name)
-
-
-def _read_binary(data: bytes, name: str) -> AtomTable:
-    return _atoms_of(read_binary_cif(data, name), name)
-
-
-READERS = {"cif": _read_cif, "pdb": _read_pdb, "bcif": _read_binary}
+    if CIF_BLOCK.match(data):
+        return read_columns(data) or read_blocks(data, name)
+    if PDB_RECORD.search(data):
+        return read_pdb(data, name)
+    first = data.strip()[:40].decode("latin-1").partition("\n")[0]
+    raise StructureError("not_a_structure", f"{name}: neither PDB nor mmCIF; it begins with {first!r}")
 
 
 def read_structure(path: str | Path) -> ParsedStructure:
@@ -257,9 +231,8 @@ def read_structure(path: str | Path) -> ParsedStructure:
     """
     path = Path(path)
     data = _read_bytes(path)
-    read = READERS[_format(data, path.name)]
     try:
-        return group_residues(read(data, path.name), path.name)
+        return group_residues(_read_atoms(data, path.name), path.name)
     except StructureError:
         raise
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content

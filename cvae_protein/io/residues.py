@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gemmi
 import numpy as np
@@ -33,7 +34,7 @@ def changes(*columns: np.ndarray) -> np.ndarray:
 
 METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
 UNKNOWN_ENTITY, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)
-HETATM = ord("H")
+HASH = np.uint64(0x9E3779B97F4A7C15)  # an odd number, of Fibonacci hashing
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +42,11 @@ class AtomTable:
     """Every atom named N, CA, C, O or CB of a file, in its order (A).
 
     `model` `number` `label_number` (`auth_seq_id`, `label_seq_id`; the latter is the position in SEQRES, 0 where the
-    file does not say) are int32, `chain` `subchain` (author and label chain id) and `residue` are S8, `insertion`
-    `altloc` (zero if none) uint8, `atom` the index in `structure.ATOMS`, `entity` the number of a
+    file does not say) are int32, `chain` `subchain` (author and label chain id) and `residue` are S8 or longer,
+    `insertion` `altloc` (zero if none) uint8, `atom` the index in `structure.ATOMS`, `entity` the number of a
     `gemmi.EntityType`, `hetero` bool, `occupancy` float32, `position` float64 (A, 3) in Å. `chains` names the chains of
-    the first model, with or without such atoms; `resolution` in Å is NaN where unknown.
+    the first model, with or without such atoms; `resolution` in Å is NaN where unknown. `shared_names` says that
+    several molecules may have one chain name, as in the PDB format, which has one or two letters for it.
     """
 
     model: np.ndarray
@@ -63,10 +65,13 @@ class AtomTable:
     chains: tuple[str, ...]
     resolution: float
     method: str
+    shared_names: bool = False
 
 
 def codes(names: np.ndarray) -> np.ndarray:
-    """Names S8 (A,) as uint64 (A,), equal where the names are: numbers are compared and sorted faster than text."""
+    """Names S (A,) as uint64 (A,), equal where the names are: numbers are compared and sorted faster than text."""
+    if names.dtype.itemsize != 8:
+        return np.unique(names, return_inverse=True)[1].astype("<u8")
     return np.ascontiguousarray(names).view("<u8")
 
 
@@ -92,42 +97,6 @@ def entry_facts(structure: gemmi.Structure) -> tuple[float, str]:
     return structure.resolution or float("nan"), METHODS.get(text.upper(), text)
 
 
-def atoms_of(structure: gemmi.Structure) -> AtomTable:
-    """The backbone atoms of a structure that gemmi has read."""
-    flat: Any = gemmi.FlatStructure(structure)
-    index = atom_index(_names(flat.atom_names).view("<u8"))
-    found = np.flatnonzero(index >= 0)
-    # What follows TER in the PDB format may be a ligand or the chain behind a gap, so that gemmi's verdict is not used.
-    has_entities = structure.input_format != gemmi.CoorFormat.Pdb
-    resolution, method = entry_facts(structure)
-    insertion = np.asarray(flat.icodes)[found].astype(np.uint8)
-    residues = [residue for model in structure for chain in model for residue in chain]
-    label_number = np.repeat([residue.label_seq or 0 for residue in residues], [len(residue) for residue in residues])
-    return AtomTable(
-        model=np.asarray(flat.model_num)[found].astype(np.int32),
-        chain=_names(flat.chain_ids)[found],
-        subchain=_names(flat.subchains)[found],
-        number=np.asarray(flat.resnums)[found].astype(np.int32),
-        label_number=label_number[found].astype(np.int32),
-        insertion=np.where(insertion == ord(" "), 0, insertion),
-        residue=_names(flat.residue_names)[found],
-        atom=index[found],
-        altloc=np.asarray(flat.altlocs)[found].astype(np.uint8),
-        entity=np.asarray(flat.entity_type)[found] if has_entities else np.full(len(found), UNKNOWN_ENTITY),
-        hetero=np.asarray(flat.het_flags)[found] == HETATM,
-        occupancy=np.asarray(flat.occ)[found],
-        position=np.asarray(flat.pos)[found],
-        chains=tuple(chain.name for chain in structure[0]),
-        resolution=resolution,
-        method=method,
-    )
-
-
-def _names(array: np.ndarray) -> np.ndarray:
-    """Zero-padded int8 names (A, 8) as byte strings (A,)."""
-    return np.ascontiguousarray(array).view("S8")[:, 0]
-
-
 AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
 
 
@@ -137,9 +106,10 @@ class ParsedStructure:
 
     A residue without any of these atoms is not there.
 
-    `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S8 (R,), `insertion`
+    `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S (R,), `insertion`
     `letter` U1 (R,), `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown),
-    `other_chains` the names of chains without protein.
+    `other_chains` the names of chains without protein. Of the CA that are not among `coords`, `alternates` belong to
+    other conformers or stand there again, and `ligands` to amino acids outside every chain.
     """
 
     name: str
@@ -154,6 +124,8 @@ class ParsedStructure:
     letter: np.ndarray
     coords: np.ndarray
     other_chains: tuple[str, ...]
+    alternates: int
+    ligands: int
 
     @property
     def chains(self) -> list[str]:
@@ -172,6 +144,32 @@ class ParsedStructure:
         return Backbone(name, "".join(self.letter[first]), self.coords[rows], ids)
 
 
+PROTONATED = {
+    "ASH": "ASP", "CYM": "CYS", "CYX": "CYS", "GLH": "GLU", "HID": "HIS", "HIE": "HIS", "HIP": "HIS", "HSD": "HIS",
+    "HSE": "HIS", "HSP": "HIS", "LYN": "LYS",
+}  # fmt: skip
+"""Residue names of force fields for the states of an amino acid."""
+STANDARD = tuple(gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in sorted(AMINO_ACIDS))
+STATES = {
+    "ARG": "N", "ASP": "H", "CYS": "H12", "GLU": "H", "HIS": "ABDEHP12", "LYS": "H",
+}  # fmt: skip
+FOUR_LETTERS = {
+    **{end + name: name for end in "NC" for name in (*STANDARD, *PROTONATED, "HYP")},
+    **{name + state: name for name, states in STATES.items() for state in states},
+}
+"""Residue names of four letters, as AMBER gives them to both ends of a chain and GROMACS to states -> three letters."""
+
+
+def _letter(name: str, atoms: set[int]) -> str:
+    """One-letter code of a residue type, empty where it is no amino acid; `atoms` are those of its residues."""
+    known = FOUR_LETTERS.get(name, name)
+    info = gemmi.find_tabulated_residue(PROTONATED.get(known, known))
+    if not info.is_amino_acid():
+        return "X" if {N, CA, C} <= atoms else ""
+    letter = info.one_letter_code.upper()
+    return letter if letter in AMINO_ACIDS else "X"
+
+
 def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """One-letter code of each atom's residue type, U1 (A,), empty where it is no amino acid.
 
@@ -182,17 +180,15 @@ def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarra
     first, kind = np.flatnonzero(new)[first], kind[np.cumsum(new) - 1]
     letters = np.zeros(len(kinds), "U1")
     for index, name in enumerate(atoms.residue[rows[first]].tolist()):
-        info = gemmi.find_tabulated_residue(name.decode("latin-1"))
-        letter = info.one_letter_code.upper() if info.is_amino_acid() else "X"
-        if info.is_amino_acid() or {N, CA, C} <= set(atoms.atom[rows[kind == index]].tolist()):
-            letters[index] = letter if letter in AMINO_ACIDS else "X"
+        letters[index] = _letter(name.decode("latin-1"), set(atoms.atom[rows[kind == index]].tolist()))
     return letters[kind]
 
 
 def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
     """Group the atoms of polymer amino acids into residues, one conformer each; `name` is the file's, for messages.
 
-    Raises `StructureError("no_protein")` where there is no such residue.
+    Raises `StructureError` with the code no_protein where there is no such residue, or not_a_structure where one name
+    stands for several residues.
     """
     polymer = np.flatnonzero((atoms.entity == POLYMER) | (atoms.entity == UNKNOWN_ENTITY))
     names = codes(atoms.residue)[polymer]
@@ -201,9 +197,14 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
     if not protein.any():
         raise StructureError("no_protein", f"{name}: no amino acid with a backbone atom in {len(atoms.chains)} chains")
     chosen, names, letters = polymer[protein], names[protein], letters[protein]
-    keys = (atoms.model, codes(atoms.chain), codes(atoms.subchain), atoms.number, atoms.insertion)
-    new = changes(*(key[chosen] for key in keys))
+    chains = codes(atoms.chain)
+    keys = [key[chosen] for key in (atoms.model, chains, codes(atoms.subchain), atoms.number, atoms.insertion)]
+    new = changes(*keys)
+    if _scattered(*(key[new] for key in keys)):
+        order, new = _gathered(atoms, chosen, keys, name)
+        chosen, names, letters = chosen[order], names[order], letters[order]
     start, residue = np.flatnonzero(new), np.cumsum(new) - 1
+    _check_repeats(atoms, chosen, new, residue, name)
     kept = _one_conformer(start, names, atoms.altloc[chosen], atoms.occupancy[chosen])
     coords = _coords(atoms.position[chosen[kept]], atoms.atom[chosen[kept]], residue[kept], len(start))
     first = np.flatnonzero(kept)[np.searchsorted(residue[kept], np.arange(len(start)))]
@@ -211,9 +212,11 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
     foreign = (atoms.entity[heads] == UNKNOWN_ENTITY) & atoms.hetero[heads]
     rows = np.arange(len(heads))
     if foreign.any():
-        rows = np.flatnonzero(~foreign | _within_chain(foreign, atoms.model[heads], keys[1][heads], coords))
+        rows = np.flatnonzero(~foreign | _within_chain(foreign, atoms.model[heads], chains[heads], coords))
     if not len(rows):
         raise StructureError("no_protein", f"{name}: {len(start)} amino acids as ligands, none in a chain")
+    alpha = np.bincount(residue[atoms.atom[chosen] == CA], minlength=len(start))  # of each residue
+    within, stored = int(alpha[rows].sum()), int(np.isfinite(coords[rows, CA, 0]).sum())
     heads = heads[rows]
     chain = atoms.chain[heads]
     present = set(chain.tolist())
@@ -230,7 +233,94 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         letter=letters[first[rows]],
         coords=coords[rows],
         other_chains=tuple(other for other in dict.fromkeys(atoms.chains) if other.encode() not in present),
+        alternates=within - stored,
+        ligands=int(alpha.sum()) - within,
     )
+
+
+def _scattered(model: np.ndarray, chain: np.ndarray, *others: np.ndarray) -> bool:
+    """Whether a residue or chain stands in several places of the file; one value of each key a residue (R,)."""
+    key = model.astype("<u8") * HASH + chain
+    parts = key[changes(key)]
+    for other in others:
+        key = key * HASH + other.astype("<u8")  # equal residues have equal keys, others hardly ever
+    key.sort()
+    return bool((key[1:] == key[:-1]).any()) or len(np.unique(parts)) < len(parts)
+
+
+def _gathered(
+    atoms: AtomTable, chosen: np.ndarray, keys: Sequence[np.ndarray], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the atoms `chosen` (A,) in which models, chains and residues are whole, and where a residue begins.
+
+    Atoms behind the chain that a residue lacks are of that residue, such as another conformer; atoms that it has are of
+    another molecule, which goes on the chain where `shared_names` allows it.
+    """
+    order = np.lexsort([_rank(key) for key in keys[1::-1]])  # stable
+    sorted_keys = [key[order] for key in keys]
+    new = changes(*sorted_keys)
+    bounds = np.append(np.flatnonzero(new), len(order))
+    own = list(zip(atoms.atom[chosen[order]].tolist(), atoms.altloc[chosen[order]].tolist(), strict=True))
+    residue_of, count = np.zeros(len(bounds) - 1, int), 0
+    here: tuple[int, ...] = ()
+    seen: dict[tuple[int, ...], tuple[int, set[tuple[int, int]]]] = {}
+    for run, head in enumerate(zip(*(key[new].tolist() for key in sorted_keys), strict=True)):
+        part = set(own[bounds[run] : bounds[run + 1]])
+        if head[:2] != here:
+            here, seen = head[:2], {}
+        known = seen.get(head)
+        if known and not known[1] & part:
+            known[1].update(part)
+            residue_of[run] = known[0]
+            continue
+        if known and not atoms.shared_names:
+            raise _repeated(atoms, int(chosen[order[bounds[run]]]), 2, name)
+        seen = {} if known else seen
+        seen[head] = count, part
+        residue_of[run], count = count, count + 1
+    residue = residue_of[np.cumsum(new) - 1]
+    again = np.argsort(residue, kind="stable")
+    return order[again], changes(residue[again])
+
+
+def _rank(key: np.ndarray) -> np.ndarray:
+    """For each value the place of its first appearance among the distinct ones (A,)."""
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which]
+
+
+def _repeated(atoms: AtomTable, row: int, times: int, name: str) -> StructureError:
+    """The error of a residue, that of the atom `row`, which stands in the file `times` times, atom for atom."""
+    number = f"{atoms.number[row]}{chr(atoms.insertion[row] or 32).strip()}"
+    where = f"model {atoms.model[row]}, chain {atoms.chain[row].decode() or 'without a name'}, residue {number}"
+    said = f"its atom {ATOMS[atoms.atom[row]]} stands {times} times or more; number residues, chains or models apart"
+    return StructureError("not_a_structure", f"{name}: {where}: {said}")
+
+
+FULL = 1.01  # sum of the occupancies of alternates, with what rounding adds
+
+
+def _check_repeats(atoms: AtomTable, chosen: np.ndarray, new: np.ndarray, residue: np.ndarray, name: str) -> None:
+    """Raise `StructureError` where a residue has N, CA and C (those that it has) several times, and no alternates.
+
+    Alternates have letters, or occupancies that add up to 1. A single atom that stands there again is passed over.
+    """
+    kind = atoms.atom[chosen]
+    unordered = ~new[1:] & (kind[1:] <= kind[:-1])
+    if not unordered.any():
+        return
+    some = np.flatnonzero(np.isin(residue, residue[1:][unordered]))
+    key = (residue[some] * len(ATOMS) + kind[some]) * 256 + atoms.altloc[chosen[some]]
+    values, counts = np.unique(key, return_counts=True)
+    for index in np.unique(values[counts > 1] // 256 // len(ATOMS)).tolist():
+        rows = chosen[np.searchsorted(residue, index) : np.searchsorted(residue, index, side="right")]
+        times = Counter(zip(atoms.atom[rows].tolist(), atoms.altloc[rows].tolist(), strict=True))
+        chain = {pair: count for pair, count in times.items() if pair[0] in (N, CA, C)}
+        (atom, letter), most = max(chain.items(), key=lambda item: item[1], default=((0, 0), 1))
+        same = rows[(atoms.atom[rows] == atom) & (atoms.altloc[rows] == letter)]
+        share = atoms.occupancy[same]
+        if chain and min(chain.values()) > 1 and not ((share > 0).all() and share.sum() <= FULL):
+            raise _repeated(atoms, int(same[0]), most, name)
 
 
 def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coords: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +68,6 @@ def read_pairs(path: Path, references: Iterable[PreparedStructure]) -> list[Pair
 LONGEST = 2000  # residues
 LONGEST_ID = 60  # letters
 OXYGEN_BOND = 1.231  # Å from C to O, Engh & Huber 1991
-AFTER_END = re.compile(rb"^END\s*$[\s\S]*?^(?:ATOM|HETATM)", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +144,8 @@ def _of_files(source: Path) -> Iterator[tuple[str, Sample | StructureError]]:
         file = printable(path.name if path == source else path.relative_to(source).as_posix())
         try:
             yield from ((file, sample) for sample in _of_structure(guarded(read_structure, path), file))
-            guarded(_check_end, path)
         except StructureError as error:
             yield file, error
-
-
-def _check_end(path: Path) -> None:
-    """Raise where atoms stand behind the line END of a PDB file: readers of the format stop there."""
-    if path.suffix.lower() in (".pdb", ".ent") and AFTER_END.search(path.read_bytes()):
-        raise StructureError("truncated", "atoms behind the line END were not read; part samples by MODEL and ENDMDL")
 
 
 def _of_structure(structure: ParsedStructure, file: str) -> Iterator[Sample | StructureError]:
@@ -162,7 +153,7 @@ def _of_structure(structure: ParsedStructure, file: str) -> Iterator[Sample | St
     for model in models:
         here = structure.model == model
         for chain in dict.fromkeys(structure.chain[here].tolist()):
-            letters = chain.decode("latin-1")
+            letters = chain.decode()
             parts = [SUFFIX.sub("", file), letters if several else "", f"m{model:04d}" if len(models) > 1 else ""]
             rows = np.flatnonzero(here & (structure.chain == chain))
             try:

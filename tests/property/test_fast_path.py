@@ -1,4 +1,4 @@
-"""The fast mmCIF reader gives what gemmi gives, or leaves the file to it, on embedded and on damaged files."""
+"""The fast mmCIF reader gives what the reader of all forms gives, or leaves the file to it, also of damaged files."""
 
 import gzip
 from dataclasses import fields
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae_protein.core.errors import StructureError
-from cvae_protein.io import mmcif, read, residues
+from cvae_protein.io import mmcif, residues
 from cvae_protein.io.residues import group_residues
 
 ROOT = Path(__file__).parents[2]
@@ -20,9 +20,9 @@ SIGNS = st.sampled_from([*" \n\t\r.?-+'\"#_;$[]~|0158AEHNXaé\0", "loop_\n", "da
 
 
 def whole(data):
-    """What gemmi makes of the text, or the reason why not."""
+    """What the reader of all forms makes of the text, or the reason why not."""
     try:
-        return group_residues(read._atoms_of(read._read_whole_cif(data, "x"), "x"), "x")
+        return group_residues(mmcif.read_blocks(data, "x"), "x")
     except StructureError as error:
         return error.code
     except (ValueError, RuntimeError, IndexError, OverflowError):  # as in `read_structure`
@@ -30,7 +30,7 @@ def whole(data):
 
 
 def fast(data):
-    """What the fast path makes of it, None where it leaves it to gemmi."""
+    """What the fast path makes of it, None where it leaves it to the other."""
     atoms = mmcif.read_columns(data)
     try:
         return atoms and group_residues(atoms, "x")

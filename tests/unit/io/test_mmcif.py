@@ -1,4 +1,4 @@
-"""BinaryCIF gives what the same mmCIF file gives; packed files are unpacked within bounds."""
+"""mmCIF as programs write it; BinaryCIF gives what the same mmCIF file gives; packed files are unpacked in bounds."""
 
 import gzip
 import io
@@ -9,6 +9,7 @@ import msgpack
 import numpy as np
 import pytest
 from biotite.structure.io import pdbx
+from synthetic import chain_lines, helix, write
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.io import read
@@ -118,6 +119,121 @@ def long_text(content, atoms, columns):
 def test_damaged_binary_has_its_reason(tmp_path, change, code):
     (tmp_path / "x.bcif").write_bytes(damaged(change))
     assert code_of(tmp_path / "x.bcif") == code
+
+
+# --- mmCIF with columns and blocks of its own
+
+
+def table(tmp_path, lines=None):
+    """Tags, rows and the rest of an mmCIF file of PDB lines."""
+    path = write(tmp_path / "whole.cif", lines or chain_lines(helix(8)))
+    words = [row.split() for row in path.read_text().splitlines()]
+    tags = [row[0].removeprefix("_atom_site.") for row in words if row and row[0].startswith("_atom_site.")]
+    return tags, [row for row in words if row and row[0] == "ATOM" and len(row) == len(tags)]
+
+
+def reading(path, tags, *blocks, head=""):
+    """What is read of blocks of rows."""
+    names = "".join(f"_atom_site.{tag}\n" for tag in tags)
+    text = [
+        f"data_b{number}\n#\nloop_\n{names}" + "".join(" ".join(row) + "\n" for row in rows) + "#\n"
+        for number, rows in enumerate(blocks)
+    ]
+    path.write_text(head + "".join(text))
+    return read_structure(path)
+
+
+NEEDED = {"Cartn_x", "Cartn_y", "Cartn_z"}
+PAIRS = ("atom_id", "comp_id", "asym_id", "seq_id")
+
+
+def test_no_column_is_needed_that_tells_nothing_of_the_backbone(tmp_path):
+    tags, rows = table(tmp_path)
+    expected = reading(tmp_path / "x.cif", tags, rows).coords
+    needed = NEEDED | {"label_atom_id", "label_comp_id", "auth_seq_id"}  # what gemmi writes of these pairs
+    for place, tag in enumerate(tags):
+        left = tags[:place] + tags[place + 1 :], [row[:place] + row[place + 1 :] for row in rows]
+        if tag in needed:
+            with pytest.raises(StructureError, match=f"_atom_site(:| has) no .*{tag}"):
+                reading(tmp_path / "x.cif", *left)
+        else:
+            np.testing.assert_array_equal(reading(tmp_path / "x.cif", *left).coords, expected, tag)
+    few = [tags.index(tag) for tag in sorted(needed)]
+    found = reading(tmp_path / "x.cif", [tags[place] for place in few], [[row[place] for place in few] for row in rows])
+    np.testing.assert_array_equal(found.coords, expected)
+    assert found.chains == [""]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_missing_name_is_told(tmp_path, pair):
+    tags, rows = table(tmp_path)
+    kept = [place for place, tag in enumerate(tags) if not tag.endswith(pair)]
+    left = [tags[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    if pair == "asym_id":
+        assert len(reading(tmp_path / "x.cif", *left).number) == 8
+    else:
+        with pytest.raises(StructureError, match=rf"has no column \w+{pair} or \w+{pair}"):
+            reading(tmp_path / "x.cif", *left)
+
+
+@pytest.mark.parametrize("name", ["A", "chain_of_8", "heavy chain number one", "größe"])
+def test_chain_names_of_any_length(tmp_path, name):
+    tags, rows = table(tmp_path)
+    for row in rows:
+        for tag in ("auth_asym_id", "label_asym_id"):
+            row[tags.index(tag)] = f"'{name}'"
+    other = [[cell.replace(f"'{name}'", f"'{name}2'") for cell in row] for row in rows]
+    found = reading(tmp_path / "x.cif", tags, [*rows, *other])
+    assert found.chains == [name, f"{name}2"]
+    assert len(read.extract_domain(found, f"{name}2", "", "x")) == 8
+
+
+def test_a_residue_that_stands_there_again_is_told(tmp_path):
+    tags, rows = table(tmp_path)
+    with pytest.raises(StructureError, match="model 1, chain A, residue 1: its atom N stands 2 times"):
+        reading(tmp_path / "x.cif", tags, [*rows, *rows])
+    with pytest.raises(StructureError, match="residue 5"):
+        reading(tmp_path / "x.cif", tags, [*rows, *rows[20:25]])
+
+
+def test_blocks_are_further_models(tmp_path):
+    tags, rows = table(tmp_path)
+    found = reading(tmp_path / "x.cif", tags, rows, rows, rows[:25])
+    assert [int((found.model == number).sum()) for number in found.models] == [8, 8, 5]
+    assert found.models == [1, 2, 3]
+    place = tags.index("pdbx_PDB_model_num")
+    numbered = [[*row[:place], "7", *row[place + 1 :]] for row in rows]
+    assert reading(tmp_path / "y.cif", tags, rows, numbered).models == [1, 7]
+
+
+def test_blocks_of_a_binary_file_are_further_models(tmp_path):
+    file = pdbx.BinaryCIFFile.read(io.BytesIO(as_binary(FILES[1])))
+    file["again"] = next(iter(file.values()))
+    written = io.BytesIO()
+    file.write(written)
+    (tmp_path / "x.bcif").write_bytes(written.getvalue())
+    assert read_structure(tmp_path / "x.bcif").models == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "head", ["# a\n" * 30_000, "\n" * 70_000, "#" + "x" * 100_000 + "\n", "\ufeff", "\ufeff# a\n\n"]
+)
+def test_what_may_stand_before_the_first_block(tmp_path, head):
+    tags, rows = table(tmp_path)
+    assert len(reading(tmp_path / "x.cif", tags, rows, head=head).number) == 8
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"])
+def test_line_ends_of_mmcif(tmp_path, end):
+    path = write(tmp_path / "x.cif", chain_lines(helix(8)))
+    path.write_bytes(path.read_bytes().replace(b"\n", end))
+    assert len(read_structure(path).number) == 8
+
+
+def test_mmcif_in_another_encoding(tmp_path):
+    path = write(tmp_path / "x.cif", chain_lines(helix(8)))
+    path.write_bytes(path.read_bytes() + "_struct.title 'Größe'\n_exptl.method 'Größe'\n".encode("latin-1"))
+    assert len(read_structure(path).number) == 8
 
 
 # --- packed files

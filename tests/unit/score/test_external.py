@@ -114,13 +114,12 @@ def test_bare_backbone_has_the_secondary_structure_of_the_whole(tmp_path):
     assert "H" in bare.structure.ss
 
 
-def test_atoms_behind_the_end_are_told(tmp_path):
-    once = save(tmp_path / "a.pdb", chain(40, 1)).read_text()
-    text = "\n".join(line for line in once.splitlines() if line.startswith("ATOM")) + "\nEND\n"
-    (tmp_path / "a.pdb").write_text(text + text)
+def test_atoms_behind_the_end_are_a_further_model(tmp_path):
+    atoms = [row for row in save(tmp_path / "a.pdb", chain(40, 1)).read_text().splitlines() if row.startswith("ATOM")]
+    (tmp_path / "a.pdb").write_text("\n".join([*atoms, "END", *atoms, "END", ""]))
     found = read_samples(tmp_path / "a.pdb")
-    assert len(found.samples) == 1
-    assert found.rejected[0]["reason"] == "truncated"
+    assert [sample.model for sample in found.samples] == [1, 2]
+    assert not found.rejected
 
 
 # --- scoring
