@@ -97,8 +97,19 @@ def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
     )
 
 
+def cells_of(line: str) -> list[str]:
+    """Cells of a tab-separated line, without the quotes that spreadsheets put around a whole cell."""
+    cells = line.split("\t")
+    if '"' in line:
+        quoted = [len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells]
+        cells = [cell[1:-1].replace('""', '"') if q else cell for cell, q in zip(cells, quoted, strict=True)]
+    return cells
+
+
 def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
-    """Raise `UserError` where the header of a table lacks a required column."""
+    """Raise `UserError` where the header of a table lacks a required column, or has a name twice."""
+    if doubled := [name for name in dict.fromkeys(header) if name.strip() and list(header).count(name) > 1]:
+        raise UserError(f"{path}: expected each column once, found {', '.join(doubled)} more than once")
     if missing := [name for name in required if name not in header]:
         refuse_renamed(path, "column", (name for name in header if RENAMED["column"].get(name) in missing))
         raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
@@ -152,11 +163,11 @@ def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
     Raises `UserError` where the header lacks a column.
     """
     lines = lines_of(path)
-    header = next(lines, (0, ""))[1].split("\t")
+    header = cells_of(next(lines, (0, ""))[1])
     check_columns(path, header, columns)
     places = [header.index(name) for name in columns]
     for number, line in lines:
-        cells = line.split("\t")
+        cells = cells_of(line)
         if len(cells) != len(header):
             yield bad_row(number, f"{len(header)} columns", line)
         else:
@@ -342,7 +353,7 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
     if not path.is_file():
         raise UserError(f"{path}: expected a tab-separated table, found no file there")
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as handle:
-        lines = (line.rstrip("\r\n").split("\t") for line in handle)
+        lines = (cells_of(line.rstrip("\r\n")) for line in handle)
         header = next(lines, None)
         if header is None:
             raise UserError(f"{path}: expected a header line, the file is empty")

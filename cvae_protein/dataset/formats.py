@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError
-from ..core.files import check_columns, lines_of
+from ..core.files import cells_of, check_columns, lines_of
 from . import cath, scope
 from .classification import ClassifiedDomain
 
@@ -30,11 +30,11 @@ class Format(NamedTuple):
 def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows of a user's own table: the required columns, and of the others of `ClassifiedDomain` those that it has."""
     lines = lines_of(path)
-    header = next(lines, (0, ""))[1].split("\t")
+    header = cells_of(next(lines, (0, ""))[1])
     check_columns(path, header, REQUIRED)
     places = [(header.index(name) if name in header and name != "label" else None) for name in ClassifiedDomain._fields]
     for number, line in lines:
-        cells = line.split("\t")
+        cells = cells_of(line)
         if len(cells) != len(header):
             raise UserError(f"{path}, line {number}: expected {len(header)} columns, found {len(cells)}")
         yield ClassifiedDomain(*("" if place is None else cells[place].strip() for place in places))
@@ -109,7 +109,7 @@ def detect(path: Path) -> str:
     if not lines:
         raise UserError(f"{path}: expected a header line or a classification, the file is empty")
     for name, form in FORMATS.items():
-        if form.header and set(form.header) <= set(lines[0].split("\t")):
+        if form.header and set(form.header) <= set(cells_of(lines[0])):
             return name
         if form.line and any(form.line.fullmatch(line) for line in lines):
             return name
@@ -187,8 +187,8 @@ def read_names(path: str, table: str) -> dict[str, str]:
     source = Path(path)
     lines = [line for _, line in islice(lines_of(source), LOOKED_AT)]
     columns = [len(line.split("\t")) for line in lines]
-    if lines and lines[0].split("\t") == ["code", "name"]:
-        cells = (line.split("\t") for _, line in lines_of(source))
+    if lines and cells_of(lines[0]) == ["code", "name"]:
+        cells = (cells_of(line) for _, line in lines_of(source))
         return {row[0]: row[1].strip() for row in cells if len(row) == 2 and row != ["code", "name"]}
     if any(cath.NAME.fullmatch(line) for line in lines):
         return cath.read_names(source)

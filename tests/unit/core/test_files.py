@@ -11,7 +11,16 @@ import time
 import pytest
 
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import RENAMED, atomic_path, holder, owned, read_table, sha256, write_table
+from cvae_protein.core.files import (
+    RENAMED,
+    atomic_path,
+    columns_of,
+    holder,
+    owned,
+    read_table,
+    sha256,
+    write_table,
+)
 
 HOLDER = """
 import sys, time
@@ -221,3 +230,36 @@ def test_a_name_of_before_is_answered_with_todays(tmp_path, kind):
     write_table(tmp_path / "t.tsv", ["id", column], [{"id": "a", column: cell}])
     with pytest.raises(UserError, match=f"t.tsv: {kind} `{old}` is now `{new}`: make the file again"):
         read_table(tmp_path / "t.tsv", ["id", new] if kind == "column" else ["id"])
+
+
+@pytest.mark.parametrize("names", [["a", "b", "a"], ["b", "a", "x", "x"]])
+def test_a_column_that_stands_there_twice_is_named(tmp_path, names):
+    path = tmp_path / "t.tsv"
+    path.write_text("\t".join(names) + "\n" + "\t".join(map(str, range(len(names)))) + "\n")
+    doubled = max(names, key=names.count)
+    for read in (read_table, lambda given, columns: list(columns_of(given, columns))):
+        with pytest.raises(UserError, match=rf"t\.tsv: expected each column once, found {doubled} more"):
+            read(path, ["a", "b"])
+
+
+def test_columns_without_a_name_may_be_several(tmp_path):
+    (tmp_path / "t.tsv").write_text("a\t\t\n1\t\t\n")
+    assert read_table(tmp_path / "t.tsv", ["a"])[0]["a"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ('"1-30,41-76"', "1-30,41-76"),
+        ('"a ""b"" c"', 'a "b" c'),
+        ('5"', '5"'),
+        ('"x"y', '"x"y'),
+        ('"', '"'),
+        ('""', ""),
+    ],
+)
+def test_quotes_around_a_whole_cell_are_a_spreadsheets(tmp_path, cell, value):
+    path = tmp_path / "t.tsv"
+    path.write_text(f'"id"\trange\nx\t{cell}\n')
+    assert read_table(path, ["id", "range"]) == [{"id": "x", "range": value}]
+    assert list(columns_of(path, ["range"])) == [(2, [value])]

@@ -478,3 +478,10 @@ def test_examples_over_the_users_file_are_valid(root):
         for key, value in yaml.safe_load(path.read_text()).items():
             merged[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
         assert load.load(merged).results != base["results"], path.stem
+
+
+def test_a_table_that_a_spreadsheet_wrote(tmp_path):
+    text = 'domain_id\tpdb_id\tchain\t"residue_range"\tcath\r\na\t1ubi\tA\t"1-30,41-76"\t3.10.20.90\r\n'
+    (tmp_path / "t.tsv").write_text(text)
+    (row,) = read_classification(LabelSettings(table=str(tmp_path / "t.tsv")))
+    assert row.residue_range == "1-30,41-76"
