@@ -78,6 +78,10 @@ def score(
     targets: Annotated[
         Path | None, typer.Option(help="With --reference: table `id label` or `file label`, the target class.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="With --reference: files or folders to leave out, such as traj or '*_traj.pdb'; repeatable."),
+    ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="With --reference: folder of a trained fold classifier.")
     ] = None,
@@ -108,14 +112,16 @@ def score(
         from ..score.external import read_set, score_set, write_set
 
         name = _name(variant or samples.resolve().name.split(".", 1)[0])
-        given = read_set(samples, reference, splits, targets)  # before the search, as all that may want a file
+        given = read_set(
+            samples, reference, splits, targets, exclude or ()
+        )  # before the search, as all that may want a file
         stored = write_set(given, output, name, seed)
         sight = _embeddings(given, classifier, reference, output / "samples.h5") if classifier and stored else None
         score_set(given, output, name, seed, own, sight)
         if report is not None:  # last: the tables stay where the page cannot be written
             _write_page(report, reference, splits, name, seed, output)
         return
-    _refuse("--store", targets=targets, classifier=classifier, report=report)
+    _refuse("--store", targets=targets, exclude=exclude, classifier=classifier, report=report)
     if store is None or splits is None:
         raise UserError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:

@@ -22,6 +22,8 @@ REASONS: dict[str, str] = {
     "chain_not_found": "the chain is not in the structure",
     "range_not_found": "a residue of the range is not in the chain",
     "bad_range": "the residue range cannot be read",
+    "other_models": "models of the file have other residues than the first, which alone is stored with its like",
+    "ligand": "amino acids of the file belong to no chain",
     "no_complete_residue": "no residue has all of N, CA, C and O",
     "too_short": "fewer residues than the configured minimum",
     "too_long": "more residues than the configured maximum",

@@ -381,9 +381,15 @@ REJECTED_COLUMNS = ("domain_id", "source", "reason", "detail")
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 
 
-def is_safe_id(text: str) -> bool:
-    """Whether an id can stand in a file name: letters, digits and `._+-`, beginning with a letter or digit."""
-    return SAFE_ID.fullmatch(text) is not None
+def unsafe(text: str) -> str:
+    """Why an id cannot stand in a file name, empty where it can: the true reason of `SAFE_ID`."""
+    if SAFE_ID.fullmatch(text):
+        return ""
+    if strange := re.sub(r"[A-Za-z0-9._+-]", "", text):
+        return f"expected letters, digits and ._+- only, found {strange[0]!r}"
+    if not text[:1].isalnum():
+        return f"expected a letter or digit at the beginning, found {text[:1]!r}"
+    return f"expected 80 letters at most, found {len(text)}"
 
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

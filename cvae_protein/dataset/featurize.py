@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..core.geometry import torsions
 from ..core.progress import say, track
 from ..core.structure import Backbone
 from ..io.mdtraj_bridge import secondary_structure
-from ..io.read import LARGEST_COORDINATE, extract_domain, guarded, read_structure, structure_files, unused
+from ..io.read import LARGEST_COORDINATE, Names, extract_domain, guarded, read_structure, structure_files, unused
 from ..io.residues import ParsedStructure
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
 from ..store.write import write_store
@@ -64,9 +64,9 @@ def check_quality(backbone: Backbone, settings: FeaturizeSettings, labels: Label
     check_geometry(backbone)
 
 
-Result = Entry | dict[str, str]  # what the store holds of a domain, or its row of rejected.tsv
+Result = Entry | dict[str, str]  # what the store holds of a domain, or a row of rejected.tsv
 MOST_WAITING = 1000  # domains whose file was read before their turn, which bounds the memory
-LONGEST_NAME = 60  # letters of a file's name that an id takes
+LONGEST_NAME, LONGEST_CHAIN = 60, 12  # letters of the names of a file and a chain that an id takes
 
 
 def _resolution(text: str, structure: ParsedStructure) -> float:
@@ -90,9 +90,6 @@ def make_entry(
     numbering = row.get("numbering") or "author"
     backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"], numbering)
     check_quality(backbone, settings, labels)
-    if backbone.models < len(structure.models):
-        left_out = len(structure.models) - backbone.models
-        say("featurize", f"{backbone.id}: {left_out} of {len(structure.models)} models have other residues, left out")
     facts: dict[str, str | float | int] = {
         **{name: row[name] for name in ("label", "cath", "scope", "role", "group")},
         "resolution": _resolution(row["resolution"], structure),
@@ -110,18 +107,24 @@ def _featurize_file(
     file: Mapping[str, str],
     settings: FeaturizeSettings,
     labels: LabelSettings,
-) -> Iterator[tuple[int, Result]]:
-    """Position and entry, or row of `rejected.tsv`, of each domain of one file, which is read once."""
+) -> Iterator[tuple[int, list[Result]]]:
+    """Position of each domain of one file, which is read once; its entry, and rows of `rejected.tsv`."""
     try:
         structure = guarded(read_structure, Path(file["path"]))
     except StructureError as failed:
-        yield from ((position, rejection(row["domain_id"], file["path"], failed)) for position, row in rows)
+        for position, row in rows:
+            yield position, [rejection(row["domain_id"], file["path"], failed)]
         return
     for position, row in rows:
+        results: list[Result] = []
         try:
-            yield position, guarded(make_entry, structure, row, file, settings, labels)
+            results.append(entry := guarded(make_entry, structure, row, file, settings, labels))
+            if others := len(structure.models) - entry.backbone.models:
+                said = f"{others} of {len(structure.models)} models have other residues than the first and are left out"
+                raise StructureError("other_models", said)
         except StructureError as error:
-            yield position, rejection(row["domain_id"], file["path"], error)
+            results.append(rejection(row["domain_id"], file["path"], error))
+        yield position, results
 
 
 def featurize_rows(
@@ -131,24 +134,31 @@ def featurize_rows(
     labels: LabelSettings,
     stage: str,
 ) -> Iterator[Result]:
-    """Entry, or row of `rejected.tsv`, of each of `rows` in their order; `files` is what `read_entries` returns.
+    """Entry, and rows of `rejected.tsv`, of each of `rows` in their order; `files` is what `read_entries` returns.
 
     A file is read once for all its domains, unless more than `MOST_WAITING` results would wait for their turn. Domains
     without a file were rejected when the file was looked for, and are passed over.
     """
     of_file: dict[str, deque[tuple[int, Mapping[str, str]]]] = {}
     order = []
+    seen: set[str] = set()
     for position, row in enumerate(rows):
+        if row["domain_id"] in seen:
+            yield rejection(
+                row["domain_id"], stage, StructureError("duplicate_id", "an earlier row has this domain_id")
+            )
+            continue
+        seen.add(row["domain_id"])
         if key := key_of(row, files):
             of_file.setdefault(key, deque()).append((position, row))
             order.append((position, key))
-    waiting: dict[int, Result] = {}
+    waiting: dict[int, list[Result]] = {}
     for position, key in track(order, stage, len(order), "domains"):
         if position not in waiting:
             members = of_file[key]
             taken = [members.popleft() for _ in range(min(len(members), 1 + MOST_WAITING - len(waiting)))]
             waiting.update(_featurize_file(taken, files[key], settings, labels))
-        yield waiting.pop(position)
+        yield from waiting.pop(position)
 
 
 def _write(
@@ -198,11 +208,11 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
     """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name."""
     if not source.exists():
         raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
-    found = structure_files(source, "**/*")
+    found = structure_files(source)
     files: dict[str, dict[str, str]] = {}
     for path, given in found:
         if given or path == source:
-            name = _unused(given or path.name, files)
+            name = unused((given or path.name)[:LONGEST_NAME], files, "structure")
             files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
     if not files:
         raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
@@ -211,22 +221,28 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
     return files
 
 
-def _unused(text: str, taken: Container[str]) -> str:
-    """The beginning of `text` as an id that can name a file and is not among `taken`."""
-    return unused(text[:LONGEST_NAME], taken, "structure")
+def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """A row of `domains.tsv` for each protein chain of the files, and rejections of what belongs to no chain.
 
-
-def _whole_chains(name: str, path: Path) -> list[dict[str, str]]:
-    """A row of `domains.tsv` for each protein chain of a file, or one that will be rejected for what ails the file."""
-    try:
-        chains = guarded(read_structure, path).chains
-    except StructureError:
-        chains = [""]
+    A file that cannot be read has a row without a chain, which will be rejected for what ails it.
+    """
     rows: dict[str, dict[str, str]] = {}
-    for chain in chains:
-        domain_id = _unused(f"{name}_{chain}" if chain else name, rows)
-        rows[domain_id] = {**dict.fromkeys(COLUMNS, ""), "domain_id": domain_id, "pdb_id": name, "chain": chain}
-    return [{**row, "role": "unique"} for row in rows.values()]
+    dropped = []
+    for name, file in files.items():
+        chains = [""]
+        try:
+            structure = guarded(read_structure, Path(file["path"]))
+            chains = structure.chains
+            if structure.ligands:
+                raise StructureError("ligand", f"{structure.ligands} amino acids belong to no chain and are left out")
+        except StructureError as error:
+            if error.code == "ligand":
+                dropped.append(rejection(name, file["path"], error))
+        for chain in chains:
+            domain_id = unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, rows, "structure")
+            row = {"domain_id": domain_id, "pdb_id": name, "chain": chain, "role": "unique"}
+            rows[domain_id] = dict.fromkeys(COLUMNS, "") | row
+    return list(rows.values()), dropped
 
 
 def _table_rows(
@@ -235,15 +251,13 @@ def _table_rows(
     """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used."""
     kept: dict[str, dict[str, str]] = {}
     dropped = []
-    by_code = {name.lower(): name for name in files}
+    named = Names(files)
     for row in read_table(table, REQUIRED):
         try:
             checked = domain_row(row, labels)
             if checked["domain_id"] in kept:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
-            if checked["pdb_id"].lower() not in by_code:
-                raise StructureError("not_found", f"no file of the folder is named {checked['pdb_id']}")
-            kept[checked["domain_id"]] = {**checked, "pdb_id": by_code[checked["pdb_id"].lower()]}
+            kept[checked["domain_id"]] = {**checked, "pdb_id": named.of(row["pdb_id"].strip())}
         except StructureError as error:
             dropped.append(rejection(row["domain_id"], table, error))
     return list(kept.values()), dropped
@@ -272,11 +286,7 @@ def featurize_folder(
     """
     source = Path(source)
     files = _structure_files(source)
-    dropped: list[dict[str, str]] = []
-    if domains is None:
-        rows = [row for name, file in files.items() for row in _whole_chains(name, Path(file["path"]))]
-    else:
-        rows, dropped = _table_rows(domains, files, labels)
+    rows, dropped = _whole_chains(files) if domains is None else _table_rows(domains, files, labels)
     used = {row["pdb_id"] for row in rows}
     hashed = {name: {**file, "sha256": _hash(file["path"])} for name, file in files.items() if name in used}
     results = featurize_rows(rows, hashed, settings, labels, "featurize")

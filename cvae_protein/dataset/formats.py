@@ -44,7 +44,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
     """Path and name without ending of each structure file in a folder, or in its subfolders of the divided layout."""
     from ..io.read import structure_files  # brings gemmi, which no other format needs
 
-    for path, name in structure_files(folder, "*", "??/*"):
+    for path, name in sorted(structure_files(folder, 1), key=lambda found: (len(found[0].parts), found[0])):
         if name and (path.parent == folder or path.parent.name.lower() == name[1:3].lower()):
             yield path, name
 

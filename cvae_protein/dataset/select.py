@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
-from ..core.files import SAFE_ID, read_table, write_rejected, write_table
+from ..core.files import read_table, unsafe, write_rejected, write_table
 from ..core.labels import SCHEMES, first_level, truncate
 from ..core.progress import say
-from ..io.read import parse_range
+from ..io.read import is_code, parse_range
 from .classification import ClassifiedDomain, resolution_of
 from .formats import read_classification, read_ids, read_names
 
@@ -148,11 +148,11 @@ def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = 
     A PDB code is the same in capitals and gets small letters, unless `entry_case` says that it is a file's name.
     """
     for name, value in (("domain_id", row.domain_id), ("pdb_id", row.pdb_id)):
-        if not SAFE_ID.fullmatch(value):
-            raise StructureError("bad_id", f"{name} {value!r}: expected letters, digits and ._+- only")
+        if reason := unsafe(value):
+            raise StructureError("bad_id", f"{name} {value!r}: {reason}")
     if row.residue_range or row.numbering:
         parse_range(row.residue_range or "", row.numbering or "author")
-    entry = row.pdb_id.lower() if len(row.pdb_id) == 4 and not entry_case else row.pdb_id
+    entry = row.pdb_id.lower() if is_code(row.pdb_id) and not entry_case else row.pdb_id
     return row._replace(pdb_id=entry, label=label_of(row, settings))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -68,6 +69,7 @@ HEAD = 1 << 18  # bytes in which a file says what it is
 CHUNK = 1 << 20
 MESSAGE_PACK_MAP = (*range(0x80, 0x90), 0xDE, 0xDF)  # first byte of a BinaryCIF file, and of no text
 CODE = re.compile(r"(?:pdb_0000)?([1-9][a-z0-9]{3})")  # of the PDB, short or extended, in small letters
+EXTENDED = re.compile(r"pdb_[0-9][a-z0-9]{7}")
 BLOCK = re.compile(rb"^data_(\S+)", re.IGNORECASE | re.MULTILINE)
 ENTRY = re.compile(rb"^_entry\.id\s+['\"]?([^\s'\"]+)", re.IGNORECASE | re.MULTILINE)
 HEADER = re.compile(rb"^HEADER.{56}(.{4})", re.MULTILINE)  # columns 63 to 66 of the PDB format
@@ -141,14 +143,63 @@ SUFFIX = re.compile(rf"{ENDING}$", re.IGNORECASE)
 STRUCTURE_FILE = re.compile(rf"(?:pdb(?=.{{4}}\.ent))?(.+){ENDING}", re.IGNORECASE | re.DOTALL)
 
 
-def structure_files(source: Path, *reach: str) -> list[tuple[Path, str]]:
-    """Files with their name less the ending of a structure file, empty where they do not end like one.
+def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path, str]]:
+    """Files with their name less the ending of a structure file, empty where they do not end like one; sorted.
 
-    The file `source` itself, or what the patterns `reach` find below that folder, in their order and sorted.
+    The file `source` itself, or what lies below that folder, in so many folders as `deepest` says. Links are followed,
+    but into a folder that holds them; one that leads nowhere is there where it has the ending.
     """
-    found = [source] if source.is_file() else [path for each in reach for path in sorted(source.glob(each))]
-    names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found if path.is_file()]
-    return [(path, match[1] if match else "") for path, match in names]
+    found = [source] if source.is_file() else sorted(_below(source, deepest, ()))
+    names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found]
+    return [(path, match[1] if match else "") for path, match in names if match or path.is_file()]
+
+
+def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Files below a folder, and links that lead nowhere; `above` are the folders on the way to it."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if os.path.isdir(entry.path):  # false for a link that leads to itself
+                if deepest is None or len(above) < deepest:
+                    yield from _below(Path(entry.path), deepest, (*above, here))
+            elif os.path.isfile(entry.path) or entry.is_symlink():
+                yield Path(entry.path)
+
+
+def is_code(name: str) -> bool:
+    """Whether a name is a code of the PDB, short or extended, which is the same in capitals and in small letters."""
+    return any(form.fullmatch(name.lower()) for form in (CODE, EXTENDED))
+
+
+def spellings(name: str) -> list[str]:
+    """How a file of the entry `name` may be named: as it is, then a code of the PDB in its short and extended form."""
+    code = CODE.fullmatch(name.lower())
+    return list(dict.fromkeys([name, *((code[1], f"pdb_0000{code[1]}") if code else ())]))
+
+
+class Names:
+    """Names of files, looked up as they are spelt, else by a spelling that differs in capitals alone."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = set(names)
+        self._small: dict[str, list[str]] = {}
+        for name in self._names:
+            self._small.setdefault(name.lower(), []).append(name)
+
+    def of(self, name: str) -> str:
+        """The name that stands for `name`; `StructureError("not_found")` where there is none, or more than one."""
+        for spelling in spellings(name):
+            if spelling in self._names:
+                return spelling
+            if len(found := self._small.get(spelling.lower(), [])) == 1:
+                return found[0]
+            if found:
+                said = f"{', '.join(sorted(found))} differ in capitals alone, and none is {spelling}"
+                raise StructureError("not_found", said)
+        raise StructureError("not_found", f"no file of the folder is named {name}")
 
 
 def unused(text: str, taken: Container[str], otherwise: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -94,17 +95,17 @@ class Found:
     rejected: list[dict[str, str]]
 
 
-def read_samples(source: Path, taken: Iterable[str] = ()) -> Found:
+def read_samples(source: Path, taken: Iterable[str] = (), exclude: Sequence[str] = ()) -> Found:
     """Every protein chain of every model of the structure files at or below `source`, or every row of a store.
 
     An id is the path below the folder without its suffix, with chain and model where a file has several; ids are unlike
     each other and those of `taken`. What cannot be read is a rejection, and nothing is left out for its geometry: only
     chains of fewer than five CA or more than 2,000 residues are. `UserError` where there is no such file at all.
+
+    exclude : patterns of files and folders below the folder that are left out, such as `traj` or `*_traj.pdb`
     """
-    if source.is_file() and source.suffix.lower() in (".h5", ".hdf5"):
-        read: Iterator[tuple[str, Sample | StructureError]] = _of_store(source)
-    else:
-        read = _of_files(source)
+    is_store = source.is_file() and source.suffix.lower() in (".h5", ".hdf5")
+    read = _of_store(source) if is_store else _of_files(source, exclude)
     found = Found([], [])
     ids = set(taken)
     for file, sample in read:
@@ -115,15 +116,39 @@ def read_samples(source: Path, taken: Iterable[str] = ()) -> Found:
         ids.add(name)
         named = replace(sample.backbone, id=name)
         found.samples.append(replace(sample, backbone=named, structure=replace(sample.structure, id=name)))
+    if not is_store:
+        _say_models(found.samples)
     return found
 
 
-def _files(source: Path) -> list[Path]:
+def _say_models(samples: Sequence[Sample]) -> None:
+    """Say how many samples are models of one file, as the steps of a sampler's trajectory are."""
+    models: dict[str, set[int]] = {}
+    for sample in samples:
+        models.setdefault(sample.file, set()).add(sample.model)
+    several = {file for file, numbers in models.items() if len(numbers) > 1}
+    if several:
+        count = sum(sample.file in several for sample in samples)
+        said = f"{len(several)} of {len(models)} files hold several models: {count} of {len(samples)} samples"
+        say("samples", f"{said}; leave out trajectories with --exclude, such as --exclude traj")
+
+
+def _is_excluded(path: Path, source: Path, patterns: Sequence[str]) -> bool:
+    """Whether a file, by its name or path below `source`, or a folder above it fits a pattern."""
+    below = path.relative_to(source)
+    parts = [below, *below.parents[:-1]]
+    return any(fnmatchcase(text, pattern) for part in parts for text in (str(part), part.name) for pattern in patterns)
+
+
+def _files(source: Path, exclude: Sequence[str]) -> list[Path]:
     if not source.exists():
         raise UserError(f"{printable(str(source))}: expected structures or a folder of them, found nothing there")
     if source.is_file():
         return [source]
-    below = [found for found in structure_files(source, "**/*") if not found[0].name.startswith(".")]
+    every = [found for found in structure_files(source) if not found[0].name.startswith(".")]
+    below = [found for found in every if not _is_excluded(found[0], source, exclude)]
+    if exclude:
+        say("samples", f"{len(every) - len(below)} of {len(every)} files in {printable(str(source))} fit --exclude")
     paths = [path for path, name in below if name]
     if not paths:
         stores = ", ".join(path.name for path, _ in below if path.suffix == ".h5")
@@ -137,9 +162,9 @@ def _files(source: Path) -> list[Path]:
     return paths
 
 
-def _of_files(source: Path) -> Iterator[tuple[str, Sample | StructureError]]:
+def _of_files(source: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Sample | StructureError]]:
     """File name and sample, or what ails it, of each chain and model."""
-    paths = _files(source)
+    paths = _files(source, exclude)
     for path in track(paths, "samples", len(paths), "files"):
         file = printable(path.name if path == source else path.relative_to(source).as_posix())
         try:

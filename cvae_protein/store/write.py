@@ -244,18 +244,25 @@ def write_store(
     """Write `entries` to a new store and return the number of conformations; an empty store is valid.
 
     `entries` may be an iterator: some thousand residues and the facts are all that is held of it. All entries must have
-    the same fact names; `ValueError` where they differ or a structure does not fit.
+    the same fact names; `ValueError` where they differ or a structure does not fit. Entries of one id are conformations
+    of one sequence; `UserError` where they are not.
     """
     offset, centers, facts = [0], list[np.ndarray](), dict[str, list]()
+    stored: dict[str, tuple[int, int]] = {}  # by id, hash of the sequence and number of conformations
     with _new_store(Path(path), compression, kind) as file:
         residues = Columns(file, PER_RESIDUE, compression)
         for entry in entries:
             names = ["id", "model", *entry.facts]
             if centers and names != list(facts):
                 raise ValueError(f"{entry.backbone.id}: expected the facts {list(facts)[2:]}, got {names[2:]}")
+            own = hash(entry.backbone.sequence)
+            sequence, before = stored.get(entry.backbone.id, (own, 0))
+            if sequence != own:
+                raise UserError(f"{path}: two structures have the id {entry.backbone.id}; give each its own")
             values, new_centers = _residues(entry)
+            stored[entry.backbone.id] = own, before + len(new_centers)
             residues.append(values)
-            for model, center in enumerate(new_centers):
+            for model, center in enumerate(new_centers, before):
                 centers.append(center)
                 offset.append(offset[-1] + len(entry.backbone))
                 for name, value in {"id": entry.backbone.id, "model": model, **entry.facts}.items():

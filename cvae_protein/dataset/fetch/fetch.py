@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError, rejection
-from ...core.files import is_safe_id, read_table, write_rejected
+from ...core.files import read_table, unsafe, write_rejected
 from ...core.progress import Progress, say
 from ..formats import REQUIRED
 from .download import Downloader
@@ -57,8 +57,8 @@ async def _find(
     pdb_id: str, domain_ids: list[str], sources: list[Source], obsolete: Obsolete, downloader: Downloader
 ) -> Result:
     """The files of one entry, or of those that superseded it where no source has it."""
-    if strange := [name for name in (pdb_id, *domain_ids) if not is_safe_id(name)]:
-        error = StructureError("bad_id", f"id {strange[0]!r}: expected letters, digits and ._+- only")
+    if strange := [name for name in (pdb_id, *domain_ids) if unsafe(name)]:
+        error = StructureError("bad_id", f"id {strange[0]!r}: {unsafe(strange[0])}")
         return Result(failed=dict.fromkeys(domain_ids, error))
     result = await _look(pdb_id, domain_ids, sources, downloader)
     missing = [name for name, error in result.failed.items() if error.code in ("not_found", "offline")]
@@ -78,7 +78,7 @@ async def _find_successor(
     waiting, seen, errors = list(successors), {pdb_id.lower()}, []
     while waiting and len(seen) <= MOST_SUCCESSIONS:
         successor = waiting.pop(0)
-        if successor in seen or not is_safe_id(successor):
+        if successor in seen or unsafe(successor):
             continue
         seen.add(successor)
         found = await _look(successor, [successor], whole, downloader)

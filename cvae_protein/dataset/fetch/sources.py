@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import string
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
 from ...core.files import sha256
 from ...core.progress import say
-from ...io.read import CODE, SUFFIX, check_structure
+from ...io.read import EXTENDED, SUFFIX, check_structure, is_code, spellings
 from .download import Downloader, check_address, kept_file
 from .lockfile import EntryFile
 
@@ -56,12 +57,22 @@ class Source(Protocol):
         """Whether it is reached over the network."""
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
-        """The file; `StructureError` where it is not to be had. The ids are safe (`files.is_safe_id`)."""
+        """The file; `StructureError` where it is not to be had. The ids are safe (`files.unsafe`)."""
 
 
 def _middle(pdb_id: str) -> str:
-    """The folder of an entry in the wwPDB's divided layout, such as `ab` of 1abc; empty where the id has none."""
-    return pdb_id[1:3] if len(pdb_id) > 3 and pdb_id[1:3].isalnum() else ""
+    """The folder of an entry in the wwPDB's divided layout, `ab` of 1abc and pdb_00001abc; empty where it has none."""
+    middle = pdb_id[-3:-1] if EXTENDED.fullmatch(pdb_id.lower()) else pdb_id[1:3]
+    return middle if len(pdb_id) > 3 and middle.isalnum() else ""
+
+
+def _cases(name: str) -> tuple[str, str, str]:
+    return name, name.lower(), name.upper()
+
+
+VERSION = re.compile(
+    r"(pdb_[0-9a-z]{8})_xyz(?:_v(\d+)-(\d+))?\.cif(?:\.gz)?"
+)  # as the wwPDB's later archives name files
 
 
 @dataclass(frozen=True)
@@ -73,14 +84,45 @@ class Folder:
     names: tuple[str, ...]
     per_domain: bool = False
     remote: bool = False
+    listed: dict[Path, dict[str, list[str]]] = field(default_factory=dict, compare=False)
+
+    def places(self, spelling: str) -> Iterator[Path]:
+        """Folders in which an entry may lie: those of the wwPDB's layouts, divided or of one folder an entry."""
+        for middle in dict.fromkeys((_middle(spelling), _middle(spelling).lower())):
+            yield self.path / middle
+            if EXTENDED.fullmatch(spelling):
+                for above in ("entries", "data/entries", ""):
+                    own = self.path / above / middle / spelling
+                    yield from (own / "structures", own)
+        yield self.path
 
     def candidates(self, pdb_id: str) -> Iterator[Path]:
-        """Where an entry may lie: in the wwPDB's divided layout (`ab/1abc.cif.gz`) first, then in the folder itself."""
-        for spelling in dict.fromkeys((pdb_id, pdb_id.lower(), pdb_id.upper())):
-            divided = (self.path / _middle(spelling), self.path / _middle(spelling).lower())
-            for place in dict.fromkeys((*divided, self.path)):
-                for name in self.names:
-                    yield place / name.format(spelling)
+        """Where an entry may lie by its name as it is, then in small letters and capitals; then by any case at all.
+
+        A code of the PDB is looked for in its short and its extended form.
+        """
+        names = [(cased, place) for name in spellings(pdb_id) for cased in _cases(name) for place in self.places(cased)]
+        names = list(dict.fromkeys(names))
+        for spelling, place in names:
+            yield from (place / name.format(spelling) for name in self.names)
+        for spelling, place in names:
+            there = self._listing(place)
+            for name in self.names:
+                found = there.get(name.format(spelling).lower(), [])
+                if len(found) > 1:
+                    raise StructureError("not_found", f"{place}: {', '.join(sorted(found))} differ in capitals alone")
+                yield from (place / one for one in found)
+            versions = [match for name in there if (match := VERSION.fullmatch(name)) and match[1] == spelling.lower()]
+            for match in sorted(versions, key=lambda match: (int(match[2] or 0), int(match[3] or 0)), reverse=True):
+                yield place / there[match[0]][0]
+
+    def _listing(self, place: Path) -> dict[str, list[str]]:
+        """Names in a folder by themselves in small letters; it is read once."""
+        if place not in self.listed:
+            self.listed[place] = {}
+            for name in os.listdir(place) if place.is_dir() else ():
+                self.listed[place].setdefault(name.lower(), []).append(name)
+        return self.listed[place]
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
         """The first file that is there and not empty; code not_found or empty_file."""
@@ -125,8 +167,11 @@ class Site:
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
         """The downloaded or cached file; codes as `Downloader.file`."""
-        if self.archive and not CODE.fullmatch(pdb_id.lower()):
-            raise StructureError("not_found", f"{pdb_id} is no code of the PDB, {self.name} was not asked")
+        given = pdb_id
+        if self.archive:
+            if not is_code(pdb_id):
+                raise StructureError("not_found", f"{pdb_id} is no code of the PDB, {self.name} was not asked")
+            pdb_id = next((name for name in spellings(pdb_id) if len(name) == 4), pdb_id)
         values = {"pdb_id": pdb_id, "PDB_ID": pdb_id.upper(), "middle": _middle(pdb_id).lower(), "domain_id": domain_id}
         url = self.template.format_map({key: quote(value, safe="") for key, value in values.items()})
         path = self.cache / _middle(pdb_id).lower() / self._file_name(domain_id if self.per_domain else pdb_id)
@@ -134,7 +179,7 @@ class Site:
         receipt, fresh = await downloader.file(url, path, check, downloader.settings.revalidate)
         own = domain_id if self.per_domain else ""
         size, date = receipt.bytes, receipt.date
-        return EntryFile(pdb_id, self.name, path, receipt.sha256, size, date, receipt.url, "", own, fresh)
+        return EntryFile(given, self.name, path, receipt.sha256, size, date, receipt.url, "", own, fresh)
 
     def _file_name(self, name: str) -> str:
         """Names that differ in capitals alone must differ on every file system."""
@@ -243,7 +288,7 @@ class Obsolete:
         async with self._lock:
             if self._list is None:
                 self._list = await self._read()
-        return self._list.get(pdb_id.lower())
+        return next((found for name in spellings(pdb_id.lower()) if (found := self._list.get(name)) is not None), None)
 
     async def _read(self) -> dict[str, list[str]]:
         if "://" not in self._place:

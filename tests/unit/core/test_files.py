@@ -19,6 +19,7 @@ from cvae_protein.core.files import (
     owned,
     read_table,
     sha256,
+    unsafe,
     write_table,
 )
 
@@ -263,3 +264,11 @@ def test_quotes_around_a_whole_cell_are_a_spreadsheets(tmp_path, cell, value):
     path.write_text(f'"id"\trange\nx\t{cell}\n')
     assert read_table(path, ["id", "range"]) == [{"id": "x", "range": value}]
     assert list(columns_of(path, ["range"])) == [(2, [value])]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("x" * 81, "80 letters at most, found 81"), ("_x", "letter or digit at the beginning"), ("a b", "found ' '")],
+)
+def test_why_an_id_is_not_safe(text, reason):
+    assert reason in unsafe(text)

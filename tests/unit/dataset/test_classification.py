@@ -13,6 +13,7 @@ from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.errors import REASONS, UnusableDomain, UserError
 from cvae_protein.core.files import REJECTED_COLUMNS, read_table
 from cvae_protein.dataset.classification import ClassifiedDomain
+from cvae_protein.dataset.fetch.sources import CIF_NAMES, PDB_NAMES, Folder
 from cvae_protein.dataset.formats import FORMATS, count_rows, detect, read_classification, read_ids, read_names
 from cvae_protein.dataset.select import COLUMNS, NAME_COLUMNS, name_folds, select_domains
 from cvae_protein.report.results import Results
@@ -478,6 +479,28 @@ def test_examples_over_the_users_file_are_valid(root):
         for key, value in yaml.safe_load(path.read_text()).items():
             merged[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
         assert load.load(merged).results != base["results"], path.stem
+
+
+def test_what_a_folder_lists_is_found_in_it(tmp_path):
+    (tmp_path / "s").mkdir()
+    for name in ("ok.PDB", "ok2.ENT", "Ok3.Pdb.GZ"):
+        written = write(tmp_path / (f"x{name[name.index('.') :]}".lower()), chain_lines(helix(12)))
+        written.rename(tmp_path / "s" / name)
+    rows = list(read_classification(LabelSettings(table=str(tmp_path / "s"))))
+    folder = Folder("s", tmp_path / "s", (*CIF_NAMES, *PDB_NAMES))
+    assert len(rows) == 3
+    for row in rows:
+        assert any(path.is_file() for path in folder.candidates(row.pdb_id))
+
+
+def test_links_of_a_folder(tmp_path):
+    (tmp_path / "s").mkdir()
+    write(tmp_path / "a.pdb", chain_lines(helix(12)))
+    (tmp_path / "s/b.pdb").symlink_to(tmp_path / "a.pdb")
+    (tmp_path / "s/gone.pdb").symlink_to(tmp_path / "absent")
+    good, bad = read_classification(LabelSettings(table=str(tmp_path / "s")))
+    assert good.domain_id == "b_A"
+    assert (bad.domain_id, bad.code) == ("gone", "not_found")
 
 
 def test_a_table_that_a_spreadsheet_wrote(tmp_path):

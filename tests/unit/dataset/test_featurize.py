@@ -4,7 +4,7 @@ import gemmi
 import mdtraj
 import numpy as np
 import pytest
-from synthetic import DATA, chain_lines, helix, write
+from synthetic import DATA, chain_lines, helix, residue_lines, write
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, sha256, write_table
@@ -336,3 +336,100 @@ def test_folder_without_structures(tmp_path):
     for source in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ValueError, match=r"expected|no file there"):
             folder_run(tmp_path, source)
+
+
+# --- identity and account
+
+
+def rows_of(path):
+    return [(row["domain_id"], row["reason"]) for row in read_table(path)]
+
+
+@pytest.mark.parametrize("length", [20, 59, 60, 61, 75, 200])
+def test_names_that_differ_at_their_end_are_two_domains(tmp_path, length):
+    source = tmp_path / "mine"
+    source.mkdir()
+    for number in range(3):
+        write(source / f"{'n' * length}_{number}.pdb", chain_lines(helix(25 + number)))
+    found, dropped = folder_run(tmp_path, source)
+    assert len(set(found)) == 3
+    assert dropped == {}
+    with Store(tmp_path / "folder.h5") as store:
+        assert sorted(len(store.backbone(name)) for name in found) == [25, 26, 27]
+
+
+def test_a_long_chain_name_and_its_beginning(tmp_path):
+    source = tmp_path / "mine"
+    source.mkdir()
+    path = write(source / "x.cif", chain_lines(helix(25)) + chain_lines(helix(26) + 60, chain="B"))
+    text = path.read_text().replace(" A ", " immunoglobulin_1 ").replace(" B ", " immunoglobulin_2 ")
+    path.write_text(text)
+    found, dropped = folder_run(tmp_path, source)
+    assert (len(found), dropped) == (2, {})
+
+
+@pytest.mark.parametrize("names", [("designA", "designa"), ("AbcD", "abcd"), ("Prot", "PROT")])
+def test_names_that_differ_in_case_are_two_files(tmp_path, names):
+    source = tmp_path / "mine"
+    source.mkdir()
+    for number, name in enumerate(names):
+        write(source / f"{name}.pdb", chain_lines(helix(25 + number)))
+    rows = [{"domain_id": f"d{n}", "pdb_id": name, "chain": "", "residue_range": ""} for n, name in enumerate(names)]
+    rows.append({**rows[0], "domain_id": "d2", "pdb_id": names[0].swapcase()})
+    write_table(tmp_path / "t.tsv", list(rows[0]), rows)
+    found, dropped = folder_run(tmp_path, source, domains=tmp_path / "t.tsv")
+    assert found == ["d0", "d1"]
+    assert dropped == {"d2": "not_found"}
+    assert "differ in capitals alone" in read_table(tmp_path / "folder.tsv")[0]["detail"]
+    with Store(tmp_path / "folder.h5") as store:
+        assert [len(store.backbone(name)) for name in found] == [25, 26]
+
+
+@pytest.mark.parametrize(("file", "named"), [("pdb_00001ubi", "1ubi"), ("1ubi", "pdb_00001UBI"), ("1UBI", "1ubi")])
+def test_both_forms_of_a_code_name_one_entry(tmp_path, file, named):
+    source = tmp_path / "mine"
+    source.mkdir()
+    shutil.copy(DATA / "1ubi.cif.gz", source / f"{file}.cif.gz")
+    row = {"domain_id": "d", "pdb_id": named, "chain": "A", "residue_range": ""}
+    write_table(tmp_path / "t.tsv", list(row), [row])
+    assert folder_run(tmp_path, source, domains=tmp_path / "t.tsv") == (["d"], {})
+
+
+def test_models_that_are_left_out_have_a_row(tmp_path):
+    lines = [row for length in (25, 25, 22) for row in (*chain_lines(helix(length)), "END")]
+    prepare(tmp_path, {"1abc": write(tmp_path / "x.pdb", lines)})
+    output, dropped = run(tmp_path)
+    assert dropped == {"1abcA00": "other_models"}
+    assert "1 of 3 models" in read_table(tmp_path / "shard.tsv")[0]["detail"]
+    with Store(output) as store:
+        assert store.backbone("1abcA00").models == 2
+
+
+def test_amino_acids_outside_of_chains_have_a_row(tmp_path):
+    free = residue_lines(helix(1)[0] + 40, "GLU", number=90, hetero=True)
+    source = write(tmp_path / "x.pdb", [*chain_lines(helix(25)), *free])
+    assert folder_run(tmp_path, source) == (["x_A"], {"x": "ligand"})
+
+
+def test_a_repeated_row_is_told(tmp_path):
+    prepare(tmp_path, {"1abc": write(tmp_path / "x.pdb", chain_lines(helix(25)))})
+    rows = read_table(tmp_path / "domains.tsv")
+    write_table(tmp_path / "domains.tsv", COLUMNS, [*rows, {**rows[0], "residue_range": "2-24"}])
+    output, dropped = run(tmp_path)
+    assert dropped == {"1abcA00": "duplicate_id"}
+    with Store(output) as store:
+        assert len(store.backbone("1abcA00")) == 25
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
+    source, staged = tmp_path / "mine", tmp_path / "staged"
+    (staged / "deep").mkdir(parents=True)
+    source.mkdir()
+    write(staged / "deep" / "a.pdb", chain_lines(helix(25)))
+    (source / "linked").symlink_to(staged)
+    (source / "b.pdb").symlink_to(staged / "deep" / "a.pdb")
+    (source / "gone.pdb").symlink_to(tmp_path / "absent.pdb")
+    (source / "gone.txt").symlink_to(tmp_path / "absent.txt")
+    (source / "itself.pdb").symlink_to(source / "itself.pdb")
+    (staged / "back").symlink_to(source)
+    assert folder_run(tmp_path, source) == (["b_A", "a_A"], {"gone": "not_found", "itself": "not_found"})

@@ -2,7 +2,7 @@ import pytest
 
 from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import REJECTED_COLUMNS, is_safe_id, read_table, write_table
+from cvae_protein.core.files import REJECTED_COLUMNS, read_table, unsafe, write_table
 from cvae_protein.dataset.select import COLUMNS, select_domains
 
 
@@ -127,7 +127,7 @@ def test_table_of_a_spreadsheet(tmp_path):
 
 @pytest.mark.parametrize("name", ["1abcA00", "d1abca_", "AF-P12345-F1-model_v4", "d1n13.4", "x+1"])
 def test_usual_ids_are_safe(name):
-    assert is_safe_id(name)
+    assert not unsafe(name)
 
 
 # Filters

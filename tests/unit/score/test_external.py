@@ -381,3 +381,30 @@ def test_torn_chains_align_as_they_would_apart():
     assert tm_align_score(torn, other)[0] == pytest.approx(whole, abs=0.002)
     assert np.linalg.norm(np.diff(gathered(torn * 40), axis=0), axis=1).max() == pytest.approx(50)
     assert np.array_equal(gathered(other), other)
+
+
+# --- folders of samplers
+
+
+def test_trajectories_are_counted_and_can_be_left_out(tmp_path, capsys):
+    folder = tmp_path / "designs"
+    save(folder / "design_0.pdb", chain(40, 1))
+    for name in ("design_0_pX0_traj", "design_0_Xt-1_traj"):
+        save(folder / "traj" / f"{name}.pdb", *(chain(40, seed) for seed in range(2, 7)))
+    assert len(read_samples(folder).samples) == 11
+    assert "2 of 3 files hold several models: 10 of 11 samples" in capsys.readouterr().err
+    for exclude in (["traj"], ["*_traj.pdb"], ["traj/*"], ["*pX0*", "*Xt-1*"]):
+        assert [sample.file for sample in read_samples(folder, exclude=exclude).samples] == ["design_0.pdb"]
+        said = capsys.readouterr().err
+        assert "2 of 3 files" in said
+        assert "several models" not in said
+
+
+def test_links_of_a_folder_of_samples(tmp_path):
+    (tmp_path / "designs").mkdir()
+    save(tmp_path / "real/r1.pdb", chain(40, 1))
+    (tmp_path / "designs/staged").symlink_to(tmp_path / "real")
+    (tmp_path / "designs/gone.pdb").symlink_to(tmp_path / "absent.pdb")
+    found = read_samples(tmp_path / "designs")
+    assert [sample.file for sample in found.samples] == ["staged/r1.pdb"]
+    assert [(row["domain_id"], row["reason"]) for row in found.rejected] == [("gone.pdb", "not_found")]

@@ -86,3 +86,17 @@ def test_numbers_of_64_bits_stay_what_they_are(tmp_path, make_backbone):
     merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "all.h5")
     with Store(tmp_path / "all.h5") as store:
         assert {name: store.fact(name, "seed") for name in store.ids} == seeds
+
+
+def test_one_id_is_one_sequence(tmp_path, make_backbone):
+    def entry(name, seed):
+        chain = make_backbone(name, 20, seed=seed)
+        return Entry(chain, np.zeros((1, 20, 3)), ("-" * 20,), {"label": "1"})
+
+    with pytest.raises(UserError, match="two structures have the id d1"):
+        write_store(tmp_path / "x.h5", [entry("d1", 1), entry("d2", 2), entry("d1", 3)], compression="gzip")
+    assert not (tmp_path / "x.h5").exists()
+    write_store(tmp_path / "x.h5", [entry("d1", 1), entry("d2", 2), entry("d1", 1)], compression="gzip")
+    with Store(tmp_path / "x.h5") as store:
+        assert store.columns["model"].tolist() == [0, 0, 1]
+        assert store.backbone("d1").models == 2

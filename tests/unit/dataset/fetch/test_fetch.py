@@ -433,3 +433,51 @@ def test_a_file_that_cannot_be_read_is_rejected_and_the_rest_found(tmp_path, mon
     entries, rejected = fetch(tmp_path, ["1abc", "2abc"], [tmp_path])
     assert [row["pdb_id"] for row in entries] == ["2abc"]
     assert [(row["reason"], "Permission denied" in row["detail"]) for row in rejected] == [("unreadable", True)]
+
+
+@pytest.mark.parametrize("name", ["ok.PDB", "OK.Ent", "ok.Cif.GZ", "Ok.mmCIF", "oK.bcif"])
+def test_names_in_capitals_are_found(tmp_path, name):
+    path = put(tmp_path / "mirror" / name)
+    (entry,), dropped = fetch(tmp_path, ["ok"], [tmp_path / "mirror"])
+    assert (entry["path"], dropped) == (str(path), [])
+
+
+def test_names_that_differ_in_capitals_alone(tmp_path):
+    for name in ("designA", "designa", "DESIGNA"):
+        put(tmp_path / "mirror" / f"{name}.pdb", name.encode())
+    found, dropped = fetch(tmp_path, ["designA", "designa"], [tmp_path / "mirror"])
+    assert [Path(entry["path"]).stem for entry in found] == ["designA", "designa"]
+    assert dropped == []
+    put(tmp_path / "other/ok.PDB")
+    put(tmp_path / "other/Ok.PDB")
+    _, (row,) = fetch(tmp_path, ["oK"], [tmp_path / "other"])
+    assert "differ in capitals alone" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "1ubi.cif", "ub/1ubi.cif.gz", "pdb_00001ubi.cif", "ub/pdb_00001ubi.cif.gz", "PDB_00001UBI.cif",
+        "entries/ub/pdb_00001ubi/structures/pdb_00001ubi.cif.gz", "ub/pdb_00001ubi/pdb_00001ubi_xyz.cif.gz",
+        "data/entries/ub/pdb_00001ubi/pdb_00001ubi_xyz_v1-2.cif.gz",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("pdb_id", ["1ubi", "pdb_00001ubi"])
+def test_both_forms_of_a_code_are_one_entry(tmp_path, file, pdb_id):
+    path = put(tmp_path / "mirror" / file)
+    (entry,), dropped = fetch(tmp_path, [pdb_id], [tmp_path / "mirror"])
+    assert (entry["pdb_id"], entry["path"], dropped) == (pdb_id, str(path), [])
+
+
+def test_the_latest_version_of_an_entry_is_taken(tmp_path):
+    for version in ("v1-9", "v1-10", "v2-0", "v1-2"):
+        put(tmp_path / f"mirror/ub/pdb_00001ubi/pdb_00001ubi_xyz_{version}.cif.gz")
+    (entry,), _ = fetch(tmp_path, ["1ubi"], [tmp_path / "mirror"])
+    assert entry["path"].endswith("v2-0.cif.gz")
+
+
+def test_an_archive_is_asked_for_the_short_form(tmp_path, server, monkeypatch):
+    monkeypatch.setitem(ARCHIVES["rcsb"], "cif", template(server))
+    (entry,), dropped = fetch(tmp_path, ["pdb_00001a28"], ["rcsb"])
+    assert (entry["pdb_id"], dropped) == ("pdb_00001a28", [])
+    assert entry["url"].endswith("/1A28.cif.gz")
