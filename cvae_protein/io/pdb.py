@@ -20,13 +20,10 @@ COORDINATES = slice(30, 54)  # x, y, z of eight characters each
 OCCUPANCY = slice(54, 60)
 LINE = 80  # columns
 ATOM, HETATM, MODEL, ENDMDL, END, LAST = np.frombuffer(b"ATOMHETAMODEENDMEND END\n", "<u4")
-DIGIT, LEADING, POINT = 1, 2, 4  # what a character may be in a coordinate; before the point a digit may stand too
-KINDS = np.zeros(256, np.uint8)
-KINDS[list(b" +-")], KINDS[list(b"0123456789")], KINDS[ord(".")] = LEADING, LEADING | DIGIT, POINT
-USUAL = np.array([LEADING] * 4 + [POINT] + [DIGIT] * 3, np.uint8)  # F8.3
-RANK = np.zeros(256, np.uint8)  # blanks, then a sign, then digits
-RANK[list(b"+-")], RANK[list(b"0123456789")] = 1, 2
-PLACES = np.array([1e6, 1e5, 1e4, 1e3, 0, 100, 10, 1])
+SIGN, DIGIT = 1, 2
+RANK = np.full(256, 9, np.uint8)  # of the characters of a number, in their order; a point stands among the digits
+RANK[list(b" ")], RANK[list(b"+-")], RANK[list(b"0123456789.")] = 0, SIGN, DIGIT
+PLACES = np.array([[0 if j == point else 10.0 ** (7 - j - (j < point)) for j in range(8)] for point in range(8)])
 DECIMAL = re.compile(rb" *[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+|nan|inf) *", re.IGNORECASE)
 FIRST_NUMBER = re.compile(rb"MODEL\s+(\d{1,9})\b")
 
@@ -107,13 +104,15 @@ def _each(cells: np.ndarray, value_of: Callable[[bytes], float], name: str) -> n
 
 
 def _check_columns(data: bytes, start: np.ndarray, cells: np.ndarray, name: str) -> np.ndarray:
-    """Which atom lines have numbers of the usual form F8.3 in columns 31 to 54 (A,); `StructureError` for no numbers.
+    """Which atom lines have plain decimals in columns 31 to 54 (A,); `StructureError` where one has no numbers.
 
     cells : bytes of these columns (A, 3, 8)
     """
-    rank = RANK[cells[:, :, :4]]
-    usual = (KINDS[cells] & USUAL).all(axis=(1, 2))
-    usual &= (rank[:, :, 1:] >= rank[:, :, :-1]).all(axis=(1, 2)) & ((rank == 1).sum(axis=2) <= 1).all(axis=1)
+    rank = RANK[cells]
+    in_order = (rank[:, :, 1:] >= rank[:, :, :-1]).all(axis=2) & (rank[:, :, -1] == DIGIT)
+    one_point = np.count_nonzero(cells == ord("."), axis=2) == 1
+    one_sign = (np.count_nonzero(rank == SIGN, axis=2) <= 1) & (np.count_nonzero(rank == DIGIT, axis=2) > 1)
+    usual = (in_order & one_point & one_sign).all(axis=1)
     for begin in start[~usual]:
         found = data[begin : begin + COORDINATES.stop].split(b"\n")[0][COORDINATES]
         if not all(DECIMAL.fullmatch(found[place : place + 8]) for place in (0, 8, 16)):
@@ -125,10 +124,11 @@ def _check_columns(data: bytes, start: np.ndarray, cells: np.ndarray, name: str)
 
 
 def _positions(cells: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Coordinates (A, 3) in Å of bytes (A, 3, 8); an integer over 1000 is exact to the last bit."""
-    digits = np.where(RANK[cells] == 2, cells - np.uint8(ord("0")), 0)
-    sign = np.where((cells[:, :, :4] == ord("-")).any(axis=2), -1.0, 1.0)
-    position = sign * (digits @ PLACES) / 1000
+    """Coordinates (A, 3) in Å of bytes (A, 3, 8); an integer over a power of ten is exact to the last bit."""
+    point = (cells == ord(".")).argmax(axis=2)
+    digits = np.where((cells >= ord("0")) & (cells <= ord("9")), cells - np.uint8(ord("0")), 0)
+    sign = np.where((cells == ord("-")).any(axis=2), -1.0, 1.0)
+    position = sign * np.einsum("aij,aij->ai", digits, PLACES[point]) / 10.0 ** (7 - point)
     position[~usual] = [[float(bytes(cell)) for cell in row] for row in cells[~usual]] or np.zeros((0, 3))
     return position
 
