@@ -160,12 +160,12 @@ FOUR_LETTERS = {
 """Residue names of four letters, as AMBER gives them to both ends of a chain and GROMACS to states -> three letters."""
 
 
-def _letter(name: str, atoms: set[int]) -> str:
-    """One-letter code of a residue type, empty where it is no amino acid; `atoms` are those of its residues."""
+def _tabulated(name: str) -> str:
+    """One-letter code of an amino acid by its residue name, `X` for one without; empty where gemmi knows none."""
     known = FOUR_LETTERS.get(name, name)
     info = gemmi.find_tabulated_residue(PROTONATED.get(known, known))
     if not info.is_amino_acid():
-        return "X" if {N, CA, C} <= atoms else ""
+        return ""
     letter = info.one_letter_code.upper()
     return letter if letter in AMINO_ACIDS else "X"
 
@@ -180,7 +180,9 @@ def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarra
     first, kind = np.flatnonzero(new)[first], kind[np.cumsum(new) - 1]
     letters = np.zeros(len(kinds), "U1")
     for index, name in enumerate(atoms.residue[rows[first]].tolist()):
-        letters[index] = _letter(name.decode("latin-1"), set(atoms.atom[rows[kind == index]].tolist()))
+        letters[index] = _tabulated(name.decode("latin-1"))
+        if not letters[index] and {N, CA, C} <= set(atoms.atom[rows[kind == index]].tolist()):
+            letters[index] = "X"
     return letters[kind]
 
 
@@ -204,9 +206,12 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         order, new = _gathered(atoms, chosen, keys, name)
         chosen, names, letters = chosen[order], names[order], letters[order]
     start, residue = np.flatnonzero(new), np.cumsum(new) - 1
-    _check_repeats(atoms, chosen, new, residue, name)
+    kind = atoms.atom[chosen]
+    unordered = ~new[1:] & (kind[1:] <= kind[:-1])
+    if unordered.any():
+        _check_repeats(atoms, chosen, residue, np.unique(residue[1:][unordered]), name)
     kept = _one_conformer(start, names, atoms.altloc[chosen], atoms.occupancy[chosen])
-    coords = _coords(atoms.position[chosen[kept]], atoms.atom[chosen[kept]], residue[kept], len(start))
+    coords = _coords(atoms.position[chosen[kept]], kind[kept], residue[kept], len(start))
     first = np.flatnonzero(kept)[np.searchsorted(residue[kept], np.arange(len(start)))]
     heads = chosen[start]
     foreign = (atoms.entity[heads] == UNKNOWN_ENTITY) & atoms.hetero[heads]
@@ -215,8 +220,8 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         rows = np.flatnonzero(~foreign | _within_chain(foreign, atoms.model[heads], chains[heads], coords))
     if not len(rows):
         raise StructureError("no_protein", f"{name}: {len(start)} amino acids as ligands, none in a chain")
-    alpha = np.bincount(residue[atoms.atom[chosen] == CA], minlength=len(start))  # of each residue
-    within, stored = int(alpha[rows].sum()), int(np.isfinite(coords[rows, CA, 0]).sum())
+    alpha = residue[kind == CA]
+    within = len(alpha) if len(rows) == len(heads) else int(np.isin(alpha, rows).sum())
     heads = heads[rows]
     chain = atoms.chain[heads]
     present = set(chain.tolist())
@@ -231,21 +236,21 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         label_number=atoms.label_number[heads],
         insertion=atoms.insertion[heads].view("S1").astype("U1"),
         letter=letters[first[rows]],
-        coords=coords[rows],
+        coords=(own := coords[rows]),
         other_chains=tuple(other for other in dict.fromkeys(atoms.chains) if other.encode() not in present),
-        alternates=within - stored,
-        ligands=int(alpha.sum()) - within,
+        alternates=within - int(np.isfinite(own[:, CA, 0]).sum()),
+        ligands=len(alpha) - within,
     )
 
 
 def _scattered(model: np.ndarray, chain: np.ndarray, *others: np.ndarray) -> bool:
     """Whether a residue or chain stands in several places of the file; one value of each key a residue (R,)."""
     key = model.astype("<u8") * HASH + chain
-    parts = key[changes(key)]
+    parts = key[changes(key)].tolist()
     for other in others:
         key = key * HASH + other.astype("<u8")  # equal residues have equal keys, others hardly ever
     key.sort()
-    return bool((key[1:] == key[:-1]).any()) or len(np.unique(parts)) < len(parts)
+    return bool((key[1:] == key[:-1]).any()) or len(set(parts)) < len(parts)
 
 
 def _gathered(
@@ -300,17 +305,15 @@ def _repeated(atoms: AtomTable, row: int, times: int, name: str) -> StructureErr
 FULL = 1.01  # sum of the occupancies of alternates, with what rounding adds
 
 
-def _check_repeats(atoms: AtomTable, chosen: np.ndarray, new: np.ndarray, residue: np.ndarray, name: str) -> None:
-    """Raise `StructureError` where a residue has N, CA and C (those that it has) several times, and no alternates.
+def _check_repeats(atoms: AtomTable, chosen: np.ndarray, residue: np.ndarray, suspects: np.ndarray, name: str) -> None:
+    """Raise `StructureError` where one of the `suspects` has N, CA and C (those that it has) several times.
+
+    residue : that of each atom `chosen` (A,)
 
     Alternates have letters, or occupancies that add up to 1. A single atom that stands there again is passed over.
     """
-    kind = atoms.atom[chosen]
-    unordered = ~new[1:] & (kind[1:] <= kind[:-1])
-    if not unordered.any():
-        return
-    some = np.flatnonzero(np.isin(residue, residue[1:][unordered]))
-    key = (residue[some] * len(ATOMS) + kind[some]) * 256 + atoms.altloc[chosen[some]]
+    some = np.flatnonzero(np.isin(residue, suspects))
+    key = (residue[some] * len(ATOMS) + atoms.atom[chosen[some]]) * 256 + atoms.altloc[chosen[some]]
     values, counts = np.unique(key, return_counts=True)
     for index in np.unique(values[counts > 1] // 256 // len(ATOMS)).tolist():
         rows = chosen[np.searchsorted(residue, index) : np.searchsorted(residue, index, side="right")]
