@@ -220,7 +220,14 @@ class TestInterrupted:
         assert code != 0
         assert len([line for line in output.splitlines() if said in line]) == 1
         assert "Traceback" not in output
+        assert "common.smk" not in output  # no stack of Snakemake's either
         assert not (folder / "results").exists()
+
+    def test_a_configuration_that_yaml_misreads_is_told(self, folder):
+        (folder / "twice.yaml").write_text("train: {steps: 3}\ntrain: {crop: 0.5}\n")
+        code, output = snakemake(folder, "--dry-run", "--configfile", "twice.yaml")
+        assert code != 0
+        assert "twice.yaml, line 2, column 1: train stands there twice, in line 1 as well" in output
 
     def test_sweep_and_tune_are_targets_of_their_own(self, folder):
         jobs = planned(folder, "--config", "sweep={model.latent: [4, 8], train.kl.weight: [1]}", "--", "sweep")

@@ -65,7 +65,7 @@ def checked_by(check, given):
     try:
         return check(given)
     except UserError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"error: {error}")
 
 
 def count_batches():
@@ -73,7 +73,7 @@ def count_batches():
     try:
         rows = count_rows(settings.labels)
     except UserError as error:
-        raise WorkflowError(f"labels: {error}")
+        sys.exit(f"error: labels: {error}")
     return min(MOST_BATCHES, max(1, -(-rows // settings.featurize.batch_size)))
 
 
@@ -256,7 +256,9 @@ def say_failed():
 
 
 name_user()
-for path in workflow.configfiles:  # Snakemake's own reading of them loses what YAML misreads
+for (
+    path
+) in workflow.configfiles:  # Snakemake's own reading of them loses what YAML misreads
     checked_by(configuration.read_yaml, Path(path))
 settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
