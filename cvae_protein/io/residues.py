@@ -263,7 +263,7 @@ def _gathered(
     """
     order = np.lexsort([_rank(key) for key in keys[1::-1]])  # stable
     sorted_keys = [key[order] for key in keys]
-    new = changes(*sorted_keys)
+    new = changes(np.cumsum(changes(*keys))[order])  # what stands apart in the file stays apart
     bounds = np.append(np.flatnonzero(new), len(order))
     own = list(zip(atoms.atom[chosen[order]].tolist(), atoms.altloc[chosen[order]].tolist(), strict=True))
     residue_of, count = np.zeros(len(bounds) - 1, int), 0

@@ -128,6 +128,17 @@ def test_another_conformer_behind_the_chain(tmp_path, letters):
     assert not extract_domain(found, "A", "", "x").breaks.any()
 
 
+def test_peptides_of_one_name_between_others(tmp_path):
+    lines = [
+        row
+        for place in range(3)
+        for chain in "AB"
+        for row in chain_lines(helix(place % 2 + 1) + 20 * place + 7 * (chain == "B"), chain=chain)
+    ]
+    found = reading(tmp_path / "x.pdb", lines)
+    assert [int((found.chain == name).sum()) for name in (b"A", b"B")] == [4, 4]
+
+
 def test_atoms_behind_the_chain_complete_their_residue(tmp_path):
     lines = chain_lines(helix(6))
     found = reading(tmp_path / "x.pdb", [row for atom in range(5) for row in lines[atom:30:5]])
