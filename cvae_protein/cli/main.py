@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -39,6 +40,16 @@ RENAMED = {
     "tune --train": "--train-settings",
 }
 """Former name of a command, or of an option behind its command -> its name."""
+WAYS_OUT = {
+    errno.ENOSPC: "free some there, or give a path elsewhere",
+    errno.EDQUOT: "remove files of yours there, or give a path elsewhere",
+    errno.EROFS: "give a path elsewhere",
+    errno.EACCES: "ask its owner, or give a path elsewhere",
+    errno.EPERM: "ask its owner, or give a path elsewhere",
+    errno.EMFILE: "raise the limit of open files, `ulimit -n`",
+    errno.EAGAIN: "raise the limit of processes, `ulimit -u`, or end others",
+}
+"""What to do where the system refuses, by the number of its error."""
 PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless told how many
 LAUNCHER = "launch"
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
@@ -98,7 +109,10 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno is None:
             return _defect()
-        return _mistake(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _mistake("; ".join(filter(None, [said, WAYS_OUT.get(error.errno, "")])))
+    except MemoryError as error:
+        return _mistake(f"memory does not suffice ({error or 'no number is told'}); use a machine with more")
     except Exception:
         return _defect()
 

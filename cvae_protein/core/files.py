@@ -189,7 +189,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(path) as scratch:
+    with _scratch(path) as scratch, _named(path, scratch):
         temporary = scratch / path.name
         yield temporary
         if temporary.is_file():
@@ -200,6 +200,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         elif temporary.is_dir() and path.is_dir():
             os.replace(path, scratch / FORMER)
         os.replace(temporary, path)
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # told of an open file, by its number alone
+
+
+@contextmanager
+def _named(path: Path, scratch: Path) -> Iterator[None]:
+    """Let what fails in writing name the output and not its scratch, or nothing."""
+    try:
+        yield
+    except OSError as error:
+        told = str(error.filename or "")
+        if told.startswith(str(scratch)) or (not told and error.errno in NO_ROOM):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def recover(path: Path) -> None:

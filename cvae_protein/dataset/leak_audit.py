@@ -120,7 +120,13 @@ def _rows(auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int) -> 
     if jobs == 1 or len(queries) < 2:
         yield from map(auditor.row, queries)
         return
-    with ProcessPoolExecutor(min(jobs, len(queries)), initializer=_start, initargs=(auditor,)) as pool:
+    try:
+        pool = ProcessPoolExecutor(min(jobs, len(queries)), initializer=_start, initargs=(auditor,))
+    except (OSError, ImportError) as error:  # as in a container whose /dev/shm is absent or full
+        say("leak-audit", f"several processes cannot share memory here ({error}); goes on with one")
+        yield from map(auditor.row, queries)
+        return
+    with pool:
         yield from pool.map(_row, queries)
 
 

@@ -66,6 +66,11 @@ def checked_by(check, given):
         return check(given)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        where = error.filename or result()
+        sys.exit(
+            f"error: {where}: {error.strerror or error}; give `results` another folder, or mend that"
+        )
 
 
 def count_batches():

@@ -79,6 +79,21 @@ def test_a_file_has_the_mode_of_the_umask_though_a_library_wrote_it_for_its_owne
     assert (tmp_path / "folder/x").stat().st_mode & 0o777 == mode
 
 
+def test_what_cannot_be_written_names_the_output(tmp_path):
+    def fill(error):
+        with atomic_path(tmp_path / "x"):
+            raise error
+
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(OSError, match=f"'{tmp_path}/x'"):
+            fill(OSError(number, os.strerror(number)))
+    with pytest.raises(FileNotFoundError, match="'input'"):
+        fill(FileNotFoundError(errno.ENOENT, "No such file or directory", "input"))
+    with pytest.raises(FileNotFoundError, match=f"'{tmp_path}/x'"), atomic_path(tmp_path / "x") as path:
+        open(path / "y", encoding="utf-8")  # noqa: SIM115 - fails
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folder_replaces_the_former_folder_as_a_whole(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "stale").touch()

@@ -216,3 +216,13 @@ def test_real_domains_agree_with_a_brute_force():
         )
         found = next(t.structure for t in training if t.structure.id == row["tm_id"])
         assert float(str(row["max_tm"])) == pytest.approx(tm_align_score(own, found.ca)[0], abs=1e-4)
+
+
+def test_without_shared_memory_one_process_does_it(small, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", refuse)
+    audit(*small, tmp_path / "x.tsv", 2)
+    assert "several processes cannot share memory here ([Errno 28] No space left on device)" in capsys.readouterr().err
+    assert read_table(tmp_path / "x.tsv")
