@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -147,10 +147,17 @@ def section(name: str, source: str | Path) -> Any:
     if not text.lstrip().startswith("{"):
         return getattr(load(Path(text)), name)
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=partial(_once, name))
     except json.JSONDecodeError as error:
         raise UserError(f'{name}: expected JSON such as {{"key": value}}, got {text!r} ({error})') from error
     return _checked(kinds[name], data, "settings", (name,))
+
+
+def _once(name: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; `UserError` where a key stands there twice."""
+    if doubled := _doubled(tuple(key for key, _ in pairs)):
+        raise UserError(f"{name}: expected each key once, got {doubled} more than once")
+    return dict(pairs)
 
 
 def as_json(settings: Any) -> str:

@@ -19,7 +19,8 @@ NUMBER = slice(22, 26)
 COORDINATES = slice(30, 54)  # x, y, z of eight characters each
 OCCUPANCY = slice(54, 60)
 LINE = 80  # columns
-ATOM, HETATM, MODEL, ENDMDL, END, LAST = np.frombuffer(b"ATOMHETAMODEENDMEND END\n", "<u4")
+ATOM, HETATM = np.frombuffer(b"ATOMHETA", "<u4")
+PARTING = np.frombuffer(b"MODEENDMEND END\nHEAD", "<u4")  # records behind which another model begins
 SIGN, DIGIT = 1, 2
 RANK = np.full(256, 9, np.uint8)  # of the characters of a number, in their order; a point stands among the digits
 RANK[list(b" ")], RANK[list(b"+-")], RANK[list(b"0123456789.")] = 0, SIGN, DIGIT
@@ -31,7 +32,7 @@ FIRST_NUMBER = re.compile(rb"MODEL\s+(\d{1,9})\b")
 def read_pdb(data: bytes, name: str) -> AtomTable:
     """The backbone atoms of a PDB file with `\\n` at the end of each line.
 
-    Atoms behind ENDMDL or END are those of a further model, as programs write that give frames no MODEL. Models have
+    Atoms behind ENDMDL, END or another HEADER are those of a further model, as where frames have no MODEL. Models have
     the numbers of their MODEL lines, or are counted where one has none or has that of another. Raises `StructureError`
     with the code truncated, or not_a_structure where an atom line is not in its columns or there is none.
     """
@@ -145,7 +146,7 @@ def _atom_index(names: np.ndarray) -> np.ndarray:
 
 def _models(data: bytes, lines: np.ndarray, record: np.ndarray, atom: np.ndarray) -> np.ndarray:
     """Number of the model of each atom line (A,), int32; `lines` begin with the four bytes `record`."""
-    parting = (record == MODEL) | (record == ENDMDL) | (record == END) | (record == LAST)
+    parting = np.isin(record, PARTING)
     part = np.cumsum(parting)[atom]  # how many such lines stand before
     parts, of_atom = np.unique(part, return_inverse=True)
     before = [data[place : place + LINE] for place in lines[parting].tolist()]

@@ -90,7 +90,7 @@ def check_structure(path: Path, name: str, most_bytes: int, certain: bool) -> No
     elif head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         raise StructureError("bad_download", "an HTML or XML page instead of a structure")
     else:
-        named = _name_in_text(head)
+        named = _name_in_text(_plain(head))
     if certain and not named:
         raise StructureError("bad_download", f"the file does not say that it is {name}")
     found, wanted = (CODE.fullmatch(text.lower()) for text in (named, name))

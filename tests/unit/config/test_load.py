@@ -260,3 +260,8 @@ def test_what_yaml_reads_rightly_stays(tmp_path):
     assert (settings.results, settings.report.title, settings.seeds) == ("007", "12:30", (0, 10))
     (tmp_path / "d.yaml").write_text("train: {<<: {steps: 10}, crop: 0.5}\n")
     assert load.read_yaml(tmp_path / "d.yaml") == {"train": {"steps": 10, "crop": 0.5}}
+
+
+def test_a_key_of_json_that_stands_there_twice_is_told():
+    with pytest.raises(UserError, match="split: expected each key once, got test more than once"):
+        load.section("split", '{"test": 0.2, "seed": 1, "test": 0.3}')

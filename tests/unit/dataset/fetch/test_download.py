@@ -326,6 +326,7 @@ ASTRAL = b"HEADER    SCOPe/ASTRAL domain d1a28a_ [19287]       02-MAR-17   0000\
         (ENTRY, "1a28", True, None),
         (gzip.decompress(ENTRY), "1A28", True, None),
         (b"data_PDB_00001A28\n_entry.id   'pdb_00001a28'\n", "1a28", True, None),
+        (b"\xef\xbb\xbfdata_1A28\r_entry.id   1A28\r", "1a28", True, None),
         (b"data_1A28\n_entry.id 2XHE\n", "1a28", True, "of the entry 2XHE"),
         (binary("1A28"), "1a28", True, None),
         (gzip.compress(binary("1A28")), "1a28", True, None),
