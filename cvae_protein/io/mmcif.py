@@ -392,7 +392,7 @@ def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTa
         chain=_encoded(cells(*ALIKE["chain"])),
         subchain=_encoded(subchain),
         number=_converted(numbers, int, 0, where, ALIKE["number"][0]).astype(np.int32),
-        label_number=_converted(cells("label_seq_id"), int, 0, where, "label_seq_id").astype(np.int32),
+        label_number=_converted(cells("label_seq_id"), _position, 0, where, "label_seq_id").astype(np.int32),
         insertion=_converted(cells(*KEYS["insertion"]), _byte, 0, where, KEYS["insertion"][0]).astype(np.uint8),
         residue=_encoded(cells(*ALIKE["residue"])),
         atom=index[found],
@@ -428,6 +428,11 @@ def _converted(texts: np.ndarray, kind: Callable[[str], float], empty: float, wh
         return np.array([kind(text) if text else empty for text in distinct.tolist()])[which]
     except ValueError as error:
         raise StructureError("not_a_structure", f"{where}.{tag}: {error}") from error
+
+
+def _position(text: str) -> int:
+    """A position in SEQRES; 0, as where the file says none, for what is no number."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,8}", text) else 0
 
 
 def _byte(text: str) -> int:

@@ -70,7 +70,7 @@ rule score_real:
         settings=as_json(settings.score),
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
-        " --real-features {input.real_features:q} --per-class {params.per_class}"
+        " --real-features {input.real_features:q} --per-class {params.per_class:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 

@@ -73,7 +73,7 @@ def renumbered(folder):
         chain = structure[0]["A"]
         del chain[29]
         for place, residue in enumerate(chain[:75] if name == "archive" else ()):
-            number = place - 3 if place < 40 else 100 if place < 44 else place - 30
+            number = place - 3 if place < 40 else 100 if place < 44 else place - 130
             residue.seqid = gemmi.SeqId(number, "ABCD"[place - 40] if 40 <= place < 44 else " ")
         path = folder / f"{name}.cif"
         structure.make_mmcif_document().write_file(str(path))
@@ -97,7 +97,7 @@ def test_a_range_of_positions_cuts_every_numbering_alike(tmp_path, residue_range
     assert wrong != expected.sequence
 
 
-def test_gemmi_and_the_fast_reader_know_the_same_positions(tmp_path, monkeypatch):
+def test_both_readers_know_the_same_positions(tmp_path, monkeypatch):
     path = renumbered(tmp_path)[1]
     fast = extract_domain(read_structure(path), "A", "20-50", "x", "label")
     monkeypatch.setattr("cvae_protein.io.read.read_columns", lambda data: None)
