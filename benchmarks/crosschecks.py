@@ -29,8 +29,8 @@ from tmtools import tm_align
 from cvae_protein.core.files import write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.progress import say, track
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score.inputs import read_domains, read_pairs
 from cvae_protein.score.metrics import physical_validity, reconstruction
 from cvae_protein.score.metrics.novelty import RealDomains
@@ -188,10 +188,15 @@ def states(pairs: Sequence[Pair]) -> Iterator[Check]:
     for name, function, letter in (("helix", physical_validity.helix, "H"), ("strand", physical_validity.strand, "E")):
         theirs = [(one == letter).mean() for one in simple]
         yield both(
-            name, "io/mdtraj_bridge.py", "mdtraj.compute_dssp", [function(each) for each in real], theirs, "share"
+            name,
+            "core/secondary_structure.py",
+            "mdtraj.compute_dssp",
+            [function(each) for each in real],
+            theirs,
+            "share",
         )
     if shutil.which("mkdssp") is None:
-        yield absent("helix, strand", "io/mdtraj_bridge.py", "program mkdssp")
+        yield absent("helix, strand", "core/secondary_structure.py", "program mkdssp")
         return
     hidden = [Backbone(each.id, "A" * len(each), each.coords[None], tuple(map(str, range(len(each))))) for each in real]
     ours = [secondary_structure(each)[0] for each in hidden]
@@ -201,7 +206,7 @@ def states(pairs: Sequence[Pair]) -> Iterator[Check]:
     for name, letters in (("helix", "HGI"), ("strand", "EB")):
         shares = np.array([[np.isin(list(one), list(letters)).mean() for one in pair] for pair in letters_of])
         remark = f"mean {np.abs(shares[:, 0] - shares[:, 1]).mean():.4f}"
-        yield both(name, "io/mdtraj_bridge.py", "program mkdssp", shares[:, 0], shares[:, 1], "share", remark)
+        yield both(name, "core/secondary_structure.py", "program mkdssp", shares[:, 0], shares[:, 1], "share", remark)
 
 
 def plot(store: Path, names: Sequence[str]) -> Iterator[Check]:

@@ -34,10 +34,10 @@ from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.progress import say, track
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.featurize import featurize
 from cvae_protein.dataset.select import COLUMNS as DOMAIN_COLUMNS
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.mmcif import read_columns
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.io.residues import group_residues

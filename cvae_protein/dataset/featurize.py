@@ -14,8 +14,8 @@ from ..core.errors import StructureError, UserError, rejection
 from ..core.files import read_table, sha256, write_rejected
 from ..core.geometry import torsions
 from ..core.progress import say, track
+from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
-from ..io.mdtraj_bridge import secondary_structure
 from ..io.read import LARGEST_COORDINATE, Names, extract_domain, guarded, read_structure, structure_files, unused
 from ..io.residues import ParsedStructure
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry

@@ -62,12 +62,13 @@ def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
         np.where(present[None, :, :, None], coords[:1], np.nan),
         tuple(str(number) for number in range(1, lengths[0] + 1)),
     )
-    topology = Path(path).with_suffix(".pdb")
-    write_pdb([first], topology)
-    from .mdtraj_bridge import save_frames  # late: mdtraj takes long to load, and XTC alone needs it here
+    write_pdb([first], Path(path).with_suffix(".pdb"))
+    from biotite.structure.io.xtc import XTCFile  # late: it takes long to load, and XTC alone needs it here
 
+    frames = XTCFile()
+    frames.set_coord(coords[:, present])
     with atomic_path(path) as temporary:
-        save_frames(coords[:, present], topology, temporary)
+        frames.write(str(temporary))
 
 
 def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:

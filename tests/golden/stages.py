@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from cvae_protein.core.geometry import torsions
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
 from cvae_protein.core.variants import PRETRAINED
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import Output

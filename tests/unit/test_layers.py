@@ -21,7 +21,6 @@ RULES = {
     "config/settings.py": ((), set()),
     "store/": (("core",), {"numpy", "h5py", "hdf5plugin"}),
     "io/": (("core",), {"numpy", "gemmi", "biotite"}),
-    "io/mdtraj_bridge.py": (("core",), {"numpy", "mdtraj"}),
     "similarity/": (("core",), {"numpy", "scipy", "Bio", "tmtools"}),
     "dataset/": (("core", "config.settings", "store", "io", "similarity"), {"numpy", "scipy", "httpx", "biotite"}),
     "model/": (("core", "config.settings", "store"), {"torch", "numpy", "safetensors"}),

@@ -20,8 +20,8 @@ from cvae_protein.config.settings import (
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
 from cvae_protein.core.labels import first_level
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.model import variants
 from cvae_protein.model.fold_classifier import embed
 from cvae_protein.sampling.sample import sample_heldout

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...config.settings import ScoreSettings
 from ...core.geometry import torsions
+from ...core.secondary_structure import secondary_structure
 from ...core.structure import CA, Backbone
-from ...io.mdtraj_bridge import secondary_structure
 
 Better = Literal["low", "high", "real", "zero", "none"]  # real, zero: the nearer to the row `real`, to 0
 LEVELS = (1, 2, 3)  # of a label that have rows of their own: class, architecture, topology

@@ -1,7 +1,5 @@
 import shutil
 
-import gemmi
-import mdtraj
 import numpy as np
 import pytest
 from synthetic import DATA, chain_lines, helix, residue_lines, write
@@ -9,11 +7,10 @@ from synthetic import DATA, chain_lines, helix, residue_lines, write
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.geometry import torsions
-from cvae_protein.core.structure import Backbone
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.dataset import featurize
 from cvae_protein.dataset.featurize import featurize_folder
 from cvae_protein.dataset.select import COLUMNS
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import merge_stores
@@ -51,63 +48,6 @@ def run(tmp_path, batch=(0, 1), name="shard", settings=SETTINGS, labels=LABELS):
 @pytest.fixture(scope="module")
 def ubiquitin():
     return extract_domain(read_structure(DATA / "1ubi.cif.gz"), "A", "", "1ubi")
-
-
-# --- secondary structure
-
-
-@pytest.mark.parametrize("name", ["1ubi", "1ejg"])
-@pytest.mark.filterwarnings("ignore:Unlikely unit cell")
-def test_secondary_structure_is_that_of_mdtraj_from_the_file(tmp_path, name):
-    structure = gemmi.read_structure(str(DATA / f"{name}.cif.gz"))
-    structure.remove_alternative_conformations()
-    structure.write_pdb(str(tmp_path / "x.pdb"))
-    expected = mdtraj.compute_dssp(mdtraj.load(str(tmp_path / "x.pdb")), simplified=False)[0]
-    backbone = extract_domain(read_structure(tmp_path / "x.pdb"), "A", "", "x")
-    (found,) = secondary_structure(backbone)
-    assert found == "".join(expected).replace(" ", "-")
-    assert {"H", "E", "T"} <= set(found)
-
-
-@pytest.mark.parametrize("name", ["le/2lep", "d3/1d3z", "kp/3kpr"])
-def test_secondary_structure_is_that_of_the_public_function(name):
-    structure = read_structure(DATA.parents[1] / f"data/embedded/{name}.cif.gz")
-    backbone = extract_domain(structure, structure.chains[0], "", "x")
-    coords = backbone.coords.copy()
-    coords[:, len(backbone) // 3, 1] = np.nan  # leaves a residue out, and breaks the chain
-    topology = mdtraj.Topology()
-    complete = [index for index in range(len(backbone)) if index != len(backbone) // 3 and backbone.complete[index]]
-    for index in complete:
-        if index in (complete[0], len(backbone) // 3 + 1) or backbone.breaks[index - 1]:
-            chain = topology.add_chain()
-        residue = topology.add_residue("PRO" if backbone.sequence[index] == "P" else "ALA", chain)
-        for atom in ("N", "CA", "C", "O"):
-            topology.add_atom(atom, mdtraj.element.carbon, residue)
-    positions = coords[:, complete, :4].reshape(backbone.models, -1, 3) / 10
-    expected = mdtraj.compute_dssp(mdtraj.Trajectory(positions, topology), simplified=False)
-    found = secondary_structure(Backbone("x", backbone.sequence, coords, backbone.residue_ids))
-    assert ["".join(np.array(list(row))[complete]).replace("-", " ") for row in found] == ["".join(r) for r in expected]
-
-
-def test_secondary_structure_of_an_ideal_helix():
-    backbone = Backbone("x", "A" * 20, helix(20)[None], tuple(map(str, range(20))))
-    assert secondary_structure(backbone)[0][2:-2] == "H" * 16
-
-
-def test_secondary_structure_of_an_ensemble(ubiquitin):
-    both = np.concatenate([ubiquitin.coords, helix(76)[None]])
-    found = secondary_structure(Backbone("x", ubiquitin.sequence, both, ubiquitin.residue_ids))
-    assert found[0] == secondary_structure(ubiquitin)[0]
-    assert found[1][2:17] == "H" * 15
-
-
-def test_incomplete_residues_are_not_assigned(ubiquitin):
-    coords = ubiquitin.coords.copy()
-    coords[0, [5, 30], 3] = np.nan
-    found = secondary_structure(Backbone("x", ubiquitin.sequence, coords, ubiquitin.residue_ids))[0]
-    assert [index for index, letter in enumerate(found) if letter == "?"] == [5, 30]
-    gone = Backbone("x", ubiquitin.sequence, np.full_like(coords, np.nan), ubiquitin.residue_ids)
-    assert secondary_structure(gone) == ("?" * 76,)
 
 
 # --- the stage

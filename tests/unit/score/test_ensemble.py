@@ -7,8 +7,8 @@ from score_synthetic import chain, moved
 from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table
 from cvae_protein.core.geometry import torsions
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score import ensemble as metrics
 from cvae_protein.score.ensemble import METRICS, Ensemble, common, distinct, families, known_states
 from cvae_protein.store.layout import Entry

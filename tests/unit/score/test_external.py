@@ -14,7 +14,7 @@ from tmtools import tm_align
 from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
-from cvae_protein.io.mdtraj_bridge import secondary_structure
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.io.write import write_mmcif, write_pdb
 from cvae_protein.score.inputs import placed_oxygen, read_samples
 from cvae_protein.similarity.nearest_structures import gathered, tm_align_score

@@ -10,8 +10,8 @@ from cvae_protein.config.settings import ScoreSettings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import torsions
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS
-from cvae_protein.io.mdtraj_bridge import secondary_structure
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.metrics.reconstruction import METRICS

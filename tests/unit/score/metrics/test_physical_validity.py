@@ -4,7 +4,7 @@ import pytest
 from score_synthetic import backbone, chain, moved, prepared, ubiquitin
 from synthetic import helix
 
-from cvae_protein.io.mdtraj_bridge import secondary_structure
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.score.metrics import physical_validity
 from cvae_protein.score.metrics.physical_validity import ALLOWED, CODES, FAVOURED, OUTLIER, region
 
