@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, fields, is_dataclass
-from functools import cache, partial
+from dataclasses import Field, asdict, fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pydantic
 import yaml
-from pydantic_core import PydanticCustomError
 
 from ..core import variants
 from ..core.errors import UserError
@@ -222,11 +222,12 @@ def read_yaml(path: Path) -> Any:
 def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
     """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
     try:
-        model = pydantic_model(kind).model_validate({} if data is None else _text_keys(data))
+        settings: Any = pydantic.TypeAdapter(kind).validate_json(
+            json.dumps(_understood(kind, _text_keys(data)), default=str)
+        )
     except pydantic.ValidationError as error:
         lines = (_mistake(kind, item, prefix) for item in error.errors(include_url=False))
         raise UserError("\n".join(dict.fromkeys(f"{where}: {line}" for line in lines))) from None
-    settings = _build(kind, model.model_dump())
     if mistakes := [f"{where}: {line}" for line in disagreements(settings, prefix)]:
         raise UserError("\n".join(mistakes))
     return settings
@@ -244,52 +245,29 @@ def _key_text(key: Any) -> str:
     return key if isinstance(key, str) else json.dumps(key, default=str).strip('"')
 
 
-# From dataclasses to pydantic models
+def _understood(hint: Any, value: Any) -> Any:
+    """What YAML and the command line bring, as a setting of the type `hint` has it; what is not understood, as it is.
 
-
-def settings_fields(kind: type) -> list[tuple[Field, Any]]:
-    """Fields of a settings dataclass with their resolved types."""
-    hints = get_type_hints(kind)
-    return [(field, hints[field.name]) for field in fields(kind)]
-
-
-@cache
-def pydantic_model(kind: type) -> type[pydantic.BaseModel]:
-    """The pydantic model that checks the settings dataclass `kind`."""
-    definitions: dict[str, Any] = {}
-    for field, hint in settings_fields(kind):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        info = pydantic.Field(default, description=field.metadata["help"], **field.metadata["bounds"])
-        definitions[field.name] = (_annotation(hint), info)
-    config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    return pydantic.create_model(kind.__name__, __config__=config, __doc__=kind.__doc__, **definitions)
-
-
-def _annotation(hint: Any) -> Any:
-    """The type that pydantic checks for a dataclass field's type, with what YAML and the command line bring allowed."""
-    if is_dataclass(hint):
-        return Annotated[pydantic_model(hint), pydantic.BeforeValidator(_section_input)]  # type: ignore[arg-type]
+    Text stands for the section, list or number that it says, nothing for an empty section, a whole number for text.
+    """
+    if is_dataclass(hint) or get_origin(hint) is dict:
+        if isinstance(value, str) and value.strip().startswith("{"):
+            value = _parsed(value)
+        if isinstance(value, Mapping):
+            hints = get_type_hints(hint) if is_dataclass(hint) else {}
+            return {str(key): _understood(hints.get(key), item) for key, item in value.items()}
+        return {} if value is None else value
     if get_origin(hint) is tuple:
-        items = types.GenericAlias(tuple, (_annotation(get_args(hint)[0]), ...))
-        return Annotated[items, pydantic.BeforeValidator(_list_input)]
-    if get_origin(hint) is dict:
-        return Annotated[dict[str, Any], pydantic.BeforeValidator(_section_input)]
-    if hint in (int, float, str):
-        return Annotated[hint, pydantic.BeforeValidator(_text_input if hint is str else _number_input)]
-    return hint
-
-
-def _section_input(value: Any) -> Any:
-    """An empty section stands for its defaults; JSON text, as `--config train='{…}'` brings, for what it says."""
-    if isinstance(value, str) and value.strip().startswith("{"):
-        value = _parsed(value)
-    return {} if value is None else value
-
-
-def _list_input(value: Any) -> Any:
-    """A list; text such as `[0, 1]` or `0,1`, as `--config seeds=0,1` brings, for the list it says."""
-    if isinstance(value, str):
-        return _parsed(value if value.strip().startswith("[") else f"[{value}]")
+        if isinstance(value, str):
+            value = _parsed(value if value.strip().startswith("[") else f"[{value}]")
+        return [_understood(get_args(hint)[0], item) for item in value] if isinstance(value, list | tuple) else value
+    if hint is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if hint is bool and isinstance(value, str):
+        return found if isinstance(found := _parsed(value), bool) else value
+    if hint in (int, float) and isinstance(value, str | float):
+        with contextlib.suppress(ValueError, OverflowError):
+            return value if isinstance(value, float) and hint(value) != value else hint(value)
     return value
 
 
@@ -301,25 +279,10 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _number_input(value: Any) -> Any:
-    """A number or its text, but not yes/no."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("not_a_number", "not a number")
-    return value
-
-
-def _text_input(value: Any) -> Any:
-    """Text; YAML reads an unquoted 1 as a number, which stands for its digits."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _build(kind: type, data: Mapping[str, Any]) -> Any:
-    """The dataclass of the checked values."""
-    values = {
-        field.name: _build(hint, data[field.name]) if is_dataclass(hint) else data[field.name]  # type: ignore[arg-type]
-        for field, hint in settings_fields(kind)
-    }
-    return kind(**values)
+def settings_fields(kind: type) -> list[tuple[Field, Any]]:
+    """Fields of a settings dataclass with their resolved types."""
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in fields(kind)]
 
 
 # What is said of a mistake
@@ -329,7 +292,7 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
     """One line on one mistake: its path, what came, what is allowed."""
     path = [part for part in item["loc"] if isinstance(part, str)]
     name = ".".join((*prefix, *path)) or "the whole"
-    if item["type"] == "extra_forbidden":
+    if item["type"] == "unexpected_keyword_argument":
         if name in RENAMED:
             return f"{name}: is now {RENAMED[name]}"
         known = [field.name for field, _ in settings_fields(_owner(kind, path[:-1]))]
@@ -339,12 +302,12 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
     field, hint = _field(kind, path)
     if field is None:
         return f"{name}: expected a section of keys, got {item['input']!r}"
-    value, allowed = item["input"], expected(hint, field.metadata["bounds"])
+    value, allowed = item["input"], expected(hint, field.metadata)
     if place := [part for part in item["loc"] if isinstance(part, int)]:
         name, allowed = f"{name}[{place[-1]}]", TYPE_WORDS[get_args(hint)[0]]
     near = difflib.get_close_matches(str(value), map(str, get_args(hint)), 1, 0.5) if _is_literal(hint) else []
     hinted = f"; did you mean {near[0]}?" if near else ""
-    return f"{name}: expected {allowed} ({field.metadata['help']}), got {value!r}{hinted}"
+    return f"{name}: expected {allowed} ({field.metadata['description']}), got {value!r}{hinted}"
 
 
 def expected(hint: Any, bounds: Mapping[str, Any]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import MISSING, is_dataclass
 from typing import Any
 
+import pydantic
 import yaml
 
-from .load import expected, pydantic_model, settings_fields
+from .load import expected, settings_fields
 from .settings import Settings
 
 WRITTEN_BY = "Written by `make schema` from cvae_protein/config/settings.py; edit that file instead."
@@ -24,7 +25,7 @@ file over it, `snakemake --config seeds=0,1 'train={"steps": 500}'` single keys.
 
 def schema() -> dict[str, Any]:
     """JSON schema of the configuration file, with meanings, defaults and bounds."""
-    found: dict[str, Any] = _without_titles(pydantic_model(Settings).model_json_schema(mode="validation"))
+    found: dict[str, Any] = _without_titles(pydantic.TypeAdapter(Settings).json_schema())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of cvae_protein",
@@ -48,12 +49,12 @@ def _rows(kind: type, prefix: str) -> Iterator[tuple[str, str, str, str]]:
     for field, hint in settings_fields(kind):
         name = f"{prefix}{field.name}"
         if is_dataclass(hint):
-            yield f"**`{name}`**", field.metadata["help"], "", ""
+            yield f"**`{name}`**", field.metadata["description"], "", ""
             yield from _rows(hint, f"{name}.")  # type: ignore[arg-type]
         else:
             value = field.default if field.default_factory is MISSING else field.default_factory()
             default = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            yield f"`{name}`", field.metadata["help"], expected(hint, field.metadata["bounds"]), f"`{default}`"
+            yield f"`{name}`", field.metadata["description"], expected(hint, field.metadata), f"`{default}`"
 
 
 def _without_titles(node: Any) -> Any:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 LARGEST_SEED = 2**64 - 1  # what torch takes
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
-    metadata = {"help": help, "bounds": bounds}
-    if isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`), as in pydantic."""
+    metadata = {"description": help, **bounds}
+    if default is dict:
+        return field(default_factory=dict, metadata={**metadata, "json_schema_extra": {"default": {}}})
+    return field(default=default() if isinstance(default, type) else default, metadata=metadata)
+
+
+class Section:
+    """What every section shares: how pydantic, which this file does not need, checks one that was read as JSON."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
-class LabelSettings:
+class LabelSettings(Section):
     """Which domains, and which classification conditions the models."""
 
     table: str = setting("data/domains.tsv", "domain table, classification file or folder of structures", min_length=1)
@@ -59,7 +65,7 @@ class LabelSettings:
 
 
 @dataclass(frozen=True)
-class FetchSettings:
+class FetchSettings(Section):
     """Where entry files come from."""
 
     sources: tuple[str, ...] = setting(
@@ -86,7 +92,7 @@ class FetchSettings:
 
 
 @dataclass(frozen=True)
-class FeaturizeSettings:
+class FeaturizeSettings(Section):
     """How structure files become arrays."""
 
     batch_size: int = setting(150, "domains per job", ge=1, le=100_000)
@@ -97,7 +103,7 @@ class FeaturizeSettings:
 
 
 @dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(Section):
     """Which domains count as alike."""
 
     method: Literal["auto", "mmseqs", "kmer"] = setting(
@@ -108,7 +114,7 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True)
-class SplitSettings:
+class SplitSettings(Section):
     """Which domains are held out."""
 
     scheme: Literal["sequence", "superfamily", "topology", "ladder", "file"] = setting(
@@ -144,7 +150,7 @@ class SplitSettings:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Section):
     """The weight of a term as a function of the step."""
 
     kind: Literal["constant", "ramp", "cosine", "cycle", "target_rate"] = setting("ramp", "shape of the schedule")
@@ -155,7 +161,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class TermSettings:
+class TermSettings(Section):
     """Weights of terms beyond the evidence bound; 0 leaves a term out. Usual weights: experiments/loss_terms.py."""
 
     schedule: Schedule = setting(Schedule, "factor of all weights of this section; target_rate does not apply")
@@ -179,7 +185,7 @@ class TermSettings:
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Section):
     """Size of a conditional VAE; equal for all variants."""
 
     latent: int = setting(64, "numbers per structure", ge=1, le=4096)
@@ -194,7 +200,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Section):
     """How a variant is trained."""
 
     steps: int = setting(400, "optimiser steps", ge=1)
@@ -222,7 +228,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class RefineSettings:
+class RefineSettings(Section):
     """The refiner that turns a decoded trace into a full backbone; one for all variants."""
 
     width: int = setting(96, "channels", ge=8, le=2048)
@@ -235,7 +241,7 @@ class RefineSettings:
 
 
 @dataclass(frozen=True)
-class ClassifierSettings:
+class ClassifierSettings(Section):
     """The fold classifier, which scores samples; trained on the training split alone."""
 
     levels: int = setting(3, "label levels that it predicts: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
@@ -251,7 +257,7 @@ class ClassifierSettings:
 
 
 @dataclass(frozen=True)
-class SampleSettings:
+class SampleSettings(Section):
     """What is drawn from a trained model."""
 
     per_class: int = setting(16, "samples per fold class", ge=1, le=1_000_000)
@@ -271,7 +277,7 @@ class SampleSettings:
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class ScoreSettings(Section):
     """How samples and reconstructions are scored."""
 
     confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
@@ -281,7 +287,7 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
-class VerdictSettings:
+class VerdictSettings(Section):
     """When a model counts as broken; `docs/metrics.md` has the metrics."""
 
     active: float = setting(0.1, "COLLAPSE: least share of active units", ge=0, le=1)
@@ -310,7 +316,7 @@ class VerdictSettings:
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class ReportSettings(Section):
     """What the page shows."""
 
     title: str = setting("cvae_protein", "heading of the page", min_length=1)
@@ -318,7 +324,7 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
-class TuneSettings:
+class TuneSettings(Section):
     """The search of `snakemake tune`."""
 
     variant: str = setting("concat", "model that is trained in each trial", min_length=1)
@@ -335,7 +341,7 @@ class TuneSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Section):
     """A whole run."""
 
     results: str = setting("results", "folder of all outputs", min_length=1)

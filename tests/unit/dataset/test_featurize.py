@@ -1,5 +1,6 @@
 import shutil
 
+import gemmi
 import numpy as np
 import pytest
 from synthetic import DATA, chain_lines, helix, residue_lines, write
