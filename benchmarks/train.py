@@ -29,10 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.files import write_table
 from cvae_protein.model import layers, registry
-from cvae_protein.model.batch import DomainSet, crop, read_split, training_batch
+from cvae_protein.model.batch import DomainSet, LengthBuckets, crop, read_split, training_batch
 from cvae_protein.model.device import pick_device
 from cvae_protein.model.losses.evidence_bound import evidence_terms
-from cvae_protein.training import train as stage
+from cvae_protein.training import train
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.distributed import ALONE
 from cvae_protein.training.loop import Signals, Task, _descend, _with_averaged
@@ -91,27 +91,38 @@ class Arm:
     rate: list[float] = field(default_factory=list)  # real residues a second
     steps: list[float] = field(default_factory=list)  # steps a second
     filled: list[float] = field(default_factory=list)  # share of residues that are no padding
+    data: list[float] = field(default_factory=list)  # share of a step in which its batch is drawn, cut and padded
     bound: list[float] = field(default_factory=list)
     memory: float = 0.0  # bytes
 
     def turn(self, steps: int) -> None:
         """Train for some steps with the clock on, then look at the validation bound with the clock off."""
         with self.context():
-            residues, places, started = 0, 0, clock(self.task)
+            residues, places, drawing, started = 0, 0, 0.0, clock(self.task)
             torch_memory(self.task, reset=True)
             for _ in range(steps):
                 _descend(self.task, self.state, self.settings, Signals())
-                residues, places = residues + SEEN[0], places + SEEN[1]
+                residues, places, drawing = residues + SEEN.residues, places + SEEN.places, drawing + SEEN.seconds
             took = clock(self.task) - started
             self.memory = max(self.memory, torch_memory(self.task))
             seen = _with_averaged(self.task.module, self.state, self.task.watch)
         self.rate.append(residues / took)
         self.steps.append(steps / took)
         self.filled.append(residues / places)
+        self.data.append(drawing / took)
         self.bound.append(seen["validation_bound"])
 
 
-SEEN = [0, 0]  # residues and places of the last batch
+@dataclass
+class Seen:
+    """The last batch: its residues, its places with the padding, and the seconds that it took to make."""
+
+    residues: int = 0
+    places: int = 0
+    seconds: float = 0.0
+
+
+SEEN = Seen()
 
 
 def on_gpu(task: Task) -> bool:
@@ -159,7 +170,7 @@ def flops_a_residue(arm: Arm) -> float:
     with plainly(), FlopCounterMode(display=False) as counter:
         losses, _ = arm.task.losses(arm.state.step, ALONE)
         torch.stack([value for value, _ in losses.values()]).sum().backward()
-    return counter.get_total_flops() / SEEN[1]
+    return counter.get_total_flops() / SEEN.places
 
 
 def make_arm(
@@ -190,24 +201,37 @@ def whole() -> Iterator[None]:
     yield
 
 
-def count_places() -> None:
-    """Note of every batch how many residues it has, and how many places with the padding."""
+def watch_batches() -> None:
+    """Note of every batch what `Seen` says of it."""
+    draw, made, hide = LengthBuckets.draw, train.training_batch, train.hide_labels
 
-    made = stage.training_batch
+    def drawn(buckets: LengthBuckets) -> np.ndarray:
+        started = time.perf_counter()
+        crops = draw(buckets)
+        SEEN.seconds = time.perf_counter() - started
+        return crops
 
     def counted(*given: object) -> object:
+        started = time.perf_counter()
         batch = made(*given)
-        SEEN[:] = [int(batch.mask.sum()), batch.mask.numel()]
+        SEEN.seconds += time.perf_counter() - started
+        SEEN.residues, SEEN.places = int(batch.mask.sum()), batch.mask.numel()
         return batch
 
-    stage.training_batch = counted
+    def hidden(*given: object) -> object:
+        started = time.perf_counter()
+        labels = hide(*given)
+        SEEN.seconds += time.perf_counter() - started
+        return labels
+
+    LengthBuckets.draw, train.training_batch, train.hide_labels = drawn, counted, hidden
 
 
 def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
     """The table; the first rounds, in which caches fill and code is compiled, do not count."""
     medians = {
         what: [statistics.median(getattr(arm, what)[warm:]) for arm in (ours, peer)]
-        for what in ("rate", "steps", "filled")
+        for what in ("rate", "steps", "filled", "data")
     }
     gap = max(abs(a - b) for a, b in zip(ours.bound, peer.bound, strict=True))
     moved = abs(peer.bound[-1] - peer.bound[0])
@@ -215,6 +239,7 @@ def rows_of(ours: Arm, peer: Arm, warm: int) -> list[dict[str, object]]:
         ("training, concat", "residues/s", *medians["rate"], "3"),
         ("training, concat", "structures/s", *(ours.settings.batch_size * rate for rate in medians["steps"]), ""),
         ("share of a batch that is no padding", "share", *medians["filled"], ""),
+        ("share of a step that its data take", "share", *medians["data"], "0.05"),
         ("validation bound at the end", "nats", ours.bound[-1], peer.bound[-1], ""),
         ("largest difference of the bound in a round; peer: its change", "nats", gap, moved, ""),
     ]
@@ -256,7 +281,7 @@ def main() -> None:
     )
     settings = TrainSettings(batch_size=given.batch, kl=Schedule("constant"), steps=given.rounds * given.steps)
     model = ModelSettings(decoder_width=given.width, decoder_depth=given.depth)
-    count_places()
+    watch_batches()
     ours, peer = make_arm(by_split, model, settings, plain=False), make_arm(by_split, model, settings, plain=True)
     for number in range(given.rounds):
         for arm in (ours, peer) if number % 2 else (peer, ours):

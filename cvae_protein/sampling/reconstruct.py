@@ -107,7 +107,7 @@ def write_reconstructions(
         )
         for row, (name, label, coords) in enumerate(zip(domains.ids, domains.labels, relaxed, strict=True))
     ]
-    write_store(folder / "reconstructions.h5", entries, compression="gzip", kind="reconstructions")
+    write_store(folder / "reconstructions.h5", entries, kind="reconstructions")
     chosen = sorted(rng.permutation(len(domains))[:MOST_SWAPPED].tolist())
     traces = [swapped[row] for row in chosen]
     _, relaxed = complete(traces, sampler.refiner, without_noise, seeds, f"swap {spec.variant} seed {spec.seed}", HELD)
@@ -118,7 +118,7 @@ def write_reconstructions(
         )
         for row, coords in zip(chosen, relaxed, strict=True)
     ]
-    write_store(folder / "swapped.h5", entries, compression="gzip", kind="reconstructions")
+    write_store(folder / "swapped.h5", entries, kind="reconstructions")
 
 
 def heldout_rmsd(model: CVAE, domains: DomainSet, made: Sequence[Tensor]) -> Tensor:

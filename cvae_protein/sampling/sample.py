@@ -301,4 +301,4 @@ def sample_heldout(
 def _write(path: Path, coords: list[np.ndarray], samples: Samples, facts: Mapping[str, str | float | int]) -> None:
     rows = zip(samples.names, samples.labels, coords, strict=True)
     entries = [sample_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
-    write_store(path, entries, compression="gzip", kind="samples")
+    write_store(path, entries, kind="samples")

@@ -165,7 +165,7 @@ def write_set(samples: SampleSet, output: Path, name: str, seed: int) -> list[st
     if len(kept) < len(found):
         say("score", f"{len(found) - len(kept)} samples reach farther than a store holds: not in samples.h5")
     entries = (_entry(sample, {"label": sample.structure.label, "variant": name, "seed": seed}) for sample in kept)
-    write_store(output / "samples.h5", entries, compression="gzip", kind="samples")
+    write_store(output / "samples.h5", entries, kind="samples")
     return [sample.backbone.id for sample in kept]
 
 

@@ -59,12 +59,12 @@ class Entry:
 def filters(compression: str) -> dict:
     """Options of `create_dataset` for a compression; `UserError` where it is unknown or its package is absent."""
     if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     if compression == "blosc-lz4":
         if hdf5plugin is None:
             raise UserError("compression blosc-lz4 needs the package hdf5plugin; install it or set compression: gzip")
         return dict(hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE))
-    raise UserError(f"compression: expected blosc-lz4 or gzip, got {compression!r}")
+    raise UserError(f"compression: expected gzip or blosc-lz4, got {compression!r}")
 
 
 def text_dtype(width: int) -> np.dtype:

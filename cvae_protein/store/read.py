@@ -12,9 +12,8 @@ Layout (S conformations, R residues in all)::
     /table/NAME      (S,)               one column a fact: id, model, label, ...; int64, float64 or fixed UTF-8
     /checksum/PATH   (B,)      uint32   CRC-32 of each 1,024 residues, or conformations, of the dataset PATH
 
-Conformations of one domain are consecutive rows with the same id. Needs NumPy and h5py; the default compression also
-needs hdf5plugin, `gzip` does not. `layout` says how the file is made up, `write` writes it, `verify` checks it against
-its checksums.
+Conformations of one domain are consecutive rows with the same id. Needs NumPy and h5py, and hdf5plugin where written by
+blosc-lz4. `layout` says how the file is made up, `write` writes it, `verify` checks it against its checksums.
 """
 
 from __future__ import annotations

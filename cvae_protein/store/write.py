@@ -238,9 +238,7 @@ def _row_types(types: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     return {"center": CENTER, **{f"table/{name}": dtype for name, dtype in types.items()}}
 
 
-def write_store(
-    path: str | Path, entries: Iterable[Entry], *, compression: str = "blosc-lz4", kind: str = "domains"
-) -> int:
+def write_store(path: str | Path, entries: Iterable[Entry], *, compression: str = "gzip", kind: str = "domains") -> int:
     """Write `entries` to a new store and return the number of conformations; an empty store is valid.
 
     `entries` may be an iterator: some thousand residues and the facts are all that is held of it. All entries must have
@@ -299,7 +297,7 @@ def _write_rows(
     columns.finish()
 
 
-def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression: str = "blosc-lz4") -> int:
+def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression: str = "gzip") -> int:
     """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
 
     Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes per domain id.
