@@ -5,7 +5,7 @@
 The same domains go into the store, into an HDF5 file with a group a domain (float32, gzip 4), and into a compressed npz
 file a domain. Domains of STORE (default: the store of the benchmark run, else of the default run, else random ones) are
 repeated under new names until there are enough. Ours and the peers take turns in every round; the table has medians.
-All files lie in the page cache.
+Times are of the CPU, which other programs on the machine change less; all files lie in the page cache.
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ def write_npz(folder: Path, domains: list[Entry]) -> None:
 
 
 def seconds(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """Median wall time of each work in seconds; they take turns, and a first round does not count."""
+    """Median CPU time of each work in seconds; they take turns, and a first round does not count."""
     took: list[list[float]] = [[] for _ in works]
     for number in range(rounds + 1):
         for work, times in zip(works, took, strict=True):
-            started = time.perf_counter()
+            started = time.process_time()
             work()
             if number:
-                times.append(time.perf_counter() - started)
+                times.append(time.process_time() - started)
     return [statistics.median(times) for times in took]
 
 
