@@ -203,25 +203,26 @@ def whole() -> Iterator[None]:
 
 def watch_batches() -> None:
     """Note of every batch what `Seen` says of it."""
+    now = time.perf_counter if pick_device().type == "cuda" else time.process_time  # as `clock`
     draw, made, hide = LengthBuckets.draw, train.training_batch, train.hide_labels
 
     def drawn(buckets: LengthBuckets) -> np.ndarray:
-        started = time.perf_counter()
+        started = now()
         crops = draw(buckets)
-        SEEN.seconds = time.perf_counter() - started
+        SEEN.seconds = now() - started
         return crops
 
     def counted(*given: object) -> object:
-        started = time.perf_counter()
+        started = now()
         batch = made(*given)
-        SEEN.seconds += time.perf_counter() - started
+        SEEN.seconds += now() - started
         SEEN.residues, SEEN.places = int(batch.mask.sum()), batch.mask.numel()
         return batch
 
     def hidden(*given: object) -> object:
-        started = time.perf_counter()
+        started = now()
         labels = hide(*given)
-        SEEN.seconds += time.perf_counter() - started
+        SEEN.seconds += now() - started
         return labels
 
     LengthBuckets.draw, train.training_batch, train.hide_labels = drawn, counted, hidden
