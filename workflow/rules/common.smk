@@ -57,7 +57,7 @@ def name_user():
     try:
         getpass.getuser()
     except (KeyError, OSError):
-        os.environ["USER"] = str(os.getuid())
+        os.environ.update(USER=str(os.getuid()))
 
 
 def checked_by(check, given):
