@@ -22,10 +22,10 @@ def folder(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("profiles"), train={"processes": 8})
 
 
-def training(folder, *arguments):
-    """What a dry run says of the training of `concat`: its resources, and the command."""
+def dry_run(folder, *arguments):
+    """What Snakemake would do, as it says."""
     run = subprocess.run(
-        [BIN / "snakemake", "--dry-run", "--printshellcmds", "--quiet", "host", *arguments, "--", TARGET],
+        [BIN / "snakemake", "--dry-run", "--quiet", "host", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(folder)},
         capture_output=True,
@@ -35,6 +35,12 @@ def training(folder, *arguments):
     )
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-4000:]
+    return said
+
+
+def training(folder, *arguments):
+    """What a dry run says of the training of `concat`: its resources, and the command."""
+    said = dry_run(folder, "--printshellcmds", *arguments, "--", TARGET)
     block = said[said.index("\nrule train:") :]
     resources = dict(re.findall(r"(\w+)=(.*?)(?:, (?=\w+=)|$)", re.search(r"resources: (.*)", block)[1]))
     return resources, re.search(r"Shell command: (.*)", block)[1]
@@ -81,16 +87,7 @@ def test_several_nodes_run_one_launcher_each(folder):
 
 
 def test_every_result_that_the_readme_names_is_a_target(folder):
-    run = subprocess.run(
-        [BIN / "snakemake", "--dry-run", "--cores", "1", "--quiet", "host"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = run.stdout + run.stderr
+    said = dry_run(folder, "--cores", "1")
     (targets,) = re.findall(r"rule all:\n    input: (.*)", said)
     named = re.findall(r"^\| (`.*?) \|", (ROOT / "README.md").read_text(), re.M)
     paths = re.findall(r"`([^`]+)`", " ".join(named))
