@@ -47,7 +47,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "nearest_same_class": ("Class kept", "the nearest held-out domain is of the target class"),
         "classifier_nearest_disagreement": (
-            "Judges differ",
+            "Disagreement",
             "samples whose class the fold classifier and the nearest domain see differently",
         ),
         "helix": ("Helix share", "by DSSP"),

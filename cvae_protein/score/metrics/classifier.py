@@ -298,7 +298,7 @@ def _fidelity_reason(own: np.ndarray, real: np.ndarray) -> str:
         return "no structure of a class that the fold classifier knows at this level"
     if not len(real):
         return "no held-out domain of the class"
-    return "" if real.any() else "the fold classifier tells no held-out domain of the class"
+    return "" if real.any() else "the fold classifier recognises no held-out domain of the class"
 
 
 def prediction_columns(features: Embeddings, targets: Sequence[str]) -> list[dict[str, str]]:

@@ -264,7 +264,7 @@ def reason(name: str, group: FeatureSet) -> str:
         return "no held-out domain of the class"
     level = name.rpartition("_level")[2] if "_level" in name else ""
     if level and int(level) > len(group.own_posteriors):
-        return "the fold classifier tells no label of this level"
+        return "the fold classifier predicts no label of this level"
     kind = name.split("_level")[0]
     fewest = {
         "fpsd": width + 1,
