@@ -1,6 +1,7 @@
 """Two runs at once, and files whose times lie."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -12,8 +13,13 @@ def test_second_run_in_one_folder_stops_at_once_and_disturbs_nothing(tmp_path, c
     first = start(folder, "--until", "split")
     deadline = time.monotonic() + 300
     while not (folder / "results/domains.tsv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    code, said = finish(folder)
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGSTOP)  # held in the middle, so that it can't be done before the second one asks
+    try:
+        code, said = finish(folder)
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    assert first.poll() is None
     assert code != 0
     assert "another run is at work there" in said
     assert "Traceback" not in said
