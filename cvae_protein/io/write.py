@@ -151,8 +151,8 @@ def _chain(backbone: Backbone, index: int) -> gemmi.Chain:
     residues = zip(backbone.sequence, backbone.residue_ids, backbone.coords[index], strict=True)
     for label_seq, (letter, number, atoms) in enumerate(residues, 1):
         residue = gemmi.Residue()
-        residue.name = gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) or "UNK"
-        residue.seqid = gemmi.SeqId(*_number(number))
+        residue.name = residue_name(letter)
+        residue.seqid = gemmi.SeqId(*residue_number(number))
         residue.het_flag, residue.label_seq, residue.subchain = "A", label_seq, CHAIN
         for name, position in zip(ATOMS, atoms.tolist(), strict=True):
             if np.isfinite(position).all():
@@ -162,7 +162,12 @@ def _chain(backbone: Backbone, index: int) -> gemmi.Chain:
     return chain
 
 
-def _number(residue_id: str) -> tuple[int, str]:
+def residue_name(letter: str) -> str:
+    """Residue name of three letters, `UNK` for a letter without one."""
+    return gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) or "UNK"
+
+
+def residue_number(residue_id: str) -> tuple[int, str]:
     """Author number and insertion code (a space where none) of a residue id such as `52A`."""
     found = RESIDUE_ID.fullmatch(residue_id)
     if not found:
@@ -188,7 +193,7 @@ def _check_pdb_columns(backbone: Backbone) -> None:
             f"{backbone.id}: a PDB file holds coordinates from {PDB_RANGE[0]:.0f} to {PDB_RANGE[1]:.0f} Å, "
             f"got {low:.0f} to {high:.0f} Å; write .cif instead"
         )
-    last = max(_number(number)[0] for number in backbone.residue_ids)
+    last = max(residue_number(number)[0] for number in backbone.residue_ids)
     if last > PDB_LAST_RESIDUE:
         raise UserError(f"{backbone.id}: a PDB file numbers residues up to 9999, got {last}; write .cif instead")
 

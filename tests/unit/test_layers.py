@@ -21,6 +21,7 @@ RULES = {
     "config/settings.py": ((), set()),
     "store/": (("core",), {"numpy", "h5py", "hdf5plugin"}),
     "io/": (("core",), {"numpy", "gemmi", "biotite"}),
+    "io/objects.py": (("core",), {"numpy", "biotite", "mdtraj", "Bio"}),
     "similarity/": (("core",), {"numpy", "scipy", "Bio", "tmtools"}),
     "dataset/": (("core", "config.settings", "store", "io", "similarity"), {"numpy", "scipy", "httpx", "biotite"}),
     "model/": (("core", "config.settings", "store"), {"torch", "numpy", "safetensors"}),
