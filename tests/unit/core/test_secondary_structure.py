@@ -1,6 +1,7 @@
 """Secondary structure beside two programs of others, on real files, and in closed cases."""
 
 import shutil
+from dataclasses import replace
 
 import gemmi
 import mdtraj
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import DATA, helix
 
-from cvae_protein.core.secondary_structure import secondary_structure
+from cvae_protein.core.secondary_structure import secondary_structure, secondary_structures
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.read import extract_domain, read_structure
 
@@ -97,3 +98,18 @@ def test_incomplete_residues_are_not_assigned(ubiquitin):
     assert [index for index, letter in enumerate(found) if letter == "?"] == [5, 30]
     gone = Backbone("x", ubiquitin.sequence, np.full_like(coords, np.nan), ubiquitin.residue_ids)
     assert secondary_structure(gone) == ("?" * 76,)
+
+
+def test_chains_at_once_are_as_one_by_one():
+    backbones = []
+    for number, name in enumerate(FILES[::12]):
+        structure = read_structure(EMBEDDED / name)
+        backbone = extract_domain(structure, structure.chains[0], "", "x")
+        coords = backbone.coords.copy()
+        coords[:, number % 50, 1] = np.nan
+        backbones += [backbone, replace(backbone, coords=coords)]
+    nothing = Backbone("x", "", np.zeros((1, 0, 5, 3)), ())
+    gone = Backbone("x", "AA", np.full((2, 2, 5, 3), np.nan), ("1", "2"))
+    backbones = [nothing, *backbones, gone, nothing]
+    assert secondary_structures(backbones) == [secondary_structure(one) for one in backbones]
+    assert secondary_structures([nothing, nothing]) == [("",), ("",)]
