@@ -116,21 +116,23 @@ class CVAE(nn.Module):
     def __init__(
         self,
         spec: Spec,
-        encoder: VariationalEncoder,
+        encoder: nn.Module,
         prior: nn.Module,
         linear: PrincipalComponents,
         blocks: dict[str, tuple[int, int]],
         components: ClassWhitening | None = None,
+        condition: nn.Module | None = None,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.blocks = blocks
         self.linear = linear
-        self.condition = Condition(spec)
+        self.condition = condition or Condition(spec)
         self.encoder, self.prior, self.components = encoder, prior, components
         self.critic: nn.Module | None = None
         self.critics = nn.ModuleDict()
-        self.decoder = Decoder(spec, linear, spec.model.latent, CONDITION)
+        self.decoder = decoder or Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -171,6 +173,9 @@ class CVAE(nn.Module):
         (coefficients, target), lengths, labels = self.describe(batch), batch.lengths, batch.labels
         with torch.no_grad():
             guess = self.posterior(coefficients, labels, lengths)
+        if not steps:
+            return guess
+        with torch.no_grad():
             condition = self.condition(labels, lengths)
             prior, precision = self.prior(condition), torch.exp(-2 * self.log_sigma)
             weight = self.linear.decode.weight
@@ -182,7 +187,7 @@ class CVAE(nn.Module):
             step = torch.linalg.inv(curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean)))
         best = mean = guess.mean
         least, velocity = torch.full_like(mean[:, 0], math.inf), torch.zeros_like(mean)
-        for _ in range(steps + 1 if steps else 0):
+        for _ in range(steps + 1):
             mean = mean.detach().requires_grad_(True)
             with torch.enable_grad():
                 trace = self.decoder(self.scores(mean, labels), condition, batch.mask)
@@ -218,10 +223,13 @@ class CVAE(nn.Module):
         coefficients, target = self.describe(batch)
         variance = self.linear.fit(coefficients.flatten(1), weights)
         scores = self.linear.encode(coefficients.flatten(1) - self.linear.center)
-        error = (self.decoder.smooth(scores, batch.mask) - target).square().sum((1, 2))
+        kept = (self.linear.center + self.linear.decode(scores)).view_as(coefficients)
+        error = (decode_trace(kept, batch.lengths, target.shape[1]) - target).square().sum((1, 2))
         sigma_squared = (weights * error).sum() / (weights * 3 * batch.lengths).sum()
         self.log_sigma.fill_(0.5 * float(sigma_squared.log()))
-        self.encoder.logvar.data.copy_(-torch.log1p(variance * batch.lengths.float().mean() / sigma_squared))
+        self.get_parameter("encoder.logvar").copy_(
+            -torch.log1p(variance * batch.lengths.float().mean() / sigma_squared)
+        )
 
     @torch.no_grad()
     def fit_components(self, batch: Batch, weights: Tensor) -> None:

@@ -46,6 +46,7 @@ TRAIN = TrainSettings(
     steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4)
 )
 MODELS = [name for name in variants.names() if name != variants.PRETRAINED]
+LINEAR_AT_FIRST = [name for name in MODELS if not name.startswith("literal_")]
 SAMPLE = SampleSettings(per_class=2, refine_steps=2, relax_steps=5)
 
 
@@ -139,43 +140,6 @@ class TestEveryVariant:
         assert (model.decode(z, torch.zeros_like(batch.labels), batch.mask) - own).abs().max() > 1e-4
         assert (model.decode(z.flip(0), batch.labels, batch.mask) - own).abs().max() > 1e-3
 
-    def test_starts_as_principal_components(self, name: str, data: tuple[Path, Path]) -> None:
-        batch = read_split(*data)["train"].batch(a_spec(data))
-        model = registry.variant(name).build(a_spec(data, name)).eval()
-        model.fit_linear(batch, torch.ones(len(batch.mask)))
-        coefficients, _ = model.describe(batch)
-        flat = coefficients.flatten(1).detach().numpy()
-        centred = flat - flat.mean(0)
-        axes = np.linalg.svd(centred, full_matrices=False)[2][:5]
-        expected = flat.mean(0) + centred @ axes.T @ axes
-        mean = model.posterior(coefficients, batch.labels, batch.lengths).mean
-        made = model.decode(mean, batch.labels, batch.mask)
-        smooth = torch.from_numpy(expected).view(coefficients.shape)
-        torch.testing.assert_close(made, decode_trace(smooth, batch.lengths, made.shape[1]), atol=2e-2, rtol=1e-3)
-
-    def test_descent_betters_the_code_and_structures_do_not_influence_each_other(
-        self, name: str, data: tuple[Path, Path]
-    ) -> None:
-        domains = read_split(*data)["train"]
-        model = nudged(registry.variant(name).build(a_spec(data, name)))
-        batch = domains.batch(a_spec(data, name))
-        target = model.describe(batch)[1]
-
-        def error(steps: int) -> torch.Tensor:
-            found = model.infer(batch, steps)
-            return (model.decode(found.mean, batch.labels, batch.mask) - target).square().sum((1, 2))
-
-        def bound(steps: int) -> torch.Tensor:
-            found = model.infer(batch, steps)
-            prior = model.prior(model.condition(batch.labels, batch.lengths))
-            precision = torch.exp(-2 * model.log_sigma)
-            return (0.5 * precision * error(steps) + found.kl(prior).sum(-1)).detach()
-
-        assert (error(30) < error(0)).float().mean() > 0.9
-        assert (bound(30) <= bound(0) + 1e-4).all()  # the guess stands where no step is better
-        apart = model.infer_all(domains, 5)
-        torch.testing.assert_close(apart.mean, model.infer(batch, 5).mean, atol=2e-3, rtol=1e-3)
-
     def test_all_terms_are_finite_scalars_with_gradients(self, name: str, data: tuple[Path, Path]) -> None:
         batch = read_split(*data)["train"].batch(a_spec(data))
         module = registry.variant(name)
@@ -217,6 +181,46 @@ class TestEveryVariant:
         with h5py.File(output / "latents.h5") as codes:
             assert codes["prior_draw"].shape == codes["mean"].shape
             assert np.isfinite(codes["prior_draw"][:]).all()
+
+
+@pytest.mark.parametrize("name", LINEAR_AT_FIRST)
+class TestEveryVariantThatStartsAsPrincipalComponents:
+    def test_starts_as_principal_components(self, name: str, data: tuple[Path, Path]) -> None:
+        batch = read_split(*data)["train"].batch(a_spec(data))
+        model = registry.variant(name).build(a_spec(data, name)).eval()
+        model.fit_linear(batch, torch.ones(len(batch.mask)))
+        coefficients, _ = model.describe(batch)
+        flat = coefficients.flatten(1).detach().numpy()
+        centred = flat - flat.mean(0)
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:5]
+        expected = flat.mean(0) + centred @ axes.T @ axes
+        mean = model.posterior(coefficients, batch.labels, batch.lengths).mean
+        made = model.decode(mean, batch.labels, batch.mask)
+        smooth = torch.from_numpy(expected).view(coefficients.shape)
+        torch.testing.assert_close(made, decode_trace(smooth, batch.lengths, made.shape[1]), atol=2e-2, rtol=1e-3)
+
+    def test_descent_betters_the_code_and_structures_do_not_influence_each_other(
+        self, name: str, data: tuple[Path, Path]
+    ) -> None:
+        domains = read_split(*data)["train"]
+        model = nudged(registry.variant(name).build(a_spec(data, name)))
+        batch = domains.batch(a_spec(data, name))
+        target = model.describe(batch)[1]
+
+        def error(steps: int) -> torch.Tensor:
+            found = model.infer(batch, steps)
+            return (model.decode(found.mean, batch.labels, batch.mask) - target).square().sum((1, 2))
+
+        def bound(steps: int) -> torch.Tensor:
+            found = model.infer(batch, steps)
+            prior = model.prior(model.condition(batch.labels, batch.lengths))
+            precision = torch.exp(-2 * model.log_sigma)
+            return (0.5 * precision * error(steps) + found.kl(prior).sum(-1)).detach()
+
+        assert (error(30) < error(0)).float().mean() > 0.9
+        assert (bound(30) <= bound(0) + 1e-4).all()  # the guess stands where no step is better
+        apart = model.infer_all(domains, 5)
+        torch.testing.assert_close(apart.mean, model.infer(batch, 5).mean, atol=2e-3, rtol=1e-3)
 
 
 def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple[Path, Path], tmp_path: Path) -> None:
