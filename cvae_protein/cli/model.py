@@ -119,7 +119,13 @@ def sample(
     fold: Annotated[
         list[str] | None, typer.Option(help="Fold class to draw that the model knows, such as 2; repeatable.")
     ] = None,
-    length: Annotated[list[int] | None, typer.Option(min=1, help="Residues of a sample; repeatable.")] = None,
+    length: Annotated[
+        list[str] | None,
+        typer.Option(metavar="L|LOW-HIGH", help="Residues of a sample: a number, repeatable, or a range to draw from."),
+    ] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Allow lengths that no training domain of the fold has.")
+    ] = False,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples per fold class.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
     around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
@@ -150,10 +156,10 @@ def sample(
     if fold and around:
         raise UserError("sample: expected --fold or --around, got both")
     if fold:
-        from ..sampling.sample import sample_folds
+        from ..sampling.sample import parse_lengths, sample_folds
 
-        parts = output.with_name(f".{output.name}.parts")
-        _write(output, lambda path: sample_folds(folder, refiner, fold, length, own, seed, path, parts))
+        parts, lengths = output.with_name(f".{output.name}.parts"), parse_lengths(length) if length else None
+        _write(output, lambda path: sample_folds(folder, refiner, fold, lengths, own, seed, path, parts, extrapolate))
     elif around:
         from ..sampling.sample import sample_around
 

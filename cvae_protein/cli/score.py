@@ -109,6 +109,7 @@ def score(
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
             raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
+        from ..api.score import set_embeddings
         from ..score.external import read_set, score_set, write_set
 
         name = _name(variant or samples.resolve().name.split(".", 1)[0])
@@ -116,8 +117,10 @@ def score(
             samples, reference, splits, targets, exclude or ()
         )  # before the search, as all that may want a file
         stored = write_set(given, output, name, seed)
-        sight = _embeddings(given, classifier, reference, output / "samples.h5") if classifier and stored else None
-        score_set(given, output, name, seed, own, sight)
+        embeddings = (
+            set_embeddings(given, classifier, reference, output / "samples.h5") if classifier and stored else None
+        )
+        score_set(given, output, name, seed, own, embeddings)
         if report is not None:  # last: the tables stay where the page cannot be written
             _write_page(report, reference, splits, name, seed, output)
         return
@@ -207,18 +210,6 @@ def ensemble(
 def _name(text: str) -> str:
     """`text` as a variant's name."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:40].lstrip("._-") or "samples"
-
-
-def _embeddings(sample_set: Any, classifier: Path, reference: Path, samples: Path) -> Any:
-    """Embeddings of the samples and of the held-out domains."""
-    from ..model.fold_classifier import embed
-    from ..score.external import read_set_embeddings
-
-    with tempfile.TemporaryDirectory() as scratch:
-        own, real = Path(scratch) / "own", Path(scratch) / "real"
-        embed(classifier, [samples], own)
-        embed(classifier, [reference], real)
-        return read_set_embeddings(sample_set, own / samples.name, real / reference.name)
 
 
 def _write_page(page: Path, reference: Path, splits: Path | None, name: str, seed: int, output: Path) -> None:

@@ -5,10 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
+Told = Literal["all", "slow", "nothing"]  # slow: only the progress of what takes longer than a line's interval
+_told: Told = "all"
+
+
+@contextmanager
+def telling(what: Told) -> Iterator[None]:
+    """Tell less on standard error within the block, in all threads; what was told less stays so."""
+    global _told
+    before = _told
+    _told = what if before != "nothing" else before
+    try:
+        yield
+    finally:
+        _told = before
 
 
 def clock(seconds: float) -> str:
@@ -33,7 +48,9 @@ class Progress:
         self.done += count
         now = time.monotonic()
         interval = 0.2 if self.live else SECONDS_BETWEEN_LINES
-        if self.done < self.total and now - self.last_said < interval:
+        if _told == "nothing" or (self.done < self.total and now - self.last_said < interval):
+            return
+        if _told == "slow" and now - self.start < SECONDS_BETWEEN_LINES:
             return
         self.last_said = now
         elapsed = now - self.start
@@ -54,4 +71,6 @@ def track(items: Iterable[Item], stage: str, total: int, unit: str) -> Iterator[
 
 def say(stage: str, message: str) -> None:
     """One line about a stage, on standard error."""
+    if _told != "all":
+        return
     print(f"{stage}: {message}", file=sys.stderr, flush=True)

@@ -25,13 +25,19 @@ def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
 
     One remark per model names the structure. Raises `UserError` where coordinates or residue numbers exceed the format.
     """
-    structure = _structure(backbones, Path(path).stem)
+    text = pdb_text(backbones, Path(path).stem)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def pdb_text(backbones: Sequence[Backbone], name: str = "") -> str:
+    """What `write_pdb` writes, as text."""
+    structure = _structure(backbones, name)
     for backbone in backbones:
         _check_pdb_columns(backbone)
     names = [backbone.id for backbone in backbones for _ in range(backbone.models)]
     structure.raw_remarks = [f"REMARK 250 MODEL {number:>4} IS {name}"[:80] for number, name in enumerate(names, 1)]
-    with atomic_path(path) as temporary:
-        structure.write_pdb(str(temporary), gemmi.PdbWriteOptions(cryst1_record=False))
+    return structure.make_pdb_string(gemmi.PdbWriteOptions(cryst1_record=False))
 
 
 def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:

@@ -147,7 +147,7 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, DomainSet]:
                 continue
             rows = store.rows(name)
             for row in rows:
-                found.setdefault(split, []).append((_with_ca(store.coords(row)), name, label, 1 / len(rows)))
+                found.setdefault(split, []).append((with_ca(store.coords(row)), name, label, 1 / len(rows)))
     if not found.get("train"):
         raise UserError(f"{splits_path}: no domain of the split `train`; nothing to learn from")
     columns_of = {split: zip(*items, strict=True) for split, items in found.items()}
@@ -160,7 +160,7 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
     Its label is that of the table of splits or, without one, of the store.
     """
     with Store(store_path) as store:
-        coords = _with_ca(store.coords(store.rows(name)[0]))
+        coords = with_ca(store.coords(store.rows(name)[0]))
         label = str(store.fact(name, "label"))
     if splits_path is not None:
         labels = {row["domain_id"]: row["label"] for row in read_table(splits_path, ("domain_id", "label"))}
@@ -168,7 +168,7 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
     return DomainSet((coords,), (name,), (label,), np.ones(1))
 
 
-def _with_ca(coords: np.ndarray) -> np.ndarray:
+def with_ca(coords: np.ndarray) -> np.ndarray:
     """The residues (L, 5, 3) that have a CA."""
     return coords[np.isfinite(coords[:, CA]).all(-1)]
 

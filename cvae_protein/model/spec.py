@@ -83,6 +83,20 @@ class Spec:
         """Number of label levels."""
         return len(self.vocabulary)
 
+    def folds(self) -> list[dict[str, str | int]]:
+        """A row a label: `fold`, its training `domains`, and residues of the `shortest`, `median` and `longest`."""
+        return [
+            {
+                "fold": fold,
+                "domains": len(members),
+                "shortest": min(members),
+                "median": sorted(members)[len(members) // 2],
+                "longest": max(members),
+            }
+            for fold, members in self.lengths.items()
+            if members
+        ]
+
     def label_ids(self, label: str) -> list[int]:
         """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
         return label_ids(self.vocabulary, label)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256
 from ..core.labels import truncate
 from ..core.progress import Progress, say
-from ..model.batch import read_domain, read_split
+from ..model.batch import DomainSet, read_domain, read_split
 from ..model.spec import Spec
 from ..store.write import merge_stores, write_store
 from .reconstruct import sample_entry, write_latents, write_reconstructions
@@ -37,8 +39,9 @@ def known_fold(spec: Spec, fold: str) -> str:
     for level in range(fold.count(".") + 1, 0, -1):
         if spec.lengths.get(name := truncate(fold, level)):
             return name
-    known = ", ".join(spec.lengths)
-    raise UserError(f"fold: expected one of {known}, or a finer label of it, got {fold!r}")
+    known, finer = ", ".join(spec.vocabulary[0]), len(spec.lengths) - len(spec.vocabulary[0])
+    more = f" or one of {finer} labels below them, which `cvae-protein info MODEL` lists" if finer else ""
+    raise UserError(f"fold: expected one of {known}{more}, got {fold!r}")
 
 
 def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -46,10 +49,21 @@ def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) 
     return rng.choice(np.array(spec.lengths[known_fold(spec, fold)]), count)
 
 
-def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None) -> None:
-    """Say which lengths lie outside those of a fold's members.
+def parse_lengths(words: Sequence[str]) -> Sequence[int]:
+    """Numbers of residues as they are written: `80-120` a range, of which each sample draws one, else numbers."""
+    if len(words) == 1 and (found := re.fullmatch(r"(\d+)-(\d+)", words[0].strip())):
+        low, high = int(found[1]), int(found[2])
+        if low <= high:
+            return range(low, high + 1)
+    if not all(word.strip().isascii() and word.strip().isdigit() for word in words):
+        raise UserError(f"length: expected numbers of residues, or one range such as 80-120, got {' '.join(words)}")
+    return [int(word) for word in words]
 
-    `UserError` where a fold is unknown, or a length one of which the model can know nothing.
+
+def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool = False) -> None:
+    """`UserError` where a fold is unknown, or a length one of which the model can know nothing.
+
+    Lengths outside those of a fold's members are refused as well, unless `extrapolate`, which says which they are.
     """
     longest = MOST_BEYOND * max(max(members) for members in spec.lengths.values())
     for length in lengths or ():
@@ -61,11 +75,17 @@ def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None)
         if (known := known_fold(spec, fold)) != fold:
             reason = "is unknown to the model" if fold.count(".") < spec.depth else "is finer than the model's labels"
             raise UserError(f"fold: {fold} {reason}; the nearest that it knows is {known}")
-        members = spec.lengths[fold]
-        for length in sorted(set(lengths or ())):
-            if not min(members) <= length <= max(members):
-                have = f"the {len(members)} training domains of {fold} have {min(members)} to {max(members)}"
-                say("sample", f"{length} residues lie beyond what the model has seen: {have}")
+        low, high = min(members := spec.lengths[fold]), max(members)
+        if not (beyond := [length for length in sorted(set(lengths or ())) if not low <= length <= high]):
+            continue
+        said = ", ".join(map(str, beyond)) if len(beyond) < 4 else f"{len(beyond)} from {beyond[0]} to {beyond[-1]}"
+        have = f"the {len(members)} training domains of {fold} have {low} to {high}"
+        if not extrapolate:
+            raise UserError(f"length: {said} residues lie beyond what the model has seen: {have}; {EXTRAPOLATE}")
+        say("sample", f"{said} residues lie beyond what the model has seen: {have}")
+
+
+EXTRAPOLATE = "ask for other lengths, or for extrapolation (--extrapolate, extrapolate=True)"
 
 
 def folds_to_draw(spec: Spec, depth: int) -> list[str]:
@@ -89,14 +109,16 @@ def sample_folds(
     seed: int,
     output: Path,
     parts: Path | None = None,
+    extrapolate: bool = False,
 ) -> None:
     """Write a store of `settings.per_class` relaxed samples of each fold, and the unrelaxed ones nowhere.
 
-    `lengths` are taken in turn; without them, lengths are drawn from the fold's training members. A larger draw is made
+    `lengths` are taken in turn, those of a range drawn; without them, lengths are drawn from the fold's training
+    members. A larger draw is made
     in parts, as many at once as there are threads; what is made of it when it is cut off stays in the folder `parts`,
     by default a hidden one beside the output, from which the same call goes on.
     """
-    check_asked(Spec.read(model / "spec.json"), folds, lengths)
+    check_asked(Spec.read(model / "spec.json"), folds, lengths, extrapolate)
     sampler = load_sampler(model, refiner)
     facts = draw_facts(sampler.spec, model, settings, seed)
     blocks = blocks_of(folds, settings.per_class, seed)
@@ -106,7 +128,7 @@ def sample_folds(
         _write(output, samples.relaxed, samples, facts)
         return
     parts = parts or output.with_name(f".{output.name}.parts")
-    identity = {"draw": facts, "settings": asdict(settings), "lengths": lengths, "folds": folds, "blocks": a_part}
+    identity = {"draw": facts, "settings": asdict(settings), "lengths": repr(lengths), "folds": folds, "blocks": a_part}
     identity["refiner"] = sha256(refiner / "weights.safetensors")
     _begin_parts(parts, json.loads(json.dumps(identity)))
     count, total = 0, sum(block.size for block in blocks)
@@ -164,21 +186,8 @@ def sample_around(
     that of the table of splits or, without one, of the store.
     """
     sampler = load_sampler(model, refiner)
-    spec, domains = sampler.spec, read_domain(store, splits, domain)
-    posterior = sampler.infer(domains)
-    count, length = settings.per_class, len(domains.coords[0])
-    noise, seeds = [], list[int]()
-    for block in blocks_of([domain], count, seed):
-        generator = block.generator
-        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[: block.size])
-        seeds += noise_seeds(BLOCK, generator)[: block.size]
-    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
-    labels = domains.label_ids(spec).expand(count, -1)
-    traces = sampler.decode(codes, labels, torch.full((count,), length))
-    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, f"sample around {domain}")
-    names = [f"{domain}-{spec.variant}-{spec.seed}-{seed}-{index:04d}" for index in range(count)]
-    samples = Samples(names, [domains.labels[0]] * count, raw, relaxed)
-    _write(output, samples.relaxed, samples, draw_facts(spec, model, settings, seed))
+    samples = draw_around(sampler, read_domain(store, splits, domain), settings, seed)
+    _write(output, samples.relaxed, samples, draw_facts(sampler.spec, model, settings, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +198,29 @@ class Samples:
     labels: list[str]
     raw: list[np.ndarray]
     relaxed: list[np.ndarray]
+
+
+def draw_around(
+    sampler: Sampler, domain: DomainSet, settings: SampleSettings, seed: int, label: str | None = None
+) -> Samples:
+    """`settings.per_class` conformations of the one structure of `domain`, drawn from its posterior.
+
+    They are decoded under `label`, by default the structure's own.
+    """
+    spec, posterior, name = sampler.spec, sampler.infer(domain), domain.ids[0]
+    label = domain.labels[0] if label is None else label
+    count, length = settings.per_class, len(domain.coords[0])
+    noise, seeds = [], list[int]()
+    for block in blocks_of([name], count, seed):
+        generator = block.generator
+        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[: block.size])
+        seeds += noise_seeds(BLOCK, generator)[: block.size]
+    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
+    labels = torch.tensor([spec.label_ids(label)] * count)
+    traces = sampler.decode(codes, labels, torch.full((count,), length))
+    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, f"sample around {name}")
+    names = [f"{name}-{spec.variant}-{spec.seed}-{seed}-{index:04d}" for index in range(count)]
+    return Samples(names, [label] * count, raw, relaxed)
 
 
 class Block(NamedTuple):
@@ -225,6 +257,45 @@ def draw_samples(
     return draw_blocks(sampler, blocks_of(folds, settings.per_class, seed), lengths, settings)
 
 
+TRIES = 50  # draws of as many samples as are wanted, until those that are valid must have been found
+
+
+def draw_valid(
+    sampler: Sampler,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    seed: int,
+    is_valid: Callable[[np.ndarray], bool],
+) -> Samples:
+    """The first `settings.per_class` samples of each fold whose relaxed coordinates (L, 5, 3) are valid.
+
+    Names keep the place in the draw, so that a number that is missing was not valid; the yield is said. `UserError`
+    where too few of the samples are.
+    """
+    wanted, made = settings.per_class, Samples([], [], [], [])
+    for fold in dict.fromkeys(folds):
+        valid = tried = 0
+        while valid < wanted:
+            if tried >= TRIES * wanted:
+                raise UserError(f"fold {fold}: {valid} of {tried} samples are physically valid, {wanted} are wanted")
+            size = math.ceil((wanted - valid) / BLOCK) * BLOCK
+            blocks = [block for block in blocks_of([fold], tried + size, seed) if block.start >= tried]
+            drawn = draw_blocks(sampler, blocks, lengths, settings, said=False)
+            for name, raw, relaxed in zip(drawn.names, drawn.raw, drawn.relaxed, strict=True):
+                tried += 1
+                if valid < wanted and is_valid(relaxed):
+                    valid += 1
+                    made.names.append(name)
+                    made.labels.append(fold)
+                    made.raw.append(raw)
+                    made.relaxed.append(relaxed)
+                if valid == wanted:
+                    break
+        say("sample", f"fold {fold}: {valid} of {tried} samples are physically valid ({valid / tried:.0%})")
+    return made
+
+
 def draw_blocks(
     sampler: Sampler,
     blocks: Sequence[Block],
@@ -239,7 +310,9 @@ def draw_blocks(
         fold, start, size, origin = block
         generator = block.generator
         chosen = choose_lengths(spec, fold, BLOCK, np.random.default_rng(origin))
-        if lengths:
+        if isinstance(lengths, range):
+            chosen = np.random.default_rng(origin).choice(lengths, BLOCK)
+        elif lengths:
             chosen = np.take(np.array(lengths), np.arange(start, start + BLOCK), mode="wrap")
         asked = torch.tensor([spec.label_ids(fold)] * BLOCK)
         codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator)[:size])

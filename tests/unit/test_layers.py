@@ -37,8 +37,9 @@ RULES = {
     ),
     "runs/": (("core", "config"), {"yaml"}),
     "runs/tune.py": (("core", "config", "training"), {"yaml", "optuna"}),
+    "api/": (None, {"numpy", "pandas", "torch"}),
     "cli/": (None, {"typer"}),
-    "__init__.py": ((), set()),
+    "__init__.py": (("api", "core"), set()),
 }
 
 
@@ -133,6 +134,7 @@ def test_commands_import_stages_when_they_run():
         ("training.train", ["gemmi", "mdtraj", "Bio", "pydantic", "snakemake", "typer", "scipy"]),
         ("sampling.sample", ["gemmi", "mdtraj", "Bio", "pydantic", "snakemake", "typer"]),
         ("training.fold_classifier", ["gemmi", "mdtraj", "Bio", "pydantic", "snakemake", "typer", "scipy"]),
+        ("api.model", ["torch", "pandas", "pydantic", "h5py", "gemmi"]),
         ("cli.main", ["torch", "numpy", "pydantic", "h5py", "gemmi", "rich"]),
     ],
 )

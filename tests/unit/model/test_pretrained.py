@@ -100,9 +100,14 @@ def test_lengths_that_training_had_not_are_told(
 ) -> None:
     script.adopt(run, "pca", 3, "", package)
     output = tmp_path / "samples.h5"
-    assert draw("--fold", "2.60.40", "--length", "45", "--length", "5", "--length", "180", "-n", "3", "-o", output) == 0
+    asked = ("--fold", "2.60.40", "--length", "45", "--length", "5", "--length", "180", "-n", "3", "-o", output)
+    assert draw(*asked) == 1
+    assert "--extrapolate" in capsys.readouterr().err
+    assert draw("--extrapolate", *asked) == 0
     said = capsys.readouterr().err
-    assert "45 residues lie beyond what the model has seen: the 2 training domains of 2.60.40 have 50 to 70" in said
+    assert (
+        "5, 45, 180 residues lie beyond what the model has seen: the 2 training domains of 2.60.40 have 50 to" in said
+    )
     with Store(output) as store:
         assert list(store.lengths) == [45, 5, 180]
 
@@ -115,7 +120,9 @@ def test_lengths_that_training_had_not_are_told(
             "--fold 2 --fold 2.60.40.10",
             "2.60.40.10 is finer than the model's labels; the nearest that it knows is 2.60.40",
         ),
-        ("--fold 7.1", "expected one of 1, 1.10, 2"),
+        ("--fold 7.1", "expected one of 1, 2 or one of 3 labels below them"),
+        ("--fold 2.60.40 --length 40-80", "20 from 40 to 80 residues lie beyond what the model has seen"),
+        ("--fold 2 --length 60-50", "expected numbers of residues, or one range such as 80-120, got 60-50"),
         ("--fold 2 --length 1", "length: expected 5 to 180 residues"),
         ("--fold 2 --length 4", "got 4"),
         (
@@ -138,7 +145,7 @@ def test_what_the_model_cannot_draw_is_refused(
 def test_the_largest_seed_draws(script, run: Path, package: Path, tmp_path: Path) -> None:
     script.adopt(run, "pca", 3, "", package)
     seed = str(2**64 - 1)
-    assert draw("--fold", "2", "--length", "20", "-n", "1", "--seed", seed, "-o", tmp_path / "x.pdb") == 0
+    assert draw("--fold", "2", "--length", "60", "-n", "1", "--seed", seed, "-o", tmp_path / "x.pdb") == 0
 
 
 def test_a_package_without_the_model_says_what_to_do(

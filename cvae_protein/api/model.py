@@ -1,0 +1,411 @@
+"""A trained model as a Python object: draw, encode, decode, rebuild, and go from one structure to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import UserError
+from ..core.progress import telling
+from .structures import Structure, Structures, read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..config.settings import SampleSettings
+    from ..model.batch import DomainSet
+    from ..sampling.sample import Samples
+    from ..sampling.sampler import Sampler
+
+Lengths = int | str | range | Iterable[int] | None
+
+
+def load(model: str | Path = "pretrained", refiner: str | Path | None = None) -> Model:
+    """Load a trained model; it computes on the first GPU, else on the CPU.
+
+    Parameters
+    ----------
+    model : `pretrained`, which comes with the package, or the folder of a model, such as
+        `results/models/concat/seed0`
+    refiner : folder of the refiner that completes traces to backbones; by default the one of the same run and seed
+
+    Raises
+    ------
+    UserError : where there is no model, or a file of it is damaged
+
+    Examples
+    --------
+    >>> load("pretrained")
+    <Model flow_prior, seed 0: 64 latent numbers, 3 label levels, 220 folds, 40 to 128 residues, on cpu>
+    """
+    from ..model.registry import resolve
+    from ..sampling.sampler import load_sampler
+
+    folder, beside = resolve(Path(model), None if refiner is None else Path(refiner))
+    if not (folder / "spec.json").is_file():
+        found = sorted(str(path.parent) for path in folder.glob("**/spec.json") if (folder / "models") in path.parents)
+        own = [
+            path for path in found if not path.startswith((f"{folder}/models/refiner", f"{folder}/models/classifier"))
+        ]
+        hint = f"; of this run give one of {', '.join(own[:8])}" if own else ""
+        raise UserError(f"{folder}: expected a folder with spec.json and weights.safetensors, found none{hint}")
+    with telling("slow"):
+        return Model(load_sampler(folder, beside), folder)
+
+
+class Model:
+    """A trained conditional VAE with its prior and its refiner; `load` makes one.
+
+    What it is given as a structure may be a path, a `Backbone`, an object of biotite, mdtraj or Bio.PDB, or an array of
+    coordinates in Å: see `read`. Codes are float32 arrays (n, latent). Equal calls give equal results: all chance comes
+    from `seed`.
+
+    Attributes
+    ----------
+    folder : where it was loaded from
+    """
+
+    def __init__(self, sampler: Sampler, folder: Path) -> None:
+        self._sampler, self.folder = sampler, folder
+
+    def __repr__(self) -> str:
+        spec = self._sampler.spec
+        lengths = [length for own in spec.lengths.values() for length in own]
+        return (
+            f"<Model {spec.variant}, seed {spec.seed}: {self.latent} latent numbers, {spec.depth} label levels, "
+            f"{len(spec.lengths)} folds, {min(lengths)} to {max(lengths)} residues, on {self._sampler.device}>"
+        )
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant."""
+        return self._sampler.spec.variant
+
+    @property
+    def latent(self) -> int:
+        """How many numbers a code has."""
+        return self._sampler.spec.model.latent
+
+    @property
+    def folds(self) -> pd.DataFrame:
+        """The fold classes that it knows: training domains and their lengths in residues, a row a label.
+
+        Examples
+        --------
+        >>> load("pretrained").folds.loc["2.60.40"].to_dict()
+        {'domains': 579, 'shortest': 58, 'median': 106, 'longest': 128}
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self._sampler.spec.folds()).set_index("fold")
+
+    def sample(
+        self,
+        fold: str | int | Iterable[str | int] | None = None,
+        length: Lengths = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        temperature: float | None = None,
+        guidance: float | None = None,
+        like: Any = None,
+        keep: int | None = None,
+        valid: bool = False,
+        extrapolate: bool = False,
+    ) -> Structures:
+        """Draw backbones of fold classes.
+
+        Parameters
+        ----------
+        fold : label that the model knows, such as "2" or "2.60.40" (see `folds`), or several; by default each of its
+            first-level classes, with `like` the label of that structure
+        length : residues: a number, "80-120" or a `range` of which each draws one, or a list that is taken in turn; by
+            default as the training domains of the fold have them
+        n : samples per fold; the first of them are those of a smaller draw
+        seed : of all randomness, from 0 to 2⁶⁴ - 1
+        temperature : spread of the draw relative to the prior; by default 0.9
+        guidance : how far the draw follows the label, 1 as learnt; by default 2
+        like : a structure whose code is decoded under the label `fold`, with the length of that structure
+        keep : how many leading numbers of that code are kept; not by this kind of model, whose numbers have no order
+        valid : draw on until `n` of each fold are physically valid: no break, clash or overlap
+        extrapolate : allow lengths that no training domain of the fold has
+
+        Returns
+        -------
+        Structures : in the order of the folds, poly-alanine, relaxed; `.label` is the fold that was asked for
+
+        Raises
+        ------
+        UserError : where the model does not know the fold, or a number is out of its range
+
+        Examples
+        --------
+        >>> model = load("pretrained")
+        >>> samples = model.sample(fold="2.60.40", length=90, n=2, seed=1)
+        >>> samples
+        <Structures: 2 of 90 residues, labels 2.60.40>
+        >>> samples[0].ca.shape  # model, residue, xyz
+        (1, 90, 3)
+        >>> model.sample(fold=["1", "2"], length=[60, 70], n=2).lengths
+        array([60, 70, 60, 70])
+        >>> model.sample(fold="2.60.41")
+        Traceback (most recent call last):
+        cvae_protein.core.errors.UserError: fold: 2.60.41 is unknown to the model; the nearest that it knows is 2.60
+        """
+        from ..sampling.sample import check_asked, draw_samples, draw_valid
+
+        settings = self._settings(n, temperature, guidance)
+        _check_seed(seed)
+        if keep is not None:
+            raise UserError(
+                f"keep: expected none, since the code of {self.variant} is not ordered from coarse to fine; "
+                "leave it out, and `like` keeps the whole code"
+            )
+        if like is not None:
+            if length is not None:
+                raise UserError("length: expected none with like, whose structure has one")
+            return self._around(like, settings, seed, None if fold is None else _labels(fold))
+        spec = self._sampler.spec
+        folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
+        lengths = _lengths(length)
+        check_asked(spec, folds, lengths, extrapolate)
+        with telling("slow"):
+            if valid:
+                return self._drawn(draw_valid(self._sampler, folds, lengths, settings, seed, _valid), settings, seed)
+            return self._drawn(draw_samples(self._sampler, folds, lengths, settings, seed), settings, seed)
+
+    def around(
+        self, structure: Any, n: int = 1, *, seed: int = 0, temperature: float | None = None, fold: str | None = None
+    ) -> Structures:
+        """Draw conformations of one structure from its posterior.
+
+        Parameters
+        ----------
+        structure : one structure, in any form that `read` takes; residues without CA are left out
+        n : conformations
+        temperature : scales the spread of the posterior; 0 gives its mean, completed with different noise
+        fold : label of the structure; by default its own, unknown where it has none
+
+        Examples
+        --------
+        >>> load("pretrained").around("structures/1ubi.cif.gz", n=2, temperature=1.0)
+        <Structures: 2 of 76 residues>
+        """
+        _check_seed(seed)
+        return self._around(structure, self._settings(n, temperature, None), seed, None if fold is None else [fold])
+
+    def encode(self, structures: Any, fold: str | None = None) -> np.ndarray:
+        """Codes of structures: the means of their posteriors, float32 (n, latent).
+
+        Parameters
+        ----------
+        structures : one or many, in any form that `read` takes; the first model of each
+        fold : label of all of them; by default each has its own, unknown where it has none
+
+        Examples
+        --------
+        >>> load("pretrained").encode("structures/1ubi.cif.gz").shape
+        (1, 64)
+        """
+        with telling("slow"):
+            return self._sampler.infer(self._domains(read(structures), fold)).mean.numpy()
+
+    def decode(self, codes: Any, length: int | Sequence[int], fold: str = "", *, seed: int = 0) -> Structures:
+        """Backbones of codes (n, latent), or one (latent,), of so many residues, under a label or none.
+
+        Examples
+        --------
+        >>> model = load("pretrained")
+        >>> model.decode(model.encode("structures/1ubi.cif.gz"), length=76)
+        <Structures: 1 of 76 residues>
+        """
+        codes = np.atleast_2d(np.asarray(codes, np.float32))
+        if codes.ndim != 2 or codes.shape[1] != self.latent:
+            raise UserError(f"codes: expected (n, {self.latent}), got {codes.shape}")
+        lengths = [length] * len(codes) if isinstance(length, int | np.integer) else list(length)
+        if len(lengths) != len(codes):
+            raise UserError(f"length: expected one or {len(codes)}, got {len(lengths)}")
+        if fold:
+            self._check_label(fold)
+        ids = [f"code{number:04d}" for number in range(len(codes))]
+        return self._decoded(codes, lengths, [fold] * len(codes), ids, seed)
+
+    def reconstruct(self, structures: Any, fold: str | None = None) -> Structures:
+        """Structures rebuilt from the means of their codes; ids, lengths and labels are those given.
+
+        Residues without CA are left out. As in a run's reconstructions, the refiner adds no noise.
+
+        Examples
+        --------
+        >>> load("pretrained").reconstruct("structures/1ubi.cif.gz")
+        <Structures: 1 of 76 residues>
+        """
+        found = read(structures)
+        domains = self._domains(found, fold)
+        codes = self.encode(found, fold)
+        return self._decoded(codes, domains.lengths.tolist(), list(domains.labels), list(domains.ids), 0)
+
+    def interpolate(self, a: Any, b: Any, steps: int = 5) -> Structures:
+        """Structures on the straight line between the codes of two, both ends included.
+
+        The length changes in step, and the label is what both have in common: its levels, or unknown.
+
+        Parameters
+        ----------
+        a, b : one structure each, in any form that `read` takes
+        steps : structures in all, 2 or more
+
+        Examples
+        --------
+        >>> load("pretrained").interpolate("structures/1ejg.cif.gz", "structures/1ubi.cif.gz", steps=3).lengths
+        array([46, 61, 76])
+        """
+        from ..core.labels import truncate
+
+        if steps < 2:
+            raise UserError(f"steps: expected 2 or more, got {steps}")
+        ends = Structures([_one(a, "a"), _one(b, "b")])
+        first, last = ends.labels
+        shared = [level for level in range(1, 9) if first and truncate(first, level) == truncate(last, level)]
+        label = truncate(first, max(shared)) if shared else ""
+        codes, domains = self.encode(ends), self._domains(ends, None)
+        share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        start, stop = domains.lengths.tolist()
+        lengths = np.rint(np.linspace(start, stop, steps)).astype(int).tolist()
+        ids = [f"{ends[0].id}-{ends[1].id}-{number:04d}"[-60:] for number in range(steps)]
+        return self._decoded(codes[0] + share * (codes[1] - codes[0]), lengths, [label] * steps, ids, 0)
+
+    def _settings(self, n: int, temperature: float | None, guidance: float | None) -> SampleSettings:
+        """Settings of a draw, checked as the command line checks them."""
+        import json
+
+        from ..config.load import section
+
+        given = {"per_class": n, "temperature": temperature, "guidance": guidance}
+        merged = {key: _plain(value) for key, value in given.items() if value is not None}
+        try:
+            return section("sample", json.dumps(merged))
+        except TypeError as error:
+            raise UserError(f"n, temperature, guidance: expected numbers, got {merged}") from error
+        except UserError as error:
+            raise UserError(str(error).replace("sample.per_class", "n").replace("sample.", "")) from error
+
+    def _around(self, structure: Any, settings: SampleSettings, seed: int, labels: list[str] | None) -> Structures:
+        from ..sampling.sample import draw_around
+
+        domain = self._domains(Structures([_one(structure, "structure")]), None)
+        parts = []
+        with telling("slow"):
+            for label in [None] if labels is None else labels:
+                if label is not None:
+                    self._check_label(label)
+                parts.append(self._drawn(draw_around(self._sampler, domain, settings, seed, label), settings, seed))
+        return Structures(item for part in parts for item in part)
+
+    def _check_label(self, label: str) -> None:
+        from ..sampling.sample import check_asked
+
+        check_asked(self._sampler.spec, [label], None)
+
+    def _domains(self, structures: Structures, fold: str | None) -> DomainSet:
+        """Their first models as the model takes them."""
+        from ..model.batch import DomainSet, with_ca
+
+        if not len(structures):
+            raise UserError("structures: expected one or more, got none")
+        if fold:
+            self._check_label(fold)
+        labels = structures.labels if fold is None else [fold] * len(structures)
+        coords = tuple(with_ca(item.coords[0] - np.nanmean(item.coords[0], axis=(0, 1))) for item in structures)
+        if short := [item.id for item, own in zip(structures, coords, strict=True) if len(own) < 5]:
+            raise UserError(f"{short[0]}: expected five residues with CA or more")
+        return DomainSet(coords, tuple(structures.ids), tuple(labels), np.ones(len(coords)))
+
+    def _decoded(
+        self, codes: np.ndarray, lengths: list[int], labels: list[str], ids: list[str], seed: int
+    ) -> Structures:
+        """Relaxed backbones of codes (n, latent)."""
+        import torch
+
+        from ..config.settings import SampleSettings
+        from ..sampling.relax import HELD
+        from ..sampling.sampler import complete
+
+        spec = self._sampler.spec
+        label_ids = torch.tensor([spec.label_ids(label) for label in labels]).reshape(len(labels), -1)
+        with telling("slow"):
+            traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
+            settings = replace(SampleSettings(), refine_noise=0.0)
+            _, relaxed = complete(traces, self._sampler.refiner, settings, [seed] * len(traces), "decode", HELD)
+        return Structures(_structure(*each, {}) for each in zip(ids, relaxed, labels, strict=True))
+
+    def _drawn(self, samples: Samples, settings: SampleSettings, seed: int) -> Structures:
+        from ..sampling.sample import draw_facts
+
+        facts = draw_facts(self._sampler.spec, self.folder, settings, seed)
+        rows = zip(samples.names, samples.relaxed, samples.labels, strict=True)
+        return Structures(_structure(*row, facts) for row in rows)
+
+
+def _structure(name: str, coords: np.ndarray, label: str, facts: dict) -> Structure:
+    from ..model.batch import as_backbone
+
+    made = as_backbone(name, coords)
+    return Structure(made.id, made.sequence, made.coords, made.residue_ids, label, facts)
+
+
+def _one(source: Any, name: str) -> Structure:
+    found = read(source, name)
+    if len(found) != 1:
+        raise UserError(f"{name}: expected one structure, got {len(found)}; choose one, such as read(...)[0]")
+    return found[0]
+
+
+def _valid(coords: np.ndarray) -> bool:
+    """Whether a backbone (L, 5, 3) in Å has no break, clash or overlap."""
+    from ..model.batch import as_backbone
+    from ..score.metrics.metric import PreparedStructure
+    from ..score.metrics.physical_validity import physically_valid
+
+    return physically_valid(PreparedStructure.of(as_backbone("sample", coords), "")) == 1.0
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _labels(fold: str | int | Iterable[str | int]) -> list[str]:
+    """Labels as text; a float such as 2.60 has lost its last digit."""
+    given = [fold] if isinstance(fold, str | int | float) else list(fold)
+    if odd := [each for each in given if isinstance(each, bool) or not isinstance(each, str | int | np.integer)]:
+        raise UserError(f"fold: expected labels as text, such as '2.60', got {odd[0]!r}")
+    if not given:
+        raise UserError("fold: expected a label or more, got none")
+    return [str(each) for each in given]
+
+
+def _lengths(length: Lengths) -> Sequence[int] | None:
+    """Lengths as `draw_samples` takes them: a range is drawn from, a list taken in turn."""
+    if length is None or isinstance(length, range):
+        if length is not None and not length:
+            raise UserError(f"length: expected a range that is not empty, got {length}")
+        return length
+    if isinstance(length, str):
+        from ..sampling.sample import parse_lengths
+
+        return parse_lengths([length])
+    given = list(length) if isinstance(length, Iterable) else [length]
+    if not given or any(isinstance(each, bool) or not isinstance(each, int | np.integer) for each in given):
+        raise UserError(f"length: expected whole numbers of residues, a range, or '80-120', got {length!r}")
+    return [int(each) for each in given]
+
+
+def _check_seed(seed: int) -> None:
+    from ..config.settings import LARGEST_SEED
+
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed: expected a whole number from 0 to {LARGEST_SEED}, got {seed!r}")
