@@ -290,7 +290,7 @@ def test_a_draw_that_was_cut_off_goes_on_from_its_parts(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, suffix: str
 ) -> None:
     model, output = trained / "concat/seed0", tmp_path / f"x.{suffix}"
-    arguments = ["sample", "--model", str(model), "--fold", "2", "--fold", "1", "--length", "40", "-n", "70"]
+    arguments = ["sample", "--model", str(model), "--fold", "2", "--fold", "1", "--length", "45", "-n", "70"]
     arguments += ["--settings", json.dumps({"refine_steps": 1, "relax_steps": 2})]
     command = [sys.executable, "-c", CUT_OFF, *arguments, "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -329,8 +329,8 @@ def test_parts_of_another_draw_are_not_taken_up(
     with monkeypatch.context() as patch:
         patch.setattr(sample_module, "merge_stores", stop)
         with pytest.raises(KeyboardInterrupt):
-            sample_folds(*models, ["2"], [40], settings, 1, tmp_path / "x.h5")
-    sample_folds(*models, ["2"], [40], settings, 2, tmp_path / "x.h5")
+            sample_folds(*models, ["2"], [45], settings, 1, tmp_path / "x.h5")
+    sample_folds(*models, ["2"], [45], settings, 2, tmp_path / "x.h5")
     assert "holds parts of another draw; they are removed" in capsys.readouterr().err
     with Store(tmp_path / "x.h5") as store:
         assert set(store.columns["draw_seed"].tolist()) == {2}
