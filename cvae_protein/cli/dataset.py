@@ -282,7 +282,7 @@ def cluster(
     store: Stored,
     output: Output,
     scheme: Annotated[
-        str, typer.Option(help="What labels the domains: cath, scope, or cluster, which finds fold classes.")
+        str, typer.Option(help="What labels the domains: cath, scope, own, none, or cluster, which finds classes.")
     ] = "cath",
     settings: Given = "",
 ) -> None:
@@ -297,8 +297,8 @@ def cluster(
     """
     from ..dataset.cluster import find_folds, read_sequences, sequence_clusters, write_clusters
 
-    if scheme not in ("cath", "scope", "cluster"):
-        raise UserError(f"--scheme: expected cath, scope or cluster, got {scheme!r}")
+    if scheme not in ("cath", "scope", "own", "none", "cluster"):
+        raise UserError(f"--scheme: expected cath, scope, own, none or cluster, got {scheme!r}")
     sequence, method = sequence_clusters(read_sequences(store), settings_of("cluster", settings))
     structure: dict[str, str] = {}
     if scheme == "cluster":

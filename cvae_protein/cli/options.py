@@ -35,9 +35,12 @@ RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `re
 Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
 
 
+PATHS = ("table", "boundaries", "include", "names", "superfamilies", "locked", "cache")
+
+
 def paths_of(section: Any) -> list[str]:
     """Files and folders that a section of the settings names."""
-    values = [getattr(section, name, "") for name in ("table", "boundaries", "include", "names", "locked", "cache")]
+    values = [getattr(section, name, "") for name in PATHS]
     return [path for path in [*values, *getattr(section, "sources", ())] if path]
 
 

@@ -42,6 +42,33 @@ def schema(
 
 
 @app.command()
+def check(
+    config: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CONFIG...", help="Configuration files, laid over config/config.yaml in order."),
+    ] = None,
+    workflow: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path("workflow"),
+) -> None:
+    """Say what a run of a configuration would do, and do nothing: domains, classes, jobs, trainings, samples, time.
+
+    \b
+    Example:
+      cvae-protein check config/examples/my-structures.yaml
+
+    Call it in the project's folder. Exit code 1, with what is wrong, where the run would not begin.
+    """
+    from ..config.load import layered, load
+    from ..runs.plan import plan
+
+    base = Path("config/config.yaml")
+    files = config or []
+    layers = [base, *files] if base.is_file() else files
+    settings = load(layered(layers))
+    for word, said in plan(settings, files, workflow).lines():
+        typer.echo(f"{word:<11}{said}")
+
+
+@app.command()
 @writes(output=Written(text("w3id.org/ro/crate/1.1/context")))
 def manifest(
     results: Annotated[Path, typer.Option(help="Folder of a run.")],

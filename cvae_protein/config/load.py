@@ -19,6 +19,7 @@ import yaml
 
 from ..core import variants
 from ..core.errors import UserError
+from ..core.labels import CLASSES, USUAL_CLASSES
 from .settings import LARGEST_SEED, LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
 
 
@@ -39,9 +40,11 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
         yield f"classes: expected each class once, got {doubled} more than once"
     if labels.scheme == "cluster" and labels.depth > 1:
         yield f"depth: expected 1 for the scheme cluster, whose classes have one level, got {labels.depth}"
-    letters = {"cath": str.isdecimal, "scope": str.isalpha}.get(labels.scheme)
-    if letters and labels.classes and not any(map(letters, labels.classes)):
-        example = "1, 2, 3" if labels.scheme == "cath" else "a, b, c, d"
+    if labels.scheme == "none" and labels.depth > 1:
+        yield f"depth: expected 1 for the scheme none, which has one class, got {labels.depth}"
+    known = CLASSES.get(labels.scheme, labels.classes)
+    if labels.classes and not set(known) & set(labels.classes):
+        example = ", ".join(USUAL_CLASSES[labels.scheme])
         yield f"classes: expected classes of {labels.scheme} such as {example}, got {', '.join(labels.classes)}"
 
 
@@ -95,6 +98,11 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "
             f"got {settings.split.scheme}"
         )
+    if settings.labels.scheme in ("own", "none") and settings.split.scheme in ("topology", "ladder"):
+        yield (
+            f"split.scheme: expected superfamily or sequence with labels.scheme {settings.labels.scheme}, whose labels "
+            f"say nothing of topologies, got {settings.split.scheme}"
+        )
     if settings.labels.scheme != "cluster" and settings.split.scheme == "ladder" and settings.cluster.method == "auto":
         yield (
             "cluster.method: expected kmer or mmseqs with split.scheme ladder, whose rungs would else depend on what "
@@ -136,6 +144,46 @@ def load(source: str | Path | Mapping[str, Any]) -> Settings:
     where = "configuration" if isinstance(source, Mapping) else str(source)
     data = source if isinstance(source, Mapping) else read_yaml(Path(source))
     return _checked(Settings, data, where, ())
+
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "labels": ("boundaries", "include", "names", "superfamilies"),
+    "fetch": ("locked",),
+    "split": ("file",),
+}
+"""Keys of files that a run reads beside its table; empty where there is none."""
+NAMED_SOURCES = ("embedded", "rcsb", "pdbe", "afdb")
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `UserError` where a file or folder that the settings name, the table aside, is not there."""
+    for part, keys in FILES.items():
+        for key in keys:
+            if (path := getattr(getattr(settings, part), key)) and not Path(path).is_file():
+                raise UserError(f"{part}.{key}: found no file at {path}")
+    for name in settings.fetch.sources:
+        if name not in NAMED_SOURCES and "://" not in name and not Path(name).is_dir():
+            known = ", ".join(NAMED_SOURCES)
+            raise UserError(f"fetch.sources: expected {known}, a folder or a URL, found no folder at {name}")
+
+
+def layered(paths: Iterable[Path]) -> dict[str, Any]:
+    """What several YAML files say, each laid over those before it, as Snakemake lays its configuration files."""
+    whole: dict[str, Any] = {}
+    for path in paths:
+        if not isinstance(data := read_yaml(path), Mapping | None):
+            raise UserError(f"{path}: expected sections of keys, found {type(data).__name__}")
+        whole = _laid_over(whole, data or {})
+    return whole
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _laid_over(below[key], above[key]) for key in above if _are_sections(below.get(key), above[key])}
+    return {**below, **above, **both}
+
+
+def _are_sections(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def section(name: str, source: str | Path) -> Any:
@@ -221,10 +269,12 @@ def read_yaml(path: Path) -> Any:
 
 def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
     """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
+    given = _understood(kind, _text_keys(data))
+    for labels in [given] if kind is LabelSettings else [given.get("labels")] if isinstance(given, dict) else []:
+        if isinstance(labels, dict) and "scheme" in labels:
+            labels.setdefault("classes", USUAL_CLASSES.get(str(labels["scheme"]), ()))
     try:
-        settings: Any = pydantic.TypeAdapter(kind).validate_json(
-            json.dumps(_understood(kind, _text_keys(data)), default=str)
-        )
+        settings: Any = pydantic.TypeAdapter(kind).validate_json(json.dumps(given, default=str))
     except pydantic.ValidationError as error:
         lines = (_mistake(kind, item, prefix) for item in error.errors(include_url=False))
         raise UserError("\n".join(dict.fromkeys(f"{where}: {line}" for line in lines))) from None
@@ -296,8 +346,9 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
         if name in RENAMED:
             return f"{name}: is now {RENAMED[name]}"
         known = [field.name for field, _ in settings_fields(_owner(kind, path[:-1]))]
-        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
-        said = f"did you mean {near[0]}?" if near else "no key is like it;"
+        near = _of_sections(path[-1]) if name == path[-1] else []
+        near = near or difflib.get_close_matches(path[-1], known, 1, 0.5)
+        said = f"did you mean {' or '.join(near)}?" if near else "no key is like it;"
         return f"{name}: unknown key; {said} Known here: {', '.join(known)}"
     field, hint = _field(kind, path)
     if field is None:
@@ -323,6 +374,12 @@ def expected(hint: Any, bounds: Mapping[str, Any]) -> str:
         return f"a list{least} ({TYPE_WORDS[get_args(hint)[0]]} each)"
     ranges = " and ".join(BOUND_WORDS[key].format(value) for key, value in bounds.items() if key in BOUND_WORDS)
     return " ".join(filter(None, (TYPE_WORDS[hint], "that is not empty" if "min_length" in bounds else "", ranges)))
+
+
+def _of_sections(key: str) -> list[str]:
+    """Dotted names of the sections' keys of that name."""
+    parts: list[tuple[str, Any]] = [(f.name, hint) for f, hint in settings_fields(Settings) if is_dataclass(hint)]
+    return [f"{part}.{key}" for part, hint in parts if any(key == field.name for field, _ in settings_fields(hint))]
 
 
 def _is_literal(hint: Any) -> bool:

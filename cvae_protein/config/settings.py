@@ -45,12 +45,20 @@ class LabelSettings(Section):
     )
     include: str = setting("", "list of domain ids or FASTA file; domains that are not in it are left out")
     names: str = setting("", "file with the names of folds (cath-names, dir.des) for the report")
-    scheme: Literal["cath", "scope", "cluster"] = setting(
+    superfamilies: str = setting(
+        "", "table of clusters by Foldseek or MMseqs2 (representative, member), which are taken for the superfamilies"
+    )
+    scheme: Literal["cath", "scope", "own", "none", "cluster"] = setting(
         "cath",
-        "fold labels: CATH or SCOPe codes of the table; `cluster` needs none and groups the structures themselves",
+        "fold labels: CATH or SCOPe codes of the table; `own`: its column label, any text, with dots between levels; "
+        "`none`: one class for all; `cluster` groups the structures themselves",
     )
     depth: int = setting(1, "label levels given to the models: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
-    classes: tuple[str, ...] = setting(("1", "2", "3"), "first-level classes to keep; empty keeps all")
+    classes: tuple[str, ...] = setting(
+        ("1", "2", "3"),
+        "first-level classes to keep; empty keeps all. Where it is left out: these of cath, a, b, c, d of scope, all "
+        "of the other schemes",
+    )
     min_length: int = setting(40, "shortest domain, residues", ge=10, le=4096)
     max_length: int = setting(256, "longest domain, residues", ge=20, le=4096)
     max_resolution: float = setting(
@@ -261,6 +269,9 @@ class SampleSettings(Section):
     """What is drawn from a trained model."""
 
     per_class: int = setting(16, "samples per fold class", ge=1, le=1_000_000)
+    max_samples: int = setting(
+        256, "most samples of a model in a run; of many classes fewer are drawn each, one at least", ge=1
+    )
     temperature: float = setting(0.9, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
@@ -274,6 +285,10 @@ class SampleSettings(Section):
         3, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
     )
     relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
+
+    def of_each(self, classes: int) -> int:
+        """Samples of each of so many classes in a run."""
+        return min(self.per_class, max(1, self.max_samples // classes))
 
 
 @dataclass(frozen=True)

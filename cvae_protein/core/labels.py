@@ -1,13 +1,18 @@
-"""Dotted fold labels of CATH, SCOPe and of one's own: their levels, parents, order and ids."""
+"""Dotted fold labels of CATH, SCOPe and of one's own: their levels, parents, codes, order and ids."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+import zlib
 
 SCHEMES = {
     "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
     "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
 }
+CLASSES = {"cath": ("1", "2", "3", "4", "6"), "scope": tuple("abcdefghijkl")}
+USUAL_CLASSES: dict[str, tuple[str, ...]] = {"cath": ("1", "2", "3"), "scope": ("a", "b", "c", "d")}
+"""First levels of a classification, and those of whole folds of ordinary proteins."""
 CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
 SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
 
@@ -31,6 +36,40 @@ def topology(code: str) -> str:
 def architecture(code: str) -> str:
     """The level above the topology: `3.40` of a CATH code, the class `c` of a SCOPe one; empty if there is none."""
     return topology(code).rpartition(".")[0]
+
+
+ANY = "any"
+"""The one label of a run whose structures have none."""
+RESERVED = {ANY, "all", "worst_decile"}  # what else stands where fold classes do
+LONGEST_LEVEL = 40  # letters of a level of a user's label in its code
+
+
+def own_code(text: str) -> str:
+    """A user's label, with dots between its levels, as a code that can stand in ids and in names of files.
+
+    Text of ASCII letters, digits, `_` and `-` is its own code. Of any other these are left, with a checksum, so that
+    other text has another code. Raises `ValueError` where a level is empty.
+    """
+    levels = [" ".join(level.split()) for level in text.split(".")]
+    if not all(levels):
+        raise ValueError(f"expected text, or levels with one dot between them, got {text!r}")
+    return ".".join(map(_level_code, levels))
+
+
+def is_text_of(text: str, code: str) -> bool:
+    """Whether `code` stands for the user's label `text`."""
+    try:
+        return own_code(text) == code
+    except ValueError:
+        return False
+
+
+def _level_code(level: str) -> str:
+    plain = unicodedata.normalize("NFKD", level).encode("ascii", "ignore").decode()
+    code = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:LONGEST_LEVEL]
+    if code == level and code.lower() not in RESERVED | set(RUNGS):
+        return code
+    return f"{code or 'class'}-{zlib.crc32(level.encode()):08x}"
 
 
 def truncate(label: str, level: int) -> str:

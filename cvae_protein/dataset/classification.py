@@ -14,7 +14,8 @@ class ClassifiedDomain(NamedTuple):
 
     `residue_range` (`5-100,120-200`) counts what `numbering` says, `author` (residue numbers; where it says nothing) or
     `label` (positions in SEQRES, mmCIF's `label_seq_id`). An empty range is the whole chain, None is not known.
-    `resolution` is in Å, `n_residues` a count; `s35 s60 s95` name the sequence cluster at that identity.
+    `superfamily` is one's own, beside what the codes say. `resolution` is in Å, `n_residues` a count; `s35 s60 s95`
+    name the sequence cluster at that identity.
     """
 
     domain_id: str
@@ -28,6 +29,7 @@ class ClassifiedDomain(NamedTuple):
     resolution: str = ""
     method: str = ""
     numbering: str = ""
+    superfamily: str = ""
     label: str = ""
     n_residues: str = ""
     s35: str = ""

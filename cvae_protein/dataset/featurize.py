@@ -92,6 +92,7 @@ def make_entry(
     check_quality(backbone, settings, labels)
     facts: dict[str, str | float | int] = {
         **{name: row[name] for name in ("label", "cath", "scope", "role", "group")},
+        "superfamily": row.get("superfamily", ""),
         "resolution": _resolution(row["resolution"], structure),
         "method": row["method"] or structure.method,
         "source": file["source"],
@@ -198,7 +199,7 @@ def featurize(
     index, count = batch
     if not 0 <= index < count:
         raise ValueError(f"batch: expected an index from 0 to {count - 1} of {count}, got {index}")
-    rows = read_table(domains, COLUMNS)[index::count]
+    rows = read_table(domains, [name for name in COLUMNS if name != "superfamily"])[index::count]
     files = read_entries(entries)
     results = featurize_rows(rows, files, settings, labels, f"featurize {index + 1}/{count}")
     return _write(results, [], output, rejected, settings.compression)

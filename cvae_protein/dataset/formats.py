@@ -32,7 +32,7 @@ def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     lines = lines_of(path)
     header = cells_of(next(lines, (0, ""))[1])
     check_columns(path, header, REQUIRED)
-    places = [(header.index(name) if name in header and name != "label" else None) for name in ClassifiedDomain._fields]
+    places = [(header.index(name) if name in header else None) for name in ClassifiedDomain._fields]
     for number, line in lines:
         cells = cells_of(line)
         if len(cells) != len(header):
@@ -69,7 +69,10 @@ def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 FORMATS: dict[str, Format] = {
     "table": Format(
-        read_table, f"tab-separated table with the columns {' '.join(REQUIRED)}, and cath or scope", None, REQUIRED[:1]
+        read_table,
+        f"tab-separated table with the columns {' '.join(REQUIRED)}, and cath, scope or label",
+        None,
+        REQUIRED[:1],
     ),
     "cath-domain-list": Format(
         cath.read_domain_list, "CATH's cath-domain-list", re.compile(r"\S+(\s+\d+){10}\s+[\d.]+\s*")

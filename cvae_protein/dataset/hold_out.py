@@ -141,7 +141,7 @@ first two again; each has what is left of a class over the number beside it."""
 
 def _names(part: Component, level: str) -> list[str]:
     """The topologies or superfamilies of a component's domains."""
-    return [topology(member.label) if level == "topology" else superfamily_of(member) for member in part.members]
+    return [topology(member.code) if level == "topology" else superfamily_of(member) for member in part.members]
 
 
 def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list[Component], dict[str, str]]:

@@ -16,7 +16,7 @@ class SplitDomain:
     """What the split looks at: facts of the store, its clusters, and `reason` where the domain cannot be used.
 
     `copies` names the set of near-identical sequences that it is one of; `resolution` is in Å, infinite where there is
-    none.
+    none. `superfamily` is one's own, beside what the codes say; `own_label` says that the label is no code.
     """
 
     id: str
@@ -29,16 +29,23 @@ class SplitDomain:
     copies: str = ""
     resolution: float = float("inf")
     reason: str = ""
+    superfamily: str = ""
+    own_label: bool = False
+
+    @property
+    def code(self) -> str:
+        """The label, where that is a code of CATH or SCOPe."""
+        return "" if self.own_label else self.label
 
     @property
     def codes(self) -> tuple[str, str, str]:
-        """Its label and its codes in both classifications."""
-        return self.label, self.cath, self.scope
+        """Its label, where that is a code, and its codes in both classifications."""
+        return self.code, self.cath, self.scope
 
 
 def superfamily_of(domain: SplitDomain) -> str:
-    """The superfamily of its label, else of its CATH code, else of its SCOPe code; empty where none says."""
-    return next(filter(None, map(superfamily, domain.codes)), "")
+    """Its own superfamily, else that of its label, CATH code or SCOPe code; empty where none says."""
+    return next(filter(None, (domain.superfamily, *map(superfamily, domain.codes))), "")
 
 
 Ties = Callable[[SplitDomain], Iterable[str]]
@@ -59,13 +66,15 @@ def _by_superfamily(domains: Sequence[SplitDomain]) -> Ties:
     without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
     without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
     incomparable = without_scope & without_cath
-    unplaced = {topology(domain.label) for domain in domains if not superfamily_of(domain)}
+    unplaced = {topology(domain.code) for domain in domains if not superfamily_of(domain)}
 
     def ties(domain: SplitDomain) -> Iterator[str]:
         yield from (f"superfamily {name}" for name in map(superfamily, domain.codes) if name)
+        if domain.superfamily:
+            yield f"own superfamily {domain.superfamily}"
         both = superfamily(domain.cath) and superfamily(domain.scope)
         doubtful = {topology(domain.cath)} & incomparable if not both else set()
-        doubtful |= {topology(domain.label)} & unplaced
+        doubtful |= {topology(domain.code)} & unplaced
         yield from (f"topology {name}" for name in doubtful if name)
 
     return ties
@@ -77,8 +86,8 @@ def _by_topology(domains: Sequence[SplitDomain]) -> Ties:
 
 
 def _seen_family(domain: SplitDomain) -> str:
-    """The superfamily; the label where that is a cluster and no code."""
-    return superfamily_of(domain) or ("" if topology(domain.label) else domain.label)
+    """The superfamily; the label where that is no code of a classification."""
+    return superfamily_of(domain) or ("" if topology(domain.code) else domain.label)
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ class Scheme:
 
 SCHEMES = {
     "sequence": Scheme("sequence clusters", _by_sequence, _seen_family, True, str),
-    "superfamily": Scheme("superfamilies", _by_superfamily, lambda domain: topology(domain.label), False, str),
-    "topology": Scheme("topologies", _by_topology, lambda domain: architecture(domain.label), False, architecture),
+    "superfamily": Scheme("superfamilies", _by_superfamily, lambda domain: topology(domain.code), False, str),
+    "topology": Scheme("topologies", _by_topology, lambda domain: architecture(domain.code), False, architecture),
 }
 """Values of `split.scheme`: S1, S2 and S3."""
 
@@ -147,7 +156,7 @@ def components(domains: Iterable[SplitDomain], scheme: Scheme) -> list[Component
         usable = [domain for domain in component.members if not domain.reason]
         component.sizes = Counter(first_level(domain.label) for domain in usable if domain.role != ALTERNATIVE)
         component.kept = frozenset(scheme.kept(domain) for domain in usable)
-        component.topologies = Counter(name for domain in usable if (name := topology(domain.label)))
+        component.topologies = Counter(name for domain in usable if (name := topology(domain.code)))
     return list(found.values())
 
 
@@ -168,4 +177,4 @@ def rungs(domains: Sequence[SplitDomain], trained: Callable[[SplitDomain], bool]
     def rung(domain: SplitDomain) -> str:
         return RUNGS[(domain.id not in superfamilies) + (domain.id not in topologies)]
 
-    return {d.id: rung(d) for d in domains if topology(d.label) and not trained(d)}
+    return {d.id: rung(d) for d in domains if topology(d.code) and not trained(d)}

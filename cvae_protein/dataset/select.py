@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
-from ..core.files import read_table, unsafe, write_rejected, write_table
-from ..core.labels import SCHEMES, first_level, truncate
+from ..core.files import lines_of, read_table, unsafe, write_rejected, write_table
+from ..core.labels import ANY, SCHEMES, first_level, own_code, truncate
 from ..core.progress import say
 from ..io.read import is_code, parse_range
 from .classification import ClassifiedDomain, resolution_of
@@ -73,13 +75,19 @@ def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thi
 
 
 def _superfamily(row: ClassifiedDomain) -> str:
-    """Superfamily of the label, else of the table's codes: a whole CATH code, three levels of a SCOPe code.
+    """Its own superfamily, else that of the label or the codes: a whole CATH code, three levels of a SCOPe code.
 
     A CATH code that ends at the topology counts as one superfamily here, so that it is capped as well;
     `homology.superfamily_of`, which is about relatives, says of it that the superfamily is not known.
     """
-    code = row.label or row.cath or row.scope
-    return truncate(code, 3) if code[:1].isalpha() else code
+    if row.superfamily:
+        return row.superfamily
+    for code in (row.label, row.cath, row.scope):
+        if SCHEMES["cath"].fullmatch(code):
+            return code
+        if SCHEMES["scope"].fullmatch(code):
+            return truncate(code, 3)
+    return ""
 
 
 def cap_superfamilies(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
@@ -121,18 +129,25 @@ METHODS = {
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
+UNTOLD = {"cluster": "", "none": ANY}  # label of every domain under schemes that look at no column
 
 
 def label_of(row: ClassifiedDomain, settings: LabelSettings) -> str:
     """The row's code in the configured classification, empty where the table has none and for the scheme `cluster`.
 
-    A CATH code may end at the topology, as where it was inferred from SCOPe. Raises `StructureError("unlabelled")` for
-    a code that is not of the scheme's form or has fewer levels than `settings.depth`.
+    A CATH code may end at the topology, as where it was inferred from SCOPe; the code of a user's own label is
+    `own_code`. Raises `StructureError("unlabelled")` for a code that is not of the scheme's form or has fewer levels
+    than `settings.depth`.
     """
-    if settings.scheme == "cluster":
-        return ""
-    label = row.cath if settings.scheme == "cath" else row.scope
-    if label and not SCHEMES[settings.scheme].fullmatch(label):
+    if settings.scheme in UNTOLD:
+        return UNTOLD[settings.scheme]
+    label = str(getattr(row, {"own": "label"}.get(settings.scheme, settings.scheme)))
+    if label and settings.scheme == "own":
+        try:
+            label = own_code(label)
+        except ValueError as error:
+            raise StructureError("unlabelled", f"label: {error}") from error
+    elif label and not SCHEMES[settings.scheme].fullmatch(label):
         example = EXAMPLES[settings.scheme]
         raise StructureError("unlabelled", f"{settings.scheme} code {label!r} is not of the form {example}")
     if label and label.count(".") + 1 < settings.depth:
@@ -161,7 +176,7 @@ def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str
 
     Raises `StructureError` with the code bad_id, bad_range or unlabelled.
     """
-    known = {name: row[name].strip() for name in ClassifiedDomain._fields if name in row and name != "label"}
+    known = {name: row[name].strip() for name in ClassifiedDomain._fields if name in row}
     checked = _checked(ClassifiedDomain(**known), settings)
     return {name: getattr(checked, name) for name in COLUMNS}
 
@@ -172,13 +187,12 @@ def method_of(text: str) -> str:
     return METHODS.get(small, small)
 
 
-def _check_selected(row: ClassifiedDomain, settings: LabelSettings, methods: set[str]) -> None:
+def _check_selected(row: ClassifiedDomain, settings: LabelSettings, classes: set[str], methods: set[str]) -> None:
     """Raise `StructureError` where the settings leave the domain out for its class, length, resolution or method."""
-    if settings.classes and settings.scheme != "cluster":
-        if not row.label:
-            raise StructureError("unlabelled", f"no {settings.scheme} code")
-        if first_level(row.label) not in settings.classes:
-            raise StructureError("class_not_selected", f"class {first_level(row.label)} of {row.label}")
+    if not row.label and (settings.classes or settings.scheme == "own") and settings.scheme not in UNTOLD:
+        raise StructureError("unlabelled", "no label" if settings.scheme == "own" else f"no {settings.scheme} code")
+    if classes and settings.scheme not in UNTOLD and first_level(row.label) not in classes:
+        raise StructureError("class_not_selected", f"class {first_level(row.label)} of {row.label}")
     if row.n_residues.isdecimal():
         if int(row.n_residues) < settings.min_length:
             raise StructureError("too_short", f"{row.n_residues} residues, the minimum is {settings.min_length}")
@@ -197,6 +211,7 @@ def _select_rows(
     """Rows that pass the checks that look at one row alone, and the problems of the others."""
     included = read_ids(settings.include) if settings.include else None
     methods = {method_of(name) for name in settings.methods}
+    classes = {own_code(name) if settings.scheme == "own" else name for name in settings.classes}
     files = Path(settings.table).is_dir()
     kept: list[ClassifiedDomain] = []
     problems: list[UnusableDomain] = []
@@ -214,49 +229,123 @@ def _select_rows(
             if row.domain_id in seen:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
             seen.add(row.domain_id)
-            _check_selected(checked, settings, methods)
+            _check_selected(checked, settings, classes, methods)
             kept.append(checked)
         except StructureError as error:
             problems.append(UnusableDomain(row.domain_id, error.code, error.detail))
     if included is not None and (absent := len(included) - len(included & seen)):
         say("select", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
-    return kept, problems
+    return with_superfamilies(kept, settings.superfamilies) if settings.superfamilies else kept, problems
 
 
-def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
-    """Write the domains that the settings select, in the table's order, to `output`, the others to `rejected`.
+IN_CLUSTERS = re.compile(r"\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?(?=_|$)|_MODEL_\d+(?=_|$)", re.IGNORECASE)
 
-    Returns the number selected. Raises `UserError` where a file cannot be read or nothing is left of the table.
+
+def with_superfamilies(rows: list[ClassifiedDomain], path: str) -> list[ClassifiedDomain]:
+    """The rows with the clusters of a table by Foldseek or MMseqs2 as their superfamilies, named by representatives.
+
+    A member is a domain by its id, `ENTRY_CHAIN`, or the entry where one of the rows alone is of it; endings of files
+    and numbers of models are passed over. Raises `UserError` where a line has not two cells, or no row is a member.
+    """
+    entries = Counter(row.pdb_id for row in rows)
+    wanted: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        names = {row.domain_id, f"{row.pdb_id}_{row.chain}", row.pdb_id if entries[row.pdb_id] == 1 else row.domain_id}
+        for name in names:
+            wanted.setdefault(name, []).append(index)
+    found: dict[int, str] = {}
+    for number, line in lines_of(Path(path)):
+        cells = line.split("\t")
+        if len(cells) != 2:
+            raise UserError(
+                f"{path}, line {number}: expected representative and member of a cluster, got {line[:80]!r}"
+            )
+        for index in wanted.get(IN_CLUSTERS.sub("", cells[1]), ()):
+            if found.setdefault(index, cells[0]) != cells[0]:
+                raise UserError(
+                    f"{path}, line {number}: {cells[1]} is in two clusters, of {found[index]} and {cells[0]}"
+                )
+    if rows and not found:
+        raise UserError(f"{path}: expected members such as {rows[0].domain_id}, found none of {len(rows)} domains")
+    say("select", f"{len(found)} of {len(rows)} domains are in a cluster of {path}")
+    return [row._replace(superfamily=found.get(index, row.superfamily)) for index, row in enumerate(rows)]
+
+
+def choose_domains(settings: LabelSettings) -> tuple[list[ClassifiedDomain], list[UnusableDomain]]:
+    """The domains that the settings select, in the table's order, and what ails the others.
+
+    Raises `UserError` where a file cannot be read or nothing is left of the table.
     """
     kept, problems = _select_rows(read_classification(settings), settings)
     for thin in (drop_redundant, cap_superfamilies, drop_rare):
         kept, more = thin(kept, settings)
         problems += more
-    total = len(kept) + len(problems)
-    reasons = Counter(problem.code for problem in problems)
-    summary = ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())) or "none rejected"
     if not kept:
-        raise UserError(_nothing_left(settings, total, summary, problems))
+        raise UserError(_nothing_left(settings, len(problems), _summary(problems), problems))
+    return kept, problems
+
+
+def _summary(problems: Iterable[UnusableDomain]) -> str:
+    reasons = Counter(problem.code for problem in problems)
+    return ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())) or "none rejected"
+
+
+def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
+    """Write the domains that the settings select to `output`, the others to `rejected`; the number selected.
+
+    Raises `UserError` as `choose_domains`.
+    """
+    kept, problems = choose_domains(settings)
     write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
-    say("select", f"{len(kept)} of {total} domains kept; {summary}")
+    say("select", f"{len(kept)} of {len(kept) + len(problems)} domains kept; {_summary(problems)}")
     return len(kept)
 
 
+WAYS_OUT = {
+    "unlabelled": "; where there are no such codes, set labels.scheme to own (a column label), none (one class) or "
+    "cluster (classes by structure)",
+    "class_not_selected": "; list classes that the table has, or set labels.classes to [] to keep all",
+    "rare_class": "; lower labels.min_members",
+    "too_short": "; lower labels.min_length",
+    "too_long": "; raise labels.max_length",
+}
+
+
 def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: list[UnusableDomain]) -> str:
-    """What to say where no domain is selected: how many fell for which reason, and the first of them."""
+    """What to say where no domain is selected: how many fell for which reason, the first of them, and a way out."""
     wanted = ", ".join(settings.classes) or "all"
     first = f"; the first: {problems[0].domain_id or 'no id'}: {problems[0].detail}" if problems else ""
-    return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{first})"
+    main = Counter(problem.code for problem in problems).most_common(1)
+    hint = WAYS_OUT.get(main[0][0], "") if main else ""
+    return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{first}){hint}"
+
+
+def _own_names(settings: LabelSettings) -> dict[str, str]:
+    """Text of each level of the table's own labels whose code is another."""
+    names = {}
+    for row in read_classification(settings):
+        if isinstance(row, UnusableDomain):
+            continue
+        for level in range(1, row.label.count(".") + 2):
+            with contextlib.suppress(ValueError):
+                text = truncate(row.label, level)
+                if (code := own_code(text)) != text:
+                    names[code] = text
+    return names
 
 
 def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
-    """Write `code name` of all levels of the labels in a `domains.tsv` that `settings.names` has a name for.
+    """Write `code name` of all levels of the labels in a `domains.tsv` that have a name.
+
+    Names are those of `settings.names`, and the text of own labels whose code is another.
 
     Apart from `select_domains`, so that other names select nothing anew. Returns the number of names, 0 where no file
     is configured. Raises `UserError` where the file is of no known format.
     """
     known = read_names(settings.names, settings.table) if settings.names else {}
+    if settings.scheme == "own":
+        known = _own_names(settings) | {own_code(code): name for code, name in known.items()}
     labels = {row["label"] for row in read_table(domains, ["label"])} - {""}
     codes = {truncate(label, level) for label in labels for level in range(1, label.count(".") + 2)}
     rows = [{"code": code, "name": printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]

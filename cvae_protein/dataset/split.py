@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.settings import LabelSettings, SplitSettings
 from ..core.errors import UnusableDomain, UserError
 from ..core.files import RENAMED, columns_of, read_table, sha256, write_table
-from ..core.labels import RUNGS, is_within, topology, truncate
+from ..core.labels import CLASSES, RUNGS, is_within, topology, truncate
 from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
@@ -25,6 +25,7 @@ COLUMNS = (
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
 SPLITS = ("train", "crops", "validation", "test", "excluded")
 TOO_LONG = "longer than split.max_length"
+RARE = "structure cluster"  # beginning of a reason
 FOUND = "cluster"  # value of labels.scheme whose labels are structure clusters
 Clusters = Mapping[str, Mapping[str, str]]
 
@@ -46,7 +47,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
         )
     wanting = {
         f"split.scheme {settings.scheme}": settings.scheme in ("sequence", "ladder"),
-        f"labels.scheme {FOUND}": labels.scheme == FOUND,
+        f"labels.scheme {labels.scheme}": labels.scheme not in CLASSES,
         "split.max_per_cluster": settings.max_per_cluster > 0,
     }
     if clusters is None and any(wanting.values()):
@@ -74,7 +75,14 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
             resolution = resolution_of(str(opened.fact(name, "resolution", "")))
             found.append(
                 SplitDomain(
-                    id=name, **facts, sequence_cluster=cluster, copies=str(copy), resolution=resolution, reason=reason
+                    id=name,
+                    **facts,
+                    sequence_cluster=cluster,
+                    copies=str(copy),
+                    resolution=resolution,
+                    reason=reason,
+                    superfamily=str(opened.fact(name, "superfamily", "")),
+                    own_label=labels.scheme not in CLASSES,
                 )
             )
     found = _without_followers(found)
@@ -129,7 +137,7 @@ def _without_rare(domains: list[SplitDomain], least: int) -> list[SplitDomain]:
     """Usable domains of structure clusters with fewer members than `least` get a reason; alternatives do not count."""
     members = Counter(domain.label for domain in domains if not domain.reason and domain.role != ALTERNATIVE)
     return [
-        replace(domain, reason=f"structure cluster of fewer than {least}")
+        replace(domain, reason=f"{RARE} of fewer than {least}")
         if not domain.reason and members[domain.label] < least
         else domain
         for domain in domains
@@ -152,6 +160,42 @@ def _assigned(domains: Sequence[SplitDomain], settings: SplitSettings, found: bo
     return parts
 
 
+def _unusable(domains: Sequence[SplitDomain], settings: SplitSettings, labels: LabelSettings) -> str:
+    """How many domains are left out for what, each with the key to change."""
+    largest = max(Counter(d.label for d in domains if d.label and d.role != ALTERNATIVE).values(), default=0)
+    said = {
+        "unlabelled": "without a label (labels.scheme)",
+        "breaks": f"with more than {settings.max_breaks} chain breaks (split.max_breaks)",
+        TOO_LONG: f"of more than {settings.max_length} residues (split.max_length)",
+        RARE: f"in structure clusters of fewer than {labels.min_members}, the largest has {largest} "
+        "(labels.min_members; labels.scheme none takes all as one class)",
+    }
+    counts = Counter(next((key for key in said if key in domain.reason), domain.reason) for domain in domains)
+    return ", ".join(f"{count} {said.get(reason, reason)}" for reason, count in counts.most_common())
+
+
+FEWEST_HELD_OUT = 5  # domains of the test, below which verdicts are unknown
+
+
+def _check_size(
+    domains: Sequence[SplitDomain], split: Mapping[str, str], settings: SplitSettings, labels: LabelSettings
+) -> None:
+    """`UserError` where so few domains of one's own labels could be held out that nothing can be said of a model."""
+    usable = [domain for domain in domains if not domain.reason and domain.role != ALTERNATIVE]
+    held = sum(split[domain.id] == "test" for domain in usable)
+    if held >= FEWEST_HELD_OUT:
+        return
+    sizes = Counter(domain.label for domain in usable)
+    single = sum(size == 1 for size in sizes.values())
+    reasons = f"; left out are {_unusable(out, settings, labels)}" if (out := [d for d in domains if d.reason]) else ""
+    raise UserError(
+        f"split: could hold out {held} of {len(usable)} domains in {len(sizes)} classes ({single} of them with one "
+        f"domain), expected {FEWEST_HELD_OUT} or more, by which a model can be judged; add structures, raise "
+        f"split.test ({settings.test}) or, where classes are small, labels.min_members, or set labels.scheme to none"
+        f"{reasons}"
+    )
+
+
 def split_domains(
     store: Path,
     settings: SplitSettings,
@@ -172,12 +216,14 @@ def split_domains(
     usual = replace(settings, max_length=0, max_per_cluster=0, max_per_superfamily=0) if frozen else settings
     domains = _domains(store, usual, labels, clusters)
     if all(domain.reason for domain in domains):
-        raise UserError(f"{store}: none of {len(domains)} domains is usable; each needs a label and few chain breaks")
+        raise UserError(f"{store}: none of {len(domains)} domains is usable: {_unusable(domains, settings, labels)}")
     if frozen:
         domains, split = _taken_over(domains, settings)
     else:
         parts = _assigned(domains, settings, found=labels.scheme == FOUND)
         split = {member.id: part.split for part in parts for member in part.members}
+        if labels.scheme not in CLASSES:
+            _check_size(domains, split, settings, labels)
     condition = SCHEMES[settings.scheme].condition if settings.scheme in SCHEMES else str
     rows = _rows(domains, split, condition, labels.depth)
     write_table(output, COLUMNS, rows)
@@ -252,7 +298,7 @@ def _rows(
     """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know, by `condition`."""
     new = rungs(domains, lambda domain: split[domain.id] == "train" and domain.reason in ("", TOO_LONG))
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
-    topologies = {topology(label) for label in trained}
+    topologies = {topology(domain.code) for domain in domains if not domain.reason and split[domain.id] == "train"}
     known = {truncate(label, level) for label in trained for level in range(1, depth + 1)}
     rows = []
     for domain in domains:
@@ -261,7 +307,7 @@ def _rows(
             assigned = "crops"
         label = domain.label if assigned in ("train", "crops", "excluded") else condition(domain.label)
         flags = {
-            "topology_trained": topology(domain.label) in topologies if topology(domain.label) else None,
+            "topology_trained": topology(domain.code) in topologies if topology(domain.code) else None,
             "label_trained": truncate(label, depth) in known,
         }
         words = {True: "yes", False: "no", None: ""}

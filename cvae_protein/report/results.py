@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import check_may_read, read_table
-from ..core.labels import CLASS_NAMES, first_level, is_within, label_order
+from ..core.labels import ANY, CLASS_NAMES, first_level, is_text_of, is_within, label_order
 from ..store.layout import Entry
 from ..store.read import Store
 
@@ -155,12 +155,19 @@ class Results:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Names of folds in words: of the first levels, and of all that `fold_names.tsv` has."""
-        return CLASS_NAMES | {row["code"]: row["name"] for row in self.table("fold_names.tsv")}
+        """Names of folds in words: of the classes of CATH and SCOPe, and of all that `fold_names.tsv` has."""
+        store = self.store("domains.h5")
+        columns: Mapping[str, Any] = store.columns if store else {}
+        codes = [set(map(str, columns[name])) - {""} for name in ("label", "cath", "scope") if name in columns]
+        own = len(codes) == 3 and not codes[0] <= codes[1] | codes[2]
+        named = {row["code"]: row["name"] for row in self.table("fold_names.tsv")}
+        return named | {ANY: "all structures"} if own else CLASS_NAMES | named
 
     def class_name(self, fold: str) -> str:
         """A fold class with its name where it has one, such as `1 mainly α` or `2.60 Sandwich`."""
         name = self.names.get(fold, "")
+        if fold == ANY or is_text_of(name, fold):
+            return name
         return f"{fold} {name[:LONGEST_NAME]}{'…' if len(name) > LONGEST_NAME else ''}" if name else fold
 
     def fold_of(self, label: str) -> str:

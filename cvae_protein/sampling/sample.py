@@ -8,7 +8,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +119,7 @@ def sample_folds(
     by default a hidden one beside the output, from which the same call goes on.
     """
     check_asked(Spec.read(model / "spec.json"), folds, lengths, extrapolate)
+    _announce(len(set(folds)), settings.per_class)
     sampler = load_sampler(model, refiner)
     facts = draw_facts(sampler.spec, model, settings, seed)
     blocks = blocks_of(folds, settings.per_class, seed)
@@ -153,6 +154,10 @@ def sample_folds(
     except (SystemExit, KeyboardInterrupt):
         say("sample", f"stopped; {count} of {total} samples or more are kept in {parts}: the same command goes on")
         raise
+
+
+def _announce(folds: int, each: int) -> None:
+    say("sample", f"{folds} classes × {each} = {folds * each} samples")
 
 
 def _begin_parts(parts: Path, identity: Mapping[str, Any]) -> None:
@@ -365,7 +370,10 @@ def sample_heldout(
         posteriors = {split: sampler.infer(domains) for split, domains in by_split.items()}
         write_latents(folder / "latents.h5", sampler, by_split, posteriors, settings, seed)
         write_reconstructions(folder, sampler, by_split["test"], posteriors["test"], settings, seed)
-        samples = draw_samples(sampler, folds_to_draw(spec, depth), None, settings, seed)
+        folds = folds_to_draw(spec, depth)
+        settings = replace(settings, per_class=settings.of_each(len(folds)))
+        _announce(len(folds), settings.per_class)
+        samples = draw_samples(sampler, folds, None, settings, seed)
         facts = draw_facts(spec, model, settings, seed)
         _write(folder / "samples.h5", samples.relaxed, samples, facts)
         _write(folder / "raw.h5", samples.raw, samples, facts)

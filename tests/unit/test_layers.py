@@ -36,6 +36,7 @@ RULES = {
         {"numpy", "h5py", "matplotlib", "PIL", "jinja2", "markupsafe", "tmtools"},
     ),
     "runs/": (("core", "config"), {"yaml"}),
+    "runs/plan.py": (("core", "config", "dataset"), set()),
     "runs/tune.py": (("core", "config", "training"), {"yaml", "optuna"}),
     "api/": (None, {"numpy", "pandas", "torch"}),
     "cli/": (None, {"typer"}),

@@ -197,7 +197,8 @@ def counted(resource):
 def outer_inputs():
     """What jobs read that no job makes: files of the configuration and of the package."""
     own = settings.labels
-    given = [own.table, own.boundaries, own.include, own.names, settings.fetch.locked]
+    given = [own.table, own.boundaries, own.include, own.names, own.superfamilies]
+    given.append(settings.fetch.locked)
     package = (path for path in PACKAGE.rglob("*") if path.is_file())
     return [
         *filter(None, given),
@@ -271,6 +272,7 @@ settings = checked_by(configuration.load, config)
 shell.prefix(
     f"set -euo pipefail; export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
 )
+checked_by(configuration.check_files, settings)
 BATCHES = range(count_batches())
 POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)

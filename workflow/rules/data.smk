@@ -6,7 +6,11 @@ rule select:
         table=settings.labels.table,
         others=[
             path
-            for path in (settings.labels.boundaries, settings.labels.include)
+            for path in (
+                settings.labels.boundaries,
+                settings.labels.include,
+                settings.labels.superfamilies,
+            )
             if path
         ],
         code=sources("dataset/select.py"),
@@ -28,6 +32,7 @@ rule fold_names:
     input:
         domains=rules.select.output.domains,
         names=settings.labels.names or [],
+        table=settings.labels.table if settings.labels.scheme == "own" else [],
         code=sources("dataset/select.py"),
     output:
         names=result("fold_names.tsv"),

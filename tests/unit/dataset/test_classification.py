@@ -459,7 +459,10 @@ def test_strange_names(tmp_path):
     ("given", "said"),
     [
         ({"scheme": "cluster", "depth": 2}, "labels.depth: expected 1 for the scheme cluster"),
-        ({"scheme": "scope"}, "labels.classes: expected classes of scope such as a, b, c, d, got 1, 2, 3"),
+        (
+            {"scheme": "scope", "classes": ["1", "2", "3"]},
+            "labels.classes: expected classes of scope such as a, b, c, d, got 1, 2, 3",
+        ),
         ({"classes": ["a"]}, "labels.classes: expected classes of cath such as 1, 2, 3, got a"),
     ],
 )

@@ -248,4 +248,4 @@ def test_the_command_names_fold_classes_by_size_where_they_are_asked_for(tmp_pat
     assert main.run(["cluster", *settings, "--force", "--scheme", "scope"]) == 0
     assert {row["structure_cluster"] for row in read_table(tmp_path / "c.tsv")} == {""}
     assert main.run(["cluster", *settings, "--force", "--scheme", "other"]) == 1
-    assert "expected cath, scope or cluster, got 'other'" in capsys.readouterr().err
+    assert "expected cath, scope, own, none or cluster, got 'other'" in capsys.readouterr().err

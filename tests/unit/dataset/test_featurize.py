@@ -18,8 +18,8 @@ from cvae_protein.store.write import merge_stores
 
 SETTINGS = FeaturizeSettings()
 LABELS = LabelSettings(min_length=20, max_length=100)
-FACTS = ["label", "cath", "scope", "role", "group", "resolution", "method", "source", "source_hash"]
-FACTS += ["breaks", "missing"]
+FACTS = ["label", "cath", "scope", "role", "group", "superfamily", "resolution", "method", "source"]
+FACTS += ["source_hash", "breaks", "missing"]
 
 
 def prepare(tmp_path, files):

@@ -3,7 +3,8 @@ import pytest
 from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import REJECTED_COLUMNS, read_table, unsafe, write_table
-from cvae_protein.dataset.select import COLUMNS, select_domains
+from cvae_protein.core.labels import ANY, own_code
+from cvae_protein.dataset.select import COLUMNS, name_folds, select_domains
 
 
 def row(name, **values):
@@ -243,3 +244,50 @@ def test_scheme_cluster_needs_no_label_and_no_class(tmp_path):
         ("c", "", "no code"),
     ]
     assert dropped == {}
+
+
+def test_own_labels(tmp_path):
+    rows = [row("a", label="kinase"), row("b", label="β barrel.small"), row("c", label=""), row("d", label="x..y")]
+    kept, dropped = select(tmp_path, rows, scheme="own", classes=())
+    assert [r["label"] for r in kept] == ["kinase", own_code("β barrel.small")]
+    assert dropped == {"c": "unlabelled", "d": "unlabelled"}
+    kept, dropped = select(tmp_path, rows, scheme="own", classes=("β barrel",))
+    assert [r["domain_id"] for r in kept] == ["b"]
+    assert dropped["a"] == "class_not_selected"
+    settings = LabelSettings(table=str(tmp_path / "table.tsv"), scheme="own")
+    name_folds(tmp_path / "domains.tsv", settings, tmp_path / "names.tsv")
+    names = {r["code"]: r["name"] for r in read_table(tmp_path / "names.tsv")}
+    assert names == {own_code("β barrel"): "β barrel", own_code("β barrel.small"): "β barrel.small"}
+
+
+def test_one_class_for_all(tmp_path):
+    kept, _ = select(tmp_path, [row("a", cath=""), row("b", cath="9.9.9.9")], scheme="none", min_members=2)
+    assert {r["label"] for r in kept} == {ANY}
+
+
+def test_what_to_change_where_nothing_is_labelled(tmp_path):
+    with pytest.raises(UserError, match=r"2 unlabelled.*set labels\.scheme to own .*none .*or cluster"):
+        select(tmp_path, [row("a", cath=""), row("b", cath="")])
+
+
+@pytest.mark.parametrize("members", [["4ake.cif.gz_A", "1a0n_MODEL_1_B", "x1"], ["4ake_A", "1a0n_B.pdb", "x1.pdb"]])
+def test_clusters_of_foldseek_are_superfamilies(tmp_path, members):
+    rows = [row("4akeA01", pdb_id="4ake"), row("d2", pdb_id="1a0n", chain="B"), row("x1", pdb_id="other"), row("alone")]
+    rows = [{**each, "superfamily": "mine"} for each in rows]
+    (tmp_path / "c.tsv").write_text("".join(f"rep{i % 2}\t{name}\n" for i, name in enumerate(["zzz", *members])))
+    kept, _ = select(tmp_path, rows, superfamilies=str(tmp_path / "c.tsv"))
+    assert [r["superfamily"] for r in kept] == ["rep1", "rep0", "rep1", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a\ta\nb\ta\n", "line 2: a is in two clusters, of a and b"),
+        ("a a\n", "line 1: expected representative and member of a cluster, got 'a a'"),
+        ("q\tq\n", "expected members such as a, found none of 1 domains"),
+    ],
+)
+def test_tables_of_clusters_that_are_none(tmp_path, text, said):
+    (tmp_path / "c.tsv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        select(tmp_path, [row("a")], superfamilies=str(tmp_path / "c.tsv"))

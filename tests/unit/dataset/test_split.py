@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cvae_protein.config.settings import SplitSettings
+from cvae_protein.config.settings import LabelSettings, SplitSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import superfamily, topology
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.split import COLUMNS, SPLITS, split_domains
@@ -217,3 +217,55 @@ def test_alternatives_follow_their_group_and_do_not_count(tmp_path):
 def test_nothing_usable(tmp_path):
     with pytest.raises(UserError, match="none of 2 domains is usable"):
         split(tmp_path, [entry("a", ""), entry("b", "1.10.8.10", breaks=3)])
+
+
+OWN = LabelSettings(scheme="own", classes=())
+
+
+def own_split(tmp_path, labels, superfamilies, labelled=OWN, **settings):
+    """Splits of domains of own labels, each a sequence cluster of its own."""
+    entries = [entry(f"d{i}", label, cath="") for i, label in enumerate(labels)]
+    for each, name in zip(entries, superfamilies, strict=True):
+        each.facts["superfamily"] = name
+    write_store(tmp_path / "s.h5", entries)
+    columns = ("domain_id", "sequence_cluster", "structure_cluster")
+    rows = [dict.fromkeys(columns, e.backbone.id) for e in entries]
+    write_table(tmp_path / "c.tsv", columns, rows)
+    split_domains(tmp_path / "s.h5", SplitSettings(**settings), tmp_path / "splits.tsv", labelled, tmp_path / "c.tsv")
+    return read_table(tmp_path / "splits.tsv", COLUMNS)
+
+
+@pytest.mark.parametrize("label", ["kinase", "2.7.11.1", "c.37.1.8"])
+def test_own_labels_are_read_as_no_code(tmp_path, label):
+    """EC numbers look like CATH codes; sequence clusters alone hold relatives out."""
+    rows = own_split(tmp_path, [label] * 40 + ["other"] * 40, [""] * 80)
+    assert Counter(row["split"] for row in rows)["test"] == 16
+    assert {row["superfamily"] for row in rows} == {""}
+    assert {row["rung"] for row in rows} == {""}
+
+
+def test_own_superfamilies_are_held_out_whole(tmp_path):
+    rows = own_split(tmp_path, ["a"] * 60, [f"f{i // 3}" for i in range(60)])
+    splits = {}
+    for row in rows:
+        splits.setdefault(row["superfamily"], set()).add(row["split"])
+    assert {len(found) for found in splits.values()} == {1}
+    assert Counter(row["split"] for row in rows)["test"] == 12
+
+
+def test_own_labels_need_the_clusters(tmp_path):
+    write_store(tmp_path / "s.h5", [entry("a", "kinase")])
+    with pytest.raises(UserError, match=r"labels\.scheme own needs the table of clusters"):
+        split_domains(tmp_path / "s.h5", SplitSettings(), tmp_path / "splits.tsv", OWN)
+
+
+def test_too_few_to_hold_out_is_told_with_what_to_change(tmp_path):
+    with pytest.raises(UserError, match=r"hold out 2 of 10 domains in 1 classes .*split\.test \(0\.2\)"):
+        own_split(tmp_path, ["a"] * 10, [""] * 10)
+
+
+def test_none_usable_is_told_with_counts_and_keys(tmp_path):
+    entries = [entry("a", "1.1.1.1", breaks=3), entry("b", "1.1.1.1", breaks=1), entry("c", "")]
+    said = r"none of 3 domains is usable: 2 with more than 0 chain breaks \(split.max_breaks\), 1 without a label"
+    with pytest.raises(UserError, match=said):
+        split(tmp_path, entries)

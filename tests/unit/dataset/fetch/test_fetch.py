@@ -404,7 +404,9 @@ def test_domains_are_read_from_the_successor_and_from_files_of_their_own(tmp_pat
     (row,) = [row for row in read_table(EMBEDDED.parent / "domains.tsv") if row["domain_id"] == DOMAIN]
     rows = [{**row, "domain_id": name, "pdb_id": code} for name, code in (("old", "1old"), ("own", "1a28"))]
     write_table(
-        tmp_path / "domains.tsv", [*DOMAIN_COLUMNS], [{**row, "label": row["cath"], "numbering": ""} for row in rows]
+        tmp_path / "domains.tsv",
+        [*DOMAIN_COLUMNS],
+        [{**row, "label": row["cath"], "numbering": "", "superfamily": ""} for row in rows],
     )
     server.files["/domains/own.cif.gz"] = server.files["/download/1A28.cif.gz"]
     settings = FetchSettings(

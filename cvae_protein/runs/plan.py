@@ -1,0 +1,152 @@
+"""What a run would do, said before it does it: domains, classes, jobs, trainings, samples and about how long."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.load import check_files
+from ..config.settings import Settings
+from ..core.errors import UserError
+from ..core.labels import first_level, label_order, truncate
+from ..core.progress import clock
+from ..core.variants import BASELINE
+from ..dataset.classification import ClassifiedDomain
+from ..dataset.fetch.sources import sources_of
+from ..dataset.select import choose_domains
+
+JOB = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
+SECONDS = {
+    "job": 1.5,
+    "featurize": 3e-3,
+    "cluster": 8e-3,
+    "audit": 0.39 / 1450,
+    "step": 1 / 204,
+    "code": 85e-3 / 20,
+    "structure": 0.16,
+    "score": 0.1,
+}
+"""CPU time: a job's start, a domain, a domain clustered, a held-out domain against one of training, a structure of a
+training step, a code in a step of latent refinement, a structure that is decoded and relaxed, one that is scored; as
+docs/scaling.md has them, on one core."""
+FLOW_STEP, REFINER_STEP = 2e-3, 0.06  # seconds a step of the flow of codes and of the refiner
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a run before it begins.
+
+    `domains` are those that the settings select, `reasons` counts the others; `jobs` by rule, without those whose
+    results are there; `folds` are the classes that samples are drawn of, empty where they are yet to be found.
+    """
+
+    settings: Settings
+    domains: Sequence[ClassifiedDomain]
+    reasons: Mapping[str, int]
+    jobs: Mapping[str, int]
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        """Domains of each class at the first level."""
+        counts = Counter(first_level(row.label) for row in self.domains if row.role != "alternative")
+        return {name: counts[name] for name in sorted(counts, key=label_order) if name}
+
+    @property
+    def folds(self) -> int:
+        """Classes that samples are drawn of, at most."""
+        depth = self.settings.labels.depth
+        return len({truncate(row.label, depth) for row in self.domains if row.label})
+
+    @property
+    def models(self) -> int:
+        """Models that samples are drawn from."""
+        return len({*self.settings.variants, BASELINE}) * len(self.settings.seeds)
+
+    @property
+    def samples(self) -> int:
+        """Samples of all models, 0 where their classes are yet to be found."""
+        return self.models * self.folds * self.settings.sample.of_each(self.folds) if self.folds else 0
+
+    @property
+    def seconds(self) -> float:
+        """About how much CPU time the jobs take, on one core without a GPU."""
+        own, count = self.settings, len(self.domains)
+        held = own.split.test + own.split.validation
+        training = own.train.steps * own.train.batch_size * SECONDS["step"] + own.train.flow_steps * FLOW_STEP
+        codes = 2 * count * own.model.inference_steps * SECONDS["code"]
+        drawn = count * own.split.test + self.samples / self.models
+        each = {
+            "featurize": count * SECONDS["featurize"] / max(1, self.jobs.get("featurize", 1)),
+            "cluster": count * SECONDS["cluster"],
+            "leak_audit": held * (1 - held) * count**2 * SECONDS["audit"],
+            "train": training,
+            "train_refiner": own.refine.steps * REFINER_STEP,
+            "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["step"] / 4,
+            "sample": codes + drawn * SECONDS["structure"],
+            "score": drawn * SECONDS["score"] + own.score.bootstrap * SECONDS["step"],
+        }
+        return sum(number * (SECONDS["job"] + each.get(name, 0.0)) for name, number in self.jobs.items())
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """What is said: a word and a sentence each."""
+        out = sum(self.reasons.values())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons.items())
+        yield "domains", f"{len(self.domains)} of {len(self.domains) + out} rows" + (f"; {reasons}" if out else "")
+        found = ", ".join(f"{name} ({count})" for name, count in self.classes.items())
+        if self.settings.labels.scheme == "cluster":
+            found = f"are found by structure, those of {self.settings.labels.min_members} or more domains"
+        if self.settings.labels.scheme == "none":
+            found = "one, of all structures"
+        yield "classes", found
+        yield (
+            "jobs",
+            f"{sum(self.jobs.values())}"
+            + (
+                f": {', '.join(f'{number} {name}' for name, number in self.jobs.items())}"
+                if self.jobs
+                else ", all is there"
+            ),
+        )
+        trainings = {name: number for name, number in self.jobs.items() if name.startswith("train")}
+        yield "trainings", f"{sum(trainings.values())}, of {self.settings.train.steps} steps a variant and seed"
+        own = self.settings.sample
+        each = own.of_each(max(1, self.folds))
+        drawn = f"{self.folds} classes × {each} = {self.samples}"
+        if not self.folds:
+            drawn = f"{own.per_class} a class, {own.max_samples} a model at most"
+        yield "samples", f"{self.models} models × {drawn}"
+        yield "time", f"about {clock(self.seconds)} on one core without a GPU, within a factor of three"
+
+
+def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
+    """What `snakemake --configfile FILES` would do; `UserError` with what stops it before its first job."""
+    check_files(settings)
+    sources_of(settings.fetch, Path("data/embedded"))
+    kept, problems = choose_domains(settings.labels)
+    reasons = Counter(problem.code for problem in problems)
+    return Plan(settings, kept, dict(reasons.most_common()), _jobs(files, workflow))
+
+
+def _jobs(files: Sequence[Path], workflow: Path) -> dict[str, int]:
+    """Jobs of each rule that a dry run of Snakemake counts."""
+    snakefile = workflow / "Snakefile"
+    if not snakefile.is_file():
+        raise UserError(f"{snakefile}: expected the workflow, found no file there; call in the project's folder")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--dry-run", "--quiet", "rules"]
+    run = subprocess.run(
+        [*command, "--cores", "1", *(["--configfile", *map(str, files)] if files else [])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in (run.stderr + run.stdout).splitlines() if line.strip()]
+    if run.returncode:
+        told = [line for line in said if line.startswith("error: ")]
+        raise UserError(told[-1].removeprefix("error: ") if told else f"snakemake --dry-run: {' '.join(said[-3:])}")
+    found = {name: int(number) for name, number in JOB.findall(run.stdout + run.stderr)}
+    return {name: number for name, number in found.items() if name not in ("total", "all")}

@@ -1,0 +1,98 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cvae_protein.config.load import check_files, layered, load
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import write_table
+from cvae_protein.runs import plan
+
+JOBS = {"select": 1, "featurize": 2, "train": 4, "train_refiner": 1, "sample": 4, "score": 4}
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_jobs", lambda files, workflow: JOBS)
+    columns = ("domain_id", "pdb_id", "chain", "residue_range", "cath")
+    rows = [(f"d{i}", "1abc", "A", "", f"{1 + i % 2 if i < 30 else 4}.10.8.10") for i in range(35)]
+    write_table(tmp_path / "t.tsv", columns, [dict(zip(columns, row, strict=True)) for row in rows])
+    return load({"labels": {"table": str(tmp_path / "t.tsv")}, "variants": ["concat"], "seeds": [0, 1]})
+
+
+def said(settings):
+    return dict(plan.plan(settings, [], Path("workflow")).lines())
+
+
+def test_what_a_run_would_do(settings):
+    lines = said(settings)
+    assert lines["domains"] == "30 of 35 rows; 5 class_not_selected"
+    assert lines["classes"] == "1 (15), 2 (15)"
+    assert lines["jobs"].startswith("16: 1 select, 2 featurize")
+    assert lines["trainings"].startswith("5, of 400 steps")
+    assert lines["samples"] == "4 models × 2 classes × 16 = 128"
+
+
+def test_samples_of_many_classes_are_bounded(settings):
+    many = replace(settings, sample=replace(settings.sample, max_samples=9))
+    assert said(many)["samples"] == "4 models × 2 classes × 4 = 32"
+    assert [settings.sample.of_each(n) for n in (1, 16, 22, 300)] == [16, 16, 11, 1]
+
+
+def test_time_grows_with_what_is_done(settings):
+    def seconds(**train):
+        return plan.plan(replace(settings, train=replace(settings.train, **train)), [], Path()).seconds
+
+    assert seconds(steps=4000) - seconds(steps=400) == pytest.approx(4 * 3600 * 32 / 204)
+
+
+def test_classes_that_are_not_known_before(settings):
+    labels = replace(settings.labels, scheme="none", classes=())
+    assert said(replace(settings, labels=labels))["classes"] == "one, of all structures"
+    lines = said(replace(settings, labels=replace(labels, scheme="cluster")))
+    assert lines["classes"] == "are found by structure, those of 8 or more domains"
+    assert lines["samples"] == "4 models × 16 a class, 256 a model at most"
+
+
+def test_without_the_workflow_a_folder_is_asked_for(tmp_path):
+    with pytest.raises(UserError, match="expected the workflow, found no file there"):
+        plan._jobs([], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"labels": {"names": "nosuch.txt"}}, "labels.names: found no file at nosuch.txt"),
+        ({"fetch": {"sources": ["nosuch"]}}, "fetch.sources: .*found no folder at nosuch"),
+        ({"fetch": {"locked": "nosuch.tsv"}}, "fetch.locked: found no file at nosuch.tsv"),
+    ],
+)
+def test_files_that_are_not_there(given, wrong):
+    check_files(load({"fetch": {"sources": ["rcsb", "https://host/{pdb_id}.cif"]}}))
+    with pytest.raises(UserError, match=wrong):
+        check_files(load(given))
+
+
+def test_files_are_laid_over_each_other(tmp_path):
+    (tmp_path / "a.yaml").write_text("train: {steps: 1, kl: {weight: 2}}\nseeds: [1, 2]\n")
+    (tmp_path / "b.yaml").write_text("train: {kl: {steps: 3}}\nseeds: [0]\n")
+    (tmp_path / "c.yaml").write_text("")
+    paths = [tmp_path / f"{name}.yaml" for name in "abc"]
+    assert layered(paths) == {"train": {"steps": 1, "kl": {"weight": 2, "steps": 3}}, "seeds": [0]}
+    (tmp_path / "c.yaml").write_text("- x\n")
+    with pytest.raises(UserError, match=r"c\.yaml: expected sections of keys, found list"):
+        layered(paths)
+
+
+def test_keys_of_sections_are_told_at_the_top():
+    with pytest.raises(UserError, match=r"did you mean train\.steps or refine\.steps or classifier\.steps"):
+        load({"steps": 10})
+    with pytest.raises(UserError, match="expected classes of cath such as 1, 2, 3, got 7"):
+        load({"labels": {"classes": ["7"]}})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "classes"), [("cath", ("1", "2", "3")), ("scope", ("a", "b", "c", "d")), ("own", ()), ("none", ())]
+)
+def test_usual_classes_are_those_of_the_scheme(scheme, classes):
+    assert load({"labels": {"scheme": scheme}, "variants": ["concat"]}).labels.classes == classes
