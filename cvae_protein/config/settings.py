@@ -204,6 +204,12 @@ class ModelSettings(Section):
     decoder_depth: int = setting(4, "convolutions of the decoder", ge=1, le=64)
     inference_steps: int = setting(10, "steps of latent refinement after the encoder's guess", ge=0, le=10_000)
     dropout: float = setting(0.1, "share of hidden units dropped in training", ge=0, lt=1)
+    nested: float = setting(
+        0.0,
+        "share of structures whose code training cuts to a random prefix, so that its first numbers are a code too",
+        ge=0,
+        le=1,
+    )
     fold_block: float = setting(0.25, "share of the latent that `branched` gives to the fold", gt=0, lt=1)
 
 

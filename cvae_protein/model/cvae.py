@@ -28,9 +28,9 @@ class Output:
     """What a model makes of a batch.
 
     posterior, prior : over codes (B, Z)
-    z : the code used (B, Z)
+    z : the code used (B, Z); numbers that nested dropout takes are the prior's mean, and cost no divergence
     target, reconstruction : CA positions (B, L, 3) in Å, in the target's chain frame, zeros in the padding
-    log_sigma : log of the decoder's standard deviation in Å
+    log_sigma : log of the decoder's standard deviation in Å, of all structures or of each (B,)
     blocks : name of each part of z -> its columns
     """
 
@@ -104,6 +104,12 @@ class Decoder(nn.Module):
         return trace + CORRECTION * self.correct(features, mask, self.told(torch.cat([condition, z], dim=-1)))
 
 
+def _prefix(own: Gaussian, prior: Gaussian, sizes: Tensor) -> Gaussian:
+    """The first `sizes` (B,) numbers of a Gaussian (B, Z), the prior's for the others."""
+    kept = torch.arange(own.mean.shape[1], device=sizes.device) < sizes[:, None]
+    return Gaussian(torch.where(kept, own.mean, prior.mean), torch.where(kept, own.logvar, prior.logvar))
+
+
 class CVAE(nn.Module):
     """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a CA trace x given label y and length.
 
@@ -111,6 +117,10 @@ class CVAE(nn.Module):
     `critic`, which a variant may add, and `critics`, which the training adds and takes away, are trained with the model
     (see `losses/critics`). With `components`, encoder and decoder work with scores of the shared components, of which
     the code is what the class leaves (see `representation`).
+
+    With `spec.model.nested`, training keeps a random prefix of some structures' codes (nested dropout, Rippel et al.
+    2014, arXiv:1402.0915), so that the first k numbers are a code of size k; `excess` is how much larger log sigma then
+    is.
     """
 
     def __init__(
@@ -134,6 +144,7 @@ class CVAE(nn.Module):
         self.critics = nn.ModuleDict()
         self.decoder = decoder or Decoder(spec, linear, spec.model.latent, CONDITION)
         self.log_sigma = nn.Parameter(torch.zeros(()))
+        self.excess = nn.Parameter(torch.zeros(spec.model.latent - 1)) if spec.model.nested else None
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's coefficients (B, K, 3), and its CA positions in the chain frame (B, L, 3) in Å."""
@@ -159,13 +170,32 @@ class CVAE(nn.Module):
         """Encode, draw a code, decode."""
         (coefficients, target), lengths = self.describe(batch), batch.lengths
         posterior = self.posterior(coefficients, batch.labels, lengths)
-        z = posterior.sample(generator)
-        reconstruction = self.decode(z, batch.labels, batch.mask)
         prior = self.prior(self.condition(batch.labels, lengths))
-        return Output(posterior, prior, z, target, reconstruction, self.log_sigma, self.blocks)
+        z, log_sigma = posterior.sample(generator), self.log_sigma
+        if self.training and self.excess is not None:
+            sizes = self._draw_sizes(len(z), generator)
+            posterior, log_sigma = _prefix(posterior, prior, sizes), self.log_sigma_of(sizes)
+            z = _prefix(Gaussian(z, z), prior, sizes).mean
+        reconstruction = self.decode(z, batch.labels, batch.mask)
+        return Output(posterior, prior, z, target, reconstruction, log_sigma, self.blocks)
 
-    def infer(self, batch: Batch, steps: int) -> Gaussian:
+    def _draw_sizes(self, count: int, generator: torch.Generator) -> Tensor:
+        """How many numbers of each code are kept (count,): all, or for a share of them any number, each alike."""
+        latent = self.spec.model.latent
+        share, where = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
+        sizes = torch.where(share < self.spec.model.nested, 1 + (latent * where).long(), latent)
+        return sizes.clamp(max=latent).to(self.log_sigma.device)
+
+    def log_sigma_of(self, sizes: Tensor) -> Tensor:
+        """Log of the decoder's standard deviation in Å where the first `sizes` (B,) numbers of a code are kept (B,)."""
+        if self.excess is None:
+            return self.log_sigma.expand(len(sizes))
+        return self.log_sigma + nn.functional.pad(self.excess, (0, 1))[sizes - 1]
+
+    def infer(self, batch: Batch, steps: int, size: int | None = None) -> Gaussian:
         """q(z | x, y), its mean moved from the encoder's guess by `steps` of descent on the negative evidence bound.
+
+        Of codes of the first `size` numbers, if given; the others are then the prior's.
 
         Semi-amortised inference (Kim et al. 2018) by Gauss-Newton steps, of which the decoder's linear part gives the
         curvature. Structures do not influence each other; the best code on the way is taken, the guess being the first.
@@ -173,18 +203,22 @@ class CVAE(nn.Module):
         (coefficients, target), lengths, labels = self.describe(batch), batch.lengths, batch.labels
         with torch.no_grad():
             guess = self.posterior(coefficients, labels, lengths)
+            condition = self.condition(labels, lengths)
+            size = self.spec.model.latent if size is None else size
+            sizes, prior = torch.full_like(lengths, size), self.prior(condition)
+            guess, precision = _prefix(guess, prior, sizes), torch.exp(-2 * self.log_sigma_of(sizes))
         if not steps:
             return guess
         with torch.no_grad():
-            condition = self.condition(labels, lengths)
-            prior, precision = self.prior(condition), torch.exp(-2 * self.log_sigma)
             weight = self.linear.decode.weight
             gram = weight.T @ weight
             if self.components is not None:
                 spread = self.components.spread(labels)
                 gram = spread.transpose(1, 2) @ gram @ spread
-            curvature = precision * lengths[:, None, None] * gram
-            step = torch.linalg.inv(curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean)))
+            curvature = (precision * lengths)[:, None, None] * gram
+            curvature = curvature + torch.diag_embed(torch.exp(-prior.logvar).expand_as(guess.mean))
+            step = torch.zeros_like(curvature)
+            step[:, :size, :size] = torch.linalg.inv(curvature[:, :size, :size])
         best = mean = guess.mean
         least, velocity = torch.full_like(mean[:, 0], math.inf), torch.zeros_like(mean)
         for _ in range(steps + 1):
@@ -200,14 +234,14 @@ class CVAE(nn.Module):
             mean = mean + velocity
         return Gaussian(best, guess.logvar)
 
-    def infer_all(self, domains: DomainSet, steps: int) -> Gaussian:
+    def infer_all(self, domains: DomainSet, steps: int, size: int | None = None) -> Gaussian:
         """`infer` of all domains (D, Z), in batches of like length, on the model's device; the result on the CPU."""
         device = self.log_sigma.device
         mean = torch.zeros(len(domains), self.spec.model.latent)
         logvar = torch.zeros_like(mean)
 
         def infer(rows: np.ndarray) -> Gaussian:
-            return self.infer(domains.batch(self.spec, rows).to(device), steps)
+            return self.infer(domains.batch(self.spec, rows).to(device), steps, size)
 
         for batch in by_length(domains.lengths):
             for rows, found in in_pieces(infer, batch, f"infer {self.spec.variant}"):
@@ -227,6 +261,10 @@ class CVAE(nn.Module):
         error = (decode_trace(kept, batch.lengths, target.shape[1]) - target).square().sum((1, 2))
         sigma_squared = (weights * error).sum() / (weights * 3 * batch.lengths).sum()
         self.log_sigma.fill_(0.5 * float(sigma_squared.log()))
+        if self.excess is not None:  # of the error of the components that are left out: they are orthogonal
+            left = (scores.square() * self.linear.decode.weight.square().sum(0)).flip(1).cumsum(1).flip(1)[:, 1:]
+            added = (weights * batch.lengths) @ left / (weights * 3 * batch.lengths).sum()
+            self.excess.copy_(0.5 * torch.log1p(added / sigma_squared))
         self.get_parameter("encoder.logvar").copy_(
             -torch.log1p(variance * batch.lengths.float().mean() / sigma_squared)
         )
