@@ -171,7 +171,8 @@ class CVAE(nn.Module):
         (coefficients, target), lengths = self.describe(batch), batch.lengths
         posterior = self.posterior(coefficients, batch.labels, lengths)
         prior = self.prior(self.condition(batch.labels, lengths))
-        z, log_sigma = posterior.sample(generator), self.log_sigma
+        z = posterior.sample(generator)
+        log_sigma: Tensor = self.log_sigma
         if self.training and self.excess is not None:
             sizes = self._draw_sizes(len(z), generator)
             posterior, log_sigma = _prefix(posterior, prior, sizes), self.log_sigma_of(sizes)

@@ -152,10 +152,9 @@ class LiteralCVAE(CVAE):
             decoder=TraceDecoder(linear, LiteralDecoder(spec, inputs, condition.size, branched)),
         )
 
-    def infer(self, batch: Batch, steps: int) -> Gaussian:
+    def infer(self, batch: Batch, steps: int, size: int | None = None) -> Gaussian:
         """q(z | x, y) as the encoder gives it, whatever `steps`."""
-        with torch.no_grad():
-            return self.posterior(self.describe(batch)[0], batch.labels, batch.lengths)
+        return super().infer(batch, 0, size)
 
     @torch.no_grad()
     def fit_linear(self, batch: Batch, weights: Tensor) -> None:
