@@ -138,8 +138,13 @@ def featurize(
     entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
     batch: Annotated[str, typer.Option(metavar="I/N", help="Which share of the domains, counted from 0.")] = "0/1",
     source: Annotated[
-        Path | None, typer.Option("--input", help="Instead of entries: a folder or file of structures.")
+        Path | None,
+        typer.Option("--input", help="Instead of entries: a folder or file of structures, or a trajectory."),
     ] = None,
+    topology: Annotated[
+        Path | None, typer.Option(help="PDB, mmCIF or GRO file of the atoms of a trajectory (.xtc .trr .dcd .nc).")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Store every so many-th model or frame.")] = None,
     settings: Given = "",
     label_settings: LabelsGiven = "",
 ) -> None:
@@ -149,12 +154,24 @@ def featurize(
     Example:
       cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 -o shard0.h5 --rejected no.tsv
       cvae-protein featurize --input my-structures/ -o mine.h5 --rejected no.tsv
+      cvae-protein featurize --input run.xtc --topology run.pdb --stride 10 -o run.h5 --rejected no.tsv
+
+    Models of a file and frames of a trajectory are conformers of one domain.
     """
+    from dataclasses import replace
+
     from ..dataset.featurize import featurize as run
-    from ..dataset.featurize import featurize_folder
+    from ..dataset.featurize import featurize_folder, featurize_trajectory
+    from ..io.trajectory import is_trajectory
 
     own, limits = settings_of("featurize", settings), settings_of("labels", label_settings, settings)
-    if source is not None:
+    own = own if stride is None else replace(own, stride=stride)
+    moving = source is not None and is_trajectory(source)
+    if moving != (topology is not None):
+        raise UserError("featurize: expected --topology with an --input that is a trajectory (.xtc .trr .dcd .nc)")
+    if source is not None and topology is not None:
+        featurize_trajectory(source, topology, own, limits, output, rejected)
+    elif source is not None:
         featurize_folder(source, own, limits, output, rejected, domains=domains)
     elif domains is None or entries is None:
         raise UserError("featurize: expected --domains and --entries, or --input")

@@ -186,9 +186,15 @@ def report(
 @writes(output=SCORES)
 def ensemble(
     samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of the domain.")],
-    reference: Annotated[Path, typer.Option(help="Store that holds the domain and its other conformers.")],
-    domain: Annotated[str, typer.Option(help="Domain that the samples were drawn around.")],
+    reference: Annotated[
+        Path, typer.Option(help="Store with the domain and its other conformers; or a trajectory or file of models.")
+    ],
     output: Output,
+    domain: Annotated[
+        str, typer.Option(help="Domain that the samples were drawn around; may be left out where there is one alone.")
+    ] = "",
+    topology: Annotated[Path | None, typer.Option(help="PDB, mmCIF or GRO file of a trajectory's atoms.")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every so many-th frame or model of the reference.")] = 1,
     variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the table names it.")] = "samples",
     seed: Seed = 0,
     settings: Given = "",
@@ -200,11 +206,51 @@ def ensemble(
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 32 --temperature 1 -o y.h5
       cvae-protein ensemble --samples y.h5 --reference domains.h5 --domain 1ubqA00 -o ensemble.tsv
 
-    Other conformers are domains of its `group` or of nearly its sequence. The table has the columns of scores.tsv.
+      cvae-protein ensemble --samples y.h5 --reference run.xtc --topology run.pdb --stride 10 -o ensemble.tsv
+
+    Other conformers are domains of its `group` or of nearly its sequence, or the frames of a trajectory, of which the
+    first stands for the one drawn around. The table has the columns of scores.tsv.
     """
     from ..score.ensemble import score_ensemble
 
-    score_ensemble(samples, reference, domain, variant, seed, settings_of("score", settings), output)
+    own = settings_of("score", settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        store = reference
+        if reference.suffix.lower() not in (".h5", ".hdf5"):
+            store = Path(scratch, "reference.h5")
+            _store_frames(reference, topology, stride, store)
+        score_ensemble(samples, store, domain or _sole(store, reference), variant, seed, own, output)
+
+
+def _store_frames(source: Path, topology: Path | None, stride: int, store: Path) -> None:
+    """Write a store of the frames of a trajectory, or of the models of structure files."""
+    from ..config.settings import FeaturizeSettings, LabelSettings
+    from ..core.files import read_table
+    from ..dataset.featurize import featurize_folder, featurize_trajectory
+    from ..io.trajectory import is_trajectory
+
+    own, limits = FeaturizeSettings(stride=stride), LabelSettings(min_length=10, max_length=4096)
+    rejected = store.with_suffix(".tsv")
+    if is_trajectory(source) and topology is None:
+        raise UserError(f"{source}: expected --topology, a PDB, mmCIF or GRO file of the trajectory's atoms")
+    if topology is not None:
+        count = featurize_trajectory(source, topology, own, limits, store, rejected)
+    else:
+        count = featurize_folder(source, own, limits, store, rejected)
+    for row in read_table(rejected):
+        say("ensemble", f"{row['domain_id']}: {row['detail']}")
+    if not count:
+        raise UserError(f"{source}: expected a protein chain with conformations, found none that can be used")
+
+
+def _sole(store: Path, named: Path) -> str:
+    """The one domain of a store."""
+    from ..store.read import Store
+
+    with Store(store) as opened:
+        if len(opened.ids) == 1:
+            return str(opened.ids[0])
+        raise UserError(f"{named}: expected --domain, one of {', '.join(opened.ids[:20])}")
 
 
 def _name(text: str) -> str:

@@ -104,6 +104,7 @@ class FeaturizeSettings(Section):
     """How structure files become arrays."""
 
     batch_size: int = setting(150, "domains per job", ge=1, le=100_000)
+    stride: int = setting(1, "every so many-th model of a file or frame of a trajectory is stored", ge=1)
     max_missing: float = setting(0.2, "largest share of residues that lack N, CA, C or O", ge=0, le=1)
     compression: Literal["gzip", "blosc-lz4"] = setting(
         "gzip", "of the HDF5 store; any program reads gzip, blosc-lz4 is faster to write and needs hdf5plugin"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,6 +21,7 @@ from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
 from ..io.read import LARGEST_COORDINATE, Names, extract_domain, guarded, read_structure, structure_files, unused
 from ..io.residues import ParsedStructure
+from ..io.trajectory import read_trajectory
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
 from ..store.write import write_store
 from .fetch.lockfile import key_of, read_entries
@@ -89,12 +93,30 @@ def make_entry(
     """
     numbering = row.get("numbering") or "author"
     backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"], numbering)
+    if settings.stride > 1:
+        backbone = replace(backbone, coords=backbone.coords[:: settings.stride])
+    return entry_of(backbone, {**row, **_facts(structure, row)}, file, settings, labels)
+
+
+def _facts(structure: ParsedStructure, row: Mapping[str, str]) -> dict[str, Any]:
+    """Resolution and method by the row, else by the file."""
+    return {"resolution": _resolution(row["resolution"], structure), "method": row["method"] or structure.method}
+
+
+def entry_of(
+    backbone: Backbone,
+    row: Mapping[str, Any],
+    file: Mapping[str, str],
+    settings: FeaturizeSettings,
+    labels: LabelSettings,
+) -> Entry:
+    """What the store holds of a domain as it was read; `StructureError` where it fails a check."""
     check_quality(backbone, settings, labels)
     facts: dict[str, str | float | int] = {
         **{name: row[name] for name in ("label", "cath", "scope", "role", "group")},
         "superfamily": row.get("superfamily", ""),
-        "resolution": _resolution(row["resolution"], structure),
-        "method": row["method"] or structure.method,
+        "resolution": row["resolution"],
+        "method": row["method"],
         "source": file["source"],
         "source_hash": file["sha256"],
         "breaks": int(backbone.breaks.sum()),
@@ -120,7 +142,7 @@ def _featurize_file(
         results: list[Result] = []
         try:
             results.append(entry := guarded(make_entry, structure, row, file, settings, labels))
-            if others := len(structure.models) - entry.backbone.models:
+            if others := len(structure.models[:: settings.stride]) - entry.backbone.models:
                 said = f"{others} of {len(structure.models)} models have other residues than the first and are left out"
                 raise StructureError("other_models", said)
         except StructureError as error:
@@ -262,6 +284,36 @@ def _table_rows(
         except StructureError as error:
             dropped.append(rejection(row["domain_id"], table, error))
     return list(kept.values()), dropped
+
+
+def featurize_trajectory(
+    source: Path,
+    topology: Path,
+    settings: FeaturizeSettings,
+    labels: LabelSettings,
+    output: Path,
+    rejected: Path,
+) -> int:
+    """Write a store of each protein chain of a trajectory, a conformer every `settings.stride` frames.
+
+    Returns the number of domains written. Raises `UserError` as `read_trajectory`.
+    """
+    file = {"source": source.name, "sha256": sha256(source)}
+    name = unused(source.stem[:LONGEST_NAME], (), "trajectory")
+    try:
+        chains, lost = read_trajectory(source, topology, settings.stride)
+    except StructureError as error:
+        return _write([rejection(name, source, error)], [], output, rejected, settings.compression)
+    ids: list[str] = []
+    results: list[Result] = [rejection(name, source, StructureError("truncated", lost))] if lost else []
+    for chain, backbone in chains:
+        ids.append(unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, ids, "trajectory"))
+        row = dict.fromkeys(COLUMNS, "") | {"role": "unique", "resolution": math.nan, "method": "simulation"}
+        try:
+            results.append(guarded(entry_of, replace(backbone, id=ids[-1]), row, file, settings, labels))
+        except StructureError as error:
+            results.append(rejection(ids[-1], source, error))
+    return _write(results, [], output, rejected, settings.compression)
 
 
 def _hash(path: str) -> str:

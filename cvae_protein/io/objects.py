@@ -130,7 +130,7 @@ def _tables(structure: Any, name: str) -> Iterator[AtomTable]:
 
 
 def _of_biotite(atoms: Any) -> Iterator[AtomTable]:
-    found, kind = _places(atoms.atom_name)
+    found, kind = backbone_atoms(atoms.atom_name)
     given = atoms.get_annotation_categories()
     columns = {
         "chain": atoms.chain_id[found],
@@ -154,7 +154,7 @@ def _altlocs(letters: Iterable[str]) -> list[int]:
 def _of_mdtraj(trajectory: Any, name: str) -> Iterator[AtomTable]:
     topology = trajectory.topology
     atoms = list(topology.atoms)
-    found, kind = _places(np.array([atom.name for atom in atoms], "U6"))
+    found, kind = backbone_atoms(np.array([atom.name for atom in atoms], "U6"))
     names = [chain.chain_id or _letter(chain.index) for chain in topology.chains]
     insertion: list[int] = []
     before, same = None, 0
@@ -215,7 +215,7 @@ def _of_biopython(entity: Any) -> AtomTable:
     )
 
 
-def _places(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def backbone_atoms(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which atoms are of the backbone (A,), and their indices in `structure.ATOMS`."""
     kind = np.full(len(names), -1, np.int8)
     for place, name in enumerate(ATOMS):

@@ -28,6 +28,7 @@ CALLS = {
     "leak-audit": "leak-audit --store s.h5 --splits p.tsv -o {output}",
     "train": "train --variant pca --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
     "sample": "sample --model m --store s.h5 --splits p.tsv -o {output}",
+    "check": "",
     "verify": "",
     "launch": "",
     "resume": "",
