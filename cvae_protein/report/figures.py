@@ -221,6 +221,16 @@ def rate_distortion(
         return svg(figure, alt)
 
 
+def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabel: str) -> Markup:
+    """A symptom against the rate in nats, a dot a training with its interval: (colour, rate, value, low, high)."""
+    with panel(3.1, 2.7) as (figure, (axes,)):
+        for colour, rate, value, low, high in points:
+            axes.plot([rate, rate], [low, high], color=colour, linewidth=1.2, zorder=2)
+            axes.scatter([rate], [value], s=28, color=colour, zorder=3)
+        axes.set(xlabel="rate, nats a domain", ylabel=ylabel, xscale="log")
+        return svg(figure, f"{ylabel} against the rate of each training, with its interval")
+
+
 def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
     """Share of held-out domains at or below each value, one line per series of (colour, values)."""
     with panel(3.9, 3.1) as (figure, (axes,)):

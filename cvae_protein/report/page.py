@@ -98,6 +98,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         **_fold_classes(results),
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
+        symptoms=sections.symptoms(results, colours),
         ramachandran=sections.ramachandran(results, colours),
         latent=sections.latent(results, colours),
         maps=sections.distance_maps(results),

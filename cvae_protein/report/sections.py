@@ -205,6 +205,37 @@ def reconstruction(results: Results, colours: dict[str, str]) -> list[Plot]:
     return panels
 
 
+SYMPTOMS = {
+    "active_share": "share of active units",
+    "permuted_code_ratio": "error with another domain's code, × own",
+    "class_leakage": "leak of the class, skill",
+    "swap_followed": "another label followed, share",
+    "coverage": "coverage of held-out domains",
+}
+
+
+def symptoms(results: Results, colours: dict[str, str]) -> list[Plot]:
+    """Symptoms of failure against the rate of each training, a seed a dot."""
+    rows: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    for row in results.table("scores.tsv"):
+        if row["fold"] == "all" and row["variant"] in results.variants and row["seed"] in results.seeds:
+            rows.setdefault(row["metric"], {})[row["variant"], row["seed"]] = row
+    rates = {key: number(row["value"]) for key, row in rows.get("kl", {}).items()}
+    rates = {key: rate for key, rate in rates.items() if rate > 0}
+    panels = []
+    for metric, title in SYMPTOMS.items():
+        known = {key: row for key, row in rows.get(metric, {}).items() if key in rates}
+        values = {key: [number(row[name]) for name in ("value", "low", "high")] for key, row in known.items()}
+        values = {key: found for key, found in values.items() if math.isfinite(found[0])}
+        if not values:
+            continue
+        points = [(colours[key[0]], rates[key], value, low, high) for key, (value, low, high) in values.items()]
+        table = [(*key, rates[key], *found) for key, found in values.items()]
+        names = ("variant", "seed", "rate", metric, "low", "high")
+        panels.append(plot(figures.against_rate(points, title), f"rate_{metric}", _columns(names, table)))
+    return panels
+
+
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan

@@ -159,6 +159,8 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
             write_run(root, variant, seed, prefix, random)
             rows.append(score(variant, seed, "nearest_tm", 0.3 + 0.01 * int(seed), "high"))
             rows.append(score(variant, seed, "trace_rmsd", 3.0 if variant == "pca" else 2.0, "low"))
+            rows.append(score(variant, seed, "kl", 40.0 + int(seed), "none"))
+            rows.append(score(variant, seed, "class_leakage", 0.25, "low"))
             rows.append(score(variant, seed, f"{prefix}invented_metric", 1.0, "none"))
             rows += [score(variant, seed, "fidelity", 0.8, "high") | {"fold": fold} for fold in ("1", "3")]
     write_table(root / "scores.tsv", SCORES, rows)
@@ -509,6 +511,16 @@ def test_the_table_behind_a_plot_has_its_numbers(plain: tuple[Path, str]) -> Non
     assert lines[0] == "variant\ttrace_rmsd\trate"
     assert lines.count("concat\t2.5\t50") == 4  # two domains, two seeds
     assert lines.count("pca\t2.5\tnan") == 4
+
+
+def test_symptoms_stand_beside_the_rate_of_each_training(plain: tuple[Path, str]) -> None:
+    found = re.search(r'download="rate_class_leakage.tsv" href="data:[^,]+,([^"]+)"', plain[1])
+    assert found
+    assert base64.b64decode(found[1]).decode().splitlines() == [
+        "variant\tseed\trate\tclass_leakage\tlow\thigh",
+        *(f"{name}\t{seed}\t{40 + seed}\t0.25\t0.15\t0.35" for name in ("pca", "concat") for seed in (0, 1)),
+    ]
+    assert 'download="rate_coverage.tsv"' not in plain[1]  # no such metric in this run
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "-x"])

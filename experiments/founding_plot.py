@@ -1,0 +1,103 @@
+"""Draw docs/founding.png from results/founding.tsv: the axis of the rate, and what each remedy changes.
+
+    python experiments/founding_plot.py
+
+Above, four symptoms of the designs on contact maps against the rate in nats, one line a design along the weight of the
+divergence, other settings as dots. Below, a row a setting, a column a symptom; red is what the package's limits flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from founding_tables import CHANCE, LIMITS, SAID, Setting, settings
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cvae_protein.core.files import read_table
+from cvae_protein.report.figures import variant_colours
+
+HERE = Path(__file__).parent
+SYMPTOMS = (
+    ("active", "active units, share", LIMITS.active),
+    ("spread", "spread of samples, real = 1", None),
+    ("leak_held", "leak of the class, skill", LIMITS.leak),
+    ("class_swapped", "another label followed, share", LIMITS.swap_followed * CHANCE),
+)
+CELLS = (
+    ("active", "active units", "COLLAPSE"),
+    ("leak_held", "leak", "LEAK"),
+    ("class_swapped", "swap followed", "CONDITION-IGNORED"),
+    ("coverage", "coverage", "MODE-COLLAPSE"),
+    ("error", "error, x design", ""),
+)
+FLAGGED, PASSED, PLAIN = "#f2b8a8", "#cfe6d4", "#f4f4f2"
+
+
+def value(setting: Setting, name: str) -> float:
+    """A measure, with what is derived for the figure."""
+    return setting["active_held"] / setting["units"] if name == "active" else setting[name]
+
+
+def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
+    """Symptoms against the rate."""
+    names = list(dict.fromkeys(s.design for s in found))
+    colours = variant_colours([f"literal_{name}" for name in names])
+    for place, (name, title, limit) in zip(axes, SYMPTOMS, strict=True):
+        others = [s for s in found if s.group not in ("KL weight", "as it stands") and s.design == "concat"]
+        place.scatter(
+            [max(s["rate_held"], 0.01) for s in others], [value(s, name) for s in others], 9, color="#bbbbbb", zorder=1
+        )
+        for design in names:
+            own = [s for s in found if s.design == design and s.group in ("KL weight", "as it stands")]
+            own.sort(key=lambda s: s["rate_held"])
+            rates = [max(s["rate_held"], 0.01) for s in own]
+            colour = colours[f"literal_{design}"]
+            place.plot(rates, [value(s, name) for s in own], "-o", color=colour, markersize=3.5, label=design)
+        if limit is not None:
+            place.axhline(limit, color="#c0392b", linewidth=0.8, linestyle=":")
+        place.set(xscale="log", xlabel="rate, nats", ylim=(-0.05, 1.05))
+        place.set_title(title, loc="left", fontsize=9)
+    axes[0].legend(frameon=False, fontsize=8)
+
+
+def cells(axes: Axes, found: Sequence[Setting]) -> None:
+    """A row a setting, a column a symptom."""
+    usual = {s.design: s["error_held"] for s in found if s.change == "as it stands"}
+    for row, setting in enumerate(found):
+        for column, (name, _, verdict) in enumerate(CELLS):
+            number = setting["error_held"] / usual[setting.design] if name == "error" else value(setting, name)
+            colour = PLAIN if not verdict else FLAGGED if verdict in setting.verdicts else PASSED
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
+            axes.text(column + 0.5, row + 0.5, f"{number:.2f}", ha="center", va="center", fontsize=7)
+    said = [s.change if s.design == "concat" else f"{s.design}: {s.change}" for s in found]
+    axes.set_yticks([row + 0.5 for row in range(len(found))], said, fontsize=7)
+    axes.set_xticks([column + 0.5 for column in range(len(CELLS))], [title for _, title, _ in CELLS], fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set(xlim=(0, len(CELLS)), ylim=(len(found), 0))
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def main() -> None:
+    """Read the table, draw."""
+    rows = read_table(HERE / "results/founding.tsv", [*SAID, "seed"])
+    done = [{"row": {k: v if k in SAID else float(v or "nan") for k, v in row.items()}} for row in rows]
+    found = [s for s in settings(done) if s.form == "contacts"]
+    order = list(dict.fromkeys(s.group for s in found))
+    found.sort(key=lambda s: (order.index(s.group), s.design != "concat"))
+    half = -(-len(found) // 2)
+    figure = Figure(figsize=(11, 3.2 + 0.17 * half), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.6, 0.17 * half + 0.6))
+    axis(upper.subplots(1, 4), found)
+    for place, part in zip(lower.subplots(1, 2), (found[:half], found[half:]), strict=True):
+        whole = [s for s in found if s.change == "as it stands" and s not in part]
+        cells(place, part if not whole else [*whole[:0], *part])
+    figure.savefig(HERE.parent / "docs/founding.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
