@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.info import info
     from .api.model import Model, load
     from .api.score import score
     from .api.structures import Structure, Structures, featurize, read, read_store
@@ -34,6 +35,7 @@ _PLACES = {
     "Structures": "api.structures",
     "UserError": "core.errors",
     "featurize": "api.structures",
+    "info": "api.info",
     "load": "api.model",
     "read": "api.structures",
     "read_store": "api.structures",
@@ -47,6 +49,7 @@ __all__ = [
     "Structures",
     "UserError",
     "featurize",
+    "info",
     "load",
     "read",
     "read_store",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.progress import telling
+from ..core.progress import say, telling
 from .structures import Structure, Structures, read
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Model:
         guidance : how far the draw follows the label, 1 as learnt; by default 2
         like : a structure whose code is decoded under the label `fold`, with the length of that structure
         keep : how many leading numbers of that code are kept; not by this kind of model, whose numbers have no order
-        valid : draw on until `n` of each fold are physically valid: no break, clash or overlap
+        valid : draw on until `n` of each fold are physically valid: no break, clash or overlap; the yield is told
         extrapolate : allow lengths that no training domain of the fold has
 
         Returns
@@ -156,7 +156,7 @@ class Model:
         Traceback (most recent call last):
         cvae_protein.core.errors.UserError: fold: 2.60.41 is unknown to the model; the nearest that it knows is 2.60
         """
-        from ..sampling.sample import check_asked, draw_samples, draw_valid
+        from ..sampling.sample import check_asked, draw_samples
 
         settings = self._settings(n, temperature, guidance)
         _check_seed(seed)
@@ -173,9 +173,9 @@ class Model:
         folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
         lengths = _lengths(length)
         check_asked(spec, folds, lengths, extrapolate)
+        if valid:
+            return self._until_valid(folds, lengths, settings, seed)
         with telling("slow"):
-            if valid:
-                return self._drawn(draw_valid(self._sampler, folds, lengths, settings, seed, _valid), settings, seed)
             return self._drawn(draw_samples(self._sampler, folds, lengths, settings, seed), settings, seed)
 
     def around(
@@ -294,6 +294,18 @@ class Model:
         except UserError as error:
             raise UserError(str(error).replace("sample.per_class", "n").replace("sample.", "")) from error
 
+    def _until_valid(
+        self, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
+    ) -> Structures:
+        from ..sampling.sample import draw_valid
+
+        with telling("slow"):
+            samples, drawn_of = draw_valid(self._sampler, folds, lengths, settings, seed, _valid)
+        for fold, tried in drawn_of.items():
+            share = settings.per_class / tried
+            say("sample", f"fold {fold}: {settings.per_class} of {tried} samples are physically valid ({share:.0%})")
+        return self._drawn(samples, settings, seed)
+
     def _around(self, structure: Any, settings: SampleSettings, seed: int, labels: list[str] | None) -> Structures:
         from ..sampling.sample import draw_around
 
@@ -349,6 +361,25 @@ class Model:
         facts = draw_facts(self._sampler.spec, self.folder, settings, seed)
         rows = zip(samples.names, samples.relaxed, samples.labels, strict=True)
         return Structures(_structure(*row, facts) for row in rows)
+
+
+def sample_valid(
+    folder: Path,
+    refiner: Path,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    seed: int,
+    output: Path,
+    extrapolate: bool,
+) -> None:
+    """Write a store of the first `settings.per_class` physically valid samples of each fold."""
+    from ..sampling.sample import check_asked
+    from ..sampling.sampler import load_sampler
+
+    sampler = load_sampler(folder, refiner)
+    check_asked(sampler.spec, folds, lengths, extrapolate)
+    Model(sampler, folder)._until_valid(folds, lengths, settings, seed).to(output)
 
 
 def _structure(name: str, coords: np.ndarray, label: str, facts: dict) -> Structure:

@@ -12,7 +12,19 @@ import typer
 from ..core.errors import UserError
 from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
 from ..core.progress import say
-from .options import Domains, Given, LabelsGiven, Output, Rejected, Splits, Stored, app, paths_of, settings_of
+from .options import (
+    Domains,
+    Given,
+    LabelsGiven,
+    Output,
+    Rejected,
+    Splits,
+    Stored,
+    UsageError,
+    app,
+    paths_of,
+    settings_of,
+)
 from .outputs import DOMAINS, REJECTED, SAMPLES, recorded, table, text, writes
 from .outputs import Output as Written
 
@@ -50,8 +62,7 @@ def export(
     from ..io.write import export as run
     from ..store.read import read_backbones
 
-    for path in run(read_backbones(input, fold, length), output, format, by_length=by_length):
-        say("export", f"wrote {path}")
+    run(read_backbones(input, fold, length), output, format, by_length=by_length)
 
 
 @app.command()
@@ -174,7 +185,7 @@ def featurize(
     elif source is not None:
         featurize_folder(source, own, limits, output, rejected, domains=domains)
     elif domains is None or entries is None:
-        raise UserError("featurize: expected --domains and --entries, or --input")
+        raise UsageError("featurize: expected --domains and --entries, or --input")
     else:
         run(domains, entries, own, limits, _batch(batch), output, rejected)
 
@@ -183,7 +194,7 @@ def _batch(text: str) -> tuple[int, int]:
     """`I/N` as numbers."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or int(found[1]) >= int(found[2]):
-        raise UserError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")
+        raise UsageError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")
     return int(found[1]), int(found[2])
 
 
@@ -207,7 +218,7 @@ def merge(
     from ..store.write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
-        raise UserError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")
+        raise UsageError(f"merge: expected .h5 stores and .tsv tables, got {', '.join(strange)}")
     tables = [path for path in parts if path.suffix == ".tsv"]
     rows = [row for path in tables for row in read_table(path, REJECTED_COLUMNS)]
     write_rejected(rejected, rows)
@@ -315,7 +326,7 @@ def cluster(
     from ..dataset.cluster import find_folds, read_sequences, sequence_clusters, write_clusters
 
     if scheme not in ("cath", "scope", "own", "none", "cluster"):
-        raise UserError(f"--scheme: expected cath, scope, own, none or cluster, got {scheme!r}")
+        raise UsageError(f"--scheme: expected cath, scope, own, none or cluster, got {scheme!r}")
     sequence, method = sequence_clusters(read_sequences(store), settings_of("cluster", settings))
     structure: dict[str, str] = {}
     if scheme == "cluster":

@@ -18,7 +18,7 @@ from ..core.errors import StructureError, UserError
 from ..core.threads import limit_threads, may_start_thread, usable_cores
 from . import dataset, model, score  # noqa: F401  (each registers its commands)
 from . import run as _run  # noqa: F401  (likewise)
-from .options import app
+from .options import UsageError, app
 from .outputs import WORKFLOW
 
 DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143  # 70: EX_SOFTWARE
@@ -28,6 +28,9 @@ RENAMED = {
     "names": "fold-names",
     "audit": "leak-audit",
     "oracle": "train-classifier",
+    "inspect": "info",
+    "show": "info",
+    "generate": "sample",
     "embed --oracle": "--classifier",
     "featurize --labels": "--label-settings",
     "sample --out": "--output",
@@ -92,6 +95,8 @@ def run(arguments: Sequence[str]) -> int:
         if result == INTERRUPTED:  # typer turns an interrupt into its exit code
             return _interrupted()
         return result if isinstance(result, int) else DONE
+    except UsageError as error:
+        return _mistake(str(error), WRONG_CALL)
     except (UserError, StructureError) as error:
         return _mistake(str(error))
     except CallError as error:

@@ -14,8 +14,22 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config.settings import SampleSettings
 from ..core.errors import UserError
-from .options import Checkpoint, Depth, Given, ModelGiven, Output, RefineGiven, Seed, Splits, Stored, app, settings_of
+from .options import (
+    Checkpoint,
+    Depth,
+    Given,
+    ModelGiven,
+    Output,
+    RefineGiven,
+    Seed,
+    Splits,
+    Stored,
+    UsageError,
+    app,
+    settings_of,
+)
 from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
 from .outputs import Output as Written
 
@@ -28,6 +42,7 @@ DRAWN = {
     **{f"{name}.h5": hdf5("kind", "samples") for name in ("samples", "raw")},
     **{f"{name}.h5": hdf5("kind", "reconstructions") for name in ("reconstructions", "swapped")},
 }
+DEFAULT = SampleSettings()
 STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), "*.pdb": text("REMARK 250 MODEL")})
 STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 
@@ -121,15 +136,31 @@ def sample(
     ] = None,
     length: Annotated[
         list[str] | None,
-        typer.Option(metavar="L|LOW-HIGH", help="Residues of a sample: a number, repeatable, or a range to draw from."),
+        typer.Option(
+            metavar="L|LOW-HIGH",
+            help="Residues of a sample: a number, repeatable, or a range to draw from.",
+            show_default="drawn from those of the fold's training domains",
+        ),
     ] = None,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow lengths that no training domain of the fold has.")
     ] = False,
-    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples per fold class.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Spread of the draw relative to the prior.")] = None,
+    valid: Annotated[
+        bool, typer.Option("--valid", help="With --fold: draw on until so many are physically valid; says the yield.")
+    ] = False,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", "-n", min=1, help="Samples per fold class.", show_default=str(DEFAULT.per_class)),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Spread of the draw relative to the prior.", show_default=str(DEFAULT.temperature)),
+    ] = None,
     around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How far the draw follows the label; 1 = as learnt.")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How far the draw follows the label; 1 = as learnt.", show_default=str(DEFAULT.guidance)),
+    ] = None,
     depth: Annotated[
         int,
         typer.Option(min=1, max=4, help="With --splits: levels of the label to sample by, of those the model knows."),
@@ -141,6 +172,7 @@ def sample(
     \b
     Example:
       cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples.pdb
+      cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid.cif
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
@@ -154,20 +186,25 @@ def sample(
     own = settings_of("sample", json.dumps(merged))
     folder, refiner = resolve(Path(model), refiner)
     if fold and around:
-        raise UserError("sample: expected --fold or --around, got both")
+        raise UsageError("sample: expected --fold or --around, got both")
     if fold:
         from ..sampling.sample import parse_lengths, sample_folds
 
         parts, lengths = output.with_name(f".{output.name}.parts"), parse_lengths(length) if length else None
+        if valid:
+            from ..api.model import sample_valid
+
+            _write(output, lambda path: sample_valid(folder, refiner, fold, lengths, own, seed, path, extrapolate))
+            return
         _write(output, lambda path: sample_folds(folder, refiner, fold, lengths, own, seed, path, parts, extrapolate))
     elif around:
         from ..sampling.sample import sample_around
 
         if store is None:
-            raise UserError(f"sample --around {around}: expected --store, the store that holds the domain")
+            raise UsageError(f"sample --around {around}: expected --store, the store that holds the domain")
         _write(output, lambda path: sample_around(folder, refiner, store, splits, around, own, seed, path))
     elif store is None or splits is None:
-        raise UserError("sample: expected --fold, --around with --store, or --store and --splits")
+        raise UsageError("sample: expected --fold, --around with --store, or --store and --splits")
     else:
         _sample_heldout(folder, refiner, store, splits, own, seed, output, depth)
 

@@ -6,18 +6,101 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..config.settings import LARGEST_SEED
+from ..core.errors import UserError
+
+GROUPS = {
+    "Use a model or data": ("sample", "score", "ensemble", "export", "featurize", "verify", "info", "check"),
+    "Runs": ("init", "run", "resume", "reproduce", "tune"),
+}
+"""Commands by what they are for, in the order of the help; all others are the stages of a run."""
+
+
+class UsageError(UserError):
+    """Options that do not go together, or one that is missing: exit code 2."""
+
+
+def _tell_nothing(value: bool) -> None:
+    if value:
+        from ..core.progress import silence
+
+        silence()
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_tell_nothing,
+        expose_value=False,
+        help="No progress and no notes on standard error, only errors.",
+    ),
+]
+
+
+def _quiet() -> Any:
+    """The option `--quiet`, as typer makes it."""
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def command(quiet: Quiet = False) -> None:
+        pass
+
+    return typer.main.get_command(app).params[0]
+
+
+class Commands(TyperGroup):
+    """Commands in groups, each with `--quiet`."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, None where there is none."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and cmd_name != "launch" and all(each.name != "quiet" for each in command.params):
+            command.params.append(_quiet())
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, group by group."""
+        named = {name for names in GROUPS.values() for name in names}
+        stages = tuple(name for name in self.list_commands(ctx) if name not in named)
+        for title, names in {**GROUPS, "Stages of a run, in the order of the pipeline": stages}.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, each.get_short_help_str(200)) for name, each in found if each is not None])
+
 
 app = typer.Typer(
-    add_completion=False,
+    cls=Commands,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    help="Conditional VAEs of protein backbones by fold class. One command is one stage; lengths are in Å, angles in "
-    "radians.\n\nExit code: 0 done, 1 a mistake in what was given, 2 a wrong call, "
+    help="Conditional VAEs of protein backbones by fold class. Lengths are in Å, angles in radians.\n\n"
+    "Exit code: 0 done, 1 a mistake in what was given, 2 a wrong call, "
     "3 a verdict is flagged (on request), 70 a defect of the program, 130 interrupted.",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"cvae-protein {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 Given = Annotated[
     str, typer.Option("--settings", metavar="JSON|FILE", help="Settings of the stage: JSON, or a YAML config file.")
 ]

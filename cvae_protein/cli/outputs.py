@@ -24,6 +24,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.files import MARKER, REJECTED_COLUMNS, atomic_path, recover, try_move
+from ..core.progress import say
 
 WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
@@ -151,6 +152,7 @@ def writes(
                 guard.record(finished=isinstance(error, typer.Exit))
                 raise
             guard.record(finished=True)
+            guard.tell()
             return result
 
         named = [each for each in signature.parameters.values() if each.name != "force"]
@@ -269,6 +271,12 @@ class Guard:
     def _is_repeated(self, record: Mapping[str, Any]) -> bool:
         """Whether the record is of this very call, or of one that failed."""
         return bool(record) and record["call"] in (None, json.loads(json.dumps(self.call)))
+
+    def tell(self) -> None:
+        """Say last where what was made lies."""
+        made = [str(path) for path in self.targets if path.exists()]
+        if made and FIRST:
+            say(self.command.replace("_", "-"), f"wrote {', '.join(made)}")
 
     def record(self, *, finished: bool) -> None:
         """Write beside each output what made it; of a call that failed, only that it did."""

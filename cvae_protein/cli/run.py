@@ -18,6 +18,77 @@ from .outputs import Output as Written
 
 
 @app.command()
+def info(
+    what: Annotated[
+        str, typer.Argument(metavar="[WHAT]", help="`pretrained`, a model's folder, a store (.h5), or a run's folder.")
+    ] = "pretrained",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all fold classes.")] = False,
+) -> None:
+    """Say what a model, a store or a run holds: fold classes with counts and lengths, settings, figures, device.
+
+    \b
+    Example:
+      cvae-protein info pretrained
+      cvae-protein info results/domains.h5 --json
+
+    Lengths are in residues.
+    """
+    import json
+
+    from ..api.info import info as look
+
+    found = look(what)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            typer.echo(f"{name}:")
+            columns = list(value[0])
+            rows = [columns, *([str(row.get(column, "")) for column in columns] for row in value)]
+            widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+            for row in rows:
+                typer.echo(
+                    "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                )
+        elif isinstance(value, dict):
+            typer.echo(f"{name}: " + ", ".join(f"{key} {each}" for key, each in value.items()))
+        else:
+            typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Configuration; default: config/config.yaml.", exists=True)
+    ] = None,
+    cores: Annotated[int, typer.Option(min=1, help="Cores to use.")] = usable_cores(),
+    targets: Annotated[list[str] | None, typer.Argument(help="Results to make, or options of Snakemake.")] = None,
+) -> None:
+    """Run the workflow of this folder; what is there already is kept.
+
+    \b
+    Example:
+      cvae-protein run --cores 2
+      cvae-protein run --config config/examples/architecture.yaml --cores 2 -n
+
+    Becomes `snakemake`: its options, such as -n, which only says what would be done, may stand at the end.
+    """
+    import shutil
+    import sys
+
+    if not any(Path(place).is_file() for place in ("workflow/Snakefile", "Snakefile")):
+        raise UserError("run: expected workflow/Snakefile here, found none; `cvae-protein init FOLDER` lays one out")
+    beside = Path(sys.executable).with_name("snakemake")
+    program = str(beside) if beside.is_file() else shutil.which("snakemake")
+    if program is None:
+        raise UserError("run: expected the program snakemake, found none; install cvae_protein[workflow]")
+    given = ["--configfile", str(config)] if config else []
+    os.environ["PATH"] = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs call cvae-protein
+    os.execv(program, [program, "--cores", str(cores), *given, *(targets or [])])
+
+
+@app.command()
 @writes(output=Written(text("Written by `make schema`")))
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
@@ -120,9 +191,9 @@ def reproduce(
     Call it in the project's folder. Tables that hold times are compared without them.
     """
     from ..runs.manifest import ABSENT, DIFFERS, Manifest, compare, reasons, summary
-    from ..runs.manifest import reproduce as run
+    from ..runs.manifest import reproduce as again
 
-    rows = compare(Manifest(recorded), output) if compare_only else run(recorded, output, cores)
+    rows = compare(Manifest(recorded), output) if compare_only else again(recorded, output, cores)
     for line in summary(rows, reasons(Manifest(recorded))):
         typer.echo(line)
     if odd := sum(row["verdict"] in (DIFFERS, ABSENT) for row in rows):
@@ -143,9 +214,9 @@ def resume(
     checkpoint first), and runs the command that results/run.json records, in the folder where it was given. Outputs
     that are whole are kept; what was half done is done again, a training from its checkpoint.
     """
-    from ..runs.resume import resume as run
+    from ..runs.resume import resume as go_on
 
-    run(results)
+    go_on(results)
 
 
 SEARCH = {
@@ -186,7 +257,7 @@ def tune(
 
     take(1)
     from ..runs.tune import is_of_another_search
-    from ..runs.tune import tune as run
+    from ..runs.tune import tune as search
 
     own, model = settings_of("tune", settings), settings_of("model", model_settings, settings)
     train = settings_of("train", train_settings, settings)
@@ -194,4 +265,4 @@ def tune(
     whole = replace(whole, labels=replace(whole.labels, depth=depth))
     if not force and WORKFLOW not in os.environ and is_of_another_search(store, splits, whole, output):
         raise UserError(f"{output}: holds a search of other inputs or settings; --force begins another one in it")
-    run(store, splits, whole, output)
+    search(store, splits, whole, output)

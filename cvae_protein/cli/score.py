@@ -12,7 +12,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.progress import say
-from .options import Given, Output, Seed, app, settings_of
+from .options import Given, Output, Seed, UsageError, app, settings_of
 from .outputs import PAGE, REJECTED, SAMPLES, SCORES, folder, table, writes
 from .outputs import Output as Written
 
@@ -108,7 +108,7 @@ def score(
     if reference is not None:
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
         if samples is None:
-            raise UserError("score --reference: expected --samples, a folder or file of structures or a store")
+            raise UsageError("score --reference: expected --samples, a folder or file of structures or a store")
         from ..api.score import set_embeddings
         from ..score.external import read_set, score_set, write_set
 
@@ -126,11 +126,11 @@ def score(
         return
     _refuse("--store", targets=targets, exclude=exclude, classifier=classifier, report=report)
     if store is None or splits is None:
-        raise UserError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
+        raise UsageError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:
         score_real(store, splits, own, output, real_features, per_class)
     elif samples is None or not variant:
-        raise UserError("score: expected --samples and --variant, or --real")
+        raise UsageError("score: expected --samples and --variant, or --real")
     else:
         score_samples(store, splits, samples, variant, seed, own, output, audit, features, real_features)
 
@@ -139,7 +139,7 @@ def _refuse(form: str, **others: object) -> None:
     """`UserError` where an option was given that belongs to the other form of the command."""
     wrong = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
     if wrong:
-        raise UserError(
+        raise UsageError(
             f"score with {form}: expected none of {', '.join(wrong)}, which belong to the command's other form"
         )
 
@@ -178,8 +178,20 @@ def report(
     from ..report.page import write_report
 
     if not re.fullmatch(r"\d+(,\d+)*", seeds):
-        raise UserError(f"--seeds: expected whole numbers separated by commas, got {seeds!r}")
+        raise UsageError(f"--seeds: expected whole numbers separated by commas, got {seeds!r}")
+    _check_there(results, variants.split(","))
     write_report(results, settings_of("report", settings), variants.split(","), seeds.split(","), output)
+
+
+def _check_there(results: Path, variants: list[str]) -> None:
+    """`UserError` where there is no run, or nothing of a variant in it."""
+    if not results.is_dir():
+        raise UserError(f"{results}: expected the folder of a run, found none")
+    folders = [path for stage in ("models", "samples", "scores") for path in results.glob(f"{stage}/*")]
+    there = {path.name for path in folders if path.is_dir()} - {"refiner", "classifier", "real"}
+    if missing := [name for name in variants if name not in there]:
+        known = ", ".join(sorted(there)) or "none"
+        raise UserError(f"{results}: nothing of {', '.join(missing)} there; its variants are {known}")
 
 
 @app.command()

@@ -33,6 +33,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def silence() -> None:
+    """Tell nothing any more."""
+    global _told
+    _told = "nothing"
+
+
 class Progress:
     """Counts the done units of one stage and says so on standard error, with the time left."""
 

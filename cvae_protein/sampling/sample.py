@@ -272,13 +272,13 @@ def draw_valid(
     settings: SampleSettings,
     seed: int,
     is_valid: Callable[[np.ndarray], bool],
-) -> Samples:
+) -> tuple[Samples, dict[str, int]]:
     """The first `settings.per_class` samples of each fold whose relaxed coordinates (L, 5, 3) are valid.
 
-    Names keep the place in the draw, so that a number that is missing was not valid; the yield is said. `UserError`
-    where too few of the samples are.
+    With them, how many of each fold were drawn for that. Names keep the place in the draw, so that a number that is
+    missing was not valid. `UserError` where too few of the samples are.
     """
-    wanted, made = settings.per_class, Samples([], [], [], [])
+    wanted, made, drawn_of = settings.per_class, Samples([], [], [], []), dict[str, int]()
     for fold in dict.fromkeys(folds):
         valid = tried = 0
         while valid < wanted:
@@ -297,8 +297,8 @@ def draw_valid(
                     made.relaxed.append(relaxed)
                 if valid == wanted:
                     break
-        say("sample", f"fold {fold}: {valid} of {tried} samples are physically valid ({valid / tried:.0%})")
-    return made
+        drawn_of[fold] = tried
+    return made, drawn_of
 
 
 def draw_blocks(

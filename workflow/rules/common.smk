@@ -134,10 +134,11 @@ def sources(*names):
         path = waiting.pop()
         if path in found or not path.is_file():
             continue
+        if is_plumbing(path.relative_to(PACKAGE)):
+            continue
         found.add(path)
         waiting.extend(imported(path))
-    kept = (path for path in found if not is_plumbing(path.relative_to(PACKAGE)))
-    return sorted(nearest(path) for path in kept)
+    return sorted(map(nearest, found))
 
 
 def variant_sources(name, *stages):

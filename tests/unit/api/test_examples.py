@@ -9,7 +9,7 @@ import cvae_protein as cvae
 
 EXAMPLES = [
     (module, example)
-    for module in ("api.model", "api.score", "api.structures")
+    for module in ("api.info", "api.model", "api.score", "api.structures")
     for example in doctest.DocTestFinder(exclude_empty=True).find(import_module(f"cvae_protein.{module}"))
     if example.examples
 ]
@@ -29,5 +29,5 @@ def test_example(example, folder, model, monkeypatch, capsys):
 
 def test_every_public_function_has_an_example():
     shown = {example.name.rpartition(".")[2] for _, example in EXAMPLES}
-    assert {"load", "score", "read", "read_store", "featurize", "to"} <= shown
+    assert {"info", "load", "score", "read", "read_store", "featurize", "to"} <= shown
     assert {"sample", "around", "encode", "decode", "reconstruct", "interpolate", "folds"} <= shown

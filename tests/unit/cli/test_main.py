@@ -1,6 +1,8 @@
 """The command line: exit codes, one line a mistake, help that helps, and a quick start."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cvae_protein
 from cvae_protein.cli import main
 from cvae_protein.cli.options import app
 from cvae_protein.core.errors import StructureError
@@ -55,6 +58,60 @@ def test_help_of_a_command_has_an_example(command, capsys):
     assert f"cvae-protein {command} " in text
 
 
+def test_every_command_is_in_a_group_and_can_be_quiet(capsys):
+    assert main.run(["--help"]) == 0
+    text = capsys.readouterr().out
+    for title in ("Use a model or data:", "Runs:", "Stages of a run, in the order of the pipeline:"):
+        assert title in text
+    assert text.index("Use a model") < text.index("  sample ") < text.index("Runs:") < text.index("  resume ")
+    assert text.index("Stages of a run") < text.index("  select ") < text.index("  verdicts ")
+    assert main.run(["split", "--help"]) == 0
+    assert "-q, --quiet" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"cvae-protein {cvae_protein.__version__}\n"
+
+
+def test_quiet_leaves_errors_alone(tmp_path):
+    words = ["featurize", "--input", str(DATA), "-o", "x.h5", "--rejected", "r.tsv"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    loud = program(*words, cwd=tmp_path, env=environment)
+    assert loud.stderr.splitlines()[-1] == "featurize: wrote x.h5, r.tsv"
+    assert program(*words, "--force", "-q", cwd=tmp_path, env=environment).stderr == ""
+    assert "error: " in program("split", "--store", "none.h5", "-o", "x", "-q", cwd=tmp_path, env=environment).stderr
+
+
+def test_info_of_model_store_and_run(capsys, make_backbone, tmp_path):
+    assert main.run(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "variant: flow_prior" in text
+    assert re.search(r"2\.60\.40 +579 +58 +106 +128", text)
+    (tmp_path / "run/models").mkdir(parents=True)
+    (tmp_path / "run/scores.tsv").write_text(
+        "variant\tseed\tsplit\tfold\tmetric\tvalue\nconcat\t0\ttest\tall\tnearest_tm\t0.43\n"
+    )
+    entry = Entry(make_backbone("a"), np.zeros((1, 6, 3)), ("------",), {"label": "2.60"})
+    write_store(tmp_path / "run/domains.h5", [entry])
+    for place, kind in (("run/domains.h5", "store"), ("run", "run")):
+        assert main.run(["info", str(tmp_path / place), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["kind"] == kind
+        assert found["folds"] == [{"fold": "2", "domains": 1, "shortest": 6, "median": 6, "longest": 6}]
+    assert found["figures"] == [{"variant": "concat", "seed": "0", "nearest_tm": 0.43}]
+
+
+def test_run_becomes_snakemake(tmp_path, monkeypatch):
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow/Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    called = []
+    monkeypatch.setattr("os.execv", lambda program, words: called.append(words[1:]))
+    assert main.run(["run", "--cores", "2", "results/domains.h5", "-n"]) == 0
+    assert called == [["--cores", "2", "results/domains.h5", "-n"]]
+
+
 def test_help_names_the_stages_and_loads_nothing_heavy():
     asked = "import sys; from cvae_protein.cli import main as cli; cli.run(['--help']); print(sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
@@ -80,6 +137,12 @@ MISTAKES = [
     ("report --results r --variants pca --seeds x -o c", "--seeds: expected whole numbers"),
     ("merge a.txt -o x --rejected y", "expected .h5 stores and .tsv tables, got a.txt"),
     ("export -i none.h5 -o x.pdb", "none.h5: expected an HDF5 store"),
+    ("report --results none --variants pca -o c", "none: expected the folder of a run, found none"),
+    ("report --results . --variants pca,nosuch -o c", ".: nothing of pca, nosuch there; its variants are none"),
+    ("info none", "none: expected the folder of a model or of a run, or a store"),
+    ("run", "run: expected workflow/Snakefile here, found none"),
+    ("sample --model pretrained --fold 2 --length 2000 -o x.pdb", "length: expected 5 to 256 residues"),
+    ("sample --model pretrained --fold 2.99 -o x.pdb", "fold: 2.99 is unknown to the model; the nearest that it"),
 ]
 
 
@@ -87,6 +150,7 @@ MISTAKES = [
     ("arguments", "said"),
     [
         ("labels -o x", "labels is now select"),
+        ("inspect m", "inspect is now info"),
         ("names -o x", "names is now fold-names"),
         ("embed d.h5 --oracle o -o x", "--oracle is now --classifier"),
         ("score --labels=t.tsv -o x", "--labels is now --targets"),
@@ -102,7 +166,7 @@ def test_former_names_are_answered_with_the_new_ones(arguments, said, capsys):
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_1_or_2_for_a_wrong_call(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    wrong_call = "No such" in said or "Missing" in said or said == "--seed"
+    wrong_call = any(mark in said for mark in ("No such", "Missing", "--seed", "expected --", "0 ≤ I", "expected .h5"))
     assert main.run(arguments.split()) == (2 if wrong_call else 1)
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
