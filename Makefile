@@ -63,7 +63,8 @@ bench-sample: $(STAMP) ## speed of sampling, stage by stage, several minutes
 bench-scaling: $(STAMP) ## what planning and starting jobs costs, up to a million domains, a few minutes
 	@"$(BIN)/python" benchmarks/scaling.py
 
-bench-score: $(STAMP) ## speed of comparing structures beside TM-align and TM-score, of a finished run (RESULTS=results)
+bench-score: $(STAMP) ## recall and speed of the search, and of TM-score, beside TM-align and TM-score (RESULTS=results)
+	@"$(BIN)/python" benchmarks/nearest.py $(RESULTS)
 	@"$(BIN)/python" benchmarks/score.py $(RESULTS)
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..config.settings import ClusterSettings
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.programs import ask
 from ..core.progress import say, track
-from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, screen, tm_align_score
+from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, ranked, tm_align_score
+from ..similarity.screen import Shape
 from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
 from ..similarity.tm_score import SAME_FOLD
 from ..store.read import Store
@@ -166,15 +165,13 @@ def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
 def best_match(query: DomainTrace, library: Library, seen: set[str]) -> str:
     """The structure of `seen`, all longer, with the highest TM-score of at least 0.5; empty where there is none."""
     near = library.candidates(query, lambda structure: structure.id in seen)
-    targets = [library.structures[index] for index in near]
     # Normalised by the longer, a score is lower by about the ratio of the lengths.
-    estimates = screen(query.ca, [target.ca for target in targets])
-    estimates = estimates * np.array([len(query.ca) / len(target.ca) for target in targets])
     best, name = SAME_FOLD, ""
-    for index in np.argsort(-estimates, kind="stable")[:ALIGNED].tolist():
-        if estimates[index] + MARGIN < best:
+    for index, estimate in ranked(Shape.of(query.ca), library, near, len(query.ca) / library.lengths[near])[:ALIGNED]:
+        if estimate + MARGIN < best:
             break
-        score = min(tm_align_score(query.ca, targets[index].ca))
+        target = library.structures[index]
+        score = min(tm_align_score(query.ca, target.ca))
         if score >= best and (score > best or not name):
-            best, name = score, targets[index].id
+            best, name = score, target.id
     return name

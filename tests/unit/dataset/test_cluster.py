@@ -211,7 +211,7 @@ def test_structures_of_one_fold_go_together_and_others_do_not():
 def test_a_class_follows_its_fold_through_small_changes(monkeypatch):
     scores = {("b", "a"): 0.6, ("c", "b"): 0.7, ("d", "a"): 0.55, ("d", "c"): 0.5, ("e", "c"): 0.49}
     names = dict(zip(range(60, 50, -1), "abcde", strict=False))
-    monkeypatch.setattr(cluster, "screen", lambda query, traces: np.ones(len(traces)))
+    monkeypatch.setattr(cluster, "ranked", lambda query, library, near, factor: [(index, 1.0) for index in near])
     monkeypatch.setattr(
         cluster,
         "tm_align_score",

@@ -1,0 +1,174 @@
+"""Print, and write to benchmarks/results/nearest.tsv, how often and how fast the nearest structure is found.
+
+    python benchmarks/nearest.py [results/benchmark] [--library 400] [--queries 150] [--seed 0]
+
+The folder holds a finished run. Queries are validation domains (without their relatives) and samples, as many of each;
+the library is so many held-out domains, and beyond their number training domains as well. Each query is aligned with
+every structure of like length by tmtools, which takes long: what is known lies in results/bench_nearest, so that a run
+goes on where an earlier one ended, and a few queries can be added at a time. A query counts as found where the TM-score
+of its neighbour is within 0.001 of the exhaustive best. Recall is given with its 95 % interval (Wilson), and against
+the number of structures that are aligned. All times are of the processor; those of one query, ours and the exhaustive
+one, are taken one after the other, and their ratio is the median over queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cvae_protein.config.settings import ScoreSettings
+from cvae_protein.core.files import atomic_path, read_table, write_table
+from cvae_protein.core.progress import track
+from cvae_protein.score.inputs import read_domains, read_structures
+from cvae_protein.score.metrics.metric import PreparedStructure
+from cvae_protein.score.metrics.novelty import RealDomains
+from cvae_protein.similarity.nearest_structures import (
+    LENGTH_SHARE,
+    LENGTH_WINDOW,
+    Library,
+    Search,
+    ranked,
+    tm_align_score,
+)
+from cvae_protein.similarity.screen import Shape
+
+OUTPUT = Path(__file__).parents[1] / "benchmarks/results/nearest.tsv"
+COLUMNS = ("what", "n", "unit", "ours", "peer_name", "peer", "ratio", "goal", "machine", "date")
+FOUND = 1e-3  # TM-score that the found neighbour may lie below the exhaustive best
+RECALL_GOAL = 0.97
+SPEED_GOALS = ((400, 10), (11_000, 40))  # structures of the library, times the exhaustive search
+ALIGNED = (1, 2, 4, 8, 12, 16, 24, 32)  # of the curve
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What both searches made of a query: TM-scores of the ranked, found and best; CPU seconds of ours and all."""
+
+    kind: str
+    compared: int
+    ranked: list[float]
+    found: float
+    best: float
+    ours: float
+    exhaustive: float
+
+
+def drawn(members: Sequence[PreparedStructure], count: int, random: np.random.Generator) -> list[PreparedStructure]:
+    """Up to `count` of them in random order."""
+    return [members[index] for index in random.permutation(len(members))[:count].tolist()]
+
+
+def exhaustive(query: PreparedStructure, targets: Sequence[PreparedStructure], file: Path) -> tuple[np.ndarray, float]:
+    """TM-score with each target (T,) and CPU seconds, from the table `file` where it is there."""
+    names = [target.id for target in targets]
+    if file.is_file():
+        rows = read_table(file, ("target", "tm", "seconds"))
+        if [row["target"] for row in rows] == names:
+            return np.array([float(row["tm"]) for row in rows]), float(rows[0]["seconds"])
+    begun = time.process_time()
+    found = np.array([tm_align_score(query.ca, target.ca)[0] for target in targets])
+    seconds = time.process_time() - begun
+    rows = [
+        {"target": name, "tm": f"{tm:.6f}", "seconds": f"{seconds:.4f}"} for name, tm in zip(names, found, strict=True)
+    ]
+    write_table(file, ("target", "tm", "seconds"), rows)
+    return found, seconds
+
+
+def outcome(kind: str, query: PreparedStructure, library: Library, domains: RealDomains, cache: Path) -> Outcome | None:
+    """Both searches of one query; None where nothing is of like length."""
+    reach = max(LENGTH_WINDOW, LENGTH_SHARE * len(query.ca))
+    allowed = partial(domains.unrelated, query) if kind == "real domains" else None
+    targets = [
+        other
+        for other in library.structures
+        if abs(len(other.ca) - len(query.ca)) <= reach and (allowed is None or allowed(other))
+    ]
+    if not targets:
+        return None
+    tm, seconds = exhaustive(query, targets, cache / f"{len(library)}_{query.id}.tsv")
+    begun = time.process_time()
+    hit = Search(ScoreSettings().neighbours).nearest(query, library, allowed)
+    ours = time.process_time() - begun
+    ranking = ranked(Shape.of(query.ca), library, library.candidates(query, allowed))
+    known = dict(zip((target.id for target in targets), tm.tolist(), strict=True))
+    order = [known[library.structures[index].id] for index, _ in ranking]
+    return Outcome(kind, len(targets), order, hit.tm, float(tm.max()), ours, seconds)
+
+
+def wilson(hits: int, count: int) -> str:
+    """95 % interval of a share in words."""
+    share, z = hits / count, 1.96
+    middle, half = share + z * z / (2 * count), z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    low, high = ((middle + sign * half) / (1 + z * z / count) for sign in (-1, 1))
+    return f"{low:.3f} to {high:.3f}"
+
+
+def rows_of(outcomes: Sequence[Outcome], library: int) -> list[dict[str, object]]:
+    """The table: speed, recall of each kind of query, and recall against what is aligned."""
+    common = {
+        "machine": platform.processor() or platform.machine(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "n": len(outcomes),
+    }
+    ratio = statistics.median(each.exhaustive / each.ours for each in outcomes)
+    goal = max((value for size, value in SPEED_GOALS if library >= size), default="")
+    what = f"nearest of a library of {library}"
+    speed = {"what": f"{what}, a query", "unit": "CPU s", "ours": f"{np.mean([each.ours for each in outcomes]):.3f}"}
+    peer = {"peer_name": "tmtools, all of like length", "peer": f"{np.mean([e.exhaustive for e in outcomes]):.3f}"}
+    rows: list[dict[str, object]] = [common | speed | peer | {"ratio": f"{ratio:.1f}", "goal": goal}]
+    for kind in dict.fromkeys(each.kind for each in outcomes):
+        own = [each for each in outcomes if each.kind == kind]
+        missed = np.array([each.best - each.found for each in own])
+        hits = int((missed <= FOUND).sum())
+        recall = {"what": f"{what}, recall, {kind}", "unit": "share", "ours": f"{hits / len(own):.3f}"}
+        said = {"peer_name": f"95 % interval {wilson(hits, len(own))}", "goal": RECALL_GOAL}
+        worst = {"what": f"{what}, worst miss, {kind}", "unit": "TM-score", "ours": f"{max(0, missed.max()):.4f}"}
+        rows += [common | {"n": len(own)} | recall | said, common | {"n": len(own)} | worst]
+    for count in ALIGNED:
+        hits = sum(each.best - max(each.ranked[:count]) <= FOUND for each in outcomes)
+        recall = {"what": f"{what}, recall where {count} of the ranked are aligned", "unit": "share"}
+        rows.append(common | recall | {"ours": f"{hits / len(outcomes):.3f}"})
+    return rows
+
+
+def main() -> None:
+    """Search both ways, print and keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="?", default=Path("results/benchmark"))
+    parser.add_argument("--library", type=int, default=400)
+    parser.add_argument("--queries", type=int, default=150, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    given = parser.parse_args()
+    random = np.random.default_rng(given.seed)
+    domains = read_domains(given.results / "domains.h5", given.results / "splits.tsv")
+    samples = [s for path in sorted(given.results.glob("samples/*/seed*/samples.h5")) for s in read_structures(path)]
+    members = [*drawn(domains.held_out, given.library, random), *drawn(domains.training, given.library, random)]
+    library = Library(members[: given.library])
+    real, made = (drawn(pool, given.queries, random) for pool in (domains.validation, samples))
+    pairs = [
+        pair for both in zip(real, made, strict=False) for pair in zip(("real domains", "samples"), both, strict=True)
+    ]
+    cache = given.results / "bench_nearest"
+    cache.mkdir(exist_ok=True)
+    found = [
+        outcome(kind, query, library, domains, cache) for kind, query in track(pairs, "search", len(pairs), "queries")
+    ]
+    rows = rows_of([each for each in found if each], len(library))
+    with atomic_path(given.output) as temporary:
+        write_table(temporary, COLUMNS, (dict.fromkeys(COLUMNS, "") | row for row in rows))
+    print(given.output.read_text())
+
+
+if __name__ == "__main__":
+    main()
