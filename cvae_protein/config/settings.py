@@ -38,6 +38,9 @@ class LabelSettings(Section):
         "scope-cla",
         "scope-segments",
         "astral",
+        "ecod",
+        "ted-domains",
+        "ted-chains",
         "folder",
     ] = setting("auto", "format of `table`; `auto` recognises it by the content")
     boundaries: str = setting(
@@ -78,11 +81,13 @@ class FetchSettings(Section):
 
     sources: tuple[str, ...] = setting(
         ("embedded",),
-        "tried in order: `embedded`, the path of a mirror folder, `rcsb`, `pdbe`, or a URL such as "
+        "tried in order: `embedded`, the path of a mirror folder, `rcsb`, `pdbe`, `afdb` (the AlphaFold database, by "
+        "accession of UniProt), or a URL such as "
         "`https://host/{pdb_id}.cif.gz`",
         min_length=1,
     )
     format: Literal["cif", "bcif"] = setting("cif", "mmCIF or BinaryCIF, where a source has both")
+    afdb_version: int = setting(6, "version of the AlphaFold database's models", ge=1)
     cache: str = setting(".cache", "folder of downloaded files; several runs may share it", min_length=1)
     offline: bool = setting(False, "never connect; what is not in the cache is rejected")
     revalidate: bool = setting(False, "ask servers whether files in the cache have changed")
@@ -105,6 +110,12 @@ class FeaturizeSettings(Section):
 
     batch_size: int = setting(150, "domains per job", ge=1, le=100_000)
     stride: int = setting(1, "every so many-th model of a file or frame of a trajectory is stored", ge=1)
+    min_plddt: float = setting(
+        0.0,
+        "least mean pLDDT over a domain's residues, of files that have it, as predicted models do; 0 = no limit",
+        ge=0,
+        le=100,
+    )
     max_missing: float = setting(0.2, "largest share of residues that lack N, CA, C or O", ge=0, le=1)
     compression: Literal["gzip", "blosc-lz4"] = setting(
         "gzip", "of the HDF5 store; any program reads gzip, blosc-lz4 is faster to write and needs hdf5plugin"

@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
     "too_short": "fewer residues than the configured minimum",
     "too_long": "more residues than the configured maximum",
     "incomplete": "more residues lack a backbone atom than the configured share",
+    "low_confidence": "the mean pLDDT of a predicted model is below the configured minimum",
     "bad_geometry": "atoms coincide or coordinates are not finite",
     "duplicate_id": "the domain id was met before",
     "bad_id": "the id holds characters that cannot name a file",

@@ -89,6 +89,15 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}: damaged gzip data ({error}); get the file again") from error
 
 
+def comments_of(path: Path) -> Iterator[str]:
+    """The comment lines (`#`) with which a text begins, gzip-compressed or not."""
+    with open_unpacked(path) as file, contextlib.suppress(EOFError, OSError, zlib.error):  # `lines_of` tells of these
+        for line in io.TextIOWrapper(file, "utf-8-sig", errors="replace"):
+            if not line.startswith("#"):
+                return
+            yield line.rstrip("\r\n")
+
+
 def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
     """The problem of a line that is not of its format."""
     cells = line.split(maxsplit=1)

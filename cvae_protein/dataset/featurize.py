@@ -19,7 +19,16 @@ from ..core.geometry import torsions
 from ..core.progress import say, track
 from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
-from ..io.read import LARGEST_COORDINATE, Names, extract_domain, guarded, read_structure, structure_files, unused
+from ..io.read import (
+    LARGEST_COORDINATE,
+    Names,
+    extract_domain,
+    guarded,
+    read_confidence,
+    read_structure,
+    structure_files,
+    unused,
+)
 from ..io.residues import ParsedStructure
 from ..io.trajectory import read_trajectory
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
@@ -93,9 +102,20 @@ def make_entry(
     """
     numbering = row.get("numbering") or "author"
     backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"], numbering)
+    if settings.min_plddt:
+        _check_confidence(backbone, Path(file["path"]), settings.min_plddt)
     if settings.stride > 1:
         backbone = replace(backbone, coords=backbone.coords[:: settings.stride])
     return entry_of(backbone, {**row, **_facts(structure, row)}, file, settings, labels)
+
+
+def _check_confidence(backbone: Backbone, path: Path, least: float) -> None:
+    known = read_confidence(path)
+    values = [known[name] for name in backbone.residue_ids if name in known]
+    if values and (mean := sum(values) / len(values)) < least:
+        raise StructureError(
+            "low_confidence", f"mean pLDDT {mean:.1f} of {len(values)} residues, the minimum is {least}"
+        )
 
 
 def _facts(structure: ParsedStructure, row: Mapping[str, str]) -> dict[str, Any]:

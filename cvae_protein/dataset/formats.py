@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError
 from ..core.files import cells_of, check_columns, lines_of
-from . import cath, scope
+from . import cath, ecod, scope, ted
 from .classification import ClassifiedDomain
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
@@ -99,6 +99,17 @@ FORMATS: dict[str, Format] = {
         scope.read_segments, "table with the columns sid pdb chain start end sccs", None, scope.SEGMENT_COLUMNS
     ),
     "astral": Format(scope.read_astral, "ASTRAL FASTA headers", re.compile(r">\S+\s+[a-z](\.\d+){3}\s+\([^)]*\).*")),
+    "ecod": Format(ecod.read_domains, "ECOD's table of domains", ecod.LINE, ("ecod_domain_id", "pdb_range")),
+    "ted-domains": Format(
+        ted.read_summary,
+        "TED's domain_summary or domain_boundaries",
+        re.compile(f"{ted.SUMMARY.pattern}|{ted.BOUNDARIES.pattern}"),
+    ),
+    "ted-chains": Format(
+        ted.read_chains,
+        "TED's consensus or the choppings of a program, a chain a line",
+        re.compile(f"{ted.CHAIN.pattern}|{ted.CONSENSUS.pattern}"),
+    ),
     "folder": Format(read_folder, "folder of structure files, each chain a domain"),
 }
 """Formats of `labels.table`, by the names that `labels.format` takes."""

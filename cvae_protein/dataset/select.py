@@ -6,7 +6,8 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from ..config.settings import LabelSettings
@@ -206,19 +207,17 @@ def _check_selected(row: ClassifiedDomain, settings: LabelSettings, classes: set
 
 
 def _select_rows(
-    rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings
-) -> tuple[list[ClassifiedDomain], list[UnusableDomain]]:
-    """Rows that pass the checks that look at one row alone, and the problems of the others."""
+    rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings, kept: list[ClassifiedDomain]
+) -> Iterator[UnusableDomain]:
+    """Put rows that pass the checks that look at one row alone into `kept`; yields the problems of the others."""
     included = read_ids(settings.include) if settings.include else None
     methods = {method_of(name) for name in settings.methods}
     classes = {own_code(name) if settings.scheme == "own" else name for name in settings.classes}
     files = Path(settings.table).is_dir()
-    kept: list[ClassifiedDomain] = []
-    problems: list[UnusableDomain] = []
     seen: set[str] = set()
     for row in rows:
         if isinstance(row, UnusableDomain):
-            problems.append(row)
+            yield row
             continue
         try:
             if included is not None and row.domain_id not in included:
@@ -228,14 +227,15 @@ def _select_rows(
                 raise UserError(f"{settings.table}: {row.domain_id}: role {row.role!r}, expected unique or alternative")
             if row.domain_id in seen:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
-            seen.add(row.domain_id)
             _check_selected(checked, settings, classes, methods)
+            seen.add(row.domain_id)
             kept.append(checked)
         except StructureError as error:
-            problems.append(UnusableDomain(row.domain_id, error.code, error.detail))
-    if included is not None and (absent := len(included) - len(included & seen)):
+            yield UnusableDomain(row.domain_id, error.code, error.detail)
+    if included is not None and (absent := len(included - seen)):
         say("select", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
-    return with_superfamilies(kept, settings.superfamilies) if settings.superfamilies else kept, problems
+    if settings.superfamilies:
+        kept[:] = with_superfamilies(kept, settings.superfamilies)
 
 
 IN_CLUSTERS = re.compile(r"\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?(?=_|$)|_MODEL_\d+(?=_|$)", re.IGNORECASE)
@@ -271,34 +271,48 @@ def with_superfamilies(rows: list[ClassifiedDomain], path: str) -> list[Classifi
     return [row._replace(superfamily=found.get(index, row.superfamily)) for index, row in enumerate(rows)]
 
 
-def choose_domains(settings: LabelSettings) -> tuple[list[ClassifiedDomain], list[UnusableDomain]]:
-    """The domains that the settings select, in the table's order, and what ails the others.
+def sift(settings: LabelSettings, kept: list[ClassifiedDomain], reasons: Counter[str]) -> Iterator[UnusableDomain]:
+    """Put the domains that the settings select into `kept`, in the table's order, and count what ails the others.
 
-    Raises `UserError` where a file cannot be read or nothing is left of the table.
+    Yields these as they are met, so that a table of any length is read in the memory that `kept` takes. Raises
+    `UserError` where a file cannot be read or nothing is left of the table.
     """
-    kept, problems = _select_rows(read_classification(settings), settings)
-    for thin in (drop_redundant, cap_superfamilies, drop_rare):
-        kept, more = thin(kept, settings)
-        problems += more
+    first: UnusableDomain | None = None
+    for problem in chain(
+        _select_rows(read_classification(settings), settings, kept),
+        *(_thinned(thin, settings, kept) for thin in (drop_redundant, cap_superfamilies, drop_rare)),
+    ):
+        first = first or problem
+        reasons[problem.code] += 1
+        yield problem
     if not kept:
-        raise UserError(_nothing_left(settings, len(problems), _summary(problems), problems))
-    return kept, problems
+        raise UserError(_nothing_left(settings, reasons, first))
 
 
-def _summary(problems: Iterable[UnusableDomain]) -> str:
-    reasons = Counter(problem.code for problem in problems)
+def _thinned(
+    thin: Callable[[list[ClassifiedDomain], LabelSettings], Thinned],
+    settings: LabelSettings,
+    kept: list[ClassifiedDomain],
+) -> Iterator[UnusableDomain]:
+    kept[:], problems = thin(kept, settings)
+    yield from problems
+
+
+def _summary(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {code}" for code, count in sorted(reasons.items())) or "none rejected"
 
 
 def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
     """Write the domains that the settings select to `output`, the others to `rejected`; the number selected.
 
-    Raises `UserError` as `choose_domains`.
+    Raises `UserError` as `sift`.
     """
-    kept, problems = choose_domains(settings)
-    write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))
+    kept: list[ClassifiedDomain] = []
+    reasons: Counter[str] = Counter()
+    problems = sift(settings, kept, reasons)
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
-    say("select", f"{len(kept)} of {len(kept) + len(problems)} domains kept; {_summary(problems)}")
+    write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))
+    say("select", f"{len(kept)} of {len(kept) + reasons.total()} domains kept; {_summary(reasons)}")
     return len(kept)
 
 
@@ -312,13 +326,13 @@ WAYS_OUT = {
 }
 
 
-def _nothing_left(settings: LabelSettings, total: int, summary: str, problems: list[UnusableDomain]) -> str:
+def _nothing_left(settings: LabelSettings, reasons: Counter[str], first: UnusableDomain | None) -> str:
     """What to say where no domain is selected: how many fell for which reason, the first of them, and a way out."""
     wanted = ", ".join(settings.classes) or "all"
-    first = f"; the first: {problems[0].domain_id or 'no id'}: {problems[0].detail}" if problems else ""
-    main = Counter(problem.code for problem in problems).most_common(1)
-    hint = WAYS_OUT.get(main[0][0], "") if main else ""
-    return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{first}){hint}"
+    said = f"; the first: {first.domain_id or 'no id'}: {first.detail}" if first else ""
+    hint = "".join(WAYS_OUT.get(reason, "") for reason, _ in reasons.most_common(1))
+    total, summary = reasons.total(), _summary(reasons)
+    return f"{settings.table}: no domain of {total} is left ({summary}; labels.classes: {wanted}{said}){hint}"
 
 
 def _own_names(settings: LabelSettings) -> dict[str, str]:

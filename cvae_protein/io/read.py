@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
@@ -288,6 +289,20 @@ def read_structure(path: str | Path) -> ParsedStructure:
         raise
     except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content
         raise StructureError("not_a_structure", f"{path.name}: {error}") from error
+
+
+def read_confidence(path: Path) -> dict[str, float]:
+    """Local pLDDT, 0 to 100, by residue number, of a predicted model in mmCIF; empty where the file has none.
+
+    `_ma_qa_metric_local` of ModelCIF, whose numbers are those of the model, as residue numbers are in such files.
+    """
+    data = _plain(_read_bytes(path))
+    if b"_ma_qa_metric_local." not in data:
+        return {}
+    block = gemmi.cif.read_string(data).sole_block()
+    names = {row[0]: row[1] for row in block.find("_ma_qa_metric.", ["id", "name"])}
+    rows = block.find("_ma_qa_metric_local.", ["label_seq_id", "metric_value", "metric_id"])
+    return {row[0]: float(row[1]) for row in rows if "plddt" in names.get(row[2], "pLDDT").lower()}
 
 
 def _chain_mask(structure: ParsedStructure, chain: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..core.progress import clock
 from ..core.variants import BASELINE
 from ..dataset.classification import ClassifiedDomain
 from ..dataset.fetch.sources import sources_of
-from ..dataset.select import choose_domains
+from ..dataset.select import sift
 
 JOB = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 SECONDS = {
@@ -127,8 +127,10 @@ def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
     """What `snakemake --configfile FILES` would do; `UserError` with what stops it before its first job."""
     check_files(settings)
     sources_of(settings.fetch, Path("data/embedded"))
-    kept, problems = choose_domains(settings.labels)
-    reasons = Counter(problem.code for problem in problems)
+    kept: list[ClassifiedDomain] = []
+    reasons: Counter[str] = Counter()
+    for _ in sift(settings.labels, kept, reasons):
+        pass
     return Plan(settings, kept, dict(reasons.most_common()), _jobs(files, workflow))
 
 

@@ -37,6 +37,13 @@ ARCHIVES = {
     },
 }
 """Address of an entry by archive and format; https://www.rcsb.org/docs/programmatic-access/file-download-services."""
+ALPHAFOLD = "https://alphafold.ebi.ac.uk/files/{{pdb_id}}-model_v{version}.{format}"
+"""Address of a model by version and format; https://alphafold.ebi.ac.uk/download."""
+ACCESSION = re.compile(  # of UniProt, as https://www.uniprot.org/help/accession_numbers has it
+    r"(?:AF-)?([OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})(?:-F(\d{1,3}))?(?:-model_v\d+)?",
+    re.IGNORECASE,
+)
+MODEL_FILE = re.compile(r"(af-.+-f\d+)-model_v(\d+)\.(?:cif|bcif|pdb)(?:\.gz)?")
 FIELDS = ("pdb_id", "PDB_ID", "middle", "domain_id")
 KNOWN = "in braces may stand pdb_id, PDB_ID (in capitals), middle (its second and third character), domain_id"
 
@@ -115,6 +122,9 @@ class Folder:
             versions = [match for name in there if (match := VERSION.fullmatch(name)) and match[1] == spelling.lower()]
             for match in sorted(versions, key=lambda match: (int(match[2] or 0), int(match[3] or 0)), reverse=True):
                 yield place / there[match[0]][0]
+            models = [match for name in there if (match := MODEL_FILE.fullmatch(name)) and match[1] == spelling.lower()]
+            for match in sorted(models, key=lambda match: int(match[2]), reverse=True):
+                yield place / there[match[0]][0]
 
     def _listing(self, place: Path) -> dict[str, list[str]]:
         """Names in a folder by themselves in small letters; it is read once."""
@@ -150,7 +160,8 @@ class Folder:
 class Site:
     """Addresses made of a template; what is downloaded lies in the divided layout below the folder `cache`.
 
-    `archive` sites hold entries of the PDB alone, and each file names its entry.
+    Those of the PDB's `archive` hold its entries alone, and each file names its entry; so does one of `models`, which
+    holds those of the AlphaFold database, named `AF-ACCESSION-F1`.
     """
 
     name: str
@@ -158,6 +169,7 @@ class Site:
     cache: Path
     most_bytes: int
     archive: bool = False
+    models: bool = False
     remote: bool = True
 
     @property
@@ -172,10 +184,14 @@ class Site:
             if not is_code(pdb_id):
                 raise StructureError("not_found", f"{pdb_id} is no code of the PDB, {self.name} was not asked")
             pdb_id = next((name for name in spellings(pdb_id) if len(name) == 4), pdb_id)
+        if self.models:
+            if not (match := ACCESSION.fullmatch(pdb_id)):
+                raise StructureError("not_found", f"{pdb_id} is no accession of UniProt, {self.name} was not asked")
+            pdb_id = f"AF-{match[1].upper()}-F{match[2] or 1}"
         values = {"pdb_id": pdb_id, "PDB_ID": pdb_id.upper(), "middle": _middle(pdb_id).lower(), "domain_id": domain_id}
         url = self.template.format_map({key: quote(value, safe="") for key, value in values.items()})
         path = self.cache / _middle(pdb_id).lower() / self._file_name(domain_id if self.per_domain else pdb_id)
-        check = partial(check_structure, name=pdb_id, most_bytes=self.most_bytes, certain=self.archive)
+        check = partial(check_structure, name=pdb_id, most_bytes=self.most_bytes, certain=self.archive or self.models)
         receipt, fresh = await downloader.file(url, path, check, downloader.settings.revalidate)
         own = domain_id if self.per_domain else ""
         size, date = receipt.bytes, receipt.date
@@ -198,6 +214,14 @@ def _embedded(name: str, settings: FetchSettings, embedded: Path) -> Source:
 
 def _archive(name: str, settings: FetchSettings, embedded: Path) -> Source:
     return Site(name, ARCHIVES[name][settings.format], Path(settings.cache, name), _most_bytes(settings), archive=True)
+
+
+def _alphafold(name: str, settings: FetchSettings, embedded: Path) -> Source:
+    """The version is part of the cache's folder and of the address, which the lockfile has."""
+    template = ALPHAFOLD.format(version=settings.afdb_version, format=settings.format)
+    return Site(
+        name, template, Path(settings.cache, f"{name}_v{settings.afdb_version}"), _most_bytes(settings), models=True
+    )
 
 
 def _template(name: str, settings: FetchSettings, embedded: Path) -> Source:
@@ -232,7 +256,7 @@ def _most_bytes(settings: FetchSettings) -> int:
 
 
 SOURCES: dict[str, Callable[[str, FetchSettings, Path], Source]] = {
-    "embedded": _embedded, "rcsb": _archive, "pdbe": _archive,
+    "embedded": _embedded, "rcsb": _archive, "pdbe": _archive, "afdb": _alphafold,
 }  # fmt: skip
 """Sources with a name of their own, each a function (name, settings, embedded folder) -> `Source`."""
 

@@ -68,6 +68,41 @@ SCOPE_SEGMENTS = (
 )
 TABLE = "domain_id\tpdb_id\tchain\tresidue_range\tcath\ts35\nx1\t1abc\tA\t1-50\t1.10.8.10\tc1\n"
 SEQRES = "1oaiA00\t1-59\n10gsA02\t78-185,208-209\n"
+ECOD_FACTS = 'NO_UNP\tbeta barrels\t"cradle loop barrel"\t"RIFT-related"\t"acid protease"\tF_UNCLASSIFIED'
+ECOD_HEAD = "uid\tecod_domain_id\tmanual_rep\tf_id\tpdb\tchain\tpdb_range\tseqid_range\t"
+ECOD = (
+    "# ECOD Domain List\n#\n"
+    f"{ECOD_HEAD}architecture_name\tx_name\th_name\tt_name\tf_name\tassembly_id\tvalid_structure\tligand_pdbnum\n"
+    "0\te1aaaA1\tTrue\t1.1.1.3\t1aaa\tA\tA:-3-99\tA:4-106\tbeta barrels\tx\th\tt\tF\t\tTrue\tA:601\n"
+    "3\te1bbbB2\tTrue\t101.1.8\t1bbb\tB\tB:1-9,B:20P-40\tB:2-10,B:21-41\ta/b layers\tx\th\tt\t\t\tTrue\t\n"
+    "4\te1ccc.1\tFalse\t1.1.1.3\t1ccc\t.\tP:1-43,B:1-329\tP:1-43,B:1-329\tbeta barrels\tx\th\tt\tF\t\tTrue\t\n"
+    "5\tP44140_F1_nD2\tFalse\t10.12.1.53\t\t\t131-315\t131-315\tarrays\tx\th\tt\tF\t\tTrue\t\n"
+)
+ECOD_COMMENTED = (
+    "#ECOD version develop280\n#Domain list version 1.6\n"
+    f"#{ECOD_HEAD}unp_acc\tarch_name\tx_name\th_name\tt_name\tf_name\n"
+    f"002728551\te1aaaA1\tAUTO_NONREP\t1.1.1\t1aaa\tA\tA:-3-99\tA:4-106\t{ECOD_FACTS}\n"
+)
+ECOD_OLD = f"002728551\te1aaaA1\tAUTO_NONREP\t1.1.1\t1aaa\tA\tA:-3-99\tA:4-106\t{ECOD_FACTS}\n"
+ECOD_LIST = (
+    "#Domain list version 1.7\n#source_id\tdomain_id\td_type\tt_id\tf_id\tecod_uid\trange\n"
+    "1aaa\te1aaaA1\tPDB\t1.1.1\t1.1.1.7\t000007022\tA:4-106\tMANUAL_REP\n"
+    "X8FP97_F1\tnD1\tAFDB\t3.1.1\t3.1.1.45\t003961586\t1-175\tAUTOMATIC_NONREP\n"
+)
+MD5 = "f8de3d42c18e0e27c4f3cf4ee5a22ab8"
+TED_REST = "2\t94.2\t21\t4\t7\t11\t10\tproteome-tax_id-1-0_v4"
+TED = (
+    f"AF-A0A000-F1-model_v4_TED01\t{MD5}\thigh\t11-41_290-389\t131\t{TED_REST}\t3.90.1150.10\tH\tfoldseek\t1\t0.3\n"
+    f"AF-A0A000-F1-model_v4_TED02\t{MD5}\tmedium\t50-200\t151\t{TED_REST}\t3.40.50.10,3.40.50.20\tH\tfoldseek\t1\t0.3\n"
+    f"AF-P12345-F1-model_v4_TED01\t{MD5}\thigh\t5-80\t76\t{TED_REST}\t-\t-\t-\t1\t0.3\n"
+)
+TED_CHAINS = (
+    f"AF-A0A0N5ATQ5-F1-model_v4\t{MD5}\t502\t2\t13-127,128-183_190-238\t0.80283\n"
+    f"AF-A0A1X0B8H0-F1-model_v4\t{MD5}\t686\t0\tNULL\t0\n"
+    f"AF-A0A6C0LIE9-F1-model_v4\t{MD5}\t304\t1\t1-276\t0.82204\n"
+)
+TED_CONSENSUS = f"AF-A0A6C0L9V9-F1-model_v4\t{MD5}\t421\t1\t1\t2\t30-136\t144-421\t138-180_384-421,277-383\n"
+
 TEXTS = {
     "table": TABLE,
     "cath-domain-list": LIST,
@@ -78,6 +113,9 @@ TEXTS = {
     "scope-cla": CLA,
     "scope-segments": SCOPE_SEGMENTS,
     "astral": ASTRAL,
+    "ecod": ECOD,
+    "ted-domains": TED,
+    "ted-chains": TED_CHAINS,
 }
 
 
@@ -123,7 +161,7 @@ def test_formats_are_told_by_content(tmp_path, name, change):
     assert detect(tmp_path / "table.txt") == name
     assert list(read_classification(given)) == expected
     segments_over = {"scope-segments": 2}.get(name, 0)  # lines that continue a domain
-    chains = {"cath-domain-boundaries": 4}
+    chains = {"cath-domain-boundaries": 4, "ted-chains": 3}
     assert count_rows(given) == chains.get(name, len(expected) + segments_over)
 
 
@@ -511,3 +549,67 @@ def test_a_table_that_a_spreadsheet_wrote(tmp_path):
     (tmp_path / "t.tsv").write_text(text)
     (row,) = read_classification(LabelSettings(table=str(tmp_path / "t.tsv")))
     assert row.residue_range == "1-30,41-76"
+
+
+def test_ecod(tmp_path):
+    rows, dropped = read(tmp_path, ECOD)
+    assert dropped == {"e1ccc.1": "several_chains"}
+    assert ranges(rows) == {
+        "e1aaaA1": ("A", "4-106"), "e1bbbB2": ("B", "2-10,21-41"), "P44140_F1_nD2": ("A", "131-315"),
+    }  # fmt: skip
+    assert {row.numbering for row in rows.values()} == {"label"}
+    assert [row.pdb_id for row in rows.values()] == ["1aaa", "1bbb", "AF-P44140-F1"]
+    assert [row.superfamily for row in rows.values()] == ["1.1", "101.1", "10.12"]
+    assert rows["e1bbbB2"].label == "a/b layers.101.1.8"
+
+
+@pytest.mark.parametrize("text", [ECOD_COMMENTED, ECOD_OLD, ECOD_LIST])
+def test_releases_of_ecod(tmp_path, text):
+    rows, dropped = read(tmp_path, text)
+    assert (rows["e1aaaA1"].chain, rows["e1aaaA1"].residue_range, dropped) == ("A", "4-106", {})
+    if text is ECOD_LIST:
+        assert rows["X8FP97_F1_nD1"][1:4] == ("AF-X8FP97-F1", "A", "1-175")
+        assert rows["e1aaaA1"].label == "1.1.1.7"
+    elif text is ECOD_COMMENTED:
+        assert rows["e1aaaA1"].label == "beta barrels.1.1.1"
+
+
+def test_ecod_lines_that_are_none(tmp_path):
+    long = "7\te1eeeA1\tTrue\t1.1.1\t1eee\tA\tA:1:9\tA:1:9" + "\tx" * 8
+    _, dropped = read(tmp_path, f"{ECOD}6\te1dddA1\tTrue\n{long}\n")
+    assert dropped == {"e1ccc.1": "several_chains", "6": "bad_row", "e1eeeA1": "bad_range"}
+
+
+def test_ted(tmp_path):
+    rows, dropped = read(tmp_path, TED)
+    names = [
+        f"AF-{name}" for name in ("A0A000-F1-model_v4_TED01", "A0A000-F1-model_v4_TED02", "P12345-F1-model_v4_TED01")
+    ]
+    assert (list(rows), dropped) == (names, {})
+    assert [row.cath for row in rows.values()] == ["3.90.1150.10", "3.40.50", ""]
+    first = rows[names[0]]
+    assert first[1:4] == ("AF-A0A000-F1", "A", "11-41,290-389")
+    assert (first.numbering, first.n_residues) == ("label", "131")
+    rows, _ = read(tmp_path, TED_CHAINS)
+    assert [row.residue_range for row in rows.values()] == ["13-127", "128-183,190-238", "1-276"]
+    rows, _ = read(tmp_path, TED_CONSENSUS)
+    assert {name[-2:]: row.residue_range for name, row in rows.items()} == {"D1": "30-136", "D2": "144-421"}
+    _, dropped = read(tmp_path, TED + "AF-x_TED01\tnonsense\n")
+    assert dropped == {"AF-x_TED01": "bad_row"}
+
+
+def test_a_long_table_is_read_in_the_memory_of_what_is_kept(tmp_path):
+    """Rows that are left out go to the table of rejections as they are met."""
+    import tracemalloc
+
+    table = tmp_path / "t.tsv"
+    with open(table, "w") as handle:
+        handle.write("domain_id\tpdb_id\tchain\tresidue_range\tcath\n")
+        handle.writelines(f"d{n}\t1abc\tA\t\t{1 if n < 10 else 4}.10.8.10\n" for n in range(20_000))
+    tracemalloc.start()
+    kept = select_domains(LabelSettings(table=str(table), min_members=1), tmp_path / "o.tsv", tmp_path / "r.tsv")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert kept == 10
+    assert len(read_table(tmp_path / "r.tsv")) == 19_990
+    assert peak < 1e6  # bytes; 19,990 rows of a list would take five times that

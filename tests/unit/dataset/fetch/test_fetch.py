@@ -24,6 +24,7 @@ from cvae_protein.dataset.fetch.fetch import fetch_entries
 from cvae_protein.dataset.fetch.lockfile import COLUMNS, LOCK_COLUMNS, key_of, read_entries
 from cvae_protein.dataset.fetch.sources import ARCHIVES, SOURCES, sources_of
 from cvae_protein.dataset.select import COLUMNS as DOMAIN_COLUMNS
+from cvae_protein.io.read import read_confidence
 
 EMBEDDED = Path(__file__).parents[4] / "data/embedded"
 DOMAIN = "1a28A00"
@@ -159,7 +160,10 @@ def test_hostile_id_never_leaves_the_folder(tmp_path, server, name):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("absent", r"expected embedded, rcsb, pdbe, a folder or a URL with \{pdb_id\}, found no folder at absent"),
+        (
+            "absent",
+            r"expected embedded, rcsb, pdbe, afdb, a folder or a URL with \{pdb_id\}, found no folder at absent",
+        ),
         ("https://host/file.cif", "got https://host/file.cif; in braces may stand pdb_id"),
         ("https://host/{pdb}.cif", "'pdb'.* in braces may stand"),
         ("https://host/{pdb_id.cif", "fetch.sources: https://host"),
@@ -485,3 +489,52 @@ def test_an_archive_is_asked_for_the_short_form(tmp_path, server, monkeypatch):
     (entry,), dropped = fetch(tmp_path, ["pdb_00001a28"], ["rcsb"])
     assert (entry["pdb_id"], dropped) == ("pdb_00001a28", [])
     assert entry["url"].endswith("/1A28.cif.gz")
+
+
+MODEL = """data_AF-P69905-F1
+_entry.id AF-P69905-F1
+loop_
+_ma_qa_metric.id
+_ma_qa_metric.mode
+_ma_qa_metric.name
+_ma_qa_metric.type
+1 global pLDDT pLDDT
+2 local pLDDT pLDDT
+loop_
+_ma_qa_metric_local.label_asym_id
+_ma_qa_metric_local.label_comp_id
+_ma_qa_metric_local.label_seq_id
+_ma_qa_metric_local.metric_id
+_ma_qa_metric_local.metric_value
+_ma_qa_metric_local.model_id
+_ma_qa_metric_local.ordinal_id
+A MET 1 2 31.5 1 1
+A VAL 2 2 90.5 1 2
+"""
+
+
+@pytest.mark.parametrize("name", ["P69905", "AF-P69905-F1", "AF-P69905-F1-model_v4", "p69905"])
+def test_models_of_the_alphafold_database(tmp_path, server, monkeypatch, name):
+    monkeypatch.setattr(sources_module, "ALPHAFOLD", server.base + "/files/{{pdb_id}}-model_v{version}.{format}")
+    server.files["/files/AF-P69905-F1-model_v6.cif"] = MODEL.encode()
+    (entry,), dropped = fetch(tmp_path, [name, "1abc"], ["afdb"])
+    assert (entry["pdb_id"], entry["source"]) == (name, "afdb")
+    (locked,) = read_table(tmp_path / "sources.lock.tsv", LOCK_COLUMNS)
+    assert locked["url"].endswith("/AF-P69905-F1-model_v6.cif")
+    assert [row["detail"] for row in dropped] == ["1abc is no accession of UniProt, afdb was not asked"]
+    assert read_confidence(Path(entry["path"])) == {"1": 31.5, "2": 90.5}
+
+
+def test_another_model_than_was_asked_for_is_refused(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(sources_module, "ALPHAFOLD", server.base + "/files/{{pdb_id}}-model_v{version}.{format}")
+    server.files["/files/AF-P69906-F1-model_v6.cif"] = MODEL.encode()
+    entries, (dropped,) = fetch(tmp_path, ["P69906"], ["afdb"])
+    assert entries == []
+    assert dropped["reason"] == "bad_download"
+
+
+def test_the_latest_model_of_a_folder_is_taken(tmp_path):
+    for version in (4, 6, 10):
+        put(tmp_path / f"mirror/AF-P69905-F1-model_v{version}.cif.gz")
+    (entry,), _ = fetch(tmp_path, ["AF-P69905-F1"], [tmp_path / "mirror"])
+    assert entry["path"].endswith("model_v10.cif.gz")
