@@ -97,7 +97,7 @@ def measure(device: torch.device, length: int, count: int, rounds: int, settings
         return draw_codes(sampler, labels, lengths, settings, generator())
 
     def refine() -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return refine_all(traces, sampler.refiner, settings, noise_seeds(len(traces), generator()), "benchmark")
+        return refine_all(sampler, traces, ["1"] * count, settings, noise_seeds(count, generator()), "benchmark")
 
     drawn, refined = codes(), refine()
 

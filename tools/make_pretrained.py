@@ -62,14 +62,13 @@ def drawn(model: Path, refiner: Path) -> np.ndarray:
     """Atoms of two samples a class, before relaxation, as one array (N, 5, 3) in Å."""
     sampler = load_sampler(model, refiner)
     generator, spec = torch.Generator().manual_seed(0), sampler.spec
-    labels = torch.tensor([spec.label_ids(name) for name in spec.vocabulary[0] for _ in range(2)])
-    lengths = torch.tensor([int(np.median(spec.lengths[name])) for name in spec.vocabulary[0] for _ in range(2)])
+    names = [name for name in spec.vocabulary[0] for _ in range(2)]
+    labels = torch.tensor([spec.label_ids(name) for name in names])
+    lengths = torch.tensor([int(np.median(spec.lengths[name])) for name in names])
     settings = SampleSettings(relax_steps=0)
     codes = draw_codes(sampler, labels, lengths, settings, generator)
     traces = decode_all(sampler.model, codes, labels, lengths)
-    return np.concatenate(
-        complete(traces, sampler.refiner, settings, noise_seeds(len(traces), generator), "compare")[0]
-    )
+    return np.concatenate(complete(sampler, traces, names, settings, noise_seeds(len(traces), generator), "compare")[0])
 
 
 def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:

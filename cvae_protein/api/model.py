@@ -31,7 +31,7 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
     ----------
     model : `pretrained`, which comes with the package, or the folder of a model, such as
         `results/models/concat/seed0`
-    refiner : folder of the refiner that completes traces to backbones; by default the one of the same run and seed
+    refiner : folder of the refiner or decoder that completes traces to backbones; by default that of the run and seed
 
     Raises
     ------
@@ -352,7 +352,7 @@ class Model:
         with telling("slow"):
             traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
             settings = replace(SampleSettings(), refine_noise=0.0)
-            _, relaxed = complete(traces, self._sampler.refiner, settings, [seed] * len(traces), "decode", HELD)
+            _, relaxed = complete(self._sampler, traces, labels, settings, [seed] * len(traces), "decode", HELD)
         return Structures(_structure(*each, {}) for each in zip(ids, relaxed, labels, strict=True))
 
     def _drawn(self, samples: Samples, settings: SampleSettings, seed: int) -> Structures:

@@ -18,6 +18,7 @@ from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from .options import (
     Checkpoint,
+    DecoderGiven,
     Depth,
     Given,
     ModelGiven,
@@ -50,7 +51,7 @@ STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 @app.command()
 @writes(output=folder(MODEL_FILES), checkpoint=CHECKPOINT)
 def train(
-    variant: Annotated[str, typer.Option(help="`refiner`, or a file in model/variants; `pretrained`: the package's.")],
+    variant: Annotated[str, typer.Option(help="`refiner`, `decoder`, or a file in model/variants.")],
     store: Stored,
     splits: Splits,
     output: Output,
@@ -63,6 +64,7 @@ def train(
     settings: Given = "",
     model_settings: ModelGiven = "",
     refine_settings: RefineGiven = "",
+    decoder_settings: DecoderGiven = "",
 ) -> None:
     """Train one model; the folder holds spec.json, weights.safetensors and history.tsv.
 
@@ -80,7 +82,8 @@ def train(
     from ..training.train import train as run
 
     own, model = settings_of("train", settings), settings_of("model", model_settings, settings)
-    refine = settings_of("refine", refine_settings, settings)
+    section, given = ("decoder", decoder_settings) if variant == "decoder" else ("refine", refine_settings)
+    refine = settings_of(section, given, settings)
     run(store, splits, variant, seed, output, model, own, refine, depth, checkpoint=checkpoint, trained=trained)
 
 

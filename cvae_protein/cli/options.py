@@ -115,6 +115,7 @@ LabelsGiven = Annotated[str, typer.Option("--label-settings", help="Section `lab
 ModelGiven = Annotated[str, typer.Option("--model-settings", help="Section `model`: JSON or YAML file.")]
 TrainGiven = Annotated[str, typer.Option("--train-settings", help="Section `train`: JSON or YAML file.")]
 RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `refine`: JSON or YAML file.")]
+DecoderGiven = Annotated[str, typer.Option("--decoder-settings", help="Section `decoder`: JSON or YAML file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
 
 

@@ -20,7 +20,16 @@ import yaml
 from ..core import variants
 from ..core.errors import UserError
 from ..core.labels import CLASSES, USUAL_CLASSES
-from .settings import LARGEST_SEED, LabelSettings, RefineSettings, Settings, SplitSettings, TrainSettings
+from .settings import (
+    LARGEST_SEED,
+    DecoderSettings,
+    LabelSettings,
+    RefineSettings,
+    SecondLevel,
+    Settings,
+    SplitSettings,
+    TrainSettings,
+)
 
 
 def disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
@@ -70,11 +79,20 @@ def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
         yield f"heads: expected a divisor of width, got {refine.heads} heads for {refine.width} channels"
 
 
+def _decoder_mistakes(decoder: DecoderSettings) -> Iterator[str]:
+    if decoder.width % decoder.heads:
+        yield f"heads: expected a divisor of width, got {decoder.heads} heads for {decoder.width} channels"
+    if decoder.depth % decoder.stages:
+        yield f"stages: expected a divisor of depth, got {decoder.stages} stages for {decoder.depth} blocks"
+
+
 def _run_mistakes(settings: Settings) -> Iterator[str]:
     known = variants.choices()
     for name in settings.variants:
-        if name in (variants.BASELINE, "refiner"):
+        if name == variants.BASELINE:
             yield f"variants: {name} is trained in every run and is not listed"
+        elif name in get_args(SecondLevel):
+            yield f"variants: {name} is a second level, which `second_level` chooses, and is not listed"
         elif name not in known:
             near = (
                 [variants.RENAMED[name]] if name in variants.RENAMED else difflib.get_close_matches(name, known, 1, 0.5)
@@ -120,6 +138,7 @@ CHECKS: Mapping[type, Callable[[Any], Iterator[str]]] = types.MappingProxyType(
         LabelSettings: _label_mistakes,
         SplitSettings: _split_mistakes,
         RefineSettings: _refine_mistakes,
+        DecoderSettings: _decoder_mistakes,
         TrainSettings: _train_mistakes,
         Settings: _run_mistakes,
     }

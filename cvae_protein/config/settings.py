@@ -267,6 +267,22 @@ class RefineSettings(Section):
 
 
 @dataclass(frozen=True)
+class DecoderSettings(Section):
+    """The decoder over whole chains that may take the refiner's place; one for all variants."""
+
+    width: int = setting(128, "channels", ge=8, le=2048)
+    depth: int = setting(6, "blocks", ge=1, le=64)
+    stages: int = setting(3, "predictions of the structure on the way; a divisor of depth", ge=1, le=64)
+    heads: int = setting(8, "attention heads", ge=1, le=64)
+    longest: int = setting(128, "residues of a training structure; longer chains are cropped", ge=40, le=4096)
+    crop: float = setting(0.2, "share of other training structures cropped at random", ge=0, le=1)
+    label_dropout: float = setting(0.15, "share of labels hidden in training, level by level", ge=0, lt=1)
+    steps: int = setting(6000, "optimiser steps", ge=1)
+    batch_size: int = setting(16, "structures per step", ge=1)
+    learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
+
+
+@dataclass(frozen=True)
 class ClassifierSettings(Section):
     """The fold classifier, which scores samples; trained on the training split alone."""
 
@@ -298,9 +314,22 @@ class SampleSettings(Section):
     guidance: float = setting(
         2.0, "how far the flow follows the label: 0 = not at all, 1 = as learnt, above 1 = beyond it", ge=0, le=10
     )
-    refine_noise: float = setting(0.25, "start noise of the refiner, relative to its training", ge=0, le=2)
+    numbers: int = setting(
+        0, "first numbers of a code that are kept; the second level draws what the others would say; 0 = all", ge=0
+    )
+    refine_noise: float = setting(0.25, "start noise of the second level, relative to its training", ge=0, le=2)
     refine_steps: int = setting(
-        3, "integration steps of the refiner, by the midpoint rule: two evaluations each", ge=1, le=1000
+        3, "integration steps of the second level, by the midpoint rule: two evaluations each", ge=1, le=1000
+    )
+    decoder_guidance: float = setting(
+        1.0, "how far the decoder over whole chains follows the label; as `guidance`", ge=0, le=10
+    )
+    code_error: float = setting(
+        0.0,
+        "error of drawn codes, relative to their spread, that the decoder over whole chains is told of "
+        "(conditioning augmentation)",
+        ge=0,
+        le=1,
     )
     relax_steps: int = setting(200, "descent steps that close the chain and part overlaps; 0 = none", ge=0)
 
@@ -373,6 +402,9 @@ class TuneSettings(Section):
     seed: int = setting(0, "of the search and of each training", ge=0, le=LARGEST_SEED)
 
 
+SecondLevel = Literal["refiner", "decoder"]
+
+
 @dataclass(frozen=True)
 class Settings(Section):
     """A whole run."""
@@ -390,7 +422,13 @@ class Settings(Section):
     split: SplitSettings = setting(SplitSettings, "held-out domains")
     model: ModelSettings = setting(ModelSettings, "size of the models")
     train: TrainSettings = setting(TrainSettings, "training of the variants")
+    second_level: SecondLevel = setting(
+        "refiner",
+        "what turns decoded traces into full backbones: the refiner, which is fast and local, or the decoder over "
+        "whole chains, which is told the label",
+    )
     refine: RefineSettings = setting(RefineSettings, "training of the refiner")
+    decoder: DecoderSettings = setting(DecoderSettings, "training of the decoder over whole chains")
     classifier: ClassifierSettings = setting(ClassifierSettings, "training of the fold classifier")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,12 +84,12 @@ class DomainSet:
     def first_conformations(self) -> DomainSet:
         """The domains with their first conformation alone."""
         keep = [i for i, name in enumerate(self.ids) if i == 0 or name != self.ids[i - 1]]
-        return DomainSet(
-            tuple(self.coords[i] for i in keep),
-            tuple(self.ids[i] for i in keep),
-            tuple(self.labels[i] for i in keep),
-            np.ones(len(keep)),
-        )
+        return replace(self.take(keep), weights=np.ones(len(keep)))
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> DomainSet:
+        """Some of the conformations, in that order."""
+        coords, ids, labels = zip(*((self.coords[i], self.ids[i], self.labels[i]) for i in rows), strict=True)
+        return DomainSet(coords, ids, labels, self.weights[np.asarray(rows)])
 
     def with_crops_of(self, others: DomainSet | None) -> DomainSet:
         """These domains, then `others`, too long to be taken whole, whose crops have no labels."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch, DomainSet, by_length, in_pieces
-from .layers import CONDITION, NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps
+from .decoder import expected_scale
+from .layers import CONDITION, NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps, chain_waves
 from .priors import Gaussian
 from .representation import ClassWhitening, PrincipalComponents, center, decode_trace, encode_trace
 from .spec import Spec
@@ -70,13 +71,6 @@ class Encoder(VariationalEncoder):
 WAVES = 8  # half waves along the chain that encode a residue's place
 
 
-def _waves(lengths: Tensor, mask: Tensor) -> Tensor:
-    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 WAVES), zeros in the padding."""
-    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
-    angle = math.pi * place[..., None] * torch.arange(1, WAVES + 1, device=mask.device)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
-
-
 class Decoder(nn.Module):
     """p(x | z, y): the smooth trace of the principal components' linear map, plus a correction along the chain.
 
@@ -100,7 +94,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         """`z` (B, Z), `condition` (B, C), `mask` (B, L) -> CA trace (B, L, 3) in Å, in the chain frame."""
         trace, lengths = self.smooth(z, mask), mask.sum(1)
-        features = torch.cat([trace / 10, chain_steps(trace, mask), _waves(lengths, mask)], dim=-1)
+        features = torch.cat([trace / 10, chain_steps(trace, mask), chain_waves(lengths, mask, WAVES)], dim=-1)
         return trace + CORRECTION * self.correct(features, mask, self.told(torch.cat([condition, z], dim=-1)))
 
 
@@ -162,9 +156,30 @@ class CVAE(nn.Module):
         """Scores of the shared components (B, Z) of codes (B, Z)."""
         return z if self.components is None else self.components.to_scores(z, labels)
 
-    def decode(self, z: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """CA traces (B, L, 3) in Å of codes (B, Z), zeros in the padding."""
-        return self.decoder(self.scores(z, labels), self.condition(labels, mask.sum(1)), mask)
+    @property
+    def power(self) -> Tensor:
+        """The mean square in Å² by which a number of the code moves a residue, as the linear decoder has it (Z,)."""
+        return self.linear.power
+
+    def decode(self, z: Tensor, labels: Tensor, mask: Tensor, kept: int = 0) -> Tensor:
+        """CA traces (B, L, 3) in Å of the first `kept` numbers, 0 = all, of codes (B, Z); zeros in the padding.
+
+        In place of the other numbers stands the prior's mean.
+        """
+        condition = self.condition(labels, mask.sum(1))
+        if kept:
+            sizes = torch.full((len(z),), kept, device=z.device)
+            z = _prefix(Gaussian(z, z), self.prior(condition), sizes).mean
+        return self.decoder(self.scores(z, labels), condition, mask)
+
+    def expected_scale(self, kept: Tensor, error: Tensor) -> Tensor:
+        """Distance in Å of CA to be expected from traces of the first `kept` numbers with `error` on them (B,).
+
+        See `decoder.expected_scale`. With nested dropout what the others leave open was learnt; else it is that of a
+        linear decoder.
+        """
+        left = 0.0 if self.excess is not None else 1.0
+        return expected_scale(self.power, self.log_sigma_of(kept).exp(), kept, error, left)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
         """Encode, draw a code, decode."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -189,6 +190,31 @@ class ChainNetwork(nn.Module):
                 h = h + (1 + gate) * F.gelu(convolve_chain(along, local))  # type: ignore[arg-type]
                 h = h + back(self.dropout(F.gelu(wide(F.layer_norm(h, shape) * (1 + scale)))))
             return self.out(F.layer_norm(h, shape)).float() * inside
+
+
+def chain_waves(lengths: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 count), zeros in the padding."""
+    place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
+    angle = math.pi * place[..., None] * torch.arange(1, count + 1, device=mask.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
+
+
+def distances(x: Tensor) -> Tensor:
+    """Distances in Å of all pairs of points (B, L, 3): (B, L, L), at least 0.001 and with a finite gradient.
+
+    By products of matrices, several times as fast as `torch.cdist` with its gradient; exact to 0.001 Å within 4 Å.
+    """
+    square = x.square().sum(-1)
+    return (square[:, :, None] + square[:, None] - 2 * x @ x.transpose(1, 2)).clamp(min=1e-6).sqrt()
+
+
+LEAST_EXPONENT = -60.0  # where a Gaussian ends: numbers too small for float32's usual form take a CPU ten times as long
+
+
+def nearness(apart: Tensor, radii: Sequence[float], width: float) -> Tensor:
+    """How near distances (B, L, L) in Å are to each of `radii`, as Gaussians of `width` Å: (B, radii, L * L)."""
+    centres = torch.tensor(radii, device=apart.device)[:, None] / width
+    return (apart.flatten(1)[:, None] / width - centres).square().neg_().clamp(min=LEAST_EXPONENT).exp_()
 
 
 def chain_positions(length: int, width: int, device: torch.device) -> Tensor:

@@ -152,6 +152,12 @@ class LiteralCVAE(CVAE):
             decoder=TraceDecoder(linear, LiteralDecoder(spec, inputs, condition.size, branched)),
         )
 
+    @property
+    def power(self) -> Tensor:
+        """As in `CVAE`; here no number of the code is known to move more than another."""
+        latent = self.spec.model.latent
+        return (self.linear.power.sum() / latent).expand(latent)
+
     def infer(self, batch: Batch, steps: int, size: int | None = None) -> Gaussian:
         """q(z | x, y) as the encoder gives it, whatever `steps`."""
         return super().infer(batch, 0, size)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config.settings import RefineSettings
-from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, time_features
+from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, nearness, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
 FARTHEST = 32  # residues apart at which separations are distinguished
@@ -114,9 +114,7 @@ class Refiner(nn.Module):
 
 def _nearness(x: Tensor) -> Tensor:
     """How near each pair of residues is to each of `RADII`, of positions (B, L, 3) in Å: (B, F, L * L)."""
-    radii = torch.tensor(RADII, device=x.device)[:, None] / 3
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").flatten(1)[:, None] / 3
-    return (distances - radii).square().neg_().exp_()  # in place: it is the largest tensor but the biases
+    return nearness(torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"), RADII, 3.0)
 
 
 def _local_features(trace: Tensor, ca: Tensor, carbonyl: Tensor, mask: Tensor) -> Tensor:

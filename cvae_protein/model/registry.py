@@ -9,9 +9,12 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
+from ..config.settings import DecoderSettings
 from ..core import variants
 from ..core.errors import UserError
 from .cvae import CVAE
+from .decoder import ChainDecoder
+from .refiner import Refiner
 from .spec import Spec, load_tensors
 
 
@@ -43,18 +46,32 @@ def load_weights(module: nn.Module, prefix: str, source: Path, tensors: dict[str
     module.eval()
 
 
+def load_second_level(folder: Path) -> Refiner | ChainDecoder:
+    """Rebuild a refiner or a decoder over whole chains; `UserError` where a file is absent or does not fit."""
+    spec, tensors = Spec.read(folder / "spec.json"), load_tensors(folder / "weights.safetensors")[0]
+    if isinstance(spec.refine, DecoderSettings):
+        decoder = ChainDecoder(spec)
+        load_weights(decoder, "decoder.", folder, tensors)
+        return decoder
+    refiner = Refiner(spec.refine)
+    load_weights(refiner, "refiner.", folder, tensors)
+    return refiner
+
+
 FOLDER = Path(__file__).parent / "pretrained"  # model/ and refiner/, each with spec.json and weights.safetensors
 
 
 def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
-    """Folders of a model and of its refiner.
+    """Folders of a model and of its second level.
 
     The name `pretrained` stands for the package's model; a folder of that name is given as `./pretrained`. Without
-    `refiner`, a model's is the one beside it in the models folder of a run, of the same seed. Raises `UserError` where
+    `refiner`, a model's is the one beside it in the models folder of a run, of the same seed: the refiner, or the
+    decoder where there is no refiner. Raises `UserError` where
     the package has no model.
     """
     if str(model) != variants.PRETRAINED:
-        return model, refiner or model.parent.parent / "refiner" / model.name
+        own, other = (model.parent.parent / name / model.name for name in ("refiner", "decoder"))
+        return model, refiner or (other if other.is_dir() and not own.is_dir() else own)
     if not (FOLDER / "model/spec.json").is_file():
         raise UserError(
             f"pretrained: expected a model in {FOLDER}, found none; this copy of the package has no pretrained model. "

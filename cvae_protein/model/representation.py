@@ -166,6 +166,11 @@ class PrincipalComponents(nn.Module):
         self.encode = nn.Linear(inputs, latent, bias=False)
         self.decode = nn.Linear(latent, inputs, bias=False)
 
+    @property
+    def power(self) -> Tensor:
+        """The mean square in Å² by which a score of unit variance moves a residue (Z,)."""
+        return self.decode.weight.detach().square().sum(0)
+
     @torch.no_grad()
     def fit(self, flat: Tensor, weights: Tensor) -> Tensor:
         """Set the maps from coefficients (D, inputs); return the variances kept (Z,)."""

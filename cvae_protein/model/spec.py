@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config.settings import ModelSettings, RefineSettings
+from ..config.settings import DecoderSettings, ModelSettings, RefineSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, check_may_read
 from ..core.labels import label_ids
@@ -66,14 +66,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 class Spec:
     """Architecture, labels and origin of a model.
 
-    `vocabulary` lists, level by level, the labels seen in training; id 0 stands for an unknown or hidden label.
-    `lengths` gives the residue counts of the training domains of each label at every level.
+    `refine` are the settings of the second level. `vocabulary` lists, level by level, the labels seen in training; id 0
+    stands for an unknown or hidden label. `lengths` gives the residue counts of the training domains of each label at
+    every level.
     """
 
     variant: str
     seed: int
     model: ModelSettings
-    refine: RefineSettings
+    refine: RefineSettings | DecoderSettings
     vocabulary: tuple[tuple[str, ...], ...]
     lengths: dict[str, tuple[int, ...]]
     origin: dict[str, Any]
@@ -110,11 +111,12 @@ class Spec:
         """The spec in a file; `UserError` where it is absent or of another form."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+            second_level = DecoderSettings if data["variant"] == "decoder" else RefineSettings
             return Spec(
                 variant=data["variant"],
                 seed=data["seed"],
                 model=ModelSettings(**data["model"]),
-                refine=RefineSettings(**data["refine"]),
+                refine=second_level(**data["refine"]),
                 vocabulary=tuple(tuple(names) for names in data["vocabulary"]),
                 lengths={label: tuple(lengths) for label, lengths in data["lengths"].items()},
                 origin=data["origin"],

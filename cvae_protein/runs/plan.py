@@ -34,7 +34,7 @@ SECONDS = {
 """CPU time: a job's start, a domain, a domain clustered, a held-out domain against one of training, a structure of a
 training step, a code in a step of latent refinement, a structure that is decoded and relaxed, one that is scored; as
 docs/scaling.md has them, on one core."""
-FLOW_STEP, REFINER_STEP = 2e-3, 0.06  # seconds a step of the flow of codes and of the refiner
+FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds a step of the flow of codes and of second levels
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Plan:
         own, count = self.settings, len(self.domains)
         held = own.split.test + own.split.validation
         training = own.train.steps * own.train.batch_size * SECONDS["step"] + own.train.flow_steps * FLOW_STEP
+        refiner = own.second_level == "refiner"
+        second = own.refine.steps * REFINER_STEP if refiner else own.decoder.steps * DECODER_STEP
         codes = 2 * count * own.model.inference_steps * SECONDS["code"]
         drawn = count * own.split.test + self.samples / self.models
         each = {
@@ -85,7 +87,7 @@ class Plan:
             "cluster": count * SECONDS["cluster"],
             "leak_audit": held * (1 - held) * count**2 * SECONDS["audit"],
             "train": training,
-            "train_refiner": own.refine.steps * REFINER_STEP,
+            "train_second_level": second,
             "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["step"] / 4,
             "sample": codes + drawn * SECONDS["structure"],
             "score": drawn * SECONDS["score"] + own.score.bootstrap * SECONDS["step"],

@@ -97,9 +97,9 @@ def write_reconstructions(
         "swapped_label_rmsd": heldout_rmsd(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
-    without_noise = replace(settings, refine_noise=0.0)  # the mean of both levels of latents
+    without_noise = replace(settings, refine_noise=0.0, numbers=0, code_error=0.0)  # the mean of both levels of latents
     seeds = [0] * len(own)  # of no noise
-    _, relaxed = complete(own, sampler.refiner, without_noise, seeds, stage, HELD)
+    _, relaxed = complete(sampler, own, domains.labels, without_noise, seeds, stage, HELD)
     origin = {"variant": spec.variant, "seed": spec.seed}
     entries = [
         sample_entry(
@@ -109,14 +109,13 @@ def write_reconstructions(
     ]
     write_store(folder / "reconstructions.h5", entries, kind="reconstructions")
     chosen = sorted(rng.permutation(len(domains))[:MOST_SWAPPED].tolist())
-    traces = [swapped[row] for row in chosen]
-    _, relaxed = complete(traces, sampler.refiner, without_noise, seeds, f"swap {spec.variant} seed {spec.seed}", HELD)
-    names = ["", *spec.vocabulary[0]]
+    traces, names = [swapped[row] for row in chosen], ["", *spec.vocabulary[0]]
+    asked = [names[int(others[row, 0])] for row in chosen]
+    stage = f"swap {spec.variant} seed {spec.seed}"
+    _, relaxed = complete(sampler, traces, asked, without_noise, seeds, stage, HELD)
     entries = [
-        sample_entry(
-            domains.ids[row], coords, {"label": names[int(others[row, 0])], "own_label": domains.labels[row], **origin}
-        )
-        for row, coords in zip(chosen, relaxed, strict=True)
+        sample_entry(domains.ids[row], coords, {"label": label, "own_label": domains.labels[row], **origin})
+        for row, label, coords in zip(chosen, asked, relaxed, strict=True)
     ]
     write_store(folder / "swapped.h5", entries, kind="reconstructions")
 

@@ -221,11 +221,11 @@ def draw_around(
         noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[: block.size])
         seeds += noise_seeds(BLOCK, generator)[: block.size]
     codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
-    labels = torch.tensor([spec.label_ids(label)] * count)
-    traces = sampler.decode(codes, labels, torch.full((count,), length))
-    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, f"sample around {name}")
+    ids, labels = torch.tensor([spec.label_ids(label)] * count), [label] * count
+    traces = sampler.decode(codes, ids, torch.full((count,), length), settings.numbers)
+    raw, relaxed = complete(sampler, traces, labels, settings, seeds, f"sample around {name}")
     names = [f"{name}-{spec.variant}-{spec.seed}-{seed}-{index:04d}" for index in range(count)]
-    return Samples(names, [label] * count, raw, relaxed)
+    return Samples(names, labels, raw, relaxed)
 
 
 class Block(NamedTuple):
@@ -326,9 +326,9 @@ def draw_blocks(
         names += [f"{spec.variant}-{spec.seed}-{fold}-{origin[0]}-{start + index:04d}" for index in range(size)]
         labels += [fold] * size
     ids = torch.tensor([spec.label_ids(label) for label in labels])
-    traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes))
+    traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes), settings.numbers)
     stage = f"sample {spec.variant} seed {spec.seed}"
-    raw, relaxed = complete(traces, sampler.refiner, settings, seeds, stage, said=said)
+    raw, relaxed = complete(sampler, traces, labels, settings, seeds, stage, said=said)
     return Samples(names, labels, raw, relaxed)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ from ..core import variants
 from ..core.progress import Progress
 from ..model.batch import DomainSet, by_length, in_pieces, pad_traces
 from ..model.cvae import CVAE
+from ..model.decoder import ChainDecoder, Coarse
 from ..model.device import pick_device
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.refiner import Refiner
-from ..model.registry import load_model, load_weights
+from ..model.registry import load_model, load_second_level, load_weights
 from ..model.spec import Spec, load_tensors
 from .relax import FREE, build_backbone, relax
 
 PUSHED = 4  # draws that give how wide a posterior is behind the flow
-# Padded residues of a batch. The refiner's memory grows with them times the length; relaxation takes many small steps.
+# Padded residues of a batch. A second level's memory grows with them times the length; relaxation takes small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
@@ -35,7 +36,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """A trained model, its aggregate posterior as Gaussians and as a flow, and the refiner that completes traces.
+    """A trained model, its aggregate posterior as Gaussians and as a flow, and the second level that completes traces.
 
     Networks are on one device; what its methods take and give are tensors on the CPU. `memory` is of
     `training_copies` alone.
@@ -44,7 +45,7 @@ class Sampler:
     model: CVAE
     aggregate: AggregatePosterior
     flow: LatentFlow | None
-    refiner: Refiner
+    second_level: Refiner | ChainDecoder
     memory: TrainingCodes | None = None
 
     @property
@@ -84,21 +85,34 @@ class Sampler:
         return Gaussian(mean, logvar) if self.own_flow is None else Gaussian(mean * 0, logvar * 0)
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
-        """CA traces (L, 3) in Å of codes (B, Z) as `infer` gives them."""
+    def decode(self, codes: Tensor, labels: Tensor, lengths: Tensor, kept: int = 0) -> list[Tensor]:
+        """CA traces (L, 3) in Å of the first `kept` numbers, 0 = all, of codes (B, Z) as `infer` gives them."""
         if (flow := self.own_flow) is not None:
             codes = flow.to_codes(codes.to(self.device), labels.to(self.device), lengths.to(self.device)).cpu()
-        return decode_all(self.model, codes, labels, lengths)
+        return decode_all(self.model, codes, labels, lengths, kept)
+
+    def coarse(self, traces: Sequence[Tensor], labels: Sequence[str], kept: int = 0, error: float = 0.0) -> Coarse:
+        """What the decoder over whole chains is told of traces (L, 3) in Å of the first `kept` numbers, 0 = all.
+
+        `error` is that of the numbers, relative to their spread.
+        """
+        decoder = cast(ChainDecoder, self.second_level)
+        trace, mask = pad_traces([trace.to(self.device) for trace in traces])
+        numbers = torch.full((len(traces),), kept or self.spec.model.latent, device=self.device)
+        errors = torch.full((len(traces),), error, device=self.device)
+        ids = torch.tensor([decoder.spec.label_ids(label) for label in labels], device=self.device)
+        with torch.no_grad():
+            scale = self.model.expected_scale(numbers, errors)
+        return Coarse(trace, mask, numbers, errors, scale, ids)
 
 
 def load_sampler(folder: Path, refiner: Path) -> Sampler:
-    """Rebuild a model and a refiner from their folders; `UserError` where a file is absent or does not fit."""
-    model, net = load_model(folder), Refiner(Spec.read(refiner / "spec.json").refine)
+    """Rebuild a model and a second level from their folders; `UserError` where a file is absent or does not fit."""
+    model, second_level = load_model(folder), load_second_level(refiner)
     aggregate = AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0]))
     tensors, _ = load_tensors(folder / "weights.safetensors")
     flow = LatentFlow(model.spec) if any(name.startswith("flow.") for name in tensors) else None
     load_weights(aggregate, "aggregate.", folder, tensors)
-    load_weights(net, "refiner.", refiner, load_tensors(refiner / "weights.safetensors")[0])
     if flow is not None:
         load_weights(flow, "flow.", folder, tensors)
     device = pick_device(f"sample {model.spec.variant} seed {model.spec.seed}")
@@ -106,7 +120,7 @@ def load_sampler(folder: Path, refiner: Path) -> Sampler:
         model.to(device),
         aggregate,
         None if flow is None else flow.to(device),
-        net.to(device),
+        second_level.to(device),
         _memory(tensors) if variants.find(model.spec.variant).prior == "training_codes" else None,
     )
 
@@ -116,16 +130,17 @@ def _memory(tensors: dict[str, Tensor]) -> TrainingCodes:
 
 
 @torch.no_grad()
-def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor) -> list[Tensor]:
+def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor, kept: int = 0) -> list[Tensor]:
     """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of like length.
 
-    Codes, labels and lengths are on the CPU, and so are the traces, whatever the model's device.
+    Of a code the first `kept` numbers count, 0 = all. Codes, labels and lengths are on the CPU, and so are the traces,
+    whatever the model's device.
     """
     device = model.log_sigma.device
 
     def decode(rows: np.ndarray) -> Tensor:
         mask = torch.arange(int(lengths[rows].max())) < lengths[rows][:, None]
-        return model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device)).cpu()
+        return model.decode(codes[rows].to(device), labels[rows].to(device), mask.to(device), kept).cpu()
 
     batches = by_length(lengths.numpy())
     return _unpadded((in_pieces(decode, batch, f"decode {model.spec.variant}") for batch in batches), lengths.tolist())
@@ -179,49 +194,57 @@ def other_class(labels: Tensor, classes: int, generator: torch.Generator) -> Ten
 
 
 def complete(
+    sampler: Sampler,
     traces: Sequence[Tensor],
-    refiner: Refiner,
+    labels: Sequence[str],
     settings: SampleSettings,
     seeds: Sequence[int],
     stage: str,
     hold: float = FREE,
     said: bool = True,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3): as refined, and relaxed with `hold` (see `relax`).
+    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3) and labels: as refined, and relaxed (see `relax`).
 
-    The refiner's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it. `said` is
+    The second level's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it. Behind
+    the refiner CA are held near the trace, behind the decoder, which may leave it, near where they are. `said` is
     whether progress is.
     """
-    refined = refine_all(traces, refiner, settings, seeds, stage, said)
-    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, traces, said)
+    refined = refine_all(sampler, traces, labels, settings, seeds, stage, said)
+    goals = traces if isinstance(sampler.second_level, Refiner) else None
+    return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, goals, said)
 
 
 def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
-    """A seed of the refiner's noise for each of `count` traces."""
+    """A seed of the second level's noise for each of `count` traces."""
     return torch.randint(2**62, (count,), generator=generator).tolist()
 
 
 def refine_all(
+    sampler: Sampler,
     traces: Sequence[Tensor],
-    refiner: Refiner,
+    labels: Sequence[str],
     settings: SampleSettings,
     seeds: Sequence[int],
     stage: str,
     said: bool = True,
 ) -> list[tuple[Tensor, Tensor]]:
-    """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the refiner's device."""
-    device = next(refiner.parameters()).device
+    """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the sampler's device."""
+    device, second_level = sampler.device, sampler.second_level
     lengths = [len(trace) for trace in traces]
     batches = list(by_length(lengths, REFINED_AT_ONCE[device.type]))
 
     @torch.no_grad()
     def refine(batch: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
         def sample(rows: np.ndarray) -> Tensor:
-            trace, mask = pad_traces([traces[row].to(device) for row in rows])
+            own = [traces[row] for row in rows]
             noise = [torch.randn(lengths[row], 6, generator=torch.Generator().manual_seed(seeds[row])) for row in rows]
             start = settings.refine_noise * pad_sequence(noise, batch_first=True).to(device)
-            ca, carbonyl = refiner.integrate(start, trace, mask, settings.refine_steps)
-            return torch.stack([ca, carbonyl], dim=2)
+            if isinstance(second_level, ChainDecoder):
+                told = sampler.coarse(own, [labels[row] for row in rows], settings.numbers, settings.code_error)
+                made = second_level.to_structure(start, told, settings.refine_steps, settings.decoder_guidance)
+            else:
+                made = second_level.integrate(start, *pad_traces([t.to(device) for t in own]), settings.refine_steps)
+            return torch.stack(made, dim=2)
 
         return in_pieces(sample, batch, f"{stage}, refine")
 

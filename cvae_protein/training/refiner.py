@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.settings import TrainSettings
+from ..config.settings import RefineSettings, TrainSettings
 from ..model.batch import Batch, DomainSet, crop, training_batch
 from ..model.refiner import Refiner, random_rotations
 from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
@@ -22,10 +23,9 @@ FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
 
 
-def fit_coarsening(domains: DomainSet, spec: Spec) -> PrincipalComponents:
-    """All principal components of the training coefficients, by which traces are made as coarse as a model's."""
-    inputs = 3 * spec.model.coefficients
-    linear = PrincipalComponents(inputs, inputs)
+def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalComponents:
+    """The first `count` principal components of the training coefficients, by which traces are made coarse."""
+    linear = PrincipalComponents(3 * spec.model.coefficients, count)
     rows = np.arange(len(domains))
     if len(rows) > MOST_LINEAR:
         rows = np.linspace(0, len(rows) - 1, MOST_LINEAR).astype(int)
@@ -90,11 +90,11 @@ def train_refiner(
     device: torch.device,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history."""
-    refine, whole = spec.refine, by_split["train"]
+    refine, whole = cast(RefineSettings, spec.refine), by_split["train"]
     domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
-    linear = fit_coarsening(whole, spec)
+    linear = fit_components(whole, spec, 3 * spec.model.coefficients)
     held_out = by_split.get("validation", whole)
     chance = domains.weights * domains.lengths
     chance /= chance.sum()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.settings import ModelSettings, RefineSettings, TrainSettings
+from ..config.settings import DecoderSettings, ModelSettings, RefineSettings, TrainSettings
 from ..core import variants
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
@@ -27,6 +27,7 @@ from ..model.losses.objective import further_terms
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.spec import Spec, save_tensors
 from .checkpoint import TrainingState
+from .decoder import train_decoder
 from .distributed import Ranks, join_processes, shared_noise
 from .loop import Losses, Task, minimise
 from .refiner import MOST_LINEAR, train_refiner
@@ -68,6 +69,7 @@ def fit_priors(model: CVAE, domains: DomainSet, settings: TrainSettings) -> dict
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
 
 
+SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -79,12 +81,14 @@ def train(
     output: Path,
     model: ModelSettings,
     train: TrainSettings,
-    refine: RefineSettings,
+    refine: RefineSettings | DecoderSettings,
     depth: int,
     checkpoint: Path | None = None,
     trained: Path | None = None,
 ) -> None:
-    """Train `variant` (or `refiner`) and write `output` with spec.json, weights.safetensors and history.tsv.
+    """Train `variant`, or a second level (`refiner`, `decoder`) by its settings `refine`, and write `output`.
+
+    The folder `output` gets spec.json, weights.safetensors and history.tsv.
 
     The name `pretrained` stands for the trained model of the package, which is copied, to be evaluated beside the
     others.
@@ -109,7 +113,7 @@ def train(
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
         torch.manual_seed(seed)  # dropout and initial weights
-        run = train_refiner if variant == "refiner" else _train_variant
+        run = SECOND_LEVELS.get(variant, _train_variant)
         device = pick_device(f"train {variant} seed {seed}")
         tensors, rows = run(spec, by_split, train, ranks, checkpoint, device)
         if not ranks.first:
@@ -164,7 +168,7 @@ def make_spec(
     variant: str,
     seed: int,
     model: ModelSettings,
-    refine: RefineSettings,
+    refine: RefineSettings | DecoderSettings,
     depth: int,
     domains: DomainSet,
     origin: dict,

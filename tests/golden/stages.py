@@ -65,7 +65,7 @@ RELAXATION_STEPS = {"partly_relaxed": 60, "relaxed": 200}
 def pretrained() -> Sampler:
     """The package's trained model with its flow and refiner, on the CPU, where it computes in float32."""
     sampler = load_sampler(*resolve(Path(PRETRAINED), None))
-    for network in (sampler.model, sampler.flow, sampler.refiner):
+    for network in (sampler.model, sampler.flow, sampler.second_level):
         network.cpu()
     return sampler
 
@@ -212,7 +212,7 @@ def chains(inputs: Arrays, atoms: np.ndarray) -> list[np.ndarray]:
 def weights(inputs: Arrays) -> Arrays:
     """Digests of the pretrained networks, the decoder's log sigma, and the ids of the domains' labels."""
     sampler = pretrained()
-    networks = (sampler.model, sampler.flow, sampler.aggregate, sampler.refiner)
+    networks = (sampler.model, sampler.flow, sampler.aggregate, sampler.second_level)
     return {
         "weights": np.array([digest(network) for network in networks]),
         "log_sigma": sampler.model.log_sigma.detach().numpy(),
@@ -277,13 +277,13 @@ def decoder(inputs: Arrays) -> Arrays:
 def refiner(inputs: Arrays) -> Arrays:
     """One evaluation of the refiner's network."""
     given = (tensor(inputs, "refiner_state"), torch.tensor(TIMES), tensor(inputs, "trace"), mask(inputs))
-    return as_arrays(velocity=pretrained().refiner(*given))
+    return as_arrays(velocity=pretrained().second_level(*given))
 
 
 def refiner_sampling(inputs: Arrays) -> Arrays:
     """CA positions in Å and carbonyl directions, as the refiner draws them for the decoded traces."""
     given = (tensor(inputs, "trace"), mask(inputs), REFINER_NOISE, REFINER_STEPS)
-    ca, carbonyl = pretrained().refiner.sample(*given, torch.Generator().manual_seed(0))
+    ca, carbonyl = pretrained().second_level.sample(*given, torch.Generator().manual_seed(0))
     return as_arrays(ca=ca, carbonyl=carbonyl * mask(inputs)[..., None])
 
 

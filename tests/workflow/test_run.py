@@ -148,7 +148,7 @@ class TestRun:
             ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
             ("sample={temperature: 0.8}", {"sample", *JUDGED}),
             ("train={steps: 41}", {"train", "sample", *JUDGED}),
-            ("refine={steps: 21}", {"train_refiner", "sample", *JUDGED}),
+            ("refine={steps: 21}", {"train_second_level", "sample", *JUDGED}),
             ("classifier={steps: 41}", {"train_classifier", "embed_real", "score_real", *JUDGED}),
         ],
     )
@@ -171,7 +171,7 @@ class TestRun:
         finally:
             path.write_text(before)
         assert jobs["train"] == jobs["sample"] == jobs["score"] == {"branched"}
-        assert "train_refiner" not in jobs
+        assert "train_second_level" not in jobs
         assert "featurize" not in jobs
 
     def test_editing_a_record_reruns_the_variant_that_it_changes(self, project):
@@ -235,7 +235,7 @@ class TestInterrupted:
         assert not {"train", "report", "tune"} & set(jobs)
         jobs = planned(folder, "--config", "tune={space: {train.kl.weight: [0.1, 10]}}", "--", "tune")
         assert "tune" in jobs
-        assert not {"train", "train_refiner", "audit"} & set(jobs)
+        assert not {"train", "train_second_level", "audit"} & set(jobs)
         code, said = snakemake(folder, "--dry-run", "--config", "sweep={model.latnet: [4]}")
         assert code != 0
         assert "model.latnet: unknown key; did you mean latent?" in said

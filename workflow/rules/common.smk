@@ -163,6 +163,26 @@ def shared_option(wildcards, input):
     return ["--trained", str(Path(input.shared[0]).parent)] if input.shared else []
 
 
+def told_to_second_level():
+    """Options of `train` that the second level depends on, and no others: a change of these trains it anew."""
+    model = {"coefficients": settings.model.coefficients}
+    if settings.second_level == "refiner":
+        return [
+            "--model-settings",
+            json.dumps(model),
+            "--refine-settings",
+            as_json(settings.refine),
+        ]
+    model["latent"] = settings.model.latent
+    told = [
+        "--model-settings",
+        json.dumps(model),
+        "--decoder-settings",
+        as_json(settings.decoder),
+    ]
+    return [*told, "--depth", str(settings.labels.depth)]
+
+
 def record_of(wildcards):
     """What is particular to a variant, as text for params: a change of it reruns what depends on it."""
     return repr(variants.find(wildcards.variant))
@@ -278,3 +298,4 @@ BATCHES = range(count_batches())
 POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)
 MODELS = [*settings.variants, variants.BASELINE]
+SECOND_LEVEL = settings.second_level  # refiner, or decoder over whole chains

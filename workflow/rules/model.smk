@@ -8,17 +8,17 @@ LAUNCHER = f"cvae-protein launch --processes {PROCESSES}" if PROCESSES > 1 else 
 GPUS = PROCESSES if counted("gpu") else 0
 
 
-rule train_refiner:
+rule train_second_level:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         code=sources("training/train.py"),
     output:
-        spec=result("models/refiner/seed{seed}/spec.json"),
-        weights=result("models/refiner/seed{seed}/weights.safetensors"),
-        history=result("models/refiner/seed{seed}/history.tsv"),
+        spec=result("models", SECOND_LEVEL, "seed{seed}/spec.json"),
+        weights=result("models", SECOND_LEVEL, "seed{seed}/weights.safetensors"),
+        history=result("models", SECOND_LEVEL, "seed{seed}/history.tsv"),
     log:
-        result("logs/train/refiner/seed{seed}.log"),
+        result("logs/train", SECOND_LEVEL, "seed{seed}.log"),
     priority: 10  # the longest training; the others run beside it
     conda:
         "../envs/cvae_protein.yaml"
@@ -29,13 +29,13 @@ rule train_refiner:
         launcher=LAUNCHER,
     params:
         folder=subpath(output.spec, parent=True),
-        checkpoint=result("checkpoints/refiner/seed{seed}.safetensors"),
-        model=json.dumps({"coefficients": settings.model.coefficients}),
-        refine=as_json(settings.refine),
+        checkpoint=result("checkpoints", SECOND_LEVEL, "seed{seed}.safetensors"),
+        name=SECOND_LEVEL,
+        told=told_to_second_level(),
     shell:
         "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
-        " {resources.launcher} cvae-protein train --variant refiner --seed {wildcards.seed}"
-        " --store {input.store:q} --splits {input.splits:q} --model-settings {params.model:q} --refine-settings {params.refine:q}"
+        " {resources.launcher} cvae-protein train --variant {params.name} --seed {wildcards.seed}"
+        " --store {input.store:q} --splits {input.splits:q} {params.told:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -55,7 +55,7 @@ rule train:
     log:
         result("logs/train/{variant}/seed{seed}.log"),
     wildcard_constraints:
-        variant=r"(?!refiner)[a-z][a-z0-9_]*",
+        variant=r"(?!refiner|decoder)[a-z][a-z0-9_]*",
     conda:
         "../envs/cvae_protein.yaml"
     threads: PROCESSES
@@ -85,8 +85,8 @@ rule sample:
         splits=rules.split.output.splits,
         model=rules.train.output.spec,
         weights=rules.train.output.weights,
-        refiner=rules.train_refiner.output.spec,
-        refiner_weights=rules.train_refiner.output.weights,
+        refiner=rules.train_second_level.output.spec,
+        refiner_weights=rules.train_second_level.output.weights,
         code=lambda wildcards: variant_sources(
             wildcards.variant, "sampling/sample.py", "io/write.py"
         ),

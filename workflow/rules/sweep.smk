@@ -1,4 +1,4 @@
-# A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and refiner are shared.
+# A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and second level are shared.
 
 
 wildcard_constraints:
@@ -38,8 +38,8 @@ use rule sample as sample_point with:
         splits=rules.split.output.splits,
         model=rules.train_point.output.spec,
         weights=rules.train_point.output.weights,
-        refiner=rules.train_refiner.output.spec,
-        refiner_weights=rules.train_refiner.output.weights,
+        refiner=rules.train_second_level.output.spec,
+        refiner_weights=rules.train_second_level.output.weights,
         code=lambda wildcards: variant_sources(
             wildcards.variant, "sampling/sample.py", "io/write.py"
         ),

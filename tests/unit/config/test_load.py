@@ -57,6 +57,9 @@ MISTAKES = [
     ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
     ({"variants": ["pretrained"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no pretrained with"),
     ({"variants": ["pca"]}, "variants: pca is trained in every run"),
+    ({"variants": ["decoder"]}, "variants: decoder is a second level, which `second_level` chooses"),
+    ({"decoder": {"heads": 3}}, "decoder.heads: expected a divisor of width"),
+    ({"decoder": {"stages": 4}}, "decoder.stages: expected a divisor of depth, got 4 stages for 6 blocks"),
     ({"variants": ["../concat"]}, "got '../concat'"),
     ({"results": ""}, "results: expected text that is not empty"),
 ]

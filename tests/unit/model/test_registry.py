@@ -15,7 +15,14 @@ import pytest
 import torch
 
 from cvae_protein.cli import main
-from cvae_protein.config.settings import ModelSettings, RefineSettings, SampleSettings, Schedule, TrainSettings
+from cvae_protein.config.settings import (
+    DecoderSettings,
+    ModelSettings,
+    RefineSettings,
+    SampleSettings,
+    Schedule,
+    TrainSettings,
+)
 from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, sha256, write_table
@@ -42,6 +49,7 @@ MODEL = ModelSettings(
     latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=3
 )
 REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=4, batch_size=4)
+DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=4, batch_size=4)
 TRAIN = TrainSettings(
     steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4)
 )
@@ -88,8 +96,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def trained(data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a refiner and every variant, trained for a few steps."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("refiner", *MODELS):
-        train(*data, name, 0, folder / name / "seed0", MODEL, TRAIN, REFINE, 2)
+    for name in ("refiner", "decoder", *MODELS):
+        refine = DECODER if name == "decoder" else REFINE
+        train(*data, name, 0, folder / name / "seed0", MODEL, TRAIN, refine, 2)
     return folder
 
 
@@ -336,17 +345,46 @@ def test_parts_of_another_draw_are_not_taken_up(
         assert set(store.columns["draw_seed"].tolist()) == {2}
 
 
+@pytest.mark.parametrize("variant", ["concat", "branched", "flow_prior"])
+def test_the_decoder_over_whole_chains_takes_the_place_of_the_refiner(
+    variant: str, trained: Path, data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It is told the label by name, how many numbers are kept, and that codes are wrong."""
+    second_level = trained / "decoder/seed0"
+    settings = replace(SAMPLE, numbers=3, code_error=0.2, decoder_guidance=2.0)
+    sample_heldout(trained / variant / "seed0", second_level, *data, settings, 0, tmp_path / "samples", 4)
+    with Store(tmp_path / "samples/samples.h5") as samples, Store(tmp_path / "samples/reconstructions.h5") as made:
+        assert len(samples.ids) == 6
+        assert len(made.ids) == 4
+        assert all(chain.complete.all() for chain in map(samples.backbone, samples.ids))
+    sampler = load_sampler(trained / variant / "seed0", second_level)
+    for p in sampler.second_level.parameters():
+        p.data.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    traces = [torch.from_numpy(a_chain(40, np.random.default_rng(0))[:, 1]).float()]
+
+    def drawn(label: str, **changes: float) -> np.ndarray:
+        return complete(sampler, traces, [label], replace(settings, **changes), [1], "test")[0][0]
+
+    told = drawn("1.10")
+    np.testing.assert_array_equal(told, drawn("1.10"))
+    changed = (drawn("2"), drawn("1.10", numbers=4), drawn("1.10", code_error=0.0), drawn("1.10", decoder_guidance=1.0))
+    assert all(np.abs(other - told).max() > 1e-4 for other in changed)
+    coarse = sampler.coarse(traces, ["2.10.7.1"], 3)
+    assert coarse.labels.tolist() == [sampler.second_level.spec.label_ids("2.10.7.1")]
+    assert sampler.coarse(traces, ["2"]).scale < coarse.scale < sampler.coarse(traces, ["2"], 3, 0.5).scale
+
+
 def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sampler_module.REFINED_AT_ONCE, "cpu", 120)
     monkeypatch.setitem(sampler_module.RELAXED_AT_ONCE, "cpu", 120)
-    refiner = load_sampler(trained / "concat/seed0", trained / "refiner/seed0").refiner
+    sampler = load_sampler(trained / "concat/seed0", trained / "refiner/seed0")
     traces = [torch.from_numpy(a_chain(40 + 3 * i, np.random.default_rng(i))[:, 1]).float() for i in range(6)]
     before = torch.get_num_threads()
     made = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made.append(complete(traces, refiner, SAMPLE, range(len(traces)), "test"))
+            made.append(complete(sampler, traces, ["1"] * 6, SAMPLE, range(len(traces)), "test"))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

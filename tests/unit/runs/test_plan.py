@@ -8,7 +8,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
 from cvae_protein.runs import plan
 
-JOBS = {"select": 1, "featurize": 2, "train": 4, "train_refiner": 1, "sample": 4, "score": 4}
+JOBS = {"select": 1, "featurize": 2, "train": 4, "train_second_level": 1, "sample": 4, "score": 4}
 
 
 @pytest.fixture
@@ -85,7 +85,9 @@ def test_files_are_laid_over_each_other(tmp_path):
 
 
 def test_keys_of_sections_are_told_at_the_top():
-    with pytest.raises(UserError, match=r"did you mean train\.steps or refine\.steps or classifier\.steps"):
+    with pytest.raises(
+        UserError, match=r"did you mean train\.steps or refine\.steps or decoder\.steps or classifier\.steps"
+    ):
         load({"steps": 10})
     with pytest.raises(UserError, match="expected classes of cath such as 1, 2, 3, got 7"):
         load({"labels": {"classes": ["7"]}})

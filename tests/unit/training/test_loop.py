@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TrainSettings
+from cvae_protein.config.settings import DecoderSettings, ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.structure import Backbone
@@ -37,6 +37,8 @@ MODEL = ModelSettings(
     latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=2, dropout=0.1
 )
 REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=6, batch_size=5)
+DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=6, batch_size=5)
+SECOND_LEVELS = {"refiner": REFINE, "decoder": DECODER}
 TRAIN = TrainSettings(
     steps=12, flow_steps=2, batch_size=6, bucket=3, report_every=2, checkpoint_seconds=1e9, kl=Schedule(steps=4)
 )
@@ -352,12 +354,18 @@ def command(data: tuple[Path, Path], folder: Path, name: str, checkpoint: Path, 
         *("train", "--variant", name, "--store", str(data[0]), "--splits", str(data[1]), "--output", str(folder)),
         *("--checkpoint", str(checkpoint), "--settings", json.dumps(asdict(own))),
         *("--model-settings", json.dumps(asdict(MODEL)), "--refine-settings", json.dumps(asdict(REFINE))),
+        *("--decoder-settings", json.dumps(asdict(DECODER))),
     ]
 
 
 @pytest.mark.parametrize(
     ("number", "code", "name", "patience"),
-    [(signal.SIGTERM, 143, "adversarial", 0), (signal.SIGINT, 130, "concat", 2), (signal.SIGTERM, 143, "refiner", 0)],
+    [
+        (signal.SIGTERM, 143, "adversarial", 0),
+        (signal.SIGINT, 130, "concat", 2),
+        (signal.SIGTERM, 143, "refiner", 0),
+        (signal.SIGTERM, 143, "decoder", 0),
+    ],
 )
 def test_a_signal_saves_a_checkpoint_and_the_rest_is_the_same(
     number: signal.Signals,
@@ -382,15 +390,16 @@ def test_a_signal_saves_a_checkpoint_and_the_rest_is_the_same(
     assert "run the same command again to go on" in run.stderr
     assert load_tensors(checkpoint)[1]["step"] == step
     assert not (tmp_path / "out").exists()
-    train(*data, name, 0, tmp_path / "out", MODEL, own, REFINE, 1, checkpoint)
-    train(*data, name, 0, tmp_path / "straight", MODEL, own, REFINE, 1)
+    refine = SECOND_LEVELS.get(name, REFINE)
+    train(*data, name, 0, tmp_path / "out", MODEL, own, refine, 1, checkpoint)
+    train(*data, name, 0, tmp_path / "straight", MODEL, own, refine, 1)
     resumed, straight = weights_of(tmp_path / "out"), weights_of(tmp_path / "straight")
     assert all(torch.equal(resumed[key], straight[key]) for key in straight)
     rows = [read_table(tmp_path / f"{folder}/history.tsv") for folder in ("out", "straight")]
     for row in rows[0] + rows[1]:
         del row["seconds"]
     assert rows[0] == rows[1]
-    assert len(rows[0]) == (4 if patience else (REFINE if name == "refiner" else own).steps // own.report_every)
+    assert len(rows[0]) == (4 if patience else SECOND_LEVELS.get(name, own).steps // own.report_every)
 
 
 def test_event_files_hold_the_history(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -413,7 +422,7 @@ def test_training_needs_no_tensorboard(
     assert not (tmp_path / "checkpoint.events").exists()
 
 
-@pytest.mark.parametrize("name", ["adversarial", "refiner"])
+@pytest.mark.parametrize("name", ["adversarial", "refiner", "decoder"])
 def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp_path: Path) -> None:
     model = replace(MODEL, dropout=0.0)
     arguments = command(data, tmp_path / "two", name, tmp_path / "checkpoint.safetensors", TRAIN)
@@ -429,7 +438,7 @@ def test_two_processes_train_as_one_does(name: str, data: tuple[Path, Path], tmp
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("done in") <= 2  # one process speaks, of the training and of the fit of codes
-    train(*data, name, 0, tmp_path / "one", model, TRAIN, REFINE, 1)
+    train(*data, name, 0, tmp_path / "one", model, TRAIN, SECOND_LEVELS.get(name, REFINE), 1)
     one, two = (read_table(tmp_path / f"{folder}/history.tsv") for folder in ("one", "two"))
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):

@@ -1,0 +1,271 @@
+"""Print what second levels make of held-out domains: secondary structure, validity, distance, label followed, speed.
+
+    python experiments/decoder.py domains.h5 splits.tsv --level refiner=models/refiner/seed0 --level decoder=FOLDER
+        [--prototype ../shared/prototype/stages.safetensors] [--classifier ../shared/union/classifier]
+        [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--invert 16]
+
+Codes are the 64 first principal components of the training traces, so that no variant stands between; `k:noise` keeps
+the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another program, whose
+weights fit ours. `--swap` keeps k numbers and asks for the own class and for another one, `--invert` with the noise
+that the flow gives run backwards under the own label; classes are those of the fold classifier. Every row is of the
+same domains; in brackets 95 % intervals over them. Structures a second are those of one core's CPU time, without
+relaxation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings
+from cvae_protein.core.geometry import rmsd
+from cvae_protein.model.batch import DomainSet, as_backbone, by_length, read_split
+from cvae_protein.model.decoder import ChainDecoder, Coarse, replace_labels
+from cvae_protein.model.fold_classifier import FoldClassifier, describe_traces, load_classifier
+from cvae_protein.model.refiner import Refiner
+from cvae_protein.model.registry import load_second_level
+from cvae_protein.model.representation import PrincipalComponents
+from cvae_protein.model.spec import Spec
+from cvae_protein.sampling.relax import FREE
+from cvae_protein.sampling.sampler import relax_all
+from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
+from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
+from cvae_protein.similarity.tm_score import tm_scores
+from cvae_protein.training.decoder import coarsen_to, left_out
+from cvae_protein.training.refiner import fit_components
+from cvae_protein.training.train import make_spec
+
+Atoms = list[np.ndarray]
+PROTOTYPE_SCALE = ((0, 8, 16, 24, 32, 48, 64), (11.5, 7.8, 5.6, 4.1, 3.1, 2.4, 2.0))  # Å by which it was trained
+STEPS = {Refiner: 3, ChainDecoder: 8}
+INVERSION_STEPS = 20
+RELAX_STEPS = 200
+SETTINGS = ScoreSettings()
+
+
+def from_prototype(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The prototype's weights under the names of `ChainDecoder`; its features of a pair are split in two there."""
+    parts = {"qkv": "query_key_value", "o": "project", "m": "perceptron", "conv": "convolution", "mod": "modulate"}
+    whole = {"inp": "into", "t": "moment", "lab": "levels.0", "ln": "sizes", "pos": "place", "rel": "separation"}
+    found, stages = {}, sum(name.startswith("pair.") for name in given) // 2
+    for name, value in given.items():
+        head, _, rest = name.partition(".")
+        if head == "bl":
+            block, part, tail = rest.split(".", 2)
+            found[f"blocks.{block}.{parts[part]}.{tail}"] = value.float()
+        elif head != "pair":
+            found[f"{whole.get(head, head)}.{rest}"] = value.float()
+    weights = [given[f"pair.{stage}.weight"].float() for stage in range(stages)]
+    for stage, weight in enumerate(weights):
+        found[f"pair.{stage}.weight"] = torch.cat([weight[:, :32], weight[:, 64:]], dim=1)
+    found["trace_pair.weight"] = torch.cat([weight[:, 32:64] for weight in weights])
+    found["trace_pair.bias"] = torch.cat([given[f"pair.{stage}.bias"].float() for stage in range(stages)])
+    return found
+
+
+def load_prototype(path: Path) -> ChainDecoder:
+    """A decoder with the prototype's weights; it knows classes 1, 2 and 3."""
+    spec = Spec("decoder", 0, ModelSettings(), DecoderSettings(), (("1", "2", "3"),), {}, {"prototype": True})
+    net = ChainDecoder(spec)
+    net.load_state_dict(from_prototype(load_file(path)))
+    return net.eval()
+
+
+def read_classifier(folder: Path) -> FoldClassifier:
+    """A fold classifier, also one from before a setting had its present name."""
+    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    if "copies" not in spec["settings"]:
+        return load_classifier(folder)
+    spec["settings"]["augmentations"] = spec["settings"].pop("copies")
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch, "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        Path(scratch, "weights.safetensors").write_bytes((folder / "weights.safetensors").read_bytes())
+        return load_classifier(Path(scratch))
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What all rows share: held-out domains, and the linear map whose scores are their codes."""
+
+    domains: DomainSet
+    spec: Spec
+    linear: PrincipalComponents
+    sigma: float
+
+    @property
+    def classes(self) -> np.ndarray:
+        """First level of each domain's label."""
+        return np.array([label.partition(".")[0] for label in self.domains.labels])
+
+    def coarse(self, level: ChainDecoder | Refiner, rows: np.ndarray, kept: int) -> tuple[Tensor, Tensor, Coarse]:
+        """CA and carbonyl directions of some domains in the chain frame, and their traces of `kept` numbers."""
+        spec = level.spec if isinstance(level, ChainDecoder) else self.spec
+        numbers, error = torch.full((len(rows),), kept), torch.zeros(len(rows))
+        batch = self.domains.batch(spec, rows)
+        ca, carbonyl, coarse = coarsen_to(batch, self.linear, self.sigma, numbers, error, torch.Generator())
+        if "prototype" in spec.origin:
+            scale = torch.full((len(rows),), float(np.interp(kept, *PROTOTYPE_SCALE)))
+            coarse = replace(coarse, scale=scale)
+        return ca, carbonyl, coarse
+
+
+def build(
+    ground: Ground,
+    level: ChainDecoder | Refiner,
+    kept: int,
+    noise: float,
+    asked: np.ndarray | None = None,
+    guidance: float = 1.0,
+    inverted: bool = False,
+) -> tuple[Atoms, Atoms, float]:
+    """Backbones before and after relaxation, and CPU seconds a structure, under the classes `asked` or the own."""
+    lengths, generator = ground.domains.lengths, torch.Generator().manual_seed(0)
+    made: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(lengths)
+    spent = 0.0
+    for rows in by_length(lengths, 2048):
+        ca, carbonyl, coarse = ground.coarse(level, rows, kept)
+        start = noise * torch.randn((*coarse.mask.shape, 6), generator=generator)
+        began = time.process_time()
+        if isinstance(level, Refiner):
+            with torch.no_grad():
+                found = level.integrate(start, coarse.trace, coarse.mask, STEPS[Refiner])
+        else:
+            told, steps = coarse, STEPS[ChainDecoder]
+            if inverted:
+                steps = INVERSION_STEPS
+                start = level.to_noise(ca, carbonyl, coarse, steps)
+            if asked is not None:
+                ids = torch.tensor([level.spec.label_ids(str(label)) for label in asked[rows]])
+                told = replace_labels(coarse, ids)
+            found = level.to_structure(start, told, steps, guidance)
+        spent += time.process_time() - began
+        for place, row in enumerate(rows):
+            made[row] = found[0][place, : lengths[row]], found[1][place, : lengths[row]]
+    raw, relaxed = (relax_all(made, steps, FREE, "experiment", said=False) for steps in (0, RELAX_STEPS))
+    return raw, relaxed, spent / len(lengths)
+
+
+def shown(values: np.ndarray, figures: int = 2) -> str:
+    """A mean with its interval over domains."""
+    found = mean_estimate(values, SETTINGS, np.random.default_rng(0))
+    return f"{found.value:.{figures}f} ({found.low:.{figures}f}-{found.high:.{figures}f})"
+
+
+def judged(ground: Ground, made: Atoms, classes: np.ndarray) -> list[str]:
+    """Helix and strand of each class and of all, and the share of physically valid structures."""
+    rows = zip(ground.domains.ids, made, classes, strict=True)
+    prepared = [PreparedStructure.of(as_backbone(name, atoms), str(label)) for name, atoms, label in rows]
+    helices, strands = (np.array([share(one) for one in prepared]) for share in (helix, strand))
+    cells = []
+    for label in [*sorted(set(classes.tolist())), "all"]:
+        chosen = np.full(len(classes), True) if label == "all" else classes == label
+        cells.append(f"{shown(helices[chosen])} / {shown(strands[chosen])}")
+    return [*cells, shown(np.array([physically_valid(one) for one in prepared]))]
+
+
+def distance_rows(ground: Ground, levels: dict[str, ChainDecoder | Refiner], codes: list[str]) -> None:
+    """Print what each level makes of codes under the own label."""
+    classes, real = ground.classes, [np.asarray(c, np.float32) for c in ground.domains.coords]
+    names = [f"helix / strand {label}" for label in [*sorted(set(classes.tolist())), "all"]]
+    columns = ["level", "numbers", "noise", "n", "state", *names, "physically valid"]
+    print("\t".join([*columns, "CA RMSD, Å", "moved by relaxation, Å (median)", "structures/CPU s"]), flush=True)
+    print("\t".join(["real", "", "", str(len(real)), "", *judged(ground, real, classes), "", "", ""]), flush=True)
+    for code in codes:
+        kept, noise = int(code.partition(":")[0]), float(code.partition(":")[2])
+        for name, level in levels.items():
+            raw, relaxed, seconds = build(ground, level, kept, noise)
+            moved = [rmsd(a[:, 1], b[:, 1]) for a, b in zip(raw, relaxed, strict=True)]
+            for state, made in (("raw", raw), ("relaxed", relaxed)):
+                error = np.array([rmsd(a[:, 1], b[:, 1]) for a, b in zip(made, real, strict=True)])
+                row = [name, str(kept), f"{noise:g}", str(len(real)), state, *judged(ground, made, classes)]
+                last = [f"{np.median(moved):.2f}", f"{1 / seconds:.1f}"] if state == "relaxed" else ["", ""]
+                print("\t".join([*row, shown(error), *last]), flush=True)
+
+
+def told_classes(classifier: FoldClassifier, made: Atoms) -> np.ndarray:
+    """The class that the fold classifier gives each structure."""
+    with torch.no_grad():
+        described = describe_traces([np.asarray(atoms[:, 1], np.float32) for atoms in made], torch.device("cpu"))
+        likely = classifier.posterior(classifier.features(described))[0].argmax(-1)
+    return np.array(classifier.spec.vocabulary[0])[likely.numpy()]
+
+
+def swap_rows(
+    ground: Ground, name: str, level: ChainDecoder, classifier: FoldClassifier, numbers: list[int], inverted: bool
+) -> None:
+    """Print how often the class asked for is made of the first numbers of a code, under the own label and another."""
+    own, real = ground.classes, [np.asarray(c, np.float32) for c in ground.domains.coords]
+    known = sorted(set(own.tolist()))
+    shift = np.random.default_rng(0).integers(1, len(known), len(own))
+    other = np.array([known[(known.index(label) + by) % len(known)] for label, by in zip(own, shift, strict=True)])
+    names = [f"helix / strand {label}" for label in [*known, "all"]]
+    columns = ["level", "numbers", "label", "n", "class asked", *names, "physically valid"]
+    print("\t".join([*columns, "CA RMSD to the own structure, Å", "TM-score to it"]), flush=True)
+
+    def row(label: str, kept: int | str, made: Atoms, asked: np.ndarray) -> None:
+        followed = shown((told_classes(classifier, made) == asked).astype(float))
+        error = np.array([rmsd(a[:, 1], b[:, 1]) for a, b in zip(made, real, strict=True)])
+        tm = tm_scores([(a[:, 1], b[:, 1]) for a, b in zip(made, real, strict=True)])
+        first = [name, str(kept), label, str(len(made)), followed]
+        print("\t".join([*first, *judged(ground, made, asked), shown(error), shown(tm)]), flush=True)
+
+    row("real", "", real, own)
+    for kept in numbers:
+        for label, asked in (("own", own), ("another", other)):
+            guidance = 1.0 if inverted and label == "own" else 2.0
+            made = build(ground, level, kept, 1.0, asked, guidance, inverted)[1]
+            row(f"{label}{', inverted' if inverted else ''}", kept, made, asked)
+
+
+def main() -> None:
+    """Read, build, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("splits", type=Path)
+    parser.add_argument("--level", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--prototype", type=Path)
+    parser.add_argument("--classifier", type=Path)
+    parser.add_argument("--every", type=int, default=6, help="of the held-out domains of at most 128 residues")
+    parser.add_argument("--per-class", type=int, help="take so many of each class at random instead")
+    parser.add_argument("--codes", nargs="*", default=["64:0.25", "32:0.5", "16:1"], metavar="NUMBERS:NOISE")
+    parser.add_argument("--swap", nargs="*", type=int, default=[], metavar="NUMBERS")
+    parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
+    given = parser.parse_args()
+    levels = {name: load_second_level(Path(path)) for name, _, path in (one.partition("=") for one in given.level)}
+    if given.prototype:
+        levels["prototype"] = load_prototype(given.prototype)
+    by_split = read_split(given.store, given.splits)
+    train, test = by_split["train"], by_split["test"].first_conformations()
+    spec = make_spec("pca", 0, ModelSettings(), DecoderSettings(), 1, train, {})
+    linear = fit_components(train, spec, spec.model.latent)
+    rows = np.flatnonzero(test.lengths <= 128)[:: given.every]
+    if given.per_class:
+        rows, first = np.flatnonzero(test.lengths <= 128), np.array([label[0] for label in test.labels])
+        draw, chosen = np.random.default_rng(0), []
+        for label in spec.vocabulary[0]:
+            members = rows[first[rows] == label]
+            chosen += draw.choice(members, min(given.per_class, len(members)), replace=False).tolist()
+        rows = np.sort(chosen)
+    ground = Ground(test.take(rows), spec, linear, left_out(train, spec, linear))
+    print(
+        f"# 64 scores leave {3**0.5 * ground.sigma:.2f} Å of training traces; {len(rows)} held-out domains", flush=True
+    )
+    if given.codes:
+        distance_rows(ground, levels, given.codes)
+    for numbers, inverted in ((given.swap, False), (given.invert, True)):
+        for name, level in levels.items():
+            if numbers and isinstance(level, ChainDecoder):
+                swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
+
+
+if __name__ == "__main__":
+    main()
