@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 
 from cvae_protein.core.files import write_table
+from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
 from cvae_protein.model.batch import read_split
 from cvae_protein.store.layout import Entry
@@ -69,7 +70,7 @@ def random_entries(count: int) -> Iterator[Entry]:
         coords = np.cumsum(rng.normal(0, 2.2, (1, length, 1, 3)), axis=1) + rng.normal(0, 1, (1, length, 5, 3))
         letters = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), length))
         made = Backbone(f"r{number}", letters, coords, tuple(map(str, range(1, length + 1))))
-        yield Entry(made, rng.uniform(-3, 3, (1, length, 3)), ("H" * length,), {"label": "1.10.8.10"})
+        yield Entry(made, {"label": "1.10.8.10"})
 
 
 def entries(store: Path | None, count: int) -> list[Entry]:
@@ -91,8 +92,7 @@ def write_groups(path: Path, domains: list[Entry]) -> None:
             group = file.create_group(entry.backbone.id)
             options = {"compression": "gzip", "compression_opts": 4}
             group.create_dataset("coords", data=entry.backbone.coords[0], **options)
-            group.create_dataset("torsion", data=np.asarray(entry.torsion[0], np.float32), **options)
-            group.attrs["sequence"], group.attrs["ss"] = entry.backbone.sequence, entry.ss[0]
+            group.attrs["sequence"], group.attrs["ss"] = entry.backbone.sequence, secondary_structure(entry.backbone)[0]
             group.attrs["residue_ids"] = ",".join(entry.backbone.residue_ids)
             group.attrs.update(entry.facts)
 
@@ -104,8 +104,9 @@ def write_npz(folder: Path, domains: list[Entry]) -> None:
         np.savez_compressed(
             folder / f"{entry.backbone.id}.npz",
             coords=entry.backbone.coords[0],
-            torsion=np.asarray(entry.torsion[0], np.float32),
-            text=np.array([entry.backbone.sequence, entry.ss[0], ",".join(entry.backbone.residue_ids)]),
+            text=np.array(
+                [entry.backbone.sequence, secondary_structure(entry.backbone)[0], ",".join(entry.backbone.residue_ids)]
+            ),
             facts=np.array([str(value) for value in entry.facts.values()]),
         )
 

@@ -241,19 +241,12 @@ class Structures(Sequence[Structure]):
         return [each for item, name in zip(self, names, strict=True) for each in export([item], path / name)]
 
     def _to_store(self, path: Path) -> Path:
-        from ..core.secondary_structure import secondary_structure
         from ..store.layout import Entry
         from ..store.write import write_store
 
         columns = {name: None for item in self for name in item.facts}
         entries = (
-            Entry(
-                item,
-                item.torsions,
-                secondary_structure(item),
-                {"label": item.label, **{name: item.facts.get(name, "") for name in columns}},
-            )
-            for item in self
+            Entry(item, {"label": item.label, **{name: item.facts.get(name, "") for name in columns}}) for item in self
         )
         write_store(path, entries, kind="samples")
         return path

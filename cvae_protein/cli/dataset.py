@@ -294,11 +294,9 @@ def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of dom
             continue
         for damage in verdict.damages:
             typer.echo(f"{path}: {damage}")
-        if verdict.damages or not verdict.has_checksums:
+        if verdict.damages:
             wrong.append(path)
-        if not verdict.has_checksums:
-            typer.echo(f"{path}: written before stores had checksums; featurize again, or merge it into a new store")
-        elif not verdict.damages:
+        else:
             typer.echo(f"{path}: whole, {verdict.conformations} conformations in {verdict.blocks} blocks")
     if wrong:
         raise UserError(f"verify: {len(wrong)} of {len(files)} stores are not known to be whole")

@@ -147,7 +147,9 @@ RENAMED = types.MappingProxyType(
     {
         "oracle": "classifier",
         "classifier.copies": "classifier.augmentations",
-        "split.redundancy": "split.max_per_cluster",
+        "split.redundancy": "labels.max_per_cluster",
+        "split.max_per_cluster": "labels.max_per_cluster",
+        "split.max_per_superfamily": "labels.max_per_superfamily",
         "verdict.flip": "verdict.swap_followed",
         "verdict.copied": "verdict.copy_tm",
         "verdict.fail": "verdict.fail_run",

@@ -71,7 +71,15 @@ class LabelSettings(Section):
     redundancy: Literal["none", "s35", "s60", "s95"] = setting(
         "none", "keep one domain, the best resolved, of each cluster in the table: at 35, 60 or 95 % identity"
     )
-    max_per_superfamily: int = setting(0, "most domains of a superfamily, the best resolved ones; 0 = no limit", ge=0)
+    max_per_cluster: int = setting(
+        0, "most usable domains of a sequence cluster (`cluster`), the best resolved ones; 0 = no limit", ge=0
+    )
+    max_per_superfamily: int = setting(
+        0,
+        "most domains of a superfamily: of those in the table the best resolved, of usable ones those of distinct "
+        "sequence first; alternatives do not count; 0 = no limit",
+        ge=0,
+    )
     min_members: int = setting(8, "fewest domains of a class at the first level", ge=1)
 
 
@@ -156,12 +164,6 @@ class SplitSettings(Section):
         "residues beyond which a domain trains by crops alone and is never held out; 0 = no limit",
         ge=0,
         le=4096,
-    )
-    max_per_cluster: int = setting(
-        0, "most usable domains of a sequence cluster, the best resolved ones; 0 = all", ge=0
-    )
-    max_per_superfamily: int = setting(
-        0, "most usable domains of a superfamily, of distinct sequence first; 0 = all", ge=0
     )
     max_per_topology: int = setting(
         20, "`ladder`: most domains of a topology in the test and in the validation split; 0 = no limit", ge=0

@@ -24,7 +24,8 @@ def secondary_structure(backbone: Backbone) -> tuple[str, ...]:
     """DSSP letters `H B E G I T S -` of every model, a string of length L each; `?` where a backbone atom is missing.
 
     No pattern runs across a break, and the residue behind one has no hydrogen to give. As in DSSP since 2.0, a π helix
-    comes before an α helix. Of the sequence, only proline is looked at, which gives no bond.
+    comes before an α helix. The sequence is not looked at, so that samples, which have none, compare with domains: a
+    proline gives bonds as every residue does.
     """
     return secondary_structures([backbone])[0]
 
@@ -40,10 +41,9 @@ def secondary_structures(backbones: Sequence[Backbone]) -> list[tuple[str, ...]]
     if len(complete):
         begins = np.concatenate([flags for one in of_model for flags in ([True], one.breaks) if len(one)])[complete]
         begins[1:] |= complete[1:] != complete[:-1] + 1
-        gives = np.frombuffer("".join(one.sequence for one in of_model).encode("ascii"), np.uint8)[complete] != ord("P")
         coords = np.concatenate([one.coords.reshape(-1, 5, 3) for one in backbones]).take(complete, axis=0)
         bounds = np.searchsorted(complete, [0, *ends])
-        letters[complete] = _letters(coords.astype(np.float64), gives & ~begins, np.cumsum(begins), bounds.tolist())
+        letters[complete] = _letters(coords.astype(np.float64), ~begins, np.cumsum(begins), bounds.tolist())
     text = letters.tobytes().decode("ascii")
     rows = iter([text[end - len(one) : end] for one, end in zip(of_model, ends.tolist(), strict=True)])
     return [tuple(islice(rows, one.models)) for one in backbones]

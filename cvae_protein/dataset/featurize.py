@@ -1,4 +1,4 @@
-"""From a structure file to an entry of the store: domain, torsions, secondary structure, quality."""
+"""From a structure file to an entry of the store: domain, quality, facts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from scipy.spatial import cKDTree
 from ..config.settings import FeaturizeSettings, LabelSettings
 from ..core.errors import StructureError, UserError, rejection
 from ..core.files import read_table, sha256, write_rejected
-from ..core.geometry import torsions
 from ..core.progress import say, track
-from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
 from ..io.read import (
     LARGEST_COORDINATE,
@@ -142,7 +140,7 @@ def entry_of(
         "breaks": int(backbone.breaks.sum()),
         "missing": len(backbone) - int(backbone.complete.sum()),
     }
-    return Entry(backbone, torsions(backbone.coords, backbone.breaks), secondary_structure(backbone), facts)
+    return Entry(backbone, facts)
 
 
 def _featurize_file(

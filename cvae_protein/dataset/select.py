@@ -63,7 +63,7 @@ def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thi
     if not clusters and rows:
         raise UserError(
             f"labels.redundancy: {settings.table} has no {level} clusters, as a cath-domain-list or a column {level} "
-            "has; else leave it at none and cluster the sequences themselves (split.max_per_cluster)"
+            "has; else leave it at none and cluster the sequences themselves (labels.max_per_cluster)"
         )
     lost = {
         row.domain_id: UnusableDomain(

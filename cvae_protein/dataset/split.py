@@ -48,7 +48,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
     wanting = {
         f"split.scheme {settings.scheme}": settings.scheme in ("sequence", "ladder"),
         f"labels.scheme {labels.scheme}": labels.scheme not in CLASSES,
-        "split.max_per_cluster": settings.max_per_cluster > 0,
+        "labels.max_per_cluster": labels.max_per_cluster > 0,
     }
     if clusters is None and any(wanting.values()):
         names = " and ".join(name for name, wants in wanting.items() if wants)
@@ -85,8 +85,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
                     own_label=labels.scheme not in CLASSES,
                 )
             )
-    found = _without_followers(found)
-    found = _without_redundant(found, settings)
+    found = _without_followers(_without_redundant(found, labels))
     return _without_rare(found, labels.min_members) if labels.scheme == FOUND else found
 
 
@@ -106,11 +105,11 @@ def _without_followers(domains: list[SplitDomain]) -> list[SplitDomain]:
     ]
 
 
-def _without_redundant(domains: list[SplitDomain], settings: SplitSettings) -> list[SplitDomain]:
+def _without_redundant(domains: list[SplitDomain], labels: LabelSettings) -> list[SplitDomain]:
     """Usable domains beyond what a sequence cluster and a superfamily may have get a reason.
 
     Of a sequence cluster the best resolved stay, alternatives last; of a superfamily first one of each of its sequence
-    clusters, then a second.
+    clusters, then a second, and alternatives do not count.
     """
     usable = [domain for domain in domains if not domain.reason]
     usable.sort(key=lambda domain: (domain.role == ALTERNATIVE, domain.resolution, domain.id))
@@ -124,12 +123,12 @@ def _without_redundant(domains: list[SplitDomain], settings: SplitSettings) -> l
     members: Counter[str] = Counter()
     for domain in sorted(usable, key=lambda domain: rank[domain.id]):
         family = superfamily_of(domain)
-        if settings.max_per_cluster and rank[domain.id] >= settings.max_per_cluster:
+        if labels.max_per_cluster and rank[domain.id] >= labels.max_per_cluster:
             reasons[domain.id] = "redundant"
-        elif settings.max_per_superfamily and family and members[family] >= settings.max_per_superfamily:
-            reasons[domain.id] = "dominant superfamily"
-        else:
+        elif domain.role != ALTERNATIVE and family:
             members[family] += 1
+            if labels.max_per_superfamily and members[family] > labels.max_per_superfamily:
+                reasons[domain.id] = "dominant superfamily"
     return [replace(domain, reason=reasons.get(domain.id, domain.reason)) for domain in domains]
 
 
@@ -213,8 +212,11 @@ def split_domains(
     labels = labels or LabelSettings()
     _check(settings, labels, clusters)
     frozen = settings.scheme == "file"  # which has settled what may be redundant or too long
-    usual = replace(settings, max_length=0, max_per_cluster=0, max_per_superfamily=0) if frozen else settings
-    domains = _domains(store, usual, labels, clusters)
+    if frozen:
+        usual, all_labels = replace(settings, max_length=0), replace(labels, max_per_cluster=0, max_per_superfamily=0)
+        domains = _domains(store, usual, all_labels, clusters)
+    else:
+        domains = _domains(store, settings, labels, clusters)
     if all(domain.reason for domain in domains):
         raise UserError(f"{store}: none of {len(domains)} domains is usable: {_unusable(domains, settings, labels)}")
     if frozen:

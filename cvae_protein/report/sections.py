@@ -289,13 +289,8 @@ SPREADS = (("helix", "helix share"), ("strand", "strand share"), ("relative_rg",
 
 
 def _torsions(entries: Sequence[Entry]) -> np.ndarray:
-    """phi, psi (R, 2) of all entries; computed where the store holds none."""
-    parts = []
-    for entry in entries:
-        angles = np.asarray(entry.torsion[0])
-        if not np.isfinite(angles).any():
-            angles = torsions(entry.backbone.coords[0].astype(float), entry.backbone.breaks)
-        parts.append(angles[:, :2])
+    """phi, psi (R, 2) of all entries."""
+    parts = [torsions(entry.backbone.coords[0], entry.backbone.breaks)[:, :2] for entry in entries]
     return np.concatenate(parts) if parts else np.zeros((0, 2))
 
 

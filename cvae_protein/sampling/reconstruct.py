@@ -24,9 +24,8 @@ MOST_SWAPPED = 64  # held-out domains that are also built under another class's 
 
 
 def sample_entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
-    """A modelled structure for the store; torsions and secondary structure are left to scoring."""
-    length = len(coords)
-    return Entry(as_backbone(name, coords), np.full((1, length, 3), np.nan, np.float32), ("?" * length,), facts)
+    """A modelled structure for the store."""
+    return Entry(as_backbone(name, coords), facts)
 
 
 @torch.no_grad()

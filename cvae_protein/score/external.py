@@ -176,7 +176,7 @@ def _fits_a_store(sample: Sample) -> bool:
 
 
 def _entry(sample: Sample, facts: Mapping[str, str | int]) -> Entry:
-    return Entry(sample.backbone, sample.structure.torsions[None], (sample.structure.ss,), facts)
+    return Entry(sample.backbone, facts)
 
 
 def _sample_row(sample: Sample, duplicates: Mapping[str, str]) -> dict[str, object]:

@@ -28,7 +28,7 @@ RECORDED = ("rate", "trace_rmsd", "permuted_code_rmsd", "swapped_label_rmsd")
 
 def prepare(store: Store, name: str, label: str) -> PreparedStructure:
     """The first model of a structure of a store, prepared for the metrics."""
-    return PreparedStructure.of(store.backbone(name), label)
+    return PreparedStructure.of(store.backbone(name), label, store.ss(name)[0])
 
 
 def read_domains(store: Path, splits: Path) -> RealDomains:

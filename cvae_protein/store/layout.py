@@ -22,15 +22,14 @@ try:
     import hdf5plugin
 except ImportError:  # a bare GPU node reads gzip stores without it
     hdf5plugin = None
-SCHEMA_VERSION = 2
-READABLE = (1, 2)  # 1 has no checksums
+SCHEMA_VERSION = 3
+READABLE = (2, 3)  # in 2, the letters of domains knew of prolines and samples had none
 RESOLUTION = 0.01  # Å per step of int16
 MISSING = np.iinfo(np.int16).min
 BLOCK = 1024  # residues, or conformations, of a chunk of the file and of a checksum
 TEXT = h5py.string_dtype("utf-8")
 PER_RESIDUE: dict[str, np.dtype] = {
     "coords": np.dtype(("<i2", (5, 3))),
-    "torsion": np.dtype(("<f4", (3,))),
     "ss": np.dtype("S1"),
     "sequence": np.dtype("S1"),
     "residue_id": np.dtype("S8"),
@@ -43,17 +42,26 @@ CACHE_BYTES, CACHE_SLOTS = 32 << 20, 10_007  # unpacked blocks of a dataset that
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
+# Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.
+POSITIONS = (np.arange(1 << 16, dtype=np.uint16).view(np.int16) * np.float64(RESOLUTION)).astype(np.float32)
+POSITIONS[np.array([MISSING], np.int16).view(np.uint16)] = np.nan
+
+
+def positions(steps: np.ndarray) -> np.ndarray:
+    """Positions in Å, NaN where missing, of int16 steps of any shape."""
+    return POSITIONS.take(steps.view(np.uint16))
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What a store holds of one domain or sample: the structure, what was computed of it, and facts about it.
+    """What a store holds of one domain or sample: the structure, facts about it, one value per column, and its letters.
 
-    `torsion` is (model, L, 3) in radians, `ss` one string of DSSP letters per model, `facts` one value per column.
+    `ss`, one string of DSSP letters per model, is assigned where the store is written and set where it was read.
     """
 
     backbone: Backbone
-    torsion: np.ndarray
-    ss: tuple[str, ...]
     facts: Mapping[str, str | float | int] = field(default_factory=dict)
+    ss: tuple[str, ...] = ()
 
 
 def filters(compression: str) -> dict:

@@ -5,8 +5,7 @@ Layout (S conformations, R residues in all)::
     /offset          (S+1,)    int64    residues of conformation s are offset[s]:offset[s+1]
     /coords          (R, 5, 3) int16    0.01 Å from the centre (on the same grid), -32768 = missing; N CA C O CB
     /center          (S, 3)    float32  Å, to be added to get the deposited position
-    /torsion         (R, 3)    float32  phi, psi, omega in radians, NaN where undefined
-    /ss              (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = not assigned
+    /ss              (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = an atom is missing
     /sequence        (R,)      S1       one letter per residue
     /residue_id      (R,)      S8       author number and insertion code
     /table/NAME      (S,)               one column a fact: id, model, label, ...; int64, float64 or fixed UTF-8
@@ -25,18 +24,11 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.labels import is_within
+from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
-from .layout import BLOCK, MISSING, PER_RESIDUE, RESOLUTION, Entry, is_text, open_store, reading
+from .layout import BLOCK, PER_RESIDUE, SCHEMA_VERSION, Entry, is_text, open_store, positions, reading
 
 NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; after a step of at most NEAR, READ_AHEAD are read at once
-# Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.
-POSITIONS = (np.arange(1 << 16, dtype=np.uint16).view(np.int16) * np.float64(RESOLUTION)).astype(np.float32)
-POSITIONS[np.array([MISSING], np.int16).view(np.uint16)] = np.nan
-
-
-def positions(steps: np.ndarray) -> np.ndarray:
-    """Positions in Å, NaN where missing, of int16 steps of any shape."""
-    return POSITIONS.take(steps.view(np.uint16))
 
 
 class Store:
@@ -139,9 +131,11 @@ class Store:
         """One letter per residue of a domain, `X` where unknown."""
         return "".join(self.text(self.rows(name)[0], "sequence"))
 
-    def torsion(self, row: int) -> np.ndarray:
-        """phi, psi, omega of one conformation in radians, float32 (L, 3)."""
-        return self._read("torsion", *self._span(row)).copy()
+    def ss(self, name: str) -> tuple[str, ...]:
+        """DSSP letters of each conformation of a domain; assigned anew where an older program wrote the store."""
+        if self.file.attrs["schema_version"] < SCHEMA_VERSION:
+            return secondary_structure(self.backbone(name))
+        return tuple("".join(self.text(row, "ss")) for row in self.rows(name))
 
     def backbone(self, name: str) -> Backbone:
         """The structure of a domain with all its conformations, at its deposited position."""
@@ -151,10 +145,8 @@ class Store:
 
     def entry(self, name: str) -> Entry:
         """Everything the store holds of a domain."""
-        rows = self.rows(name)
         facts = {key: self.fact(name, key) for key in self.columns if key not in ("id", "model")}
-        ss = tuple("".join(self.text(row, "ss")) for row in rows)
-        return Entry(self.backbone(name), np.stack([self.torsion(row) for row in rows]), ss, facts)
+        return Entry(self.backbone(name), facts, self.ss(name))
 
     def entries(self, names: Iterable[str] | None = None) -> Iterator[Entry]:
         """`entry` of each of `names` (default: all)."""

@@ -17,12 +17,11 @@ AT_ONCE = 64  # blocks that are read together
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """What a check found: a line of `damages` for each damaged piece; `has_checksums` is false for an old store."""
+    """What a check found: a line of `damages` for each damaged piece."""
 
     conformations: int
     blocks: int
     damages: tuple[str, ...]
-    has_checksums: bool = True
 
 
 def verify_store(path: str | Path) -> StoreCheck:
@@ -37,15 +36,14 @@ def verify_store(path: str | Path) -> StoreCheck:
         lengths = {name: len(file[name]) for name in names}
         blocks = sum(-(-length // BLOCK) for length in lengths.values())
         progress = Progress("verify", blocks, "blocks")
-        old = file.attrs["schema_version"] < 2
-        damages = [] if old else _wrong_attributes(file)
+        damages = _wrong_attributes(file)
         residues = lengths["coords"]
         for name, length in lengths.items():
             if length != rows + (name == "offset") and (name not in PER_RESIDUE or length != residues):
                 damages.append(f"{name}: {length} values do not fit {rows} conformations of {residues} residues")
-            hit = _damaged_blocks(file, name, None if old else f"{CHECKSUM}/{name}", progress)
+            hit = _damaged_blocks(file, name, progress)
             damages += [_described(file, name, block * BLOCK, min((block + 1) * BLOCK, length)) for block in hit]
-    return StoreCheck(rows, blocks, tuple(damages), not old)
+    return StoreCheck(rows, blocks, tuple(damages))
 
 
 def _wrong_attributes(file: h5py.File) -> list[str]:
@@ -56,17 +54,17 @@ def _wrong_attributes(file: h5py.File) -> list[str]:
     return [] if right else ["attributes: the units, the resolution or another attribute of the file are damaged"]
 
 
-def _damaged_blocks(file: h5py.File, name: str, sums: str | None, progress: Progress) -> Iterator[int]:
+def _damaged_blocks(file: h5py.File, name: str, progress: Progress) -> Iterator[int]:
     """Numbers of the blocks of a dataset that cannot be read or differ from their checksum."""
     count = -(-len(file[name]) // BLOCK)
-    expected = _expected(file, sums, count) if sums else None
+    expected = _expected(file, f"{CHECKSUM}/{name}", count)
     for first in range(0, count, AT_ONCE):
         some = range(first, min(first + AT_ONCE, count))
         found = _sums(file[name], some)
         if found is None:  # a piece of it cannot be read: which?
             found = [None if one is None else one[0] for one in (_sums(file[name], [block]) for block in some)]
         for block, value in zip(some, found, strict=True):
-            if value is None or (expected is not None and value != expected[block]):
+            if value is None or value != expected[block]:
                 yield block
         progress.advance(len(some))
 
@@ -86,7 +84,7 @@ def _sums(dataset: h5py.Dataset, blocks: range | list[int]) -> list | None:
         values = dataset[blocks[0] * BLOCK : (blocks[-1] + 1) * BLOCK]
     except UNREADABLE:
         return None
-    return [0] * len(blocks) if values.dtype == object else checksums(values).tolist()
+    return checksums(values).tolist()
 
 
 def _described(file: h5py.File, name: str, start: int, stop: int) -> str:

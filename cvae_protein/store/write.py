@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import atomic_path
 from ..core.progress import track
+from ..core.secondary_structure import secondary_structures
+from ..core.structure import Backbone
 from .layout import (
     BLOCK,
     CENTER,
@@ -28,8 +31,8 @@ from .layout import (
     attributes_checksum,
     checksums,
     filters,
-    is_text,
     open_store,
+    positions,
     reading,
     text_dtype,
 )
@@ -115,6 +118,7 @@ def check_room(file: h5py.File) -> None:
         raise disk.error
 
 
+ASSIGNED = BLOCK  # residues whose secondary structure is assigned at once
 WRITTEN = 16 * BLOCK  # residues, or conformations, that are written at once
 FEWEST_SAID = 20  # stores; joining fewer says nothing of its progress
 
@@ -179,7 +183,6 @@ def _new_store(path: Path, compression: str, kind: str) -> Iterator[h5py.File]:
         file.attrs.update(
             schema_version=SCHEMA_VERSION,
             length_unit=np.bytes_("angstrom"),
-            angle_unit=np.bytes_("radian"),
             resolution=RESOLUTION,
             compression=np.bytes_(compression),
             kind=np.bytes_(kind),
@@ -203,25 +206,40 @@ def _encode(coords: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.where(missing, MISSING, steps).astype(np.int16), (center * RESOLUTION).astype(np.float32)
 
 
-def _residues(entry: Entry) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Per-residue arrays of an entry, one conformation after the other, and the centre of each conformation."""
-    backbone = entry.backbone
-    encoded = [_encode(coords, backbone.id) for coords in backbone.coords]
+def _encoded(entries: Iterable[Entry]) -> Iterator[tuple[Entry, dict[str, np.ndarray], list[np.ndarray]]]:
+    """Entries with their per-residue arrays, one conformation after the other, and the centres of the conformations.
+
+    Secondary structure is that of the coordinates as they are stored.
+    """
+    waiting = list[tuple[Entry, list[tuple[np.ndarray, np.ndarray]]]]()
+
+    def ready() -> Iterator[tuple[Entry, dict[str, np.ndarray], list[np.ndarray]]]:
+        stored = [np.stack([positions(steps) + center for steps, center in encoded]) for _, encoded in waiting]
+        letters = secondary_structures(
+            [replace(entry.backbone, coords=coords) for (entry, _), coords in zip(waiting, stored, strict=True)]
+        )
+        for (entry, encoded), ss in zip(waiting, letters, strict=True):
+            steps, centers = zip(*encoded, strict=True)
+            yield entry, _residues(entry.backbone, steps, ss), list(centers)
+        waiting.clear()
+
+    for entry in entries:
+        waiting.append((entry, [_encode(coords, entry.backbone.id) for coords in entry.backbone.coords]))
+        if sum(len(one.backbone) * one.backbone.models for one, _ in waiting) >= ASSIGNED:
+            yield from ready()
+    yield from ready()
+
+
+def _residues(backbone: Backbone, steps: Sequence[np.ndarray], ss: Sequence[str]) -> dict[str, np.ndarray]:
     residue_id = np.array(backbone.residue_ids, "S")
     if residue_id.dtype.itemsize > RESIDUE_ID_BYTES:
         raise ValueError(f"{backbone.id}: a residue id is longer than {RESIDUE_ID_BYTES} letters")
-    torsion = np.asarray(entry.torsion, np.float32)
-    if torsion.shape != (*backbone.coords.shape[:2], 3) or [len(ss) for ss in entry.ss] != [len(backbone)] * len(
-        encoded
-    ):
-        raise ValueError(f"{backbone.id}: torsions or secondary structure are not of {backbone.coords.shape[:2]}")
     return {
-        "coords": np.concatenate([steps for steps, _ in encoded]),
-        "torsion": torsion.reshape(-1, 3),
-        "ss": np.frombuffer("".join(entry.ss).encode("ascii"), "S1"),
-        "sequence": np.tile(np.frombuffer(backbone.sequence.encode("ascii"), "S1"), len(encoded)),
-        "residue_id": np.tile(residue_id, len(encoded)),
-    }, [center for _, center in encoded]
+        "coords": np.concatenate(steps),
+        "ss": np.frombuffer("".join(ss).encode("ascii"), "S1"),
+        "sequence": np.tile(np.frombuffer(backbone.sequence.encode("ascii"), "S1"), len(steps)),
+        "residue_id": np.tile(residue_id, len(steps)),
+    }
 
 
 def _column(values: Sequence) -> np.ndarray:
@@ -249,7 +267,7 @@ def write_store(path: str | Path, entries: Iterable[Entry], *, compression: str 
     stored: dict[str, tuple[int, int]] = {}  # by id, hash of the sequence and number of conformations
     with _new_store(Path(path), compression, kind) as file:
         residues = Columns(file, PER_RESIDUE, compression)
-        for entry in entries:
+        for entry, values, new_centers in _encoded(entries):
             names = ["id", "model", *entry.facts]
             if centers and names != list(facts):
                 raise ValueError(f"{entry.backbone.id}: expected the facts {list(facts)[2:]}, got {names[2:]}")
@@ -257,7 +275,6 @@ def write_store(path: str | Path, entries: Iterable[Entry], *, compression: str 
             sequence, before = stored.get(entry.backbone.id, (own, 0))
             if sequence != own:
                 raise UserError(f"{path}: two structures have the id {entry.backbone.id}; give each its own")
-            values, new_centers = _residues(entry)
             stored[entry.backbone.id] = own, before + len(new_centers)
             residues.append(values)
             for model, center in enumerate(new_centers, before):
@@ -329,9 +346,11 @@ class Parts:
             with open_store(path) as file, reading(path):
                 if not len(file["center"]):
                     continue
+                if file.attrs["schema_version"] != SCHEMA_VERSION:
+                    raise UserError(f"{path}: an older program wrote it; featurize again")
                 self._add_kind(file, path)
                 self._add_types(file, path)
-                for name in dict.fromkeys(_column_block(file["table/id"], 0, len(file["center"])).tolist()):
+                for name in dict.fromkeys(file["table/id"][:].tolist()):
                     if owner.setdefault(name, len(self.paths)) != len(self.paths):
                         raise UserError(f"{path}: the domain {name.decode()} is in {self.paths[owner[name]]} as well")
                 self.rows += len(file["center"])
@@ -348,7 +367,7 @@ class Parts:
         if self.types and names != list(self.types):
             raise UserError(f"{path}: expected the table columns {list(self.types)}, found {names}")
         for name in names:
-            dtype = _column_dtype(file["table"][name])
+            dtype = file["table"][name].dtype
             known = self.types.get(name, dtype)
             if (known.kind == "S") != (dtype.kind == "S"):
                 raise UserError(
@@ -368,7 +387,7 @@ class Parts:
                 data = {name: file[name] for name in names}
                 length = len(next(iter(data.values())))
                 for start in range(0, length, WRITTEN):
-                    yield {name: _column_block(d, start, min(start + WRITTEN, length)) for name, d in data.items()}
+                    yield {name: values[start : start + WRITTEN] for name, values in data.items()}
 
     def ends(self) -> Iterator[np.ndarray]:
         """Where each conformation's residues end in the joint store, block by block."""
@@ -379,17 +398,3 @@ class Parts:
                 for start in range(1, len(data), WRITTEN):
                     yield data[start : start + WRITTEN] + before
                 before += int(data[-1])
-
-
-def _column_block(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
-    """Rows of a dataset; text, of whatever kind, as fixed-length bytes."""
-    values = dataset[start:stop]
-    return np.array(values.tolist(), "S") if values.dtype == object else values
-
-
-def _column_dtype(dataset: h5py.Dataset) -> np.dtype:
-    """Type of a table column, text of any length as the fixed length that it needs."""
-    if not is_text(dataset) or dataset.dtype != object:
-        return dataset.dtype
-    starts = range(0, len(dataset), WRITTEN)
-    return np.dtype(f"S{max(_column_block(dataset, start, start + WRITTEN).dtype.itemsize for start in starts)}")

@@ -18,9 +18,7 @@ from cvae_protein.config.settings import (
     VerdictSettings,
 )
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.geometry import torsions
 from cvae_protein.core.labels import first_level
-from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
 from cvae_protein.model import variants
 from cvae_protein.model.fold_classifier import embed
@@ -89,9 +87,7 @@ def write_domains(folder: Path) -> None:
                 coords = a_domain(label, family, member)
                 name, code = f"{label}f{family:02d}m{member}", f"{label}.1.{family}.1"
                 made = Backbone(name, "A" * len(coords), coords[None], tuple(map(str, range(len(coords)))))
-                entries.append(
-                    Entry(made, torsions(made.coords, made.breaks), secondary_structure(made), {"label": code})
-                )
+                entries.append(Entry(made, {"label": code}))
                 row = {"domain_id": name, "split": split, "label": code, "superfamily": code, "group": name}
                 row["sequence_cluster"] = code  # members of a family are alike but for small noise
                 rows.append(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -58,14 +58,9 @@ class PreparedStructure:
     ss: str
 
     @classmethod
-    def of(cls, backbone: Backbone, label: str) -> PreparedStructure:
-        """Prepare the first model of `backbone`.
-
-        Its secondary structure is assigned afresh with the residue types hidden: DSSP treats proline apart, which a
-        sample has not, so a real domain's stored letters would not compare with a sample's.
-        """
-        hidden = replace(backbone.model(0), sequence="X" * len(backbone))
-        ss = secondary_structure(hidden)[0]
+    def of(cls, backbone: Backbone, label: str, ss: str = "") -> PreparedStructure:
+        """Prepare the first model of `backbone`; `ss` are its letters where they are known."""
+        ss = ss or secondary_structure(backbone.model(0))[0]
         return cls(backbone.id, label, backbone.coords[0].astype(np.float64), backbone.breaks, ss)
 
     def __len__(self) -> int:

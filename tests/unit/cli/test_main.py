@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import cvae_protein
@@ -269,7 +268,7 @@ def test_launch_needs_no_name_of_the_machine(monkeypatch):
 def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, capsys):
     for name in "ab":
         backbone = make_backbone(name)
-        entry = Entry(backbone, np.zeros((1, 6, 3)), ("------",), {"label": "1.10.8.10"})
+        entry = Entry(backbone, {"label": "1.10.8.10"})
         write_store(tmp_path / f"{name}.h5", [entry])
         rejected = {"domain_id": f"no{name}", "source": "s", "reason": "too_short", "detail": "3 residues"}
         write_table(tmp_path / f"{name}.tsv", COLUMNS, [rejected])
@@ -291,7 +290,7 @@ def test_merge_of_nothing_still_writes_why(tmp_path):
 
 def test_export_by_hand(make_backbone, tmp_path):
     backbone = make_backbone("a")
-    write_store(tmp_path / "a.h5", [Entry(backbone, np.zeros((1, 6, 3)), ("------",), {"label": "2"})])
+    write_store(tmp_path / "a.h5", [Entry(backbone, {"label": "2"})])
     for suffix in ("pdb", "cif", "xtc"):
         assert (
             main.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")]) == 0

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 
@@ -222,7 +221,7 @@ def test_output_of_another_command_is_kept_even_where_forced(here, capsys):
 
 def test_what_a_call_wrote_before_it_failed_does_not_stop_the_next(here, make_backbone):
     write_store(here / "none.h5", [])
-    entry = Entry(make_backbone("a"), np.zeros((1, 6, 3)), ("------",), {"label": "1"})
+    entry = Entry(make_backbone("a"), {"label": "1"})
     write_store(here / "one.h5", [entry])
     assert main.run(["merge", "none.h5", "-o", "all.h5", "--rejected", "no.tsv"]) == 1
     assert (here / "no.tsv").exists()

@@ -19,6 +19,7 @@ MISTAKES = [
     ({"trian": {}}, "trian: unknown key; did you mean train?"),
     ({"oracle": {"steps": 3}}, "oracle: is now classifier"),
     ({"verdict": {"flip": 1}}, "verdict.flip: is now verdict.swap_followed"),
+    ({"split": {"max_per_cluster": 2}}, "split.max_per_cluster: is now labels.max_per_cluster"),
     ({"variants": ["floor"]}, "got 'floor'; did you mean pca_flow?"),
     ({"train": {"stepz": 1}}, "train.stepz: unknown key; did you mean steps?"),
     ({"train": {"kl": {"wieght": 1}}}, "train.kl.wieght: unknown key; did you mean weight?"),

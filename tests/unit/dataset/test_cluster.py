@@ -231,7 +231,7 @@ def stored(path):
                 hairpins(80, turn)[None],
                 tuple(map(str, range(80))),
             )
-            entries.append(Entry(backbone, np.zeros((1, 80, 3)), ("H" * 80,), {"label": ""}))
+            entries.append(Entry(backbone, {"label": ""}))
     write_store(path, entries)
 
 

@@ -62,7 +62,6 @@ def test_what_a_shard_holds(tmp_path, ubiquitin):
         assert list(store.columns) == ["id", "model", *FACTS]
         entry = store.entry("1ubiA00")
     np.testing.assert_allclose(entry.backbone.coords, ubiquitin.coords, atol=0.0051)
-    np.testing.assert_allclose(entry.torsion, torsions(ubiquitin.coords, ubiquitin.breaks), atol=1e-6)
     assert entry.ss == secondary_structure(ubiquitin)
     assert entry.backbone.sequence == ubiquitin.sequence
     assert entry.backbone.residue_ids == ubiquitin.residue_ids
@@ -144,8 +143,10 @@ def test_ensemble_has_a_row_a_model(tmp_path):
     prepare(tmp_path, {"1abc": write(tmp_path / "x.pdb", lines)})
     with Store(run(tmp_path)[0]) as store:
         assert store.columns["model"].tolist() == [0, 1, 2]
-        assert store.entry("1abcA00").torsion.shape == (3, 25, 3)
-        assert np.degrees(store.torsion(2)[5, 0]) == pytest.approx(-63, abs=0.1)
+        backbone = store.backbone("1abcA00")
+    angles = torsions(backbone.coords, backbone.breaks)
+    assert angles.shape == (3, 25, 3)
+    assert np.degrees(angles[2, 5, 0]) == pytest.approx(-63, abs=1)  # stored to 0.01 Å
 
 
 def without(lines, atom, numbers):
@@ -205,7 +206,7 @@ def test_what_a_library_raises_is_a_reason_with_its_text(tmp_path, monkeypatch):
         raise ZeroDivisionError("seven")
 
     prepare(tmp_path, {"1abc": DATA / "1ubi.cif.gz"})
-    monkeypatch.setattr(featurize, "secondary_structure", fail)
+    monkeypatch.setattr(featurize, "check_quality", fail)
     _, dropped = run(tmp_path)
     assert dropped == {"1abcA00": "not_a_structure"}
     assert "ZeroDivisionError: seven" in read_table(tmp_path / "shard.tsv")[0]["detail"]

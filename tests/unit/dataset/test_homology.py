@@ -143,7 +143,7 @@ def entry(name, label, breaks=0, resolution=2.0, role="unique", group="", cath=N
     count = len(sequence)
     coords = np.zeros((1, count, 5, 3))
     made = Backbone(name, sequence, coords, tuple(map(str, range(count))))
-    return Entry(made, np.zeros((1, count, 3)), ("-" * count,), facts)
+    return Entry(made, facts)
 
 
 def many(classes="123", topologies=4, superfamilies=4, members=3):
@@ -253,7 +253,7 @@ def test_alternatives_and_mutants_stay_with_their_sequence(tmp_path):
 def test_only_the_best_of_a_sequence_cluster_are_used(tmp_path):
     entries = [*many(), *(entry(f"lyso{n}", "1.10.0.0", resolution=[0.0, 3.0, 1.0, 2.0][n % 4]) for n in range(8))]
     clusters = own_clusters(entries) | {f"lyso{n}": ("lysozyme", "") for n in range(8)}
-    rows = run(tmp_path, entries, clusters, max_per_cluster=3)
+    rows = run(tmp_path, entries, clusters, labels=LabelSettings(max_per_cluster=3))
     out = {name for name, row in rows.items() if row["reason"] == "redundant"}
     assert out == {"lyso0", "lyso1", "lyso4", "lyso5", "lyso7"}
     assert {rows[name]["split"] for name in out} == {"excluded"}
@@ -263,9 +263,18 @@ def test_only_the_best_of_a_sequence_cluster_are_used(tmp_path):
 def test_a_dominant_superfamily_is_capped_across_its_sequences(tmp_path):
     entries = [*many(), *(entry(f"ig{n:02d}", "2.60.40.10") for n in range(12))]
     clusters = own_clusters(entries) | {f"ig{n:02d}": (f"ig{n // 3}", "") for n in range(12)}
-    rows = run(tmp_path, entries, clusters, max_per_superfamily=4)
+    rows = run(tmp_path, entries, clusters, labels=LabelSettings(max_per_superfamily=4))
     kept = {name for name, row in rows.items() if name.startswith("ig") and not row["reason"]}
     assert kept == {"ig00", "ig03", "ig06", "ig09"}
+    other = entry("other", "2.60.40.10", role="alternative")
+    with_other = run(
+        tmp_path,
+        [*entries, other],
+        clusters | {"other": clusters["ig00"]},
+        labels=LabelSettings(max_per_superfamily=4),
+    )
+    assert not with_other.pop("other")["reason"]  # it counts for none and stays with a domain of its sequence
+    assert {name: row["reason"] for name, row in with_other.items()} == {n: row["reason"] for n, row in rows.items()}
     assert Counter(row["reason"] for row in rows.values()) == {"": len(entries) - 8, "dominant superfamily": 8}
 
 
@@ -293,9 +302,14 @@ def test_found_labels_cannot_be_held_out_whole(tmp_path, scheme):
         run(tmp_path, many(), own_clusters(many()), labels=FOUND, scheme=scheme)
 
 
-@pytest.mark.parametrize("given", [{"scheme": "sequence"}, {"max_per_cluster": 2}])
-def test_clusters_are_asked_for_where_they_are_needed(tmp_path, given):
-    name = f"split.{next(iter(given))}"
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("split.scheme", {"scheme": "sequence"}),
+        ("labels.max_per_cluster", {"labels": LabelSettings(max_per_cluster=2)}),
+    ],
+)
+def test_clusters_are_asked_for_where_they_are_needed(tmp_path, name, given):
     with pytest.raises(UserError, match=rf"{name}.* needs the table of clusters; give --clusters"):
         run(tmp_path, many(), **given)
 

@@ -82,7 +82,7 @@ def store_of(folder, structures, splits):
     entries, rows = [], []
     for name, (coords, sequence) in structures.items():
         shape = replace(backbone(coords, name), sequence=sequence)
-        entries.append(Entry(shape, np.zeros((1, len(coords), 3)), ("-" * len(coords),), {"label": ""}))
+        entries.append(Entry(shape, {"label": ""}))
         rows.append({"domain_id": name, "split": splits[name], "label": "3.10.20"})
     write_store(folder / "domains.h5", entries, compression="gzip")
     write_table(folder / "splits.tsv", ("domain_id", "split", "label"), rows)

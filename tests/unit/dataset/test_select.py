@@ -176,7 +176,7 @@ def test_one_domain_a_cluster_the_best_resolved(tmp_path):
 
 
 def test_clusters_that_the_table_does_not_tell(tmp_path):
-    with pytest.raises(UserError, match=r"no s60 clusters.*split\.max_per_cluster"):
+    with pytest.raises(UserError, match=r"no s60 clusters.*labels\.max_per_cluster"):
         select(tmp_path, [member("a", s35="c1")], redundancy="s60")
 
 

@@ -18,7 +18,7 @@ NUMBERS = tuple(map(str, range(60)))
 
 def entry(name, label, scope="", group="", role="unique", breaks=0, cath=None):
     facts = {"label": label, "cath": label if cath is None else cath, "scope": scope, "role": role, "group": group}
-    return Entry(Backbone(name, "A", POINT, ("1",)), np.zeros((1, 1, 3)), ("-",), {**facts, "breaks": breaks})
+    return Entry(Backbone(name, "A", POINT, ("1",)), {**facts, "breaks": breaks})
 
 
 def split(tmp_path, entries, **settings):
@@ -57,7 +57,7 @@ def test_long_domains_are_for_stretches_unless_relatives_are_held_out(tmp_path):
     def long_entry(name, label):
         chain = Backbone(name, "".join(letters.choice(list("ACDEFGHIKLMNPQRSTVWY"), 60)), POINT.repeat(60, 1), NUMBERS)
         facts = {"label": label, "cath": label, "scope": "", "role": "unique", "group": f"g{name}", "breaks": 0}
-        return Entry(chain, np.zeros((1, 60, 3)), ("-" * 60,), facts)
+        return Entry(chain, facts)
 
     short = many()
     long = [long_entry(f"long-{e.backbone.id}", e.facts["label"]) for e in short[::3]]

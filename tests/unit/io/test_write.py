@@ -139,7 +139,7 @@ def test_folds_get_a_file_each(make_backbone, tmp_path):
 def test_stored_structures_are_chosen_by_fold_and_length(make_backbone, tmp_path):
     def entry(name, length, label):
         backbone = make_backbone(name, length)
-        return Entry(backbone, np.zeros((1, length, 3)), ("-" * length,), {"label": label})
+        return Entry(backbone, {"label": label})
 
     entries = [entry("a", 5, "3.40.50.1"), entry("b", 6, "3.4.1.1"), entry("c", 5, "1.10.8.1")]
     write_store(tmp_path / "s.h5", entries)

@@ -74,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         models = 2 if index == 4 else 1
         coords = np.stack([a_chain(length, rng) for _ in range(models)])
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "not this"}))
+        entries.append(Entry(chain, {"label": "not this"}))
         split = (
             "crops"
             if index == 24

@@ -58,8 +58,7 @@ def helix(name: str, length: int, random: np.random.Generator) -> Backbone:
 
 def entry(name: str, random: np.random.Generator, **facts: str | float | int) -> Entry:
     backbone = helix(name, 44, random)
-    torsion = random.normal((-1.1, -0.8, 3.1), 0.2, (1, 44, 3))
-    return Entry(backbone, torsion, ("-" + "H" * 42 + "-",), facts)
+    return Entry(backbone, facts)
 
 
 def write_run(root: Path, variant: str, seed: str, prefix: str, random: np.random.Generator) -> None:

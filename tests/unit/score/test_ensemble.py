@@ -6,8 +6,6 @@ from score_synthetic import chain, moved
 
 from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table
-from cvae_protein.core.geometry import torsions
-from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.core.structure import Backbone
 from cvae_protein.score import ensemble as metrics
 from cvae_protein.score.ensemble import METRICS, Ensemble, common, distinct, families, known_states
@@ -114,7 +112,7 @@ def stored(path, *members):
     for name, coords, sequence, group in members:
         made = Backbone(name, sequence, np.asarray(coords), tuple(str(k + 1) for k in range(len(sequence))))
         facts = {"label": "1", "group": group}
-        entries.append(Entry(made, torsions(made.coords, made.breaks), secondary_structure(made), facts))
+        entries.append(Entry(made, facts))
     write_store(path, entries, compression="gzip")
     return path
 

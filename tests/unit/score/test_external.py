@@ -13,8 +13,6 @@ from tmtools import tm_align
 
 from cvae_protein.cli.main import run
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.geometry import torsions
-from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.io.write import write_mmcif, write_pdb
 from cvae_protein.score.inputs import placed_oxygen, read_samples
 from cvae_protein.similarity.nearest_structures import gathered, tm_align_score
@@ -33,7 +31,7 @@ def reference(tmp_path_factory):
     for index in range(9):
         made = backbone(chain(44 + index % 4, index), f"d{index}")
         label = f"{index % 3 + 1}.10.{index}.10"
-        entries.append(Entry(made, torsions(made.coords, made.breaks), secondary_structure(made), {"label": label}))
+        entries.append(Entry(made, {"label": label}))
         split = "test" if index < 6 else "train"
         rows.append(
             {"domain_id": f"d{index}", "split": split, "label": label, "superfamily": label, "group": f"d{index}"}
@@ -260,7 +258,7 @@ def test_reference_of_one_class_or_none(tmp_path):
         made = [backbone(chain(44 + k, 20 + k), f"d{k}") for k in range(3)]
         write_store(
             folder / "domains.h5",
-            [Entry(b, torsions(b.coords, b.breaks), secondary_structure(b), facts) for b in made],
+            [Entry(b, facts) for b in made],
             compression="gzip",
         )
         code, rows = score(tmp_path / "set", folder, folder / "out", "--targets", labels(folder / "l.tsv", a="1"))

@@ -9,8 +9,6 @@ from cvae_protein.cli import main
 from cvae_protein.config.settings import ScoreSettings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.geometry import torsions
-from cvae_protein.core.secondary_structure import secondary_structure
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
@@ -23,10 +21,8 @@ from cvae_protein.store.write import write_store
 SETTINGS = ScoreSettings(bootstrap=50, neighbours=3)
 
 
-def _entry(coords, name, ss=None, **facts):
-    made = backbone(coords, name)
-    ss = secondary_structure(made) if ss is None else (ss * len(made),)
-    return Entry(made, torsions(made.coords, made.breaks), ss, facts)
+def _entry(coords, name, **facts):
+    return Entry(backbone(coords, name), facts)
 
 
 def _domains(folder, labels):
@@ -47,10 +43,9 @@ def _domains(folder, labels):
 def _samples(folder, splits, targets):
     (folder / "samples").mkdir()
     drawn = [
-        _entry(chain(46, 100 + k), f"s{k}", "?", label=label, variant="concat", seed=0)
-        for k, label in enumerate(targets)
+        _entry(chain(46, 100 + k), f"s{k}", label=label, variant="concat", seed=0) for k, label in enumerate(targets)
     ]
-    raw = [_entry(deformed(chain(46, 100 + k), 1.0), f"s{k}", "?", label=label, variant="concat", seed=0)
+    raw = [_entry(deformed(chain(46, 100 + k), 1.0), f"s{k}", label=label, variant="concat", seed=0)
            for k, label in enumerate(targets)]  # fmt: skip
     facts = {
         "variant": "concat",

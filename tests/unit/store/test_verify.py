@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from unit.store.test_read import entry, many, old_store
+from unit.store.test_read import entry, many
 
 from cvae_protein.cli import main
 from cvae_protein.core.errors import UserError
@@ -18,7 +18,7 @@ def contents(path):
         return [
             (
                 *(e.backbone.id, e.backbone.sequence, e.backbone.residue_ids, e.ss, repr(e.facts)),
-                *(e.backbone.coords.tobytes(), e.torsion.tobytes()),
+                e.backbone.coords.tobytes(),
             )
             for e in store.entries()
         ]
@@ -66,7 +66,7 @@ def position_in(path, name, index):
         return chunk.byte_offset + chunk.size // 2
 
 
-@pytest.mark.parametrize("name", ["coords", "torsion", "residue_id"])
+@pytest.mark.parametrize("name", ["coords", "ss", "residue_id"])
 def test_domains_of_a_damaged_block_are_named(tmp_path, name):
     write_store(tmp_path / "s.h5", many(40, 100))
     copy = damaged(tmp_path / "s.h5", position_in(tmp_path / "s.h5", name, 2), 1)
@@ -97,8 +97,8 @@ def test_values_that_were_changed_with_care_are_found_too(tmp_path):
         file.attrs["resolution"] = 0.1
     assert [damage.split(",")[0].split(":")[0] for damage in verify_store(path).damages] == ["attributes", "coords"]
     with h5py.File(path, "r+") as file:
-        file["torsion"].resize(200, axis=0)
-    assert "torsion: 200 values do not fit 30 conformations of 360 residues" in verify_store(path).damages
+        file["ss"].resize(200, axis=0)
+    assert "ss: 200 values do not fit 30 conformations of 360 residues" in verify_store(path).damages
     with pytest.raises(UserError, match=r"do not fit together.*cvae-protein verify"):
         Store(path)
 
@@ -109,7 +109,7 @@ def test_the_command_says_so(tmp_path, capsys):
     write_store(tmp_path / "none.h5", [])
     assert main.run(["verify", str(path), str(tmp_path / "none.h5")]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"{path}: whole, 30 conformations in 12 blocks"
+    assert said[0] == f"{path}: whole, 30 conformations in 11 blocks"
     assert "whole, 0 conformations" in said[1]
 
     copy = damaged(path, position_in(path, "coords", 0), 1)
@@ -117,10 +117,6 @@ def test_the_command_says_so(tmp_path, capsys):
     captured = capsys.readouterr()
     assert f"{copy}: coords, residues 0 to 359: d0, d1, " in captured.out
     assert "1 of 2 stores" in captured.err
-
-    old_store(path, tmp_path / "old.h5")
-    assert main.run(["verify", str(tmp_path / "old.h5")]) == 1
-    assert "written before stores had checksums" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.7, 0.999])

@@ -35,7 +35,7 @@ def fill(path):
 @pytest.mark.parametrize("size", [0, 1000, 4096, 10_000, 30_000])
 def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path, make_backbone, size):
     chains = [make_backbone(f"d{number:03d}", 60, seed=number) for number in range(60)]
-    entries = [Entry(chain, np.zeros((1, 60, 3)), ("-" * 60,), {"label": "1"}) for chain in chains]
+    entries = [Entry(chain, {"label": "1"}) for chain in chains]
     with largest(size), pytest.raises(OSError, match="File too large") as caught:
         write_store(tmp_path / "x.h5", entries, compression="gzip")
     assert caught.value.filename == str(tmp_path / "x.h5")
@@ -72,7 +72,7 @@ def test_errors_of_the_caller_pass(tmp_path):
 
 def test_samples_and_domains_are_not_joined(tmp_path, make_backbone):
     for name, kind in (("a", "samples"), ("b", "domains")):
-        entry = Entry(make_backbone(name, 6), np.zeros((1, 6, 3)), ("-" * 6,), {})
+        entry = Entry(make_backbone(name, 6), {})
         write_store(tmp_path / f"{name}.h5", [entry], kind=kind)
     with pytest.raises(UserError, match=r"b\.h5: expected a store of samples as those before it, found one of domains"):
         merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "all.h5")
@@ -81,7 +81,7 @@ def test_samples_and_domains_are_not_joined(tmp_path, make_backbone):
 def test_numbers_of_64_bits_stay_what_they_are(tmp_path, make_backbone):
     seeds = {"a": 3, "b": 2**64 - 1}
     for name, seed in seeds.items():
-        entry = Entry(make_backbone(name, 6), np.zeros((1, 6, 3)), ("-" * 6,), {"seed": seed})
+        entry = Entry(make_backbone(name, 6), {"seed": seed})
         write_store(tmp_path / f"{name}.h5", [entry])
     merge_stores([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "all.h5")
     with Store(tmp_path / "all.h5") as store:
@@ -91,7 +91,7 @@ def test_numbers_of_64_bits_stay_what_they_are(tmp_path, make_backbone):
 def test_one_id_is_one_sequence(tmp_path, make_backbone):
     def entry(name, seed):
         chain = make_backbone(name, 20, seed=seed)
-        return Entry(chain, np.zeros((1, 20, 3)), ("-" * 20,), {"label": "1"})
+        return Entry(chain, {"label": "1"})
 
     with pytest.raises(UserError, match="two structures have the id d1"):
         write_store(tmp_path / "x.h5", [entry("d1", 1), entry("d2", 2), entry("d1", 3)], compression="gzip")

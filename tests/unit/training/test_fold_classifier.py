@@ -51,7 +51,7 @@ def data(tmp_path_factory):
         label, length = LABELS[index % 3], int(rng.integers(40, 60))
         coords = (trace(label, length, rng)[:, None] + rng.normal(0, 0.5, (1, 5, 3))).astype(np.float32)
         chain = Backbone(f"d{index:02d}", "A" * length, coords[None], tuple(map(str, range(length))))
-        entries.append(Entry(chain, np.zeros((1, length, 3)), ("-" * length,), {"label": label}))
+        entries.append(Entry(chain, {"label": label}))
         split = "test" if index >= 36 else "validation" if index >= 30 else "train"
         rows.append({"domain_id": chain.id, "split": split, "label": label})
     write_store(folder / "domains.h5", entries, compression="gzip")
@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_oracle(trained, data, tmp_path):
 
 def test_embed_writes_a_file_of_features_a_store(trained, data, tmp_path):
     coords = np.zeros((1, 4, 5, 3), np.float32)
-    short = Entry(Backbone("short", "AAAA", coords, tuple("1234")), np.zeros((1, 4, 3)), ("----",), {"label": "1"})
+    short = Entry(Backbone("short", "AAAA", coords, tuple("1234")), {"label": "1"})
     write_store(tmp_path / "few.h5", [short], compression="gzip")
     embed(trained, [data / "domains.h5", tmp_path / "few.h5"], tmp_path / "features")
     found, few = (read_features(tmp_path / "features" / name) for name in ("domains.h5", "few.h5"))

@@ -53,7 +53,7 @@ def write_data(folder: Path, with_validation: bool = True) -> tuple[Path, Path]:
         ca = np.cumsum(rng.normal(0, 2.2, (models, length, 1, 3)), axis=1)
         coords = (ca + rng.normal(0, 1.2, (models, 1, 5, 3))).astype(np.float32)
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, np.zeros((models, length, 3)), ("-" * length,) * models, {"label": "1"}))
+        entries.append(Entry(chain, {"label": "1"}))
         split = "validation" if index > 12 and with_validation else "train"
         rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 3 + 1}.10"})
     write_store(folder / "domains.h5", entries, compression="gzip")

@@ -364,7 +364,7 @@ def a_store(folder: Path) -> tuple[Path, Path]:
         ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
         coords = (ca + rng.normal(0, 1.2, (1, 5, 3))).astype(np.float32)[None]
         chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, np.zeros((1, length, 3)), ("-" * length,), {}))
+        entries.append(Entry(chain, {}))
         split = "validation" if index >= 12 else "train"
         rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 2 + 1}.{index % 4}"})
     write_store(folder / "domains.h5", entries, compression="gzip")
