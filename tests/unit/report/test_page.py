@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import synthetic
 from markupsafe import Markup
 
 from cvae_protein.config.settings import ReportSettings
@@ -49,10 +50,7 @@ STRUCTURES = (
 
 
 def helix(name: str, length: int, random: np.random.Generator) -> Backbone:
-    turn = np.radians(100) * np.arange(length)
-    ca = np.stack([2.3 * np.cos(turn), 2.3 * np.sin(turn), 1.5 * np.arange(length)], axis=1)
-    coords = ca[:, None] + np.array([[-1, 0, -0.8], [0, 0, 0], [1, 0.3, 0.7], [1.2, 1.4, 0.7], [0, -1.5, 0]])
-    coords = coords + random.normal(0, 0.1, coords.shape)
+    coords = synthetic.helix(length) + random.normal(0, 0.02, (length, 5, 3))
     return Backbone(name, "A" * length, coords[None], tuple(str(i + 1) for i in range(length)))
 
 
