@@ -91,7 +91,7 @@ def test_info_of_model_store_and_run(capsys, make_backbone, tmp_path):
     (tmp_path / "run/scores.tsv").write_text(
         "variant\tseed\tsplit\tfold\tmetric\tvalue\nconcat\t0\ttest\tall\tnearest_tm\t0.43\n"
     )
-    entry = Entry(make_backbone("a"), np.zeros((1, 6, 3)), ("------",), {"label": "2.60"})
+    entry = Entry(make_backbone("a"), {"label": "2.60"})
     write_store(tmp_path / "run/domains.h5", [entry])
     for place, kind in (("run/domains.h5", "store"), ("run", "run")):
         assert main.run(["info", str(tmp_path / place), "--json"]) == 0
