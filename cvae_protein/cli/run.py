@@ -57,6 +57,22 @@ def info(
             typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")]) -> None:
+    """Lay out a folder to run in: workflow, configuration with examples, and the embedded structures.
+
+    \b
+    Example:
+      cvae-protein init my-project
+
+    Then, in that folder: `cvae-protein run --cores 2`.
+    """
+    from ..runs.layout import lay_out
+
+    parts = lay_out(folder)
+    say("init", f"wrote {', '.join(map(str, parts))}; next: cd {folder} && cvae-protein run --cores 2")
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
     config: Annotated[

@@ -28,6 +28,9 @@ CALLS = {
     "train": "train --variant pca --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
     "sample": "sample --model m --store s.h5 --splits p.tsv -o {output}",
     "check": "",
+    "info": "",
+    "init": "",
+    "run": "",
     "verify": "",
     "launch": "",
     "resume": "",
@@ -216,6 +219,7 @@ def test_former_output_that_was_edited_is_kept_unless_forced(here, capsys):
 
 def test_output_of_another_command_is_kept_even_where_forced(here, capsys):
     assert main.run(["schema", "-o", "out.tsv"]) == 0
+    capsys.readouterr()
     assert "out.tsv: is an output of `schema`" in refused(labels(40, "--force"), capsys)
 
 
