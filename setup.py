@@ -1,21 +1,25 @@
-"""Beside the package itself, a wheel has the workflow that `cvae-protein init` lays out, as data of `cvae_protein.laid_out`."""
+"""Beside the package itself, a wheel holds the workflow that `cvae-protein init` lays out."""
 
+import shutil
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-LAID_OUT = "cvae_protein.laid_out"
 FOLDERS = ("workflow", "config", "data")
 
-packages = find_namespace_packages(include=["cvae_protein*"])
-places = {}
-for folder in FOLDERS:
-    for path in [Path(folder), *Path(folder).rglob("*")]:
-        if path.is_dir() and not any(part.startswith((".", "__")) for part in path.parts):
-            name = ".".join((LAID_OUT, *path.parts))
-            places[name] = path.as_posix()
-setup(
-    packages=[*packages, *places],
-    package_dir=places,
-    package_data={name: ["*"] for name in places},
-)
+
+class WithWorkflow(build_py):
+    """The usual build of the package, and the workflow in `cvae_protein/laid_out`."""
+
+    def run(self) -> None:
+        """Copy the modules, then the folders of the workflow."""
+        super().run()
+        if self.editable_mode:
+            return  # a checkout has them beside the package
+        for folder in FOLDERS:
+            place = Path(self.build_lib, "cvae_protein/laid_out", folder)
+            shutil.copytree(folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+
+
+setup(packages=find_packages(include=["cvae_protein*"]), cmdclass={"build_py": WithWorkflow})

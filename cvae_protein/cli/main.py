@@ -53,6 +53,14 @@ WAYS_OUT = {
     errno.EAGAIN: "raise the limit of processes, `ulimit -u`, or end others",
 }
 """What to do where the system refuses, by the number of its error."""
+EXTRAS = {
+    **dict.fromkeys(("biotite", "scipy"), "structures"),
+    **dict.fromkeys(("Bio", "jinja2", "markupsafe", "matplotlib", "pandas", "sklearn", "tmtools"), "report"),
+    **dict.fromkeys(("hdf5plugin", "httpx", "snakemake"), "workflow"),
+    "mdtraj": "all",
+    "optuna": "tune",
+}
+"""The extra of the package that brings a module."""
 PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless told how many
 LAUNCHER = "launch"
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
@@ -116,6 +124,10 @@ def run(arguments: Sequence[str]) -> int:
             return _defect()
         said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _mistake("; ".join(filter(None, [said, WAYS_OUT.get(error.errno, "")])))
+    except ModuleNotFoundError as error:
+        if (name := (error.name or "").split(".")[0]) not in EXTRAS:
+            return _defect()
+        return _mistake(f"this needs {name}, which is not installed: pip install 'cvae_protein[{EXTRAS[name]}]'")
     except MemoryError as error:
         return _mistake(f"memory does not suffice ({error or 'no number is told'}); use a machine with more")
     except Exception:
