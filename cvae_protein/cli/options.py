@@ -12,7 +12,17 @@ from ..config.settings import LARGEST_SEED
 from ..core.errors import UserError
 
 GROUPS = {
-    "Use a model or data": ("sample", "score", "ensemble", "export", "featurize", "verify", "info", "check"),
+    "Use a model or data": (
+        "sample",
+        "score",
+        "designability",
+        "ensemble",
+        "export",
+        "featurize",
+        "verify",
+        "info",
+        "check",
+    ),
     "Runs": ("init", "run", "resume", "reproduce", "tune"),
 }
 """Commands by what they are for, in the order of the help; all others are the stages of a run."""

@@ -144,6 +144,42 @@ def _refuse(form: str, **others: object) -> None:
         )
 
 
+DESIGNED = {"scores.tsv": SCORES.is_ours, "designs.tsv": table("id", "label", "length", "design_nll")}
+
+
+@app.command()
+@writes(output=folder(DESIGNED))
+def designability(
+    samples: Annotated[Path, typer.Option(help="Store of structures; with --splits that of the domains.")],
+    output: Output,
+    splits: Annotated[Path | None, typer.Option("--splits", help="Table of `split`: assess its test domains.")] = None,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Most structures, taken evenly.")] = 100,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the table names it.")] = "real",
+    seed: Annotated[str, typer.Option(help="Seed of its training, as the table names it.")] = "",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps sequences and predictions; default: beside the output.")
+    ] = None,
+    settings: Given = "",
+) -> None:
+    """Design sequences for backbones, predict their structures, and say how many fold back.
+
+    \b
+    Example:
+      cvae-protein designability --samples samples/concat/seed0/samples.h5 --variant concat --seed 0 -o designs/concat
+      cvae-protein designability --samples domains.h5 --splits splits.tsv \\
+          --settings '{"predictor": "esmfold"}' -o designs/real
+
+    Sequences are ProteinMPNN's (`make install-designer`). Without a predictor only its likelihood and recovery are
+    known, which are no designability. A run that is cut off goes on with the same command.
+    """
+    from ..config.load import section
+    from ..score.designability import score_designs
+
+    kept = cache or output.with_name(f"{output.name}.kept")
+    own, scores = settings_of("design", settings), section("score", "{}")
+    score_designs(samples, splits, number, variant, seed, own, scores, output, kept)
+
+
 @app.command()
 @writes(output=SCORES)
 def collect(

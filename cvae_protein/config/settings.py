@@ -351,6 +351,24 @@ class ScoreSettings(Section):
 
 
 @dataclass(frozen=True)
+class DesignSettings(Section):
+    """Sequences for backbones, and the structures that they are predicted to have."""
+
+    designer: str = setting(
+        "proteinmpnn",
+        "of sequences: proteinmpnn, or a command with {} for the backbones and {} for the table it writes",
+    )
+    predictor: str = setting(
+        "",
+        "of structures: esmfold, or a command with {} for a FASTA file and {} for a folder; empty: none is predicted",
+    )
+    number: int = setting(8, "sequences a backbone, the best of which counts", ge=1)
+    temperature: float = setting(0.1, "of the designer's draw", gt=0)
+    ca_only: bool = setting(False, "ProteinMPNN sees the CA trace alone")
+    python: str = setting("", "Python of the environment with designer and predictor; empty: the one that runs this")
+
+
+@dataclass(frozen=True)
 class VerdictSettings(Section):
     """When a model counts as broken; `docs/metrics.md` has the metrics."""
 
@@ -434,6 +452,7 @@ class Settings(Section):
     classifier: ClassifierSettings = setting(ClassifierSettings, "training of the fold classifier")
     sample: SampleSettings = setting(SampleSettings, "sampling")
     score: ScoreSettings = setting(ScoreSettings, "scoring")
+    design: DesignSettings = setting(DesignSettings, "designability and sequence compatibility")
     verdict: VerdictSettings = setting(VerdictSettings, "when a model counts as broken")
     report: ReportSettings = setting(ReportSettings, "the page")
     sweep: dict[str, Any] = setting(

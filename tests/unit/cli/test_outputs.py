@@ -38,6 +38,7 @@ CALLS = {
     "train-classifier": "train-classifier --store s.h5 --splits p.tsv -o {output} --checkpoint {checkpoint}",
     "embed": "embed s.h5 --classifier m -o {output}",
     "score": "score --samples x --reference s.h5 -o {output} --report {report}",
+    "designability": "designability --samples s.h5 -o {output}",
     "collect": "collect t.tsv -o {output}",
     "report": "report --results r --variants pca -o {output}",
     "export": "export -i s.h5 --format pdb -o {output}",
@@ -50,7 +51,16 @@ CALLS = {
     "reproduce": "reproduce m.json -o {output}",
 }
 """A call of each command with a place for each option that names an output; empty where a command has none."""
-FOLDERS = {"train", "sample", "train-classifier", "embed", "score", "tune", "reproduce"}  # whose --output is a folder
+FOLDERS = {
+    "train",
+    "sample",
+    "train-classifier",
+    "embed",
+    "score",
+    "designability",
+    "tune",
+    "reproduce",
+}  # whose --output is a folder
 OPTIONS = [
     (command, option)
     for command, call in CALLS.items()
