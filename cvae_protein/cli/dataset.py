@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from ..core.errors import UserError
 from ..core.files import REJECTED_COLUMNS, read_table, write_rejected
 from ..core.progress import say
 from .options import (
+    Batch,
     Domains,
     Given,
     LabelsGiven,
@@ -22,6 +22,7 @@ from .options import (
     Stored,
     UsageError,
     app,
+    batch_of,
     paths_of,
     settings_of,
 )
@@ -147,7 +148,7 @@ def featurize(
     rejected: Rejected,
     domains: Annotated[Path | None, typer.Option(help="Table of domains that `select` wrote.")] = None,
     entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
-    batch: Annotated[str, typer.Option(metavar="I/N", help="Which share of the domains, counted from 0.")] = "0/1",
+    batch: Batch = "0/1",
     source: Annotated[
         Path | None,
         typer.Option("--input", help="Instead of entries: a folder or file of structures, or a trajectory."),
@@ -187,15 +188,7 @@ def featurize(
     elif domains is None or entries is None:
         raise UsageError("featurize: expected --domains and --entries, or --input")
     else:
-        run(domains, entries, own, limits, _batch(batch), output, rejected)
-
-
-def _batch(text: str) -> tuple[int, int]:
-    """`I/N` as numbers."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or int(found[1]) >= int(found[2]):
-        raise UsageError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")
-    return int(found[1]), int(found[2])
+        run(domains, entries, own, limits, batch_of(batch), output, rejected)
 
 
 @app.command()

@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import typer
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from .options import (
+    Batch,
     Checkpoint,
     DecoderGiven,
     Depth,
@@ -29,6 +31,7 @@ from .options import (
     Stored,
     UsageError,
     app,
+    batch_of,
     settings_of,
 )
 from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
@@ -45,6 +48,7 @@ DRAWN = {
 }
 DEFAULT = SampleSettings()
 STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), "*.pdb": text("REMARK 250 MODEL")})
+BATCH = folder({name: DRAWN[name] for name in ("samples.h5", "raw.h5")})
 STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 
 
@@ -118,7 +122,7 @@ def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
     """What `sample` writes: the folder of a run's step, or a file, beside which XTC has its topology."""
     output = given["output"]
     if not (given["fold"] or given["around"]):
-        return {output: STEP}
+        return {output: STEP if given["splits"] else BATCH}
     files = [output, output.with_suffix(".pdb")] if output.suffix == ".xtc" else [output]
     return {path: STRUCTURES.get(path.suffix, Written(recorded)) for path in files}
 
@@ -168,6 +172,10 @@ def sample(
         int,
         typer.Option(min=1, max=4, help="With --splits: levels of the label to sample by, of those the model knows."),
     ] = 4,
+    batch: Batch = "0/1",
+    drawn: Annotated[
+        list[Path] | None, typer.Option(help="With --splits: folder of a batch of its samples; all of them, in order.")
+    ] = None,
     settings: Given = "",
 ) -> None:
     """Draw backbones: of chosen fold classes, around a domain, or as a run's step with reconstructions and codes.
@@ -179,8 +187,10 @@ def sample(
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
+      cvae-protein sample --model pretrained --fold 2 -n 10000 --batch 3/20 -o part3.h5
 
-    Lengths are in residues, coordinates in Å.
+    Lengths are in residues, coordinates in Å. Batches, joined by `merge`, are the samples of the whole draw. Without
+    --fold, --around and --splits a batch is one of a run's step, a folder that --drawn takes.
     """
     from ..model.registry import resolve
 
@@ -188,28 +198,52 @@ def sample(
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
     own = settings_of("sample", json.dumps(merged))
     folder, refiner = resolve(Path(model), refiner)
-    if fold and around:
-        raise UsageError("sample: expected --fold or --around, got both")
+    if fold:
+        _refuse("--fold", around=around, store=store, splits=splits, drawn=drawn)
+    elif around:
+        _refuse("--around", length=length, extrapolate=extrapolate, valid=valid, drawn=drawn)
+    else:
+        _refuse(
+            "neither --fold nor --around",
+            **{"length": length, "extrapolate": extrapolate, "valid": valid, "drawn": None if splits else drawn},
+        )
+    share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
     if fold:
         from ..sampling.sample import parse_lengths, sample_folds
 
-        parts, lengths = output.with_name(f".{output.name}.parts"), parse_lengths(length) if length else None
+        lengths = parse_lengths(length) if length else None
         if valid:
             from ..api.model import sample_valid
 
+            if share != (0, 1):
+                raise UsageError("sample --valid: expected no --batch, since how many have to be drawn is not known")
             _write(output, lambda path: sample_valid(folder, refiner, fold, lengths, own, seed, path, extrapolate))
             return
-        _write(output, lambda path: sample_folds(folder, refiner, fold, lengths, own, seed, path, parts, extrapolate))
+        draw = partial(sample_folds, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
+        _write(output, partial(draw, batch=share, parts=parts))
     elif around:
         from ..sampling.sample import sample_around
 
         if store is None:
             raise UsageError(f"sample --around {around}: expected --store, the store that holds the domain")
-        _write(output, lambda path: sample_around(folder, refiner, store, splits, around, own, seed, path))
-    elif store is None or splits is None:
-        raise UsageError("sample: expected --fold, --around with --store, or --store and --splits")
+        around_it = partial(sample_around, folder, refiner, store, splits, around, own, seed)
+        _write(output, partial(around_it, batch=share, parts=parts))
+    elif store is not None and splits is not None:
+        if share != (0, 1):
+            raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")
+        _sample_heldout(folder, refiner, store, splits, own, seed, output, depth, drawn or ())
+    elif store is None and splits is None and share != (0, 1):
+        from ..sampling.sample import sample_batch
+
+        sample_batch(folder, refiner, own, seed, output, depth, share)
     else:
-        _sample_heldout(folder, refiner, store, splits, own, seed, output, depth)
+        raise UsageError("sample: expected --fold, --around with --store, --batch, or --store and --splits")
+
+
+def _refuse(form: str, **others: object) -> None:
+    """`UserError` where an option was given that this form of `sample` does not use."""
+    if unused := [f"--{name}" for name, value in others.items() if value]:
+        raise UsageError(f"sample with {form}: expected no {' and no '.join(unused)}, which it does not use")
 
 
 def _write(output: Path, draw: Callable[[Path], None]) -> None:
@@ -228,7 +262,15 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
 
 
 def _sample_heldout(
-    model: Path, refiner: Path, store: Path, splits: Path, own: Any, seed: int, output: Path, depth: int
+    model: Path,
+    refiner: Path,
+    store: Path,
+    splits: Path,
+    own: Any,
+    seed: int,
+    output: Path,
+    depth: int,
+    drawn: Sequence[Path],
 ) -> None:
     """The step of a run: stores of the learning side and one PDB file per class, all of them or none."""
     from ..core.files import atomic_path
@@ -237,10 +279,11 @@ def _sample_heldout(
     from ..store.read import Store
 
     with atomic_path(output) as folder:
-        sample_heldout(model, refiner, store, splits, own, seed, folder, depth)
-        with Store(folder / "samples.h5") as drawn:
-            backbones = [drawn.backbone(name) for name in drawn.ids]
-            write_folds(backbones, [str(drawn.fact(name, "label")) for name in drawn.ids], folder)
+        parts = output.with_name(f".{output.name}.parts")
+        sample_heldout(model, refiner, store, splits, own, seed, folder, depth, drawn, parts)
+        with Store(folder / "samples.h5") as store_drawn:
+            backbones = [store_drawn.backbone(name) for name in store_drawn.ids]
+            write_folds(backbones, [str(store_drawn.fact(name, "label")) for name in store_drawn.ids], folder)
 
 
 CLASSIFIER_FILES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,9 @@ ModelGiven = Annotated[str, typer.Option("--model-settings", help="Section `mode
 TrainGiven = Annotated[str, typer.Option("--train-settings", help="Section `train`: JSON or YAML file.")]
 RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `refine`: JSON or YAML file.")]
 DecoderGiven = Annotated[str, typer.Option("--decoder-settings", help="Section `decoder`: JSON or YAML file.")]
+Batch = Annotated[
+    str, typer.Option("--batch", metavar="I/N", help="Which share of the work, counted from 0; `merge` joins them.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
 
 
@@ -143,3 +147,11 @@ def settings_of(name: str, given: str, file: str = "") -> Any:
     from ..config.load import section
 
     return section(name, given or ("{}" if file.lstrip().startswith("{") else file) or "{}")
+
+
+def batch_of(text: str) -> tuple[int, int]:
+    """`I/N` as numbers."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise UsageError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")
+    return int(found[1]), int(found[2])

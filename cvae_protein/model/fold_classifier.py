@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from ..config.settings import ClassifierSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path
-from ..core.labels import label_ids
-from ..core.progress import Progress
+from ..core.files import atomic_path, sha256
+from ..core.labels import label_ids, truncate
+from ..core.progress import Progress, say
 from ..core.structure import CA
 from ..store.layout import TEXT
 from ..store.read import Store
@@ -255,30 +255,38 @@ def embed(classifier: Path, stores: Sequence[Path], output: Path) -> None:
 
     Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
     standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute
-    `labels` names the columns. NaN where a structure has fewer than five CA.
+    `labels` names the columns; attribute `classifier` is the hash of its weights. NaN where a structure has fewer than
+    five CA.
     """
     if len({path.name for path in stores}) < len(stores):
         raise UserError("embed: expected stores of different file names, since each names its file of features")
     net = load_classifier(classifier).to(pick_device("embed"))
+    weights = sha256(classifier / "weights.safetensors")[:16]
     progress = Progress("embed", len(stores), "stores")
     with atomic_path(output) as folder:
         folder.mkdir()
         for path in stores:
-            _embed(net, path, folder / path.name)
+            _embed(net, path, folder / path.name, weights)
             progress.advance()
 
 
 @torch.no_grad()
-def _embed(classifier: FoldClassifier, path: Path, output: Path) -> None:
+def _embed(classifier: FoldClassifier, path: Path, output: Path, weights: str) -> None:
     with Store(path) as store:
         names = store.ids
         coords = [store.coords(store.rows(name)[0]) for name in names]
         labels = [str(store.fact(name, "label")) if "label" in store.columns else "" for name in names]
+    classes = classifier.spec.vocabulary[0]
+    unknown = [label for label in labels if label and truncate(label, 1) not in classes]
+    if unknown and len(unknown) == sum(map(bool, labels)):
+        said = f"none of its {len(unknown)} labels, such as {unknown[0]}, is known to the classifier"
+        say("embed", f"{path}: {said}, which tells {', '.join(classes)} apart")
     device = classifier.centre.device
     traces = [c[np.isfinite(c[:, CA]).all(-1), CA] for c in coords]
     seen = classifier.features(describe_traces(traces, device).to(device))
     predicted = classifier.posterior(seen)
     with new_file(output) as file:
+        file.attrs["classifier"] = weights
         for column, words in (("id", names), ("label", labels)):
             file.create_dataset(column, data=np.array(words, object), dtype=TEXT)
         file["feature"] = ((seen - classifier.centre) / classifier.scale).cpu().numpy()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import re
-import shutil
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +16,18 @@ from torch import Tensor
 
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path, owned, sha256
+from ..core.files import atomic_path, sha256
 from ..core.labels import truncate
-from ..core.progress import Progress, say
+from ..core.progress import say
 from ..model.batch import DomainSet, read_domain, read_split
 from ..model.spec import Spec
-from ..store.write import merge_stores, write_store
-from .reconstruct import sample_entry, write_latents, write_reconstructions
+from ..store.write import merge_stores
+from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
+from .reconstruct import write_latents, write_reconstructions
 from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
-BLOCK = 32  # samples of a fold whose random numbers are drawn together
-PART = {"cpu": 64, "cuda": 2048}  # samples of a larger draw that are made and kept together
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
@@ -108,71 +105,28 @@ def sample_folds(
     settings: SampleSettings,
     seed: int,
     output: Path,
+    *,
+    batch: tuple[int, int] = (0, 1),
     parts: Path | None = None,
     extrapolate: bool = False,
 ) -> None:
     """Write a store of `settings.per_class` relaxed samples of each fold, and the unrelaxed ones nowhere.
 
     `lengths` are taken in turn, those of a range drawn; without them, lengths are drawn from the fold's training
-    members. A larger draw is made
-    in parts, as many at once as there are threads; what is made of it when it is cut off stays in the folder `parts`,
-    by default a hidden one beside the output, from which the same call goes on.
+    members. `batch` is a share of the draw, counted from 0, and of how many. A larger draw is made in parts; what is
+    made of it when it is cut off stays in the folder `parts`, by default a hidden one beside the output, from which the
+    same call goes on.
     """
     check_asked(Spec.read(model / "spec.json"), folds, lengths, extrapolate)
     _announce(len(set(folds)), settings.per_class)
     sampler = load_sampler(model, refiner)
     facts = draw_facts(sampler.spec, model, settings, seed)
-    blocks = blocks_of(folds, settings.per_class, seed)
-    a_part = PART[sampler.device.type] // BLOCK
-    if len(blocks) <= a_part:
-        samples = draw_blocks(sampler, blocks, lengths, settings)
-        _write(output, samples.relaxed, samples, facts)
-        return
-    parts = parts or output.with_name(f".{output.name}.parts")
-    identity = {"draw": facts, "settings": asdict(settings), "lengths": repr(lengths), "folds": folds, "blocks": a_part}
-    identity["refiner"] = sha256(refiner / "weights.safetensors")
-    _begin_parts(parts, json.loads(json.dumps(identity)))
-    count, total = 0, sum(block.size for block in blocks)
-
-    def make(number: int) -> int:
-        """One part, unless it is there; how many samples it has."""
-        own = blocks[number : number + a_part]
-        if not (path := parts / f"{number:08d}.h5").is_file():
-            samples = draw_blocks(sampler, own, lengths, settings, said=False)
-            _write(path, samples.relaxed, samples, facts)
-        return sum(block.size for block in own)
-
-    numbers = range(0, len(blocks), a_part)
-    try:
-        with owned(parts / "draw"):
-            progress = Progress(f"sample {sampler.spec.variant} seed {sampler.spec.seed}", total, "structures")
-            for size in at_once(make, sampler.device, numbers):
-                count += size
-                progress.advance(size)
-            merge_stores([parts / f"{number:08d}.h5" for number in numbers], output, compression="gzip")
-            shutil.rmtree(parts)
-    except (SystemExit, KeyboardInterrupt):
-        say("sample", f"stopped; {count} of {total} samples or more are kept in {parts}: the same command goes on")
-        raise
+    draw = draw_of_folds(sampler, folds, lengths, settings, seed, facts, origin_of(facts, refiner, settings))
+    draw.batch(*batch).write(output, None, parts or parts_beside(output))
 
 
 def _announce(folds: int, each: int) -> None:
     say("sample", f"{folds} classes × {each} = {folds * each} samples")
-
-
-def _begin_parts(parts: Path, identity: Mapping[str, Any]) -> None:
-    """A folder for the parts of a draw; those of another draw are removed, which is said."""
-    record = parts / "of.json"
-    if parts.is_dir() and any(parts.iterdir()):
-        before = json.loads(record.read_text(encoding="utf-8"))
-        if before == identity:
-            say("sample", f"goes on from the parts in {parts}")
-            return
-        say("sample", f"{parts}: holds parts of another draw; they are removed")
-        shutil.rmtree(parts)
-    parts.mkdir(parents=True, exist_ok=True)
-    with atomic_path(record) as temporary:
-        temporary.write_text(json.dumps(identity), encoding="utf-8")
 
 
 def sample_around(
@@ -184,82 +138,145 @@ def sample_around(
     settings: SampleSettings,
     seed: int,
     output: Path,
+    *,
+    batch: tuple[int, int] = (0, 1),
+    parts: Path | None = None,
 ) -> None:
     """Write a store of `settings.per_class` relaxed conformations of one domain, drawn from its posterior.
 
     `settings.temperature` scales the posterior's spread; 0 gives its mean, refined with different noise. The label is
-    that of the table of splits or, without one, of the store.
+    that of the table of splits or, without one, of the store. `batch` and `parts` are those of `sample_folds`.
     """
-    sampler = load_sampler(model, refiner)
-    samples = draw_around(sampler, read_domain(store, splits, domain), settings, seed)
-    _write(output, samples.relaxed, samples, draw_facts(sampler.spec, model, settings, seed))
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Samples: names, the target label of each, and coordinates (L, 5, 3) in Å before and after relaxation."""
-
-    names: list[str]
-    labels: list[str]
-    raw: list[np.ndarray]
-    relaxed: list[np.ndarray]
+    sampler, domains = load_sampler(model, refiner), read_domain(store, splits, domain)
+    say_unknown_labels(sampler.spec, domains, store)
+    facts = draw_facts(sampler.spec, model, settings, seed)
+    draw = draw_of_domain(
+        sampler, domains, settings, seed, domains.labels[0], facts, origin_of(facts, refiner, settings)
+    )
+    draw.batch(*batch).write(output, None, parts or parts_beside(output))
 
 
 def draw_around(
     sampler: Sampler, domain: DomainSet, settings: SampleSettings, seed: int, label: str | None = None
 ) -> Samples:
-    """`settings.per_class` conformations of the one structure of `domain`, drawn from its posterior.
+    """`settings.per_class` conformations of the one structure of `domain`, drawn from its posterior, in memory.
 
     They are decoded under `label`, by default the structure's own.
     """
-    spec, posterior, name = sampler.spec, sampler.infer(domain), domain.ids[0]
+    facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     label = domain.labels[0] if label is None else label
-    count, length = settings.per_class, len(domain.coords[0])
-    noise, seeds = [], list[int]()
-    for block in blocks_of([name], count, seed):
+    return draw_of_domain(sampler, domain, settings, seed, label, facts, {}).samples()
+
+
+def draw_of_domain(
+    sampler: Sampler,
+    domain: DomainSet,
+    settings: SampleSettings,
+    seed: int,
+    label: str,
+    facts: Facts,
+    origin: Mapping[str, Any],
+) -> Draw:
+    """`settings.per_class` conformations of the one structure of `domain`, decoded under `label`, to be drawn."""
+    spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
+    (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # whose last bits are those of one thread
+    spread = settings.temperature * torch.exp(0.5 * posterior.logvar)
+
+    def make(blocks: Sequence[Block]) -> Samples:
+        noise, seeds = [], list[int]()
+        for block in blocks:
+            generator = block.generator
+            noise.append(torch.randn(block.size, posterior.mean.shape[1], generator=generator))
+            seeds += noise_seeds(block.size, generator)
+        codes = posterior.mean + spread * torch.cat(noise)
+        ids, labels = torch.tensor([spec.label_ids(label)] * len(codes)), [label] * len(codes)
+        traces = sampler.decode(codes, ids, torch.full((len(codes),), length), settings.numbers)
+        origin = f"{spec.variant}-{spec.seed}-{seed}"
+        numbers = (range(block.start, block.start + block.wanted) for block in blocks)
+        names = [f"{name}-{origin}-{number:04d}" for wanted in numbers for number in wanted]
+        return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, seeds))
+
+    coordinates = hashlib.sha256(domain.coords[0].tobytes()).hexdigest()
+    whole = {**origin, "domain": name, "label": label, "coordinates": coordinates}
+    return Draw(
+        make, blocks_of([name], settings.per_class, seed), sampler.device, facts, whole, f"sample around {name}"
+    )
+
+
+def draw_of_folds(
+    sampler: Sampler,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    seed: int,
+    facts: Facts,
+    origin: Mapping[str, Any],
+) -> Draw:
+    """`settings.per_class` samples of each fold, to be drawn."""
+
+    def make(blocks: Sequence[Block]) -> Samples:
+        return draw_blocks(sampler, blocks, lengths, settings, facts)
+
+    stage, whole = f"sample {sampler.spec.variant} seed {sampler.spec.seed}", {**origin, "lengths": repr(lengths)}
+    return Draw(make, blocks_of(folds, settings.per_class, seed), sampler.device, facts, whole, stage)
+
+
+def draw_blocks(
+    sampler: Sampler,
+    blocks: Sequence[Block],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    facts: Facts,
+) -> Samples:
+    """The samples of some blocks of folds; of what is computed, those that are asked for."""
+    spec = sampler.spec
+    labels, sizes, seeds, codes = list[str](), list[int](), list[int](), list[Tensor]()
+    for block in blocks:
         generator = block.generator
-        noise.append(torch.randn(BLOCK, posterior.mean.shape[1], generator=generator)[: block.size])
-        seeds += noise_seeds(BLOCK, generator)[: block.size]
-    codes = posterior.mean + settings.temperature * torch.exp(0.5 * posterior.logvar) * torch.cat(noise)
-    ids, labels = torch.tensor([spec.label_ids(label)] * count), [label] * count
-    traces = sampler.decode(codes, ids, torch.full((count,), length), settings.numbers)
-    raw, relaxed = complete(sampler, traces, labels, settings, seeds, f"sample around {name}")
-    names = [f"{name}-{spec.variant}-{spec.seed}-{seed}-{index:04d}" for index in range(count)]
-    return Samples(names, labels, raw, relaxed)
+        chosen = choose_lengths(spec, block.name, block.size, np.random.default_rng(block.origin))
+        if isinstance(lengths, range):
+            chosen = np.random.default_rng(block.origin).choice(lengths, block.size)
+        elif lengths:
+            chosen = np.take(np.array(lengths), np.arange(block.start, block.start + block.size), mode="wrap")
+        asked = torch.tensor([spec.label_ids(block.name)] * block.size)
+        codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator))
+        seeds += noise_seeds(block.size, generator)
+        sizes += chosen.tolist()
+        labels += [block.name] * block.size
+    ids = torch.tensor([spec.label_ids(label) for label in labels])
+    traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes), settings.numbers)
+    names = [name for block in blocks for name in names_of(block, facts)]
+    return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, seeds))
 
 
-class Block(NamedTuple):
-    """Samples `start` to `start + size` of a fold, or around a domain; their random numbers come from `origin`.
-
-    Random numbers are drawn for a whole block, so that its first samples are the same however many are wanted.
-    """
-
-    name: str
-    start: int
-    size: int
-    origin: tuple[int, int, int]
-
-    @property
-    def generator(self) -> torch.Generator:
-        """A new generator of the block's random numbers."""
-        state = np.random.SeedSequence(self.origin).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0]))
+def complete_in_silence(
+    sampler: Sampler, traces: Sequence[Tensor], labels: Sequence[str], settings: SampleSettings, seeds: Sequence[int]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """`complete` for a few of many samples, whose progress is said elsewhere."""
+    return complete(sampler, traces, labels, settings, seeds, f"sample {sampler.spec.variant}", said=False)
 
 
-def blocks_of(names: Sequence[str], count: int, seed: int) -> list[Block]:
-    """The blocks of `count` samples of each name, each name once."""
-    return [
-        Block(name, start, min(BLOCK, count - start), (seed, zlib.crc32(name.encode()), start // BLOCK))
-        for name in dict.fromkeys(names)
-        for start in range(0, count, BLOCK)
-    ]
+def _asked_for(
+    blocks: Sequence[Block],
+    names: list[str],
+    labels: Sequence[str],
+    made: tuple[list[np.ndarray], list[np.ndarray]],
+) -> Samples:
+    """Of all that was made of blocks, labels and coordinates, raw and relaxed, what is asked for, with its names."""
+    kept, place = list[int](), 0
+    for block in blocks:
+        kept += range(place, place + block.wanted)
+        place += block.size
+    raw, relaxed = ([coords[row] for row in kept] for coords in made)
+    return Samples(names, [labels[row] for row in kept], raw, relaxed)
 
 
 def draw_samples(
     sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
 ) -> Samples:
-    """`settings.per_class` samples of each fold; the first of them are those of a smaller draw, up to rounding."""
-    return draw_blocks(sampler, blocks_of(folds, settings.per_class, seed), lengths, settings)
+    """`settings.per_class` samples of each fold, in memory; the first of them are those of a smaller draw."""
+    facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
+    return draw_of_folds(sampler, folds, lengths, settings, seed, facts, {}).samples()
 
 
 TRIES = 50  # draws of as many samples as are wanted, until those that are valid must have been found
@@ -278,58 +295,38 @@ def draw_valid(
     With them, how many of each fold were drawn for that. Names keep the place in the draw, so that a number that is
     missing was not valid. `UserError` where too few of the samples are.
     """
-    wanted, made, drawn_of = settings.per_class, Samples([], [], [], []), dict[str, int]()
+    wanted, kept, drawn_of = settings.per_class, list[Samples](), dict[str, int]()
+    facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     for fold in dict.fromkeys(folds):
+        draw = draw_of_folds(sampler, [fold], lengths, replace(settings, per_class=TRIES * wanted), seed, facts, {})
+        waiting = [block._replace(wanted=block.size) for block in draw.blocks]
         valid = tried = 0
         while valid < wanted:
-            if tried >= TRIES * wanted:
+            if not waiting:
                 raise UserError(f"fold {fold}: {valid} of {tried} samples are physically valid, {wanted} are wanted")
-            size = math.ceil((wanted - valid) / BLOCK) * BLOCK
-            blocks = [block for block in blocks_of([fold], tried + size, seed) if block.start >= tried]
-            drawn = draw_blocks(sampler, blocks, lengths, settings, said=False)
-            for name, raw, relaxed in zip(drawn.names, drawn.raw, drawn.relaxed, strict=True):
+            count = math.ceil((wanted - valid) / USUAL)
+            drawn, waiting, rows = replace(draw, blocks=waiting[:count]).samples(), waiting[count:], []
+            for row, relaxed in enumerate(drawn.relaxed):
                 tried += 1
-                if valid < wanted and is_valid(relaxed):
+                if is_valid(relaxed):
+                    rows.append(row)
                     valid += 1
-                    made.names.append(name)
-                    made.labels.append(fold)
-                    made.raw.append(raw)
-                    made.relaxed.append(relaxed)
                 if valid == wanted:
                     break
+            kept.append(drawn.take(rows))
         drawn_of[fold] = tried
-    return made, drawn_of
+    return Samples.joined(kept), drawn_of
 
 
-def draw_blocks(
-    sampler: Sampler,
-    blocks: Sequence[Block],
-    lengths: Sequence[int] | None,
-    settings: SampleSettings,
-    said: bool = True,
-) -> Samples:
-    """The samples of some blocks; `said` is whether progress is."""
-    spec = sampler.spec
-    names, labels, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
-    for block in blocks:
-        fold, start, size, origin = block
-        generator = block.generator
-        chosen = choose_lengths(spec, fold, BLOCK, np.random.default_rng(origin))
-        if isinstance(lengths, range):
-            chosen = np.random.default_rng(origin).choice(lengths, BLOCK)
-        elif lengths:
-            chosen = np.take(np.array(lengths), np.arange(start, start + BLOCK), mode="wrap")
-        asked = torch.tensor([spec.label_ids(fold)] * BLOCK)
-        codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator)[:size])
-        seeds += noise_seeds(BLOCK, generator)[:size]
-        sizes += chosen[:size].tolist()
-        names += [f"{spec.variant}-{spec.seed}-{fold}-{origin[0]}-{start + index:04d}" for index in range(size)]
-        labels += [fold] * size
-    ids = torch.tensor([spec.label_ids(label) for label in labels])
-    traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes), settings.numbers)
-    stage = f"sample {spec.variant} seed {spec.seed}"
-    raw, relaxed = complete(sampler, traces, labels, settings, seeds, stage, said=said)
-    return Samples(names, labels, raw, relaxed)
+def parts_beside(output: Path) -> Path:
+    """Where what is made of an output waits until it is whole."""
+    return output.with_name(f".{output.name}.parts")
+
+
+def origin_of(facts: Facts, refiner: Path, settings: SampleSettings) -> dict[str, Any]:
+    """What samples follow from, beside their blocks."""
+    own = asdict(replace(settings, batches=1))
+    return {"draw": dict(facts), "settings": own, "refiner": sha256(refiner / "weights.safetensors")}
 
 
 def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> dict[str, str | float | int]:
@@ -345,6 +342,25 @@ def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> 
     }
 
 
+def say_unknown_labels(spec: Spec, domains: DomainSet, where: Path) -> None:
+    """Say how many domains are of a class that training had none of, as under another scheme of labels."""
+    unknown = [label for label in domains.labels if label and not spec.label_ids(label)[0]]
+    if unknown:
+        known = ", ".join(spec.vocabulary[0])
+        said = f"{len(unknown)} of {len(domains)} domains are of classes unknown to the model, such as {unknown[0]}"
+        say("sample", f"{where}: {said}; it knows {known} and takes them for unlabelled")
+
+
+def say_other_training(spec: Spec, model: Path, refiner: Path, splits: Path) -> None:
+    """Say where model or refiner were trained by another table of splits, so that they may know what is held out."""
+    here = sha256(splits)
+    for folder, origin in ((model, spec.origin), (refiner, Spec.read(refiner / "spec.json").origin)):
+        if origin.get("splits") != here:
+            say(
+                "sample", f"{folder}: trained by another table of splits than {splits}; it may know what that holds out"
+            )
+
+
 def sample_heldout(
     model: Path,
     refiner: Path,
@@ -354,32 +370,52 @@ def sample_heldout(
     seed: int,
     output: Path,
     depth: int,
+    drawn: Sequence[Path] = (),
+    parts: Path | None = None,
 ) -> None:
     """The workflow's step: samples of every label of `depth` levels, reconstructions of the split `test`, all codes.
 
-    Writes samples.h5, raw.h5, reconstructions.h5, swapped.h5 and latents.h5 into the folder `output`.
+    Writes samples.h5, raw.h5, reconstructions.h5, swapped.h5 and latents.h5 into the folder `output`. `drawn` are the
+    folders of all batches of the samples (`sample_batch`), where they were drawn before.
     """
     sampler = load_sampler(model, refiner)
-    spec = sampler.spec
     by_split = {split: domains.first_conformations() for split, domains in read_split(store, splits).items()}
     by_split.pop("crops", None)  # never seen whole
     if "test" not in by_split:
         raise UserError(f"{splits}: no domain of the split `test`; nothing to reconstruct")
+    say_unknown_labels(sampler.spec, by_split["test"], splits)
+    say_other_training(sampler.spec, model, refiner, splits)
     with atomic_path(output) as folder:
         folder.mkdir()
         posteriors = {split: sampler.infer(domains) for split, domains in by_split.items()}
         write_latents(folder / "latents.h5", sampler, by_split, posteriors, settings, seed)
         write_reconstructions(folder, sampler, by_split["test"], posteriors["test"], settings, seed)
-        folds = folds_to_draw(spec, depth)
-        settings = replace(settings, per_class=settings.of_each(len(folds)))
-        _announce(len(folds), settings.per_class)
-        samples = draw_samples(sampler, folds, None, settings, seed)
-        facts = draw_facts(spec, model, settings, seed)
-        _write(folder / "samples.h5", samples.relaxed, samples, facts)
-        _write(folder / "raw.h5", samples.raw, samples, facts)
+        draw = draw_of_step(sampler, model, refiner, settings, seed, depth)
+        if drawn:
+            for name in DRAWN:
+                merge_stores([batch / name for batch in drawn], folder / name)
+                draw.check_drawn(folder / name)
+        else:
+            draw.write(folder / "samples.h5", folder / "raw.h5", parts or parts_beside(output))
 
 
-def _write(path: Path, coords: list[np.ndarray], samples: Samples, facts: Mapping[str, str | float | int]) -> None:
-    rows = zip(samples.names, samples.labels, coords, strict=True)
-    entries = [sample_entry(name, c, {"label": label, **facts}) for name, label, c in rows]
-    write_store(path, entries, kind="samples")
+def draw_of_step(sampler: Sampler, model: Path, refiner: Path, settings: SampleSettings, seed: int, depth: int) -> Draw:
+    """The samples of `sample_heldout`, to be drawn."""
+    folds, facts = folds_to_draw(sampler.spec, depth), draw_facts(sampler.spec, model, settings, seed)
+    settings = replace(settings, per_class=settings.of_each(len(folds)))
+    _announce(len(folds), settings.per_class)
+    return draw_of_folds(sampler, folds, None, settings, seed, facts, origin_of(facts, refiner, settings))
+
+
+DRAWN = ("samples.h5", "raw.h5")  # of a batch
+
+
+def sample_batch(
+    model: Path, refiner: Path, settings: SampleSettings, seed: int, output: Path, depth: int, batch: tuple[int, int]
+) -> None:
+    """A batch of the samples of `sample_heldout`: `samples.h5` and `raw.h5` in the folder `output`."""
+    draw = draw_of_step(load_sampler(model, refiner), model, refiner, settings, seed, depth)
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        samples, raw = (folder / name for name in DRAWN)
+        draw.batch(*batch).write(samples, raw, parts_beside(output))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -282,17 +282,16 @@ def relax_all(
     return [atoms.numpy() for atoms in _unpadded(made, lengths, progress)]
 
 
-def at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Iterator[Result]:
-    """What `work` makes of each batch, in order; on a CPU, one batch per thread.
+def at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Generator[Result]:
+    """What `work` makes of each batch, in order; on a CPU, one thread a batch, so that their number changes no result.
 
-    PyTorch's own threads within an operation gain less for operations as small as those of a relaxation. Batches do
-    not depend on the number of threads, so that results do not.
+    PyTorch's own threads within an operation gain less for operations as small as those of a relaxation.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, MOST_THREADS, len(batches[0])) if device.type == "cpu" else 1
-    if workers < 2:
+    if device.type != "cpu" or threads == 1 or not batches[0]:
         yield from map(work, *batches)
         return
+    workers = min(threads, MOST_THREADS, len(batches[0]))
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield from pool.map(work, *batches)

@@ -24,6 +24,7 @@ from .metrics.classifier import (
     EmbeddingPair,
     Embeddings,
     accuracy_rows,
+    check_one_classifier,
     prediction_columns,
     read_features,
     swap_rows,
@@ -346,7 +347,9 @@ def roles(domains: RealDomains) -> dict[str, tuple[Sequence[PreparedStructure], 
 
 def read_embeddings(own: Path, real: Path, names: Sequence[str], domains: RealDomains) -> EmbeddingPair:
     """Embeddings of the structures `names`, from the file `own`, and of the held-out domains, from `real`."""
-    return EmbeddingPair(read_features(own).of(names), read_held_out(real, domains), domains.superfamily)
+    features = read_features(own).of(names), read_held_out(real, domains)
+    check_one_classifier(own, real)
+    return EmbeddingPair(*features, domains.superfamily)
 
 
 def read_held_out(real: Path, domains: RealDomains) -> Embeddings:

@@ -101,7 +101,7 @@ def train(
             raise UserError(f"train: {ranks.count} processes expect as many structures a step, or more")
         if trained is not None:
             if ranks.first:
-                _take_weights(variant, seed, trained, output)
+                _take_weights(variant, seed, trained, store, splits, output)
             return
         by_split = read_split(store, splits)
         if variant == variants.PRETRAINED:
@@ -128,7 +128,7 @@ def train(
             checkpoint.unlink(missing_ok=True)
 
 
-def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
+def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: Path, output: Path) -> None:
     """A view's folder: weights and history of the variant that it shares, under its own name."""
     record, spec = variants.find(variant), Spec.read(trained / "spec.json")
     if not record.view:
@@ -136,6 +136,9 @@ def _take_weights(variant: str, seed: int, trained: Path, output: Path) -> None:
     if (spec.variant, spec.seed) != (record.shares, seed):
         given = f"{spec.variant} of seed {spec.seed}"
         raise UserError(f"train --trained: expected {record.shares} of seed {seed} in {trained}, got {given}")
+    for name, path in (("store", store), ("splits", splits)):
+        if spec.origin.get(name) != sha256(path):
+            say(f"train {variant} seed {seed}", f"{trained}: was trained by another file than {path}")
     with atomic_path(output) as folder:
         folder.mkdir()
         (folder / "spec.json").write_text(replace(spec, variant=variant).to_json(), encoding="utf-8")

@@ -6,6 +6,8 @@
 PROCESSES = settings.train.processes
 LAUNCHER = f"cvae-protein launch --processes {PROCESSES}" if PROCESSES > 1 else ""
 GPUS = PROCESSES if counted("gpu") else 0
+# Jobs that draw the samples of a model; one of them would save nothing beside the rule `sample`, which then draws itself.
+DRAWS = range(settings.sample.batches) if settings.sample.batches > 1 else []
 
 
 rule train_second_level:
@@ -79,8 +81,43 @@ rule train:
         " --checkpoint {params.checkpoint:q} {params.shared:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
+rule draw:
+    input:
+        model=rules.train.output.spec,
+        weights=rules.train.output.weights,
+        refiner=rules.train_refiner.output.spec,
+        refiner_weights=rules.train_refiner.output.weights,
+        code=lambda wildcards: variant_sources(wildcards.variant, "sampling/sample.py"),
+    output:
+        samples=temp(result("draws/{variant}/seed{seed}/{batch}/samples.h5")),
+        raw=temp(result("draws/{variant}/seed{seed}/{batch}/raw.h5")),
+    log:
+        result("logs/draw/{variant}/seed{seed}/{batch}.log"),
+    conda:
+        "../envs/cvae_protein.yaml"
+    threads: 1
+    params:
+        folder=subpath(output.samples, parent=True),
+        model=subpath(input.model, parent=True),
+        refiner=subpath(input.refiner, parent=True),
+        record=record_of,
+        settings=as_json(replace(settings.sample, batches=1)),
+        depth=settings.labels.depth,
+        batch=lambda wildcards: f"{wildcards.batch}/{settings.sample.batches}",
+    shell:
+        "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --depth {params.depth} --batch {params.batch}"
+        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+
+
 rule sample:
     input:
+        drawn=expand(
+            rules.draw.output.samples,
+            batch=DRAWS,
+            allow_missing=True,
+        ),
+        drawn_raw=expand(rules.draw.output.raw, batch=DRAWS, allow_missing=True),
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         model=rules.train.output.spec,
@@ -106,9 +143,12 @@ rule sample:
         model=subpath(input.model, parent=True),
         refiner=subpath(input.refiner, parent=True),
         record=record_of,
-        settings=as_json(settings.sample),
+        settings=as_json(replace(settings.sample, batches=1)),
         depth=settings.labels.depth,
+        drawn=lambda wildcards, input: [
+            f"--drawn={Path(path).parent}" for path in input.drawn
+        ],
     shell:
         "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --settings {params.settings:q} --depth {params.depth}"
-        " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
+        " {params.drawn:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"

@@ -57,6 +57,7 @@ use rule sample as sample_point with:
         refiner=subpath(input.refiner, parent=True),
         record=record_of,
         settings=of_point("sample"),
+        drawn=[],
 
 
 use rule embed as embed_point with:

@@ -134,6 +134,17 @@ def read_features(path: Path) -> Embeddings:
         raise UserError(f"{path}: not a readable file of features ({error})") from error
 
 
+def check_one_classifier(first: Path, second: Path) -> None:
+    """`UserError` where two files of features are of different classifiers, as after it was trained anew."""
+    seen_by = []
+    for path in (first, second):
+        check_may_read(path)
+        with h5py.File(path, "r", locking=False) as file:
+            seen_by.append(str(file.attrs.get("classifier", "")))
+    if seen_by[0] != seen_by[1]:
+        raise UserError(f"{first}: of another fold classifier than {second}; embed both again by the same one")
+
+
 WORST = "worst_decile"  # of the classes, as a fold
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,20 +10,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from small_models import MODEL, REFINE, TRAIN, a_chain, write_domains
 
-from cvae_protein.cli import main
-from cvae_protein.config.settings import (
-    DecoderSettings,
-    ModelSettings,
-    RefineSettings,
-    SampleSettings,
-    Schedule,
-    TrainSettings,
-)
+from cvae_protein.config.settings import DecoderSettings, SampleSettings, Schedule, TrainSettings
 from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, sha256, write_table
-from cvae_protein.core.structure import CA, Backbone
+from cvae_protein.core.files import read_table
+from cvae_protein.core.structure import CA
 from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_split, training_batch
 from cvae_protein.model.cvae import CVAE
@@ -34,62 +24,24 @@ from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
 from cvae_protein.model.priors import TrainingCodes
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
-from cvae_protein.sampling import sample as sample_module
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
 from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
-from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
-from cvae_protein.store.write import merge_stores, write_store
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.refiner import crop_windows
 from cvae_protein.training.train import make_spec, train
 
-MODEL = ModelSettings(
-    latent=5, coefficients=12, width=24, depth=1, decoder_width=16, decoder_depth=1, inference_steps=3
-)
-REFINE = RefineSettings(width=16, depth=1, heads=2, crop=24, steps=4, batch_size=4)
 DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=4, batch_size=4)
-TRAIN = TrainSettings(
-    steps=12, flow_steps=3, batch_size=8, report_every=4, checkpoint_seconds=1e9, kl=Schedule(steps=4)
-)
 MODELS = [name for name in variants.names() if name != variants.PRETRAINED]
 LINEAR_AT_FIRST = [name for name in MODELS if not name.startswith("literal_")]
 SAMPLE = SampleSettings(per_class=2, refine_steps=2, relax_steps=5)
 
 
-def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Backbone (L, 5, 3) in Å that wanders like a protein; good enough for what no metric looks at."""
-    ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
-    return (ca + rng.normal(0, 1.2, (1, 5, 3))).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A store of 24 chains of three classes and a long one for crops, and its split."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    entries, rows = [], []
-    for index in range(25):
-        length, label = 100 if index == 24 else int(rng.integers(42, 70)), f"{index % 3 + 1}.10.{index}.1"
-        models = 2 if index == 4 else 1
-        coords = np.stack([a_chain(length, rng) for _ in range(models)])
-        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, {"label": "not this"}))
-        split = (
-            "crops"
-            if index == 24
-            else "test"
-            if index >= 20
-            else "validation"
-            if index >= 18
-            else "excluded"
-            if index == 0
-            else "train"
-        )
-        rows.append({"domain_id": chain.id, "split": split, "label": label})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
-    return folder / "domains.h5", folder / "splits.tsv"
+    """A store and a table of splits."""
+    return write_domains(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -246,103 +198,25 @@ def test_same_seed_same_bytes_and_another_seed_others(trained: Path, data: tuple
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
 
 
-def test_the_first_samples_of_a_larger_draw_are_those_of_a_smaller_one(trained: Path, tmp_path: Path) -> None:
-    for name, count in (("few", 3), ("many", 35)):
-        settings = replace(SAMPLE, per_class=count)
-        models = trained / "concat/seed0", trained / "refiner/seed0"
-        sample_folds(*models, ["2", "1"], None, settings, 5, tmp_path / f"{name}.h5")
-    with Store(tmp_path / "few.h5") as few, Store(tmp_path / "many.h5") as many:
-        assert few.ids[0] == "concat-0-2-5-0000"
-        assert set(few.ids) < set(many.ids)
-        for name in few.ids:
-            one, other = few.backbone(name).coords, many.backbone(name).coords
-            assert one.shape == other.shape
-            np.testing.assert_allclose(one, other, atol=0.03)
-        assert len({many.backbone(name).coords.tobytes() for name in many.ids}) == 70
-
-
-def test_draws_of_several_jobs_are_joined_and_say_what_drew_them(trained: Path, tmp_path: Path) -> None:
-    models = trained / "concat/seed0", trained / "refiner/seed0"
-    parts = [tmp_path / f"seed{seed}.h5" for seed in (1, 2, 2**64 - 1)]
-    for seed, part in zip((1, 2, 2**64 - 1), parts, strict=True):
-        sample_folds(*models, ["2"], [50], replace(SAMPLE, per_class=2, temperature=0.5), seed, part)
-    merge_stores(parts, tmp_path / "all.h5")
-    with Store(tmp_path / "all.h5") as store:
-        assert store.file.attrs["kind"] == b"samples"
-        assert len(store.ids) == 6
-        assert [store.fact(name, "draw_seed") for name in store.ids] == [1, 1, 2, 2, 2**64 - 1, 2**64 - 1]
-        facts = {name: store.fact(store.ids[0], name) for name in ("seed", "temperature", "guidance", "prior")}
-        assert facts == {"seed": 0, "temperature": 0.5, "guidance": SAMPLE.guidance, "prior": "flow"}
-        assert store.fact(store.ids[0], "weights") == sha256(models[0] / "weights.safetensors")[:16]
-    with pytest.raises(UserError, match=r"seed1\.h5: the domain concat-0-2-1-0000 is in"):
-        merge_stores([parts[0], parts[0]], tmp_path / "x.h5")
-
-
-CUT_OFF = """
-import json, os, signal, sys
-from pathlib import Path
-from cvae_protein.cli import main as cli
-from cvae_protein.sampling import sample
-write = sample._write
-def write_and_stop(path, *others):
-    write(path, *others)
-    if len(list(Path(path).parent.glob("*.h5"))) == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
-sample._write = write_and_stop
-sample.PART = {"cpu": 32}
-cli.main()
-"""
-
-
-@pytest.mark.parametrize("suffix", ["h5", "pdb"])
-def test_a_draw_that_was_cut_off_goes_on_from_its_parts(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, suffix: str
+def test_splits_and_labels_of_another_scheme_than_the_models_are_told(
+    trained: Path, data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    model, output = trained / "concat/seed0", tmp_path / f"x.{suffix}"
-    arguments = ["sample", "--model", str(model), "--fold", "2", "--fold", "1", "--length", "45", "-n", "70"]
-    arguments += ["--settings", json.dumps({"refine_steps": 1, "relax_steps": 2})]
-    command = [sys.executable, "-c", CUT_OFF, *arguments, "-o", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 143
-    parts = tmp_path / f".x.{suffix}.parts"
-    assert f"of 140 samples or more are kept in {parts}: the same command goes on" in done.stderr
-    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.h5")}
-    assert 2 <= len(kept) < 6
-    assert not output.exists()
-
-    monkeypatch.setitem(sample_module.PART, "cpu", 32)
-    drawn = []
-    draw_blocks = sample_module.draw_blocks
-    monkeypatch.setattr(sample_module, "draw_blocks", lambda *a, **o: drawn.append(1) or draw_blocks(*a, **o))
-    assert main.run([*arguments, "-o", str(output)]) == 0
-    assert f"goes on from the parts in {parts}" in capsys.readouterr().err
-    assert len(drawn) == 6 - len(kept)
-    assert {path.name for path in tmp_path.iterdir()} == {output.name, f".x.{suffix}.made.json"}
-    assert main.run([*arguments, "-o", str(tmp_path / f"straight.{suffix}")]) == 0
-    assert (tmp_path / f"straight.{suffix}").read_bytes() == output.read_bytes()
-    if suffix == "h5":
-        with Store(output) as store:
-            assert len(store.ids) == 140
-
-
-def test_parts_of_another_draw_are_not_taken_up(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setitem(sample_module.PART, "cpu", 32)
     models = trained / "concat/seed0", trained / "refiner/seed0"
-    settings = replace(SAMPLE, per_class=33)
-
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sample_module, "merge_stores", stop)
-        with pytest.raises(KeyboardInterrupt):
-            sample_folds(*models, ["2"], [45], settings, 1, tmp_path / "x.h5")
-    sample_folds(*models, ["2"], [45], settings, 2, tmp_path / "x.h5")
-    assert "holds parts of another draw; they are removed" in capsys.readouterr().err
-    with Store(tmp_path / "x.h5") as store:
-        assert set(store.columns["draw_seed"].tolist()) == {2}
+    quick = replace(SAMPLE, per_class=1, relax_steps=1)
+    sample_heldout(*models, *data, quick, 0, tmp_path / "own", 1)
+    assert "another table" not in (said := capsys.readouterr().err)
+    assert "unknown" not in said
+    other = tmp_path / "splits.tsv"
+    other.write_text(re.sub(r"\t(\d)\.10\.", r"\ta.\1.", data[1].read_text()))
+    sample_heldout(*models, data[0], other, quick, 0, tmp_path / "other", 1)
+    said = capsys.readouterr().err
+    for folder in models:
+        assert f"{folder}: trained by another table of splits than {other}" in said
+    assert f"{other}: 4 of 4 domains are of classes unknown to the model, such as a." in said
+    sample_around(*models, data[0], other, "d20", quick, 0, tmp_path / "x.h5")
+    assert "1 of 1 domains are of classes unknown to the model" in capsys.readouterr().err
+    train(data[0], other, "flow_prior", 0, tmp_path / "view", MODEL, TRAIN, REFINE, 2, trained=models[0])
+    assert f"{models[0]}: was trained by another file than {other}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("variant", ["concat", "branched", "flow_prior"])

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from score_synthetic import chain, deformed, prepared
 
 from cvae_protein.config.settings import ScoreSettings
+from cvae_protein.core.errors import UserError
 from cvae_protein.score.metrics.classifier import (
     WORST,
     EmbeddingPair,
     Embeddings,
     accuracy_rows,
+    check_one_classifier,
     classifier_nearest_disagreement,
     predict_folds,
     prediction_columns,
@@ -220,3 +223,12 @@ def test_the_prior_of_a_class_that_is_elsewhere_shows():
     assert rows["prior_mmd", ALL].estimate.n == 120
     without = prior_rows(Codes(labels, labels, codes.splits, mean, mean, mean), SETTINGS)
     assert "no draws of the prior" in without[0].note
+
+
+def test_features_of_two_classifiers_are_not_compared(tmp_path):
+    for name, weights in (("a", "1"), ("b", "2"), ("c", "1")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.attrs["classifier"] = weights
+    check_one_classifier(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(UserError, match="of another fold classifier than"):
+        check_one_classifier(tmp_path / "a", tmp_path / "b")

@@ -1,0 +1,226 @@
+"""Draws of any size: the same samples however many are asked for, in one go, in batches, or cut off on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import MODEL, REFINE, TRAIN, write_domains
+
+from cvae_protein.cli import main
+from cvae_protein.config.settings import SampleSettings
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import sha256
+from cvae_protein.sampling import draw as drawing
+from cvae_protein.sampling.draw import FIRST, USUAL, blocks_of
+from cvae_protein.sampling.sample import draw_samples, sample_around, sample_folds
+from cvae_protein.sampling.sampler import load_sampler
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import merge_stores
+from cvae_protein.training.train import train
+
+QUICK = SampleSettings(per_class=2, refine_steps=1, relax_steps=2)
+QUICK_JSON = ["--settings", json.dumps({"refine_steps": 1, "relax_steps": 2})]
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store and a table of splits."""
+    return write_domains(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def models(domains: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a model and of a refiner, trained for a few steps."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("refiner", "concat"):
+        train(*domains, name, 0, folder / name / "seed0", MODEL, TRAIN, REFINE, 2)
+    return folder / "concat/seed0", folder / "refiner/seed0"
+
+
+def coordinates(path: Path) -> dict[str, bytes]:
+    with Store(path) as store:
+        return {name: store.backbone(name).coords.tobytes() for name in store.ids}
+
+
+def test_blocks_are_the_same_however_many_samples_are_asked_for() -> None:
+    few, many = blocks_of(["2", "1", "2"], 20, 7), blocks_of(["1", "2"], 200, 7)
+    assert [block.wanted for block in few] == [16, 4, 16, 4]
+    assert {block[:3] + block[4:] for block in few} < {block[:3] + block[4:] for block in many}
+    assert sum(block.wanted for block in many) == 400
+    assert {block.size for block in many} == {FIRST, USUAL}
+    assert len({block.origin for block in many}) == len(many)
+
+
+def test_first_samples_of_a_larger_draw_are_those_of_a_smaller_one_to_the_last_bit(models: tuple[Path, Path]) -> None:
+    sampler, settings = load_sampler(*models), replace(QUICK, relax_steps=25)  # relaxation makes rounding grow
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        many = draw_samples(sampler, ["2", "1"], None, replace(settings, per_class=34), 5)
+        known = dict(zip(many.names, zip(many.raw, many.relaxed, strict=True), strict=True))
+        for count, threads in ((1, 1), (17, 2)):
+            torch.set_num_threads(threads)
+            few = draw_samples(sampler, ["1", "2"], None, replace(settings, per_class=count), 5)
+            assert len(few.names) == 2 * count
+            for name, raw, relaxed in zip(few.names, few.raw, few.relaxed, strict=True):
+                np.testing.assert_array_equal(raw, known[name][0])
+                np.testing.assert_array_equal(relaxed, known[name][1])
+    finally:
+        torch.set_num_threads(before)
+    assert len({atoms.tobytes() for atoms in many.relaxed}) == 68
+
+
+def test_batches_of_an_array_of_jobs_are_the_whole_draw_when_merged(models: tuple[Path, Path], tmp_path: Path) -> None:
+    def sample(output: str, *more: str) -> None:
+        arguments = [
+            "--model",
+            str(models[0]),
+            "--fold",
+            "2",
+            "--length",
+            "45",
+            "-n",
+            "150",
+            "--seed",
+            "3",
+            *QUICK_JSON,
+        ]
+        assert main.run(["sample", *arguments, *more, "-o", str(tmp_path / output)]) == 0
+
+    sample("whole.h5")
+    parts = [f"part{number}.h5" for number in range(8)]
+    for number, part in enumerate(parts):
+        sample(part, "--batch", f"{number}/8")
+    sizes = [len(coordinates(tmp_path / part)) for part in parts]
+    assert sum(sizes) == 150
+    assert 0 in sizes  # six blocks for eight jobs
+    merged = ["merge", *(str(tmp_path / part) for part in parts), "-o", str(tmp_path / "all.h5")]
+    assert main.run([*merged, "--rejected", str(tmp_path / "no.tsv")]) == 0
+    assert (tmp_path / "all.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_draws_of_several_seeds_are_joined_and_say_what_drew_them(models: tuple[Path, Path], tmp_path: Path) -> None:
+    parts = [tmp_path / f"seed{seed}.h5" for seed in (1, 2, 2**64 - 1)]
+    for seed, part in zip((1, 2, 2**64 - 1), parts, strict=True):
+        sample_folds(*models, ["2"], [50], replace(QUICK, temperature=0.5), seed, part)
+    merge_stores(parts, tmp_path / "all.h5")
+    with Store(tmp_path / "all.h5") as store:
+        assert store.file.attrs["kind"] == b"samples"
+        assert [store.fact(name, "draw_seed") for name in store.ids] == [1, 1, 2, 2, 2**64 - 1, 2**64 - 1]
+        facts = {name: store.fact(store.ids[0], name) for name in ("seed", "temperature", "guidance", "prior")}
+        assert facts == {"seed": 0, "temperature": 0.5, "guidance": QUICK.guidance, "prior": "flow"}
+        assert store.fact(store.ids[0], "weights") == sha256(models[0] / "weights.safetensors")[:16]
+    with pytest.raises(UserError, match=r"seed1\.h5: the domain concat-0-2-1-0000 is in"):
+        merge_stores([parts[0], parts[0]], tmp_path / "x.h5")
+
+
+CUT_OFF = """
+import os, signal
+from pathlib import Path
+from cvae_protein.cli import main as cli
+from cvae_protein.sampling import draw
+store = draw.Draw._store
+def store_and_stop(self, samples, output, raw):
+    store(self, samples, output, raw)
+    if len(list(Path(output).parent.glob("*.h5"))) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+draw.Draw._store = store_and_stop
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "suffix"), [(("--fold", "2", "--fold", "1", "--length", "45"), "h5"), (("--around", "d20"), "pdb")]
+)
+def test_a_draw_that_was_cut_off_goes_on_from_its_parts(
+    models: tuple[Path, Path],
+    domains: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    what: tuple[str, ...],
+    suffix: str,
+) -> None:
+    output, per_name = tmp_path / f"x.{suffix}", 100
+    arguments = ["sample", "--model", str(models[0]), *what, "-n", str(per_name), *QUICK_JSON]
+    arguments += ["--store", str(domains[0])] if "--around" in what else []
+    total = per_name * (2 if "--fold" in what else 1)
+    command = [sys.executable, "-c", CUT_OFF, *arguments, "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert done.returncode == 143
+    parts = tmp_path / f".x.{suffix}.parts"
+    assert f"stopped; 96 of {total} samples are kept in {parts}" in done.stderr
+    kept = sorted(path.name for path in parts.glob("*.h5"))
+    assert len(kept) == 2
+    assert not output.exists()
+
+    computed = list[int]()
+    store = drawing.Draw._store
+
+    def counted(self: drawing.Draw, samples: drawing.Samples, *paths: Path | None) -> None:
+        computed.append(len(samples.names))
+        store(self, samples, *paths)
+
+    monkeypatch.setattr(drawing.Draw, "_store", counted)
+    assert main.run([*arguments, "-o", str(output)]) == 0
+    assert f"goes on from the parts in {parts}" in capsys.readouterr().err
+    assert sum(computed) == total - 96
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, f".x.{suffix}.made.json"}
+    assert main.run([*arguments, "-o", str(tmp_path / f"straight.{suffix}")]) == 0
+    assert (tmp_path / f"straight.{suffix}").read_bytes() == output.read_bytes()
+
+
+def test_parts_of_another_draw_are_not_taken_up(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    settings = replace(QUICK, per_class=65)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "merge_stores", stop)
+        with pytest.raises(KeyboardInterrupt):
+            sample_folds(*models, ["2"], [45], settings, 1, tmp_path / "x.h5")
+    sample_folds(*models, ["2"], [45], settings, 2, tmp_path / "x.h5")
+    assert "holds parts of another draw; they are removed" in capsys.readouterr().err
+    with Store(tmp_path / "x.h5") as store:
+        assert set(store.columns["draw_seed"].tolist()) == {2}
+
+
+def test_conformations_around_a_domain_are_the_same_however_many(
+    models: tuple[Path, Path], domains: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for count in (2, 20):
+        settings = replace(QUICK, per_class=count, relax_steps=25)
+        sample_around(*models, domains[0], None, "d20", settings, 0, tmp_path / f"{count}.h5")
+    few, many = coordinates(tmp_path / "2.h5"), coordinates(tmp_path / "20.h5")
+    assert len(many) == 20
+    assert few.items() < many.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--fold", "2", "--around", "x"], "with --fold: expected no --around"),
+        (["--fold", "2", "--drawn", "x"], "with --fold: expected no --drawn"),
+        (["--around", "x", "--length", "45"], "with --around: expected no --length"),
+        (["--length", "45"], "with neither --fold nor --around: expected no --length"),
+        (["--fold", "2", "--valid", "--batch", "0/2"], "sample --valid: expected no --batch"),
+        (["--fold", "2", "--batch", "2/2"], "--batch: expected I/N with 0 ≤ I < N"),
+    ],
+)
+def test_options_that_a_form_does_not_use_are_refused(
+    models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, given: list[str], said: str
+) -> None:
+    assert main.run(["sample", "--model", str(models[0]), *given, "-o", str(tmp_path / "x.h5")]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("x*"))
