@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean
+.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -99,6 +99,9 @@ test-faults: $(STAMP) ## interruptions, full disks, damaged files; as root, some
 
 licences: $(STAMP) ## write docs/licences.md from the installed packages
 	@"$(BIN)/python" tools/licences.py
+
+docs: $(STAMP) ## the documentation as a site that needs no network, in site/
+	@PATH="$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir site
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

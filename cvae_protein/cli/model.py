@@ -335,7 +335,7 @@ def embed(
     \b
     Example:
       cvae-protein embed domains.h5 --classifier models/classifier -o features/real
-      cvae-protein embed samples/concat/seed0/*.h5 --classifier models/classifier -o features/concat/seed0
+      cvae-protein embed samples/concat/seed0/samples.h5 samples/concat/seed0/raw.h5 --classifier models/classifier -o f
 
     The folder has a file for each store, of the same name.
     """

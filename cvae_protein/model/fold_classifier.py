@@ -2,7 +2,7 @@
 
 It sees distances, angles and handedness alone, so a rigid motion changes nothing and a mirror image does. Neither the
 sequence nor the other atoms enter, so that real domains, samples and CA traces are treated alike. Averages over
-residues, not a network along the chain: that learnt the training superfamilies by heart (docs/findings.md).
+residues, not a network along the chain: that learnt the training superfamilies by heart (docs/history/diary.md).
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
         ),
     }
 )
-"""Name of a verdict -> its function and its remedy: keys of the configuration, and the section of `docs/findings.md`
+"""Name of a verdict -> its function and its remedy: keys of the configuration, and the section of the diary
 that shows what they do; what was measured to do nothing or harm is no remedy."""
 
 

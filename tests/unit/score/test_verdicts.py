@@ -324,7 +324,7 @@ def test_remedies_name_settings_and_variants_that_exist():
 
 
 def test_a_remedy_is_what_the_findings_show_and_nothing_that_they_refute():
-    text = (Path(__file__).parents[3] / "docs/findings.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/history/diary.md").read_text(encoding="utf-8")
     sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
     for name, (_, remedy) in VERDICTS.items():
         quoted = re.findall(r"\(findings: ([^)]+)\)", remedy)
