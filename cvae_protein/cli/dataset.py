@@ -208,6 +208,7 @@ def merge(
 
     The second joins what jobs with different --seed have drawn; a sample's id and its column draw_seed have the seed.
     """
+    from ..core.errors import NOTES
     from ..store.write import merge_stores
 
     if strange := [str(path) for path in parts if path.suffix not in (".h5", ".tsv")]:
@@ -217,7 +218,9 @@ def merge(
     write_rejected(rejected, rows)
     compression = settings_of("featurize", settings).compression
     count = merge_stores([path for path in parts if path.suffix == ".h5"], output, compression=compression)
-    say("merge", f"{count} conformations kept, {len(rows)} domains rejected (reasons in {rejected})")
+    notes = sum(row["reason"] in NOTES for row in rows)
+    said = f", {notes} notes on what was kept" if notes else ""
+    say("merge", f"{count} conformations kept, {len(rows) - notes} domains rejected{said} (reasons in {rejected})")
 
 
 @app.command()

@@ -45,6 +45,8 @@ REASONS: dict[str, str] = {
     "superfamily_full": "better resolved domains fill the superfamily up to the configured number",
 }
 """Reason codes of `rejected.tsv`, each with its meaning."""
+NOTES = ("ligand", "other_models")
+"""Reasons of rows about files and domains that were stored, for what of them was not."""
 
 
 class UserError(ValueError):

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import UnusableDomain, UserError
 from .progress import say
@@ -75,7 +75,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         )
     with open_unpacked(path) as file:
         try:
-            text_of = io.TextIOWrapper(file, "utf-8-sig", errors="replace")
+            text_of = io.TextIOWrapper(file, encoding_of(file), errors="replace")
             for number, line in enumerate(iter(lambda: text_of.readline(LONGEST_LINE), ""), 1):
                 if len(line) == LONGEST_LINE and line[-1] != "\n":
                     raise UserError(f"{path}, line {number}: a line of more than {LONGEST_LINE:,} letters")
@@ -89,10 +89,18 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}: damaged gzip data ({error}); get the file again") from error
 
 
+def encoding_of(file: Any) -> str:
+    """UTF-16, which spreadsheets write as `Unicode Text`, where an opened file begins with its mark; else UTF-8."""
+    with contextlib.suppress(EOFError, OSError, zlib.error):  # told of where the file is read
+        if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+    return "utf-8-sig"
+
+
 def comments_of(path: Path) -> Iterator[str]:
     """The comment lines (`#`) with which a text begins, gzip-compressed or not."""
     with open_unpacked(path) as file, contextlib.suppress(EOFError, OSError, zlib.error):  # `lines_of` tells of these
-        for line in io.TextIOWrapper(file, "utf-8-sig", errors="replace"):
+        for line in io.TextIOWrapper(file, encoding_of(file), errors="replace"):
             if not line.startswith("#"):
                 return
             yield line.rstrip("\r\n")

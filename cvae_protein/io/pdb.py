@@ -20,7 +20,7 @@ COORDINATES = slice(30, 54)  # x, y, z of eight characters each
 OCCUPANCY = slice(54, 60)
 LINE = 80  # columns
 ATOM, HETATM = np.frombuffer(b"ATOMHETA", "<u4")
-PARTING = np.frombuffer(b"MODEENDMEND END\nHEAD", "<u4")  # records behind which another model begins
+PARTING = np.frombuffer(b"MODEENDMEND END\nHEADTITLCRYS", "<u4")  # records behind which another model begins
 SIGN, DIGIT = 1, 2
 RANK = np.full(256, 9, np.uint8)  # of the characters of a number, in their order; a point stands among the digits
 RANK[list(b" ")], RANK[list(b"+-")], RANK[list(b"0123456789.")] = 0, SIGN, DIGIT
@@ -32,9 +32,10 @@ FIRST_NUMBER = re.compile(rb"MODEL\s+(\d{1,9})\b")
 def read_pdb(data: bytes, name: str) -> AtomTable:
     """The backbone atoms of a PDB file with `\\n` at the end of each line.
 
-    Atoms behind ENDMDL, END or another HEADER are those of a further model, as where frames have no MODEL. Models have
-    the numbers of their MODEL lines, or are counted where one has none or has that of another. Raises `StructureError`
-    with the code truncated, or not_a_structure where an atom line is not in its columns or there is none.
+    Atoms behind ENDMDL, END or another HEADER, TITLE or CRYST1 are those of a further model, as where frames have no
+    MODEL. Models have the numbers of their MODEL lines, or are counted where one has none or has that of another.
+    Raises `StructureError` with the code truncated, or not_a_structure where an atom line is not in its columns or
+    there is none.
     """
     last = data[data.rfind(b"\n") + 1 :]
     if last.startswith((b"ATOM", b"HETATM")) and len(last.rstrip()) < COORDINATES.stop:

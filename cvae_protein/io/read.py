@@ -226,7 +226,7 @@ def guarded(function: Callable[..., Made], *arguments: object) -> Made:
 
 
 PDB_RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL\b|CRYST1|REMARK|TITLE |COMPND|EXPDTA|SEQRES)", re.MULTILINE)
-CIF_BLOCK = re.compile(rb"(?:[ \t\n]+|#[^\n]*\n)*data_", re.IGNORECASE)
+CIF_BLOCK = re.compile(rb"(?:[ \t\n]++|#[^\n]*+\n)*+data_", re.IGNORECASE)  # possessive: a long head is looked at once
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_FILE = 2**28  # bytes, unpacked

@@ -277,12 +277,13 @@ def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, cap
         entry = Entry(backbone, {"label": "1.10.8.10"})
         write_store(tmp_path / f"{name}.h5", [entry])
         rejected = {"domain_id": f"no{name}", "source": "s", "reason": "too_short", "detail": "3 residues"}
-        write_table(tmp_path / f"{name}.tsv", COLUMNS, [rejected])
+        note = {"domain_id": name, "source": "s", "reason": "other_models", "detail": "1 of 2 models"}
+        write_table(tmp_path / f"{name}.tsv", COLUMNS, [rejected, note])
     parts = [str(tmp_path / name) for name in ("a.h5", "b.h5", "a.tsv", "b.tsv")]
     assert main.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "no.tsv")]) == 0
     assert Store(tmp_path / "all.h5").ids == ["a", "b"]
-    assert [row["domain_id"] for row in read_table(tmp_path / "no.tsv")] == ["noa", "nob"]
-    assert "2 conformations kept, 2 domains rejected" in capsys.readouterr().err
+    assert [row["domain_id"] for row in read_table(tmp_path / "no.tsv")] == ["noa", "a", "nob", "b"]
+    assert "2 conformations kept, 2 domains rejected, 2 notes on what was kept" in capsys.readouterr().err
 
 
 def test_merge_of_nothing_still_writes_why(tmp_path):

@@ -145,7 +145,7 @@ def test_the_setting_names_every_format():
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("change", ["plain", "gzip", "windows", "mark"])
+@pytest.mark.parametrize("change", ["plain", "gzip", "windows", "mark", "utf-16"])
 def test_formats_are_told_by_content(tmp_path, name, change):
     text = TEXTS[name]
     data = {
@@ -153,6 +153,7 @@ def test_formats_are_told_by_content(tmp_path, name, change):
         "gzip": gzip.compress(text.encode(), mtime=0),
         "windows": text.replace("\n", "\r\n").encode(),
         "mark": b"\xef\xbb\xbf" + text.encode(),
+        "utf-16": text.encode("utf-16"),
     }[change]
     expected = list(read_classification(settings_of(tmp_path, text)))
     assert detect(tmp_path / "table.txt") == name

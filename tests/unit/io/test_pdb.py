@@ -26,7 +26,10 @@ def frames(separator, count=3, length=9):
     return [row for index in range(count) for row in (*chain_lines(helix(length, phi=-57 - index))[:-1], separator)]
 
 
-@pytest.mark.parametrize("separator", ["END", "END   ", "ENDMDL", "MODEL", "MODEL        0", "HEADER    ANOTHER"])
+NEW_HEADS = ["HEADER    ANOTHER", "TITLE     frame", "CRYST1   50.000   50.000   50.000  90.00  90.00  90.00 P 1"]
+
+
+@pytest.mark.parametrize("separator", ["END", "END   ", "ENDMDL", "MODEL", "MODEL        0", *NEW_HEADS])
 @pytest.mark.parametrize("packed", [False, True])
 def test_frames_without_a_number_are_counted(tmp_path, separator, packed):
     lines = frames(separator)

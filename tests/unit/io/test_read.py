@@ -1,4 +1,5 @@
 import gzip
+import time
 from pathlib import Path
 
 import gemmi
@@ -469,3 +470,13 @@ def test_resolution_and_method(tmp_path):
     unknown = read_structure(write(tmp_path / "y.pdb", chain_lines(helix(5))))
     assert np.isnan(unknown.resolution)
     assert unknown.method == ""
+
+
+@pytest.mark.parametrize("head", ["\n" * 200_000, "# a\n" * 100_000, " \n#\n" * 100_000])
+def test_a_long_head_takes_no_time(tmp_path, head):
+    """A pattern that looks for the first block went back over all ways to read the lines before it."""
+    path = tmp_path / "x.pdb"
+    path.write_text(head + "\n".join(chain_lines(helix(12))) + "\n")
+    start = time.process_time()
+    assert len(extract_domain(read_structure(path), "A", "", "x")) == 12
+    assert time.process_time() - start < 5
