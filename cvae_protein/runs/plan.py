@@ -85,7 +85,7 @@ class Plan:
         each = {
             "featurize": count * SECONDS["featurize"] / max(1, self.jobs.get("featurize", 1)),
             "cluster": count * SECONDS["cluster"],
-            "leak_audit": held * (1 - held) * count**2 * SECONDS["audit"],
+            "audit_leaks": held * (1 - held) * count**2 * SECONDS["audit"],
             "train": training,
             "train_second_level": second,
             "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["step"] / 4,

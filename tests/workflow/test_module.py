@@ -61,12 +61,38 @@ def test_another_workflow_uses_it_as_a_module(tmp_path, project):
 
 
 @pytest.mark.workflow
+def test_of_an_installed_package_the_version_is_the_input(tmp_path):
+    """The same version installed anew reruns nothing; another one reruns what was made."""
+    folder = make_project(tmp_path / "project")
+    installed = tmp_path / "site-packages"
+    shutil.copytree(folder / "cvae_protein", installed / "cvae_protein", ignore=shutil.ignore_patterns("__pycache__"))
+    target = "results/domains.tsv"
+
+    def planned():
+        code, out, said = snakemake(folder, installed, target, "--dry-run", "--workflow-profile", "none")
+        assert code == 0, out + said
+        return out + said
+
+    first = planned()
+    assert str(installed / "cvae_protein/__init__.py") in first
+    assert "dataset/select.py" not in first
+    code, _, said = snakemake(folder, installed, target)
+    assert code == 0, said[-4000:]
+    for path in (installed / "cvae_protein").rglob("*.py"):
+        path.touch()
+    assert "Nothing to be done" in planned()
+    with (installed / "cvae_protein/__init__.py").open("a") as file:
+        file.write("# another version\n")
+    assert "rule select" in planned()
+
+
+@pytest.mark.workflow
 def test_graph_of_the_rules_is_drawn(project):
     code, graph, said = snakemake(project, project, "--rulegraph")
     assert code == 0, said[-4000:]
     assert graph.startswith("digraph")
     names = set(re.findall(r'label ?= ?"?<?(?:<b>)?(\w+)', graph))
-    assert {"select", "featurize", "merge", "split", "train", "sample", "score", "report", "manifest"} <= names
+    assert {"select", "featurize", "merge", "split", "train", "sample", "score", "report", "write_manifest"} <= names
 
 
 @pytest.mark.faults

@@ -33,7 +33,7 @@ OUTPUTS = [
     *(f"scores/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("scores.tsv", "structures.tsv")),
 ]  # fmt: skip
-JUDGED = ("embed", "score", "collect", "verdicts", "report")  # rules that follow sampling
+JUDGED = ("embed", "score", "collect", "judge", "report")  # rules that follow sampling
 
 
 def make_project(folder):
@@ -143,9 +143,9 @@ class TestRun:
         ("changed", "rules"),
         [
             ("report={title: x}", {"report"}),
-            ("verdict={leak: 0.2}", {"verdicts", "report"}),
-            ("verdict={fail_run: true}", {"pass_verdicts"}),
-            ("score={bootstrap: 21}", {"score", "score_real", "collect", "verdicts", "report"}),
+            ("verdict={leak: 0.2}", {"judge", "report"}),
+            ("verdict={fail_run: true}", {"check_verdicts"}),
+            ("score={bootstrap: 21}", {"score", "score_real", "collect", "judge", "report"}),
             ("sample={temperature: 0.8}", {"sample", *JUDGED}),
             ("train={steps: 41}", {"train", "sample", *JUDGED}),
             ("refine={steps: 21}", {"train_second_level", "sample", *JUDGED}),
@@ -154,8 +154,8 @@ class TestRun:
     )
     def test_editing_a_section_reruns_its_stage_and_what_follows(self, project, changed, rules):
         jobs = set(planned(project, "--config", changed))
-        assert "manifest" in jobs  # which tells what came out
-        assert jobs - {"all", "manifest"} == rules
+        assert "write_manifest" in jobs  # which tells what came out
+        assert jobs - {"all", "write_manifest"} == rules
 
     def test_another_seed_adds_its_own_trainings_alone(self, project):
         jobs = planned(project, "--config", "seeds=0,1")
@@ -200,7 +200,7 @@ class TestRun:
             jobs = planned(project)
         finally:
             path.write_text(before)
-        assert set(jobs) - {"all", "report", "manifest"} == {"score", "score_real", "collect", "verdicts"}
+        assert set(jobs) - {"all", "report", "write_manifest"} == {"score", "score_real", "collect", "judge"}
 
 
 @pytest.mark.xdist_group("interrupted")

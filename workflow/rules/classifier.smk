@@ -22,7 +22,7 @@ rule train_classifier:
         checkpoint=result("checkpoints/classifier.safetensors"),
         settings=as_json(settings.classifier),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein train-classifier --store {input.store:q} --splits {input.splits:q}"
+        "cvae-protein train-classifier --store {input.store:q} --splits {input.splits:q}"
         " --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
@@ -44,7 +44,7 @@ rule embed_real:
         folder=subpath(output.domains, parent=True),
         classifier=subpath(input.spec, parent=True),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein embed {input.store:q} --classifier {params.classifier:q}"
+        "cvae-protein embed {input.store:q} --classifier {params.classifier:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 
@@ -69,5 +69,5 @@ rule embed:
         folder=subpath(output.samples, parent=True),
         classifier=subpath(input.spec, parent=True),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein embed {input.samples:q} {input.reconstructions:q} {input.swapped:q}"
+        "cvae-protein embed {input.samples:q} {input.reconstructions:q} {input.swapped:q}"
         " --classifier {params.classifier:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"

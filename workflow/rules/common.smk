@@ -31,6 +31,8 @@ MOST_BATCHES = 400
 TRAINED = ("spec.json", "weights.safetensors", "history.tsv")
 SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
+CHECKOUT = not {"site-packages", "dist-packages"} & set(PACKAGE.parts)
+VERSION = [str(PACKAGE / "__init__.py")]
 # Folder of our Snakefile, whoever's workflow this is a module of.
 HERE = (
     Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).absolute().parent
@@ -128,7 +130,12 @@ def is_plumbing(path):
 
 
 def sources(*names):
-    """Package files that a job runs: `names` and, through their imports, all that these need."""
+    """Package files that a job runs: `names` and, through their imports, all that these need.
+
+    Of an installed package it is the file that has its version, which is all of it that changes.
+    """
+    if not CHECKOUT:
+        return VERSION
     found, waiting = set(), [PACKAGE / name for name in names]
     while waiting:
         path = waiting.pop()
@@ -189,7 +196,9 @@ def record_of(wildcards):
 
 
 def package_data(folder):
-    """Files of a package folder that are no Python, such as the page's template."""
+    """Files of a package folder that are no Python, such as the page's template; as `sources` where it is installed."""
+    if not CHECKOUT:
+        return VERSION
     files = (PACKAGE / folder).rglob("*")
     return sorted(
         nearest(path) for path in files if path.suffix in (".html", ".js", ".css")
@@ -197,7 +206,9 @@ def package_data(folder):
 
 
 def package_model():
-    """Files of the trained model that comes with the package."""
+    """Files of the trained model that comes with the package; as `sources` where it is installed."""
+    if not CHECKOUT:
+        return VERSION
     return sorted(
         nearest(path) for path in (PACKAGE / "model/pretrained/model").iterdir()
     )

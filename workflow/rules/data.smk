@@ -28,7 +28,7 @@ rule select:
         " --output {output.domains:q} --rejected {output.rejected:q} 2>&1 | tee {log:q} >&2"
 
 
-rule fold_names:
+rule name_folds:
     input:
         domains=rules.select.output.domains,
         names=settings.labels.names or [],

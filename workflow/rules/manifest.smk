@@ -1,7 +1,7 @@
 # How the run came about: settings, versions, hashes, and what each job took.
 
 
-rule manifest:
+rule write_manifest:
     input:
         page=rules.report.output.page,
         code=sources("runs/manifest.py"),

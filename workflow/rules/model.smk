@@ -149,6 +149,6 @@ rule sample:
             f"--drawn={Path(path).parent}" for path in input.drawn
         ],
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
+        "cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} --settings {params.settings:q} --depth {params.depth}"
         " {params.drawn:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"

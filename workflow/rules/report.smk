@@ -1,7 +1,7 @@
 # What is broken in a model, and the page that shows a run.
 
 
-rule verdicts:
+rule judge:
     input:
         scores=rules.collect.output.scores,
         code=sources("score/verdicts.py"),
@@ -23,10 +23,10 @@ rule verdicts:
 rule report:
     input:
         scores=rules.collect.output.scores,
-        verdicts=rules.verdicts.output.table,
+        verdicts=rules.judge.output.table,
         splits=rules.split.output.splits,
-        audit=rules.leak_audit.output.table,
-        names=rules.fold_names.output.names,
+        audit=rules.audit_leaks.output.table,
+        names=rules.name_folds.output.names,
         rejected=rules.merge.output.rejected,
         store=rules.merge.output.store,
         classifier=rules.train_classifier.output.checks,
@@ -59,10 +59,10 @@ rule report:
         " --settings {params.settings:q} --output {output.page:q} 2>&1 | tee {log:q} >&2"
 
 
-rule pass_verdicts:
+rule check_verdicts:
     input:
         scores=rules.collect.output.scores,
-        verdicts=rules.verdicts.output.table,
+        verdicts=rules.judge.output.table,
         page=rules.report.output.page,
         code=sources("score/verdicts.py"),
     output:

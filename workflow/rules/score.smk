@@ -1,7 +1,7 @@
 # Samples, reconstructions and held-out real domains judged by the same metrics.
 
 
-rule leak_audit:
+rule audit_leaks:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
@@ -22,7 +22,7 @@ rule score:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        audit=rules.leak_audit.output.table,
+        audit=rules.audit_leaks.output.table,
         samples=rules.sample.output.samples,
         raw=rules.sample.output.raw,
         reconstructions=rules.sample.output.reconstructions,
@@ -44,7 +44,7 @@ rule score:
         features=subpath(input.features, parent=True),
         settings=as_json(settings.score),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein score --store {input.store:q} --splits {input.splits:q}"
+        "cvae-protein score --store {input.store:q} --splits {input.splits:q}"
         " --audit {input.audit:q}"
         " --samples {params.samples:q} --variant {wildcards.variant} --seed {wildcards.seed}"
         " --features {params.features:q} --real-features {input.real_features:q}"
@@ -69,7 +69,7 @@ rule score_real:
         per_class=settings.sample.per_class,
         settings=as_json(settings.score),
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
+        "cvae-protein score --real --store {input.store:q} --splits {input.splits:q}"
         " --real-features {input.real_features:q} --per-class {params.per_class:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 

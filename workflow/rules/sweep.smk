@@ -83,7 +83,7 @@ use rule score as score_point with:
     input:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
-        audit=rules.leak_audit.output.table,
+        audit=rules.audit_leaks.output.table,
         samples=rules.sample_point.output.samples,
         raw=rules.sample_point.output.raw,
         reconstructions=rules.sample_point.output.reconstructions,

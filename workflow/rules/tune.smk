@@ -23,6 +23,6 @@ rule tune:
         model=as_json(settings.model),
         train=as_json(replace(settings.train, processes=1)),
     shell:
-        "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS={threads} cvae-protein tune --store {input.store:q} --splits {input.splits:q}"
+        "CVAE_PROTEIN_GPUS={resources.gpu} cvae-protein tune --store {input.store:q} --splits {input.splits:q}"
         " --depth {params.depth} --settings {params.settings:q} --model-settings {params.model:q} --train-settings {params.train:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
