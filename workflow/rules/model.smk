@@ -85,8 +85,8 @@ rule draw:
     input:
         model=rules.train.output.spec,
         weights=rules.train.output.weights,
-        refiner=rules.train_refiner.output.spec,
-        refiner_weights=rules.train_refiner.output.weights,
+        refiner=rules.train_second_level.output.spec,
+        refiner_weights=rules.train_second_level.output.weights,
         code=lambda wildcards: variant_sources(wildcards.variant, "sampling/sample.py"),
     output:
         samples=temp(result("draws/{variant}/seed{seed}/{batch}/samples.h5")),
@@ -105,7 +105,7 @@ rule draw:
         depth=settings.labels.depth,
         batch=lambda wildcards: f"{wildcards.batch}/{settings.sample.batches}",
     shell:
-        "OMP_NUM_THREADS={threads} cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
+        "cvae-protein sample --model {params.model:q} --refiner {params.refiner:q} --seed {wildcards.seed}"
         " --settings {params.settings:q} --depth {params.depth} --batch {params.batch}"
         " --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
