@@ -19,6 +19,7 @@ from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
 from .leaderboard import board_table, leaderboard, matrix, tiles
 from .results import Results
+from .summary import summary
 
 HERE = Path(__file__).parent
 TILES = ("trace_rmsd", "physically_valid", "nearest_tm", "fidelity", "nearest_same_class")
@@ -74,6 +75,7 @@ def render(results: Results, settings: ReportSettings) -> str:
     scores, scores_cut = as_tsv(results.table("scores.tsv"))
     rejected, rejected_cut = as_tsv(results.table("rejected.tsv"))
     shown = gallery(results, settings.gallery)
+    head, verdicts, best = sections.header(results), matrix(results), tiles(board, TILES)[:MOST_TILES]
     scored = {row["variant"] for row in results.table("scores.tsv")}
     return environment.get_template("template.html").render(
         title=settings.title,
@@ -84,7 +86,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         trained=sections.legend(results, colours, "models", "history.tsv"),
         rebuilt=sections.legend(results, colours, "samples", "reconstructions.h5"),
         fold_legend=sections.fold_legend(results),
-        head=sections.header(results),
+        head=head,
+        summary=summary(results, head, best, verdicts),
         audit=sections.leak_audit(results),
         reasons=REASONS,
         specs=sections.specs(results),
@@ -92,8 +95,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         board_table=as_tsv(board_table(board))[0],
         columns=[*results.variants, REAL, *(name for name in REAL_ROWS if name in scored and name != REAL)],
         unranked=[name for name in results.variants if not find(name).ranked],
-        tiles=tiles(board, TILES)[:MOST_TILES],
-        verdicts=matrix(results),
+        tiles=best,
+        verdicts=verdicts,
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],
         **_fold_classes(results),
         training=sections.training(results, colours),

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 
+import biotite.structure as biotite
 import mdtraj
 import numpy as np
 import pytest
@@ -79,6 +80,17 @@ def test_lddt_of_a_worked_example():
     reference[:, 1] = [(0, 0, 0), (4, 0, 0), (8, 0, 0)]
     model[:, 1] = [(0, 0, 0), (4, 0, 0), (9.2, 0, 0)]
     assert lddt(Pair(prepared(model), prepared(reference))) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_lddt_is_that_of_biotite(noise):
+    own = ubiquitin()
+    other = moved(own + np.random.default_rng(1).normal(0, noise, own.shape))
+    reference = biotite.AtomArray(len(own))
+    reference.coord, reference.res_id = own[:, 1].astype(np.float32), np.arange(len(own))
+    reference.atom_name[:] = "CA"
+    expected = biotite.lddt(reference, other[:, 1].astype(np.float32))
+    assert lddt(Pair(prepared(other), prepared(own))) == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_lddt_leaves_out_pairs_beyond_the_radius():
