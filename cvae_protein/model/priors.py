@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from .layers import CONDITION, Condition, ConditionedMLP, time_features
 from .spec import Spec
@@ -98,71 +101,148 @@ class AggregatePosterior(nn.Module):
             shrink = joint.shape[1] / (joint.shape[1] + count)
             blended = (1 - shrink) * covariance + shrink * pooled + torch.diag(spread)
             self.joint_mean[label], self.joint_covariance[label] = center.float(), blended.float()
-        if 0 not in moments:
-            centred = joint - joint.mean(0)
-            self.joint_mean[0] = joint.mean(0).float()
-            self.joint_covariance[0] = (centred.T @ centred / len(joint) + torch.diag(spread)).float()
+        centred = joint - joint.mean(0)
+        self.joint_mean[0] = joint.mean(0).float()
+        self.joint_covariance[0] = (centred.T @ centred / len(joint) + torch.diag(spread)).float()
+
+    def given(self, classes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, Z) and Cholesky factor of the covariance (B, Z, Z) of codes of first-level ids and lengths (B,)."""
+        mean, covariance = self.joint_mean, self.joint_covariance
+        gain = covariance[:, :-1, -1] / covariance[:, -1:, -1].clamp(min=1e-6)
+        conditional = covariance[:, :-1, :-1] - gain[:, :, None] * covariance[:, -1:, :-1]
+        factor = torch.linalg.cholesky(conditional + 1e-5 * torch.eye(conditional.shape[-1], device=mean.device))
+        shift = torch.log(lengths.float()) - mean[classes, -1]
+        return mean[classes, :-1] + gain[classes] * shift[:, None], factor[classes]
 
     @torch.no_grad()
     def sample(self, classes: Tensor, lengths: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
         """Codes (B, Z) for first-level ids (B,) and lengths (B,)."""
-        mean, covariance = self.joint_mean[classes], self.joint_covariance[classes]
-        gain = covariance[:, :-1, -1] / covariance[:, -1:, -1].clamp(min=1e-6)
-        shift = torch.log(lengths.float()) - mean[:, -1]
-        conditional = covariance[:, :-1, :-1] - gain[:, :, None] * covariance[:, -1:, :-1]
-        jitter = 1e-5 * torch.eye(conditional.shape[-1])
-        factor = torch.linalg.cholesky(conditional + jitter)
-        noise = torch.randn(len(classes), conditional.shape[-1], generator=generator)
-        return mean[:, :-1] + gain * shift[:, None] + temperature * (factor @ noise[..., None])[..., 0]
+        mean, factor = self.given(classes, lengths)
+        noise = torch.randn(mean.shape, generator=generator)
+        return mean + temperature * (factor @ noise[..., None])[..., 0]
+
+    @torch.no_grad()
+    def log_density(self, z: Tensor, classes: Tensor, lengths: Tensor) -> Tensor:
+        """Log density in nats (B,) of codes (B, Z) of first-level ids (B,), 0 = all classes, and lengths (B,)."""
+        mean, factor = self.given(classes, lengths)
+        return MultivariateNormal(mean, scale_tril=factor).log_prob(z)
 
 
 TIME = 32  # features of the flow time
 DEPTH = 4  # hidden layers
 STEPS = 25  # of the integration, two evaluations each
+DIRECTIONS = (
+    8  # random ones, by which the trace of the flow's Jacobian is estimated; fewer dimensions are taken one by one
+)
+
+
+def _velocity_of_normal(x: Tensor, time: Tensor) -> Tensor:
+    """Mean velocity (B, Z) at `x` (B, Z) and `time` (B,) of straight ways from a standard normal to another."""
+    return ((2 * time - 1) / ((1 - time).square() + time.square()))[:, None] * x
+
+
+def _log_density_of_normal(x: Tensor) -> Tensor:
+    """Log density (B,) of `x` (B, Z) under a standard normal distribution, nats."""
+    return Gaussian(torch.zeros_like(x), torch.zeros_like(x)).log_density(x)
+
+
+def _change(velocity: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> Tensor:
+    """How a velocity changes at `x` (B, Z) in a `direction` (B, Z)."""
+    change: Tensor = torch.func.jvp(velocity, (x,), (direction,))[1]
+    return change
 
 
 class LatentFlow(nn.Module):
-    """Velocity of a rectified flow from a standard normal to codes, given labels and length. Liu et al. 2023."""
+    """Velocity of a rectified flow from a standard normal to codes, given labels and length. Liu et al. 2023.
+
+    Codes are whitened by one Gaussian for all classes, given the length, and the network corrects that Gaussian's
+    velocity by what is at first zero: an untrained flow is the Gaussian with the full covariance of the codes.
+    """
 
     center: Tensor
-    spread: Tensor
+    factor: Tensor
+    gaussian: Tensor
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, dropout: float = 0.0) -> None:
         super().__init__()
         latent, m = spec.model.latent, spec.model
-        self.register_buffer("center", torch.zeros(latent))
-        self.register_buffer("spread", torch.ones(latent))
+        self.register_buffer("center", torch.zeros(2, latent))  # where log length is 0, and a unit of it more
+        self.register_buffer("factor", torch.eye(latent))
+        self.register_buffer("gaussian", torch.ones(()))  # 0 in a flow of before, whose network is all of the velocity
         self.condition = Condition(spec)
-        self.velocity = ConditionedMLP(latent, CONDITION + TIME, latent, m.width, DEPTH, m.dropout)
+        self.velocity = ConditionedMLP(latent, CONDITION + TIME, latent, m.width, DEPTH, dropout)
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
         """`x` (B, Z) whitened codes at `time` (B,), `labels` (B, levels), `lengths` (B,) -> velocity (B, Z)."""
-        return self.velocity(x, torch.cat([self.condition(labels, lengths), time_features(time, TIME)], dim=-1))
+        condition = torch.cat([self.condition(labels, lengths), time_features(time, TIME)], dim=-1)
+        return self.gaussian * _velocity_of_normal(x, time) + self.velocity(x, condition)
 
     @torch.no_grad()
-    def whiten(self, posterior: Gaussian) -> None:
-        """Take mean and spread of the codes from the training posteriors (D, Z)."""
-        self.center.copy_(posterior.mean.mean(0))
-        variance = posterior.mean.var(0, correction=0) + torch.exp(posterior.logvar).mean(0)
-        self.spread.copy_(variance.clamp(min=1e-6).sqrt())
+    def whiten(self, aggregate: AggregatePosterior) -> None:
+        """Take the Gaussian of all classes."""
+        classes = torch.zeros(2, dtype=torch.long)
+        mean, factor = aggregate.given(classes, torch.tensor([1.0, math.e]))
+        self.center.copy_(torch.stack([mean[0], mean[1] - mean[0]]))
+        self.factor.copy_(factor[0])
 
-    def loss(self, z: Tensor, labels: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the velocity on the way from noise to codes `z` (B, Z), summed over dimensions."""
-        target = (z - self.center) / self.spread
+    def _middle(self, lengths: Tensor) -> Tensor:
+        """The Gaussian's mean (B, Z) for lengths (B,)."""
+        return self.center[0] + self.center[1] * torch.log(lengths.float())[:, None]
+
+    def _whitened(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(self.factor, (codes - self._middle(lengths)).T, upper=False).T
+
+    def losses(self, z: Tensor, labels: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of the velocity on the way from noise to each code, summed over dimensions (B,).
+
+        Beside it that of the Gaussian's velocity, of the same noise at the same time.
+        """
+        target = self._whitened(z, lengths)
         noise = torch.randn(target.shape, generator=generator).to(z.device)
         time = torch.sigmoid(torch.randn(len(z), generator=generator)).to(z.device)
         state = torch.lerp(noise, target, time[:, None])
-        return (self(state, time, labels, lengths) - (target - noise)).square().sum(-1).mean()
+        velocities = self(state, time, labels, lengths), _velocity_of_normal(state, time)
+        own, gaussian = ((velocity - (target - noise)).square().sum(-1) for velocity in velocities)
+        return own, gaussian
 
     @torch.no_grad()
     def to_codes(self, noise: Tensor, labels: Tensor, lengths: Tensor, guidance: float = 1.0) -> Tensor:
         """Codes (B, Z) that the flow makes of normal deviates (B, Z), each for its labels and length."""
-        return self.center + self.spread * self._integrate(noise, 0.0, 1.0, labels, lengths, guidance)
+        return self._middle(lengths) + self._integrate(noise, 0.0, 1.0, labels, lengths, guidance) @ self.factor.T
 
     @torch.no_grad()
     def to_noise(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
         """The normal deviates (B, Z) of which the flow makes `codes` (B, Z)."""
-        return self._integrate((codes - self.center) / self.spread, 1.0, 0.0, labels, lengths, 1.0)
+        return self._integrate(self._whitened(codes, lengths), 1.0, 0.0, labels, lengths, 1.0)
+
+    @torch.no_grad()
+    def log_density(self, codes: Tensor, labels: Tensor, lengths: Tensor, steps: int = STEPS) -> tuple[Tensor, Tensor]:
+        """Log density in nats (B,) of codes (B, Z), and the normal deviates (B, Z) of which the flow makes them.
+
+        Change of variables along the flow (Chen et al. 2018, arXiv:1806.07366). The trace of the Jacobian is estimated
+        without bias by 8 vectors of random signs a code (Hutchinson's estimate; Grathwohl et al. 2019,
+        arXiv:1810.01367), or exact for up to 8 dimensions.
+        """
+        x, step = self._whitened(codes, lengths), -1.0 / steps
+        count, latent = x.shape
+        signs = torch.randint(2, (DIRECTIONS, count, latent), generator=torch.Generator().manual_seed(0))
+        directions = (2.0 * signs - 1) / math.sqrt(DIRECTIONS)
+        if latent <= DIRECTIONS:
+            directions = torch.eye(latent)[:, None].expand(-1, count, -1)
+        directions = directions.to(x.device)
+        volume = torch.zeros_like(x[:, 0])
+        for index in range(steps):
+            time = torch.full_like(volume, 1 + index * step)
+            middle = x + 0.5 * step * self(x, time, labels, lengths)
+            halfway = partial(self, time=time + 0.5 * step, labels=labels, lengths=lengths)
+            moved = torch.func.vmap(partial(_change, halfway, middle))(directions)
+            x, volume = x + step * halfway(middle), volume + step * (directions * moved).sum((0, 2))
+        return _log_density_of_normal(x) + volume - self.factor.diagonal().log().sum(), x
+
+    @torch.no_grad()
+    def gaussian_log_density(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        """Log density in nats (B,) of codes (B, Z) under the Gaussian that the flow starts from."""
+        return _log_density_of_normal(self._whitened(codes, lengths)) - self.factor.diagonal().log().sum()
 
     def _integrate(
         self, x: Tensor, start: float, stop: float, labels: Tensor, lengths: Tensor, guidance: float
@@ -191,7 +271,7 @@ class LatentFlow(nn.Module):
 
         `guidance` 1 follows the label; more exaggerates what sets it apart from no label (Ho and Salimans 2022).
         """
-        noise = torch.randn(len(labels), len(self.center), generator=generator).to(self.center.device)
+        noise = torch.randn(len(labels), len(self.factor), generator=generator).to(self.factor.device)
         return self.to_codes(temperature * noise, labels, lengths, guidance)
 
 
@@ -213,16 +293,26 @@ class TrainingCodes:
         A code is jittered by `temperature` times the spread of its posterior. A label without members gives way to the
         level above it.
         """
-        rows = torch.tensor([self._choose(*target, generator) for target in zip(labels, lengths, strict=True)])
+        alike = [self._alike(*target) for target in zip(labels, lengths, strict=True)]
+        rows = torch.stack([near[torch.randint(len(near), (), generator=generator)] for near in alike])
         posterior = Gaussian(self.mean[rows], self.logvar[rows])
         return posterior.mean + temperature * (posterior.sample(generator) - posterior.mean)
 
-    def _choose(self, label: Tensor, length: Tensor, generator: torch.Generator) -> int:
+    def log_density(self, z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        """Log density in nats (B,) of codes (B, Z) under what `sample` draws at temperature 1."""
+        found = []
+        for code, *target in zip(z, labels, lengths, strict=True):
+            near = self._alike(*target)
+            each = Gaussian(self.mean[near], self.logvar[near]).log_density(code)
+            found.append(torch.logsumexp(each, 0) - math.log(len(near)))
+        return torch.stack(found)
+
+    def _alike(self, label: Tensor, length: Tensor) -> Tensor:
+        """Rows of the members of a label that are nearest in length."""
         members = torch.arange(len(self.lengths))
         for level in range(int((label > 0).sum()), 0, -1):
             found = torch.nonzero((self.labels[:, :level] == label[:level]).all(1))[:, 0]
             if len(found):
                 members = found
                 break
-        near = members[(self.lengths[members] - length).abs().argsort(stable=True)[:ALIKE]]
-        return int(near[torch.randint(len(near), (), generator=generator)])
+        return members[(self.lengths[members] - length).abs().argsort(stable=True)[:ALIKE]]

@@ -87,6 +87,13 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "swap_followed_chance": ("Swap by chance", "what a guess would give"),
         "prior_mmd": ("Prior MMD", "discrepancy of codes and prior, class by class"),
+        "prior_gain": (
+            "Prior beside a Gaussian",
+            "log likelihood of held-out codes under the prior less that under one Gaussian: below 0 = overfitted",
+        ),
+        "prior_nats": ("Held-out codes, prior", "log likelihood under the prior that samples come from"),
+        "gaussian_nats": ("Held-out codes, Gaussian", "the same under one Gaussian of the training codes"),
+        "noise_norm": ("Norm of the noise", "squared, of held-out codes, over the latent size: 1 where the flow fits"),
         "class_leakage": ("Class leakage", "how well probes predict the class from the code: 0 = chance"),
         "class_leakage_level2": ("Class leakage, architecture", "the same of the label's second level"),
         "class_leakage_level3": ("Class leakage, topology", "the same of its third level"),
@@ -282,6 +289,7 @@ MEANINGS = {
     "CONDITION-IGNORED": "swapped label rarely changes the predicted class",
     "MODE-COLLAPSE": "samples cover few folds",
     "MEMORISATION": "samples are copies of training domains",
+    "PRIOR-OVERFIT": "held-out codes are likelier under one Gaussian than under the prior",
 }
 
 

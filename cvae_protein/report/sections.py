@@ -135,7 +135,7 @@ def training(results: Results, colours: dict[str, str]) -> list[Plot]:
             if {name, f"evaluated_{name}"} & rows[0].keys()
         }
         curves = {run: curve for run, curve in curves.items() if np.isfinite(curve[2]).any()}
-        if name not in ("step", "seconds", "rollbacks", "best") and curves:
+        if name not in ("step", "seconds", "rollbacks", "best", "flow_step") and curves:
             title = HISTORY_TITLES.get(name, name.replace("_", " "))
             drawn = figures.training(title, HISTORY_UNITS.get(name, ""), list(curves.values()))
             panels.append(plot(drawn, f"training_{name}", _curve_table(curves)))

@@ -15,7 +15,12 @@ from ..core.errors import UserError
 SWEPT = ("model", "train", "sample")  # what comes before them, and the refiner, is shared by all points
 SEARCHED = ("model", "train")
 REFINED = "model.coefficients"
-UNSEEN = ("train.flow_steps", "train.processes")  # of no effect on a trial's objective
+UNSEEN = (
+    "train.flow_steps",
+    "train.flow_dropout",
+    "train.flow_label_dropout",
+    "train.processes",
+)  # of no effect on a trial's objective
 MOST_POINTS = 200
 WIDE = 10.0  # factor between the ends of a range from which on its logarithm is searched
 

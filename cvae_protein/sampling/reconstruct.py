@@ -17,9 +17,11 @@ from ..model.cvae import CVAE
 from ..model.priors import Gaussian
 from ..store.layout import TEXT, Entry
 from ..store.write import new_file, write_store
+from .likelihood import judge_codes
 from .relax import HELD
 from .sampler import Sampler, complete, draw_codes, other_class
 
+MOST_JUDGED = {"train": 512, "validation": 1024, "test": 2048}  # domains whose codes are judged by the priors
 MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
 
 
@@ -40,9 +42,12 @@ def write_latents(
     """Posterior mean, log variance and divergence from the prior, per dimension, of every domain.
 
     Beside them `prior_draw`, a code for the label and the length of each domain from the prior that samples come from,
-    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on.
+    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on. In the
+    group `judged`, what the priors make of one draw of the code of each domain (`judge_codes`), NaN where a split has
+    more than are looked at.
     """
     generator = torch.Generator().manual_seed(seed)
+    judged: list[dict[str, Tensor]] = []
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "prior_draw": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
     for split, domains in by_split.items():
@@ -53,6 +58,15 @@ def write_latents(
         if sampler.own_flow is None:  # behind a flow of its own the prior of the noise is what counts
             as_learnt = replace(settings, temperature=1.0, guidance=1.0)
             drawn = draw_codes(sampler, labels, lengths, as_learnt, generator)
+        rows = torch.randperm(len(domains), generator=generator)[: MOST_JUDGED[split]]
+        code = posterior.sample(generator)[rows]
+        if (flow := sampler.own_flow) is not None:
+            device = sampler.device
+            code = flow.to_codes(code.to(device), labels[rows].to(device), lengths[rows].to(device)).cpu()
+        seen = judge_codes(sampler, code, labels[rows], lengths[rows], settings)
+        judged.append(
+            {name: torch.full((len(domains),), torch.nan).index_copy(0, rows, each) for name, each in seen.items()}
+        )
         values = (posterior.mean, posterior.logvar, posterior.kl(prior), drawn)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value.numpy())
@@ -64,6 +78,8 @@ def write_latents(
         file.attrs["levels"] = sampler.spec.depth
         for name, arrays in parts.items():
             file[name] = np.concatenate(arrays)
+        for name in judged[0]:
+            file[f"judged/{name}"] = torch.cat([each[name] for each in judged]).numpy()
         for name, words in text.items():
             file.create_dataset(name, data=np.array(words, object), dtype=TEXT)
 

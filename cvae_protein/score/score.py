@@ -32,6 +32,7 @@ from .metrics.classifier import (
 from .metrics.distribution import class_features
 from .metrics.diversity import ClassSet, set_rows
 from .metrics.latent import latent_rows, prior_rows, read_codes
+from .metrics.likelihood import likelihood_rows
 from .metrics.metric import (
     ALL,
     SCORE_COLUMNS,
@@ -303,6 +304,7 @@ def score_samples(
     rows += _rung_rows(pairs, rebuilt, domains.rung, settings)
     codes = read_codes(samples / "latents.h5")
     rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
+    rows += likelihood_rows(codes, domains.superfamily, domains.rung, settings)
     values = found.values | {name + RAW: column for name, column in before.items()}
     structures = [*structure_table(drawn, "sample", values, found.nearest, found.predictions)]
     structures += structure_table([pair.model for pair in pairs], "reconstruction", rebuilt)

@@ -82,8 +82,9 @@ def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
 
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
+NOT_HELD_OUT = ("train", "validation")  # splits whose rows give way to those of others
 VERDICT_COLUMNS = ("variant", "seed", "verdict", "state", "evidence", "threshold", "remedy")
-OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate")
+OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate", "prior_gain")
 DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
 
 
@@ -239,6 +240,20 @@ def memorisation(case: Case) -> Sign:
     return any_of([*signs, _as_near_as_rebuilt(case)] if "tm_score" in case.scores else signs)
 
 
+def prior_overfit(case: Case) -> Sign:
+    """PRIOR-OVERFIT: held-out codes are less likely under the prior than under one Gaussian of the same training codes.
+
+    `prior_gain` is the difference in nats, domain by domain. An interval that holds 0 shows neither.
+    """
+    if not case.has_code:
+        return _not_applicable(case, "")
+    threshold = "interval of prior_gain below 0 nat"
+    found = read_sign(case.scores, "prior_gain", threshold, lambda score: score.high < 0)
+    if found.state != UNKNOWN and not (case.scores["prior_gain"].high < 0 or case.scores["prior_gain"].low > 0):
+        return Sign(UNKNOWN, f"{found.evidence}: the interval holds 0, or there is none", threshold)
+    return found
+
+
 VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
     {
         "COLLAPSE": (
@@ -266,6 +281,11 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
             "Raise sample.temperature towards 1, which brings samples a little away from training (findings: "
             "Temperature and guidance of the draw).",
         ),
+        "PRIOR-OVERFIT": (
+            prior_overfit,
+            "Hold domains out for validation (split.validation), which ends the flow's training, train on more, "
+            "or draw from sample.prior: gaussian (findings: A flow that starts as one Gaussian).",
+        ),
     }
 )
 """Name of a verdict -> its function and its remedy: keys of the configuration, and the section of the diary
@@ -279,8 +299,11 @@ def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
     """
     scores: dict[tuple[str, str], dict[str, Score]] = {}
     for row in read_table(table, NEEDED):
-        if row["fold"] == ALL:
-            scores.setdefault((row["variant"], row["seed"]), {})[row["metric"]] = _score(row, table)
+        if row["fold"] != ALL:
+            continue
+        found = scores.setdefault((row["variant"], row["seed"]), {})
+        if not (row["metric"] in found and row.get("split") in NOT_HELD_OUT):
+            found[row["metric"]] = _score(row, table)
     real, ideal = (scores.get((name, ""), {}) for name in (REAL, NEW_MEMBER))
     cases = [
         (key, Case(key[0], found, real, ideal, limits)) for key, found in scores.items() if key[0] != REAL_SHUFFLED

@@ -24,50 +24,14 @@ from ..model.cvae import CVAE
 from ..model.device import name_of, pick_device
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
 from ..model.losses.objective import further_terms
-from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.spec import Spec, save_tensors
 from .checkpoint import TrainingState
 from .decoder import train_decoder
 from .distributed import Ranks, join_processes, shared_noise
 from .loop import Losses, Task, minimise
+from .prior import fit_priors
 from .refiner import MOST_LINEAR, train_refiner
 from .validation import eval_batches, selection_score, validate
-
-CODES_A_STEP = 128
-
-
-def fit_priors(model: CVAE, domains: DomainSet, settings: TrainSettings) -> dict[str, Tensor]:
-    """Weights of the aggregate posterior of whole training domains: one Gaussian per class, and a flow or the codes."""
-    spec = model.spec
-    generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    posterior = model.infer_all(domains, spec.model.inference_steps)
-    labels, lengths = domains.label_ids(spec), torch.from_numpy(domains.lengths)
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
-    aggregate.fit(posterior.mean[first], posterior.logvar[first], labels[first, 0], lengths[first])
-    tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
-    record = variants.find(spec.variant)
-    if record.prior == "training_codes":
-        kept = TrainingCodes(posterior.mean[first], posterior.logvar[first], labels[first], lengths[first])
-        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
-    if not record.has_flow:
-        return tensors
-    flow = LatentFlow(spec)
-    flow.whiten(posterior)
-    chance = domains.weights / domains.weights.sum()
-
-    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
-        rows = torch.from_numpy(rng.choice(len(domains), CODES_A_STEP, p=chance))
-        z = Gaussian(posterior.mean[rows], posterior.logvar[rows]).sample(generator)
-        labelled = hide_labels(labels[rows], settings.label_dropout, rng)
-        return {"flow": (flow.loss(z, labelled, lengths[rows], generator), 1.0)}, 1.0
-
-    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    stage = f"fit codes of {spec.variant} seed {spec.seed}"
-    task = Task(stage, flow, losses, dict, settings.flow_steps, settings.learning_rate, {}, spec.seed)
-    minimise(task, TrainingState(flow.named_parameters(), optimizer, generator, rng), settings)
-    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}
-
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
@@ -123,7 +87,8 @@ def train(
             made = replace(spec, origin=origin | {"device": name_of(device)})
             (folder / "spec.json").write_text(made.to_json(), encoding="utf-8")
             save_tensors(folder / "weights.safetensors", tensors)
-            write_table(folder / "history.tsv", list(rows[0]), rows)
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+            write_table(folder / "history.tsv", columns, [dict.fromkeys(columns) | row for row in rows])
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
@@ -221,7 +186,9 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    return tensors | fit_priors(model, domains, settings), rows
+    priors, worth = fit_priors(model, by_split, settings)
+    next((row for row in rows if row.get("best")), rows[-1]).update(worth)
+    return tensors | priors, rows
 
 
 def variant_task(

@@ -46,7 +46,8 @@ class Codes:
     """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
 
     `prior_draw` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
-    `levels` are the label's levels that the model is conditioned on, 0 where the file does not say.
+    `levels` are the label's levels that the model is conditioned on, 0 where the file does not say; `judged` what the
+    priors make of one draw of each code (D,), by the names of `likelihood.PRIOR_METRICS`.
     """
 
     ids: np.ndarray
@@ -58,6 +59,7 @@ class Codes:
     blocks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     prior_draw: np.ndarray | None = None
     levels: int = 0
+    judged: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,7 +67,8 @@ class Codes:
     def take(self, rows: np.ndarray) -> Codes:
         """The codes of the domains `rows` (indices or mask)."""
         names = ("ids", "labels", "splits", "mean", "logvar", "kl", "prior_draw")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None})
+        found = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
+        return replace(self, **found, judged={name: values[rows] for name, values in self.judged.items()})
 
 
 def read_codes(path: Path) -> Codes:
@@ -79,11 +82,12 @@ def read_codes(path: Path) -> Codes:
             texts = [np.array([str(text) for text in file[name].asstr()[:]]) for name in ("id", "label", "split")]
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]
             drawn = np.asarray(file["prior_draw"][:], float) if "prior_draw" in file else None
+            judged = {name: np.asarray(values[:], float) for name, values in file.get("judged", {}).items()}
             blocks, levels = json.loads(file.attrs.get("blocks", "{}")), int(file.attrs.get("levels", 0))
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a readable file of codes ({error})") from error
     ranges = {name: (int(start), int(stop)) for name, (start, stop) in blocks.items()}
-    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn, levels)
+    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn, levels, judged)
 
 
 def active_units(codes: Codes) -> float:

@@ -29,6 +29,7 @@ SOUND = {
     "coverage": (0.8, 0.7, 0.9),
     "training_tm": (0.55, 0.5, 0.6),
     "memorisation_ratio": (1.2, 1.15, 1.25),
+    "prior_gain": (6.0, 4.0, 8.0),
 }
 NAN = float("nan")
 LIMITS = VerdictSettings()
@@ -73,7 +74,7 @@ def states(rows):
 
 def test_a_sound_model_is_quiet_and_says_why(found):
     rows = found()
-    assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION"]
+    assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION", "PRIOR-OVERFIT"]
     assert set(states(rows).values()) == {"pass"}
     assert all(row["evidence"] and row["threshold"] and not row["remedy"] for row in rows.values())
     assert rows["LEAK"]["evidence"].startswith("class_leakage = 0.04 (0.01 to 0.06), n = 48; class_leakage_level2 = ")
@@ -95,6 +96,7 @@ def test_a_sound_model_is_quiet_and_says_why(found):
         ("MODE-COLLAPSE", {"coverage": (0.44, 0.4, 0.5)}),
         ("MEMORISATION", {"training_tm": (0.9, 0.87, 0.93)}),
         ("MEMORISATION", {"memorisation_ratio": (1.9, 1.8, 2.0)}),
+        ("PRIOR-OVERFIT", {"prior_gain": (-12.0, -15.0, -9.0)}),
     ],
 )
 def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
@@ -125,6 +127,9 @@ def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
         ),
         ("MODE-COLLAPSE", {"coverage": None}, "coverage: no row"),
         ("MEMORISATION", {"training_tm": (0.9, NAN, NAN)}, "too few for an interval"),
+        ("PRIOR-OVERFIT", {"prior_gain": None}, "prior_gain: no row"),
+        ("PRIOR-OVERFIT", {"prior_gain": (-1.0, -3.0, 1.0)}, "the interval holds 0"),
+        ("PRIOR-OVERFIT", {"prior_gain": (5.0, NAN, NAN)}, "or there is none"),
     ],
 )
 def test_what_is_missing_is_unknown_and_never_quiet(found, verdict, changes, said):
@@ -288,6 +293,7 @@ def test_structures_of_someone_else_have_no_code_to_judge(found):
         "CONDITION-IGNORED": "not applicable",
         "MODE-COLLAPSE": "flagged",
         "MEMORISATION": "pass",
+        "PRIOR-OVERFIT": "not applicable",
     }
 
 
@@ -304,7 +310,7 @@ def test_thresholds_are_settings(found):
     lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0)
     broken = {"class_leakage": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_followed": (0.2, 0.1, 0.3)}
     broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
-    assert set(states(found(broken)).values()) == {"flagged"}
+    assert {name for name, state in states(found(broken)).items() if state == "pass"} == {"PRIOR-OVERFIT"}  # no limit
     assert set(states(found(broken, limits=lax)).values()) == {"pass"}
     assert "skill > 0.9" in found(broken, limits=lax)["LEAK"]["threshold"]
 
@@ -324,8 +330,9 @@ def test_remedies_name_settings_and_variants_that_exist():
 
 
 def test_a_remedy_is_what_the_findings_show_and_nothing_that_they_refute():
-    text = (Path(__file__).parents[3] / "docs/history/diary.md").read_text(encoding="utf-8")
-    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    history = Path(__file__).parents[3] / "docs/history"
+    texts = [path.read_text(encoding="utf-8") for path in history.glob("*.md")]
+    sections = dict(part.split("\n", 1) for text in texts for part in text.split("\n## ")[1:])
     for name, (_, remedy) in VERDICTS.items():
         quoted = re.findall(r"\(findings: ([^)]+)\)", remedy)
         assert quoted, name
@@ -368,6 +375,6 @@ def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, varia
     command = ["verdicts", "--scores", str(tmp_path / "scores.tsv"), "-o", str(tmp_path / "verdicts.tsv")]
     assert main.run([*command, *arguments]) == code
     rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
-    assert len(rows) == 15
+    assert len(rows) == 18
     said = capsys.readouterr().err
     assert ("exit code 3, for these flagged: concat 0 MODE-COLLAPSE" in said) == (code == 3)

@@ -1,0 +1,136 @@
+"""The priors fitted to a trained model's codes: a Gaussian a class, and a flow that validation stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config.settings import TrainSettings
+from ..core import variants
+from ..core.progress import say
+from ..model.batch import DomainSet, hide_labels
+from ..model.cvae import CVAE
+from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
+from .checkpoint import TrainingState
+from .distributed import Ranks
+from .loop import Losses, Task, minimise
+
+CODES_A_STEP = 256
+MOST_WATCHED = 512  # codes of a split
+DRAWS = 4  # noises and times of each of them
+
+
+@dataclass(frozen=True, eq=False)
+class CodeSet:
+    """Posteriors of the domains of a split, with their label ids (D, levels), lengths (D,) and shares of the draw."""
+
+    posterior: Gaussian
+    labels: Tensor
+    lengths: Tensor
+    chance: np.ndarray
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """One code of each of the domains `rows`, with labels and lengths."""
+        z = Gaussian(self.posterior.mean[rows], self.posterior.logvar[rows]).sample(generator)
+        return z, self.labels[rows], self.lengths[rows]
+
+
+def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
+    """The posteriors of domains, after `steps` of latent refinement."""
+    posterior = model.infer_all(domains, steps)
+    chance = domains.weights / domains.weights.sum()
+    return CodeSet(posterior, domains.label_ids(model.spec), torch.from_numpy(domains.lengths), chance)
+
+
+def fit_priors(
+    model: CVAE, by_split: Mapping[str, DomainSet], settings: TrainSettings
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Weights of the aggregate posterior of whole training domains, and what the flow is worth (`worth`).
+
+    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says.
+    """
+    spec, domains = model.spec, by_split["train"]
+    codes = codes_of(model, domains, spec.model.inference_steps)
+    mean, logvar = codes.posterior.mean, codes.posterior.logvar
+    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
+    aggregate.fit(mean[first], logvar[first], codes.labels[first, 0], codes.lengths[first])
+    tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
+    record = variants.find(spec.variant)
+    if record.prior == "training_codes":
+        kept = TrainingCodes(mean[first], logvar[first], codes.labels[first], codes.lengths[first])
+        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
+    if not record.has_flow:
+        return tensors, {}
+    flow = LatentFlow(spec, settings.flow_dropout)
+    flow.whiten(aggregate)
+    watched = {"evaluated": codes}
+    if "validation" in by_split:
+        held_out = by_split["validation"].first_conformations()
+        watched["validation"] = codes_of(model, held_out, spec.model.inference_steps)
+    stage = f"fit codes of {spec.variant} seed {spec.seed}"
+    stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed) if row["best"])
+    summary = {"flow_step": stopped["step"]} | {
+        name: stopped[name] for name in stopped if name.startswith(tuple(watched))
+    }
+    for split, each in watched.items():
+        summary |= {f"{split}_{name}": value for name, value in worth(flow, each).items()}
+    shown = "validation" if "validation" in watched else "evaluated"
+    gain = summary[f"{shown}_nats"] - summary[f"{shown}_gaussian_nats"]
+    say(stage, f"kept step {stopped['step']}: codes of {shown} {gain:+.1f} nats likelier than by one Gaussian for all")
+    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}, summary
+
+
+def worth(flow: LatentFlow, codes: CodeSet) -> dict[str, float]:
+    """Mean log likelihood in nats of a draw of each domain's code by a flow and by the Gaussian that it started as."""
+    rows = _watched(codes)
+    z, labels, lengths = codes.draw(rows, torch.Generator().manual_seed(0))
+    found = {"nats": flow.log_density(z, labels, lengths)[0], "gaussian_nats": flow.gaussian_log_density(z, lengths)}
+    return {name: each.mean().item() for name, each in found.items()}
+
+
+def _watched(codes: CodeSet) -> Tensor:
+    """Rows of the codes that are looked at: all, or a random choice, always the same."""
+    return torch.from_numpy(np.random.default_rng(0).permutation(len(codes.chance))[:MOST_WATCHED])
+
+
+def fit_flow(
+    flow: LatentFlow, watched: Mapping[str, CodeSet], settings: TrainSettings, stage: str, seed: int
+) -> list[dict[str, float]]:
+    """Train a flow on the codes `evaluated`; its weights are those that have the least loss on those of `validation`.
+
+    Those of the last step where there are none. Rows have the flow's loss and, as `gaussian_flow`, that of the Gaussian
+    that it starts as.
+    """
+    codes = watched["evaluated"]
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+
+    def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
+        rows = torch.from_numpy(rng.choice(len(codes.chance), CODES_A_STEP, p=codes.chance))
+        z, labels, lengths = codes.draw(rows, generator)
+        labels = hide_labels(labels, settings.flow_label_dropout, rng)
+        return {"flow": (flow.losses(z, labels, lengths, generator)[0].mean(), 1.0)}, 1.0
+
+    @torch.no_grad()
+    def watch() -> dict[str, float]:
+        seen: dict[str, float] = {}
+        for split, each in watched.items():
+            fixed = torch.Generator().manual_seed(0)
+            drawn = each.draw(_watched(each).repeat(DRAWS), fixed)
+            own, gaussian = flow.losses(*drawn, fixed)
+            seen |= {f"{split}_flow": own.mean().item(), f"{split}_gaussian_flow": gaussian.mean().item()}
+        return seen
+
+    score = (lambda row: row["validation_flow"]) if "validation" in watched else (lambda row: -row["step"])
+    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    task = Task(stage, flow, losses, watch, settings.flow_steps, settings.learning_rate, {}, seed, score=score)
+    often = replace(settings, report_every=max(1, settings.flow_steps // ROWS), patience=PATIENCE)
+    return minimise(task, TrainingState(flow.named_parameters(), optimizer, generator, rng), often)
+
+
+ROWS = 20  # of the history
+PATIENCE = 5  # rows without a gain on validation that end the training

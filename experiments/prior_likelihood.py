@@ -1,0 +1,180 @@
+"""Fit priors to one trained model's codes and print what held-out codes are worth under each, rung by rung.
+
+    python experiments/prior_likelihood.py RESULTS VARIANT [--seed 0] [--steps 3000] [--dropout 0.1 0.3 0.5]
+
+Nats are log densities of one draw of each domain's code, less those under one Gaussian for all classes (full
+covariance, given the length), with 95 % intervals over superfamilies; "norm" is the squared norm of the flow's noise
+over the latent size. Mixtures of Gaussians (full covariance, length as a further number) have as many components as
+validation likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from cvae_protein.config.settings import ScoreSettings, TrainSettings
+from cvae_protein.core.files import read_table
+from cvae_protein.core.labels import RUNGS
+from cvae_protein.model.batch import read_split
+from cvae_protein.model.priors import AggregatePosterior, LatentFlow
+from cvae_protein.model.registry import load_model, load_weights
+from cvae_protein.model.spec import Spec, load_tensors
+from cvae_protein.score.metrics.metric import bootstrap_means, bounds
+from cvae_protein.training.prior import CodeSet, codes_of, fit_flow
+
+COMPONENTS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """One draw of the code of each domain of a split, what the domains are, and their density under one Gaussian."""
+
+    z: Tensor
+    labels: Tensor
+    lengths: Tensor
+    groups: np.ndarray
+    rungs: np.ndarray
+    gaussian: Tensor
+
+
+def gains(densities: Tensor, held: HeldOut) -> str:
+    """Cells: mean gain over one Gaussian with its interval, over all and for each rung."""
+    settings, cells = ScoreSettings(), []
+    gain = (densities - held.gaussian).double().numpy()
+    for rung in ("", *RUNGS):
+        here = (held.rungs == rung) | (rung == "")
+        if here.sum() < 5:
+            cells.append("-")
+            continue
+        drawn = bootstrap_means(gain[here], held.groups[here], settings.bootstrap, np.random.default_rng(0))
+        low, high = bounds(drawn, settings)
+        cells.append(f"{gain[here].mean():.1f} ({low:.1f} to {high:.1f})")
+    return "\t".join(cells)
+
+
+def mixture(codes: CodeSet, held: Mapping[str, HeldOut]) -> tuple[int, dict[str, Tensor]]:
+    """Components that validation likes best, and log densities of each split's codes under that mixture."""
+
+    def joint(z: Tensor, lengths: Tensor) -> np.ndarray:
+        return torch.cat([z, torch.log(lengths.float())[:, None]], 1).double().numpy()
+
+    z, _, lengths = codes.draw(torch.arange(len(codes.lengths)), torch.Generator().manual_seed(0))
+    best: tuple[float, int, dict[str, Tensor]] = (-np.inf, 0, {})
+    for count in COMPONENTS:
+        fitted = GaussianMixture(count, reg_covar=1e-2, random_state=0).fit(joint(z, lengths))
+        last = slice(-1, None)
+        alone = GaussianMixture(count)
+        alone.weights_, alone.means_ = fitted.weights_, fitted.means_[:, last]
+        alone.covariances_ = fitted.covariances_[:, last, last]
+        alone.precisions_cholesky_ = 1 / np.sqrt(alone.covariances_)
+        found = {}
+        for split, each in held.items():
+            both = joint(each.z, each.lengths)
+            found[split] = torch.from_numpy(fitted.score_samples(both) - alone.score_samples(both[:, last]))
+        score = float((found["validation"] - held["validation"].gaussian).mean())
+        print(f"mixture of {count}\tvalidation {score:.1f}", flush=True)
+        if score > best[0]:
+            best = (score, count, found)
+    return best[1], best[2]
+
+
+def compare(
+    spec: Spec,
+    own: LatentFlow | None,
+    codes: Mapping[str, CodeSet],
+    about: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    given: argparse.Namespace,
+) -> None:
+    """Fit and print; `about` are superfamilies and rungs of each split's domains."""
+    training = codes["train"]
+    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
+    held = {}
+    for split in ("validation", "test"):
+        groups, rungs = about[split]
+        order = np.random.default_rng(0).permutation(len(rungs))
+        chosen = np.concatenate([order[rungs[order] == rung][: given.most] for rung in RUNGS])
+        drawn = codes[split].draw(torch.from_numpy(chosen), torch.Generator().manual_seed(1))
+        held[split] = HeldOut(
+            *drawn, groups[chosen], rungs[chosen], aggregate.log_density(drawn[0], 0 * drawn[2], drawn[2])
+        )
+        print(f"{split}\t{len(drawn[2])} domains, one Gaussian {held[split].gaussian.mean():.1f} nats", flush=True)
+    print("\t".join(("prior", "split", "nats over one Gaussian", *RUNGS, "norm", "steps", "flow loss (Gaussian's)")))
+    for split, each in held.items():
+        found = aggregate.log_density(each.z, each.labels[:, 0], each.lengths)
+        print(f"a Gaussian a class\t{split}\t{gains(found, each)}", flush=True)
+    if own is not None:
+        judge("the model's own flow", own, held, "")
+    if given.mixture:
+        count, densities = mixture(training, held)
+        for split, each in held.items():
+            print(f"mixture of {count}\t{split}\t{gains(densities[split], each)}", flush=True)
+    for dropout in given.dropout:
+        for hidden in given.label_dropout:
+            settings = TrainSettings(
+                flow_steps=given.steps, flow_dropout=dropout, flow_label_dropout=hidden, weight_decay=given.weight_decay
+            )
+            torch.manual_seed(0)
+            flow = LatentFlow(replace(spec, model=replace(spec.model, width=given.width)), dropout)
+            flow.whiten(aggregate)
+            watched = {"evaluated": training, "validation": codes["validation"]}
+            rows = fit_flow(flow, watched, settings, f"dropout {dropout}, label dropout {hidden}", 0)
+            kept = next(row for row in rows if row["best"])
+            losses = f"{kept['validation_flow']:.1f} ({kept['validation_gaussian_flow']:.1f})"
+            name = f"flow, dropout {dropout:g}, label dropout {hidden:g}"
+            judge(name, flow, held, f"{kept['step']}\t{losses}")
+
+
+def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -> None:
+    """Print a row a split of what a flow makes of held-out codes."""
+    for split, each in held.items():
+        parts = [
+            flow.log_density(each.z[rows], each.labels[rows], each.lengths[rows])
+            for rows in torch.arange(len(each.z)).split(256)
+        ]
+        densities, noise = (torch.cat(part) for part in zip(*parts, strict=True))
+        norm = noise.square().sum(-1).mean() / noise.shape[1]
+        print(f"{name}\t{split}\t{gains(densities, each)}\t{norm:.2f}\t{more}", flush=True)
+
+
+def main() -> None:
+    """Read codes, fit, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.1, 0.3, 0.5])
+    parser.add_argument("--label-dropout", type=float, nargs="+", default=[0.1])
+    parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--inference-steps", type=int, default=20, help="of latent refinement; 0: the encoder's codes")
+    parser.add_argument("--most", type=int, default=1000, help="domains of a rung whose codes are judged")
+    parser.add_argument("--mixture", action="store_true", help="fit mixtures too")
+    given = parser.parse_args()
+    folder = given.results / "models" / given.variant / f"seed{given.seed}"
+    model = load_model(folder)
+    by_split = read_split(given.results / "domains.h5", given.results / "splits.tsv")
+    facts = {row["domain_id"]: row for row in read_table(given.results / "splits.tsv", ("superfamily", "rung"))}
+    codes, about = {}, {}
+    for split in ("train", "validation", "test"):
+        domains = by_split[split].first_conformations()
+        codes[split] = codes_of(model, domains, given.inference_steps)
+        columns = ([facts[name][key] or name for name in domains.ids] for key in ("superfamily", "rung"))
+        about[split] = tuple(map(np.array, columns))
+    tensors, own = load_tensors(folder / "weights.safetensors")[0], None
+    if any(name.startswith("flow.") for name in tensors):
+        load_weights(own := LatentFlow(model.spec), "flow.", folder, tensors)
+    compare(model.spec, own, codes, about, given)
+
+
+if __name__ == "__main__":
+    main()
