@@ -237,8 +237,8 @@ def test_four_processes_read_one_store_in_a_read_only_folder(tmp_path):
             reader.kill()
 
 
-def test_the_readme_tells_a_stranger_how_to_read_a_store(tmp_path, monkeypatch, root):
-    snippets = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
+def test_the_page_on_files_tells_a_stranger_how_to_read_a_store(tmp_path, monkeypatch, root):
+    snippets = re.findall(r"```python\n(.*?)```", (root / "docs/reference/files.md").read_text(encoding="utf-8"), re.S)
     snippet = next(text for text in snippets if "h5py" in text)
     assert "cvae_protein" not in snippet
     assert len([line for line in snippet.splitlines() if line and not line.startswith("import")]) <= 5
