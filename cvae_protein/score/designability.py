@@ -152,10 +152,11 @@ def predict(keys: Sequence[str], settings: DesignSettings, cache: Path) -> None:
     if not left:
         return
     say("predictions", f"{len(left)} of {len(rows)} designs are to be predicted")
-    with atomic_path(cache / "left.fasta") as temporary:
+    with tempfile.TemporaryDirectory() as scratch:
+        fasta = Path(scratch, "sequences.fasta")
         lines = (f">{row['id']}_{row['design']}\n{row['sequence'].replace('X', 'A')}\n" for row in left)
-        temporary.write_text("".join(lines), encoding="utf-8")
-    _called(command(settings.predictor, settings.python, cache / "left.fasta", folder))
+        fasta.write_text("".join(lines), encoding="utf-8")
+        _called(command(settings.predictor, settings.python, fasta, folder))
     missing = [name for row in left if not (folder / (name := f"{row['id']}_{row['design']}.pdb")).is_file()]
     if missing:
         raise UserError(
