@@ -84,7 +84,8 @@ class Change:
     """One setting of the grid: what it belongs to, and in what it differs from the design as it stands.
 
     model, train : settings of the package
-    extra : what no setting has: `share` of the training domains, `prior`, `likelihood`, `decoder_dropout`
+    extra : what no setting has: `share` of the training domains, `prior`, `likelihood`, `decoder_dropout`; `size`, how
+        many numbers of a nested code are looked at
     """
 
     group: str
@@ -115,6 +116,8 @@ CHANGES = (
     Change("against the label", "class MMD 300", train=_terms(class_mmd=300)),
     Change("against the label", "CLUB 10", train=_terms(club=10)),
     *(Change("latent size", f"latent {z}", {"latent": z}) for z in (4, 8)),
+    Change("nested code", "nested 0.5", {"nested": 0.5}),
+    Change("nested code", "nested 0.5, the first 4", {"nested": 0.5}, extra={"size": 4}),
     # Where a strong weight has emptied the code: what brings it back?
     *(
         Change("KL weight 8", f"KL weight 8, {name}", train=_kl(8, **kl) | rest, extra=extra)
@@ -407,7 +410,7 @@ def train_contacts(change: Change, design: str, seed: int, data: Data, steps: in
 
     judged = Judged(
         {part: data.points[part] for part in ("train", "held")} | {"train": domains},
-        infer=lambda domains: model.infer(domains.batch(spec), 0),
+        infer=lambda domains: model.infer(domains.batch(spec), 0, extra.get("size")),
         prior=prior,
         draw=lambda labels, lengths: prior(labels, lengths).sample(torch.Generator().manual_seed(seed)),
         error=lambda domains, z, labels: cross_entropy(decode(z, labels), model.describe(domains.batch(spec))[1]),
@@ -441,10 +444,13 @@ def train_traces(
 
 
 def measure(judged: Judged, data: Data, seed: int) -> dict[str, float]:
-    """The symptoms of one model; what ends in `_train` or `_held` is of those domains."""
+    """The symptoms of one model; what ends in `_train` or `_held` is of those domains.
+
+    Decoded are draws of the posterior, as in training: where a code is empty, its mean is a place no decoder has seen.
+    """
     found: dict[str, float] = {}
-    codes, labels, lengths = {}, {}, {}
-    random = np.random.default_rng(seed)
+    codes, drawn, labels, lengths = {}, {}, {}, {}
+    random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     for part, domains in judged.domains.items():
         posterior = judged.infer(domains)
         codes[part], labels[part] = posterior, domains.label_ids(judged.spec)
@@ -457,9 +463,11 @@ def measure(judged: Judged, data: Data, seed: int) -> dict[str, float]:
             np.full(len(domains), part),
             *(x.double().numpy() for x in (posterior.mean, posterior.logvar, units)),
         )
-        own = judged.error(domains, posterior.mean, labels[part])
-        other = judged.error(domains, posterior.mean[other_of_class(classes_of(domains), random)], labels[part])
-        swaps = (judged.error(domains, posterior.mean, each) for each in swapped(labels[part], judged.spec))
+        z = drawn[part] = posterior.sample(generator)
+        own = judged.error(domains, z, labels[part])
+        other = judged.error(domains, z[other_of_class(classes_of(domains), random)], labels[part])
+        alone = judged.error(domains, prior.sample(generator), labels[part])
+        swaps = (judged.error(domains, z, each) for each in swapped(labels[part], judged.spec))
         relabelled = torch.stack(list(swaps)).mean(0)
         every = kept if len(kept) <= 2000 else kept.take(random.permutation(len(kept))[:2000])
         found |= {
@@ -468,12 +476,12 @@ def measure(judged: Judged, data: Data, seed: int) -> dict[str, float]:
             f"active_{part}": active_units(kept),
             f"information_{part}": float(information(every, random).mean()),
             f"permuted_{part}": (other.mean() / own.mean()).item(),
-            f"alone_{part}": judged.error(domains, prior.mean, labels[part]).mean().item(),
+            f"alone_{part}": alone.mean().item(),
             f"relabelled_{part}": (relabelled.mean() / own.mean()).item(),
         }
     found["units"] = float(units.shape[1])
     found |= leaks(codes, data, judged.domains, random)
-    return found | of_samples(judged, data, codes["held"], labels["held"], lengths["held"])
+    return found | of_samples(judged, data, drawn["held"], labels["held"], lengths["held"])
 
 
 def other_of_class(names: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -529,7 +537,7 @@ def best(values: Sequence[float]) -> float:
     return max(known) if known else float("nan")
 
 
-def of_samples(judged: Judged, data: Data, held: Gaussian, labels: Tensor, lengths: Tensor) -> dict[str, float]:
+def of_samples(judged: Judged, data: Data, held: Tensor, labels: Tensor, lengths: Tensor) -> dict[str, float]:
     """What decoding under another label gives, and what draws of the prior look like beside real domains."""
     names = np.array(judged.spec.vocabulary[0])
     tell = data.classifier.predict
@@ -538,7 +546,7 @@ def of_samples(judged: Judged, data: Data, held: Gaussian, labels: Tensor, lengt
         maps = judged.maps(z, asked, lengths)
         return float(balanced_accuracy_score(names[asked[:, 0].numpy() - 1], tell(profiles(maps))))
 
-    followed = [told(held.mean, others) for others in swapped(labels, judged.spec)]
+    followed = [told(held, others) for others in swapped(labels, judged.spec)]
     drawn = judged.draw(labels, lengths)
     maps, real = judged.maps(drawn, labels, lengths), data.maps("held")
     binary = np.random.default_rng(0).random(maps.shape) < maps  # as p(x | z, y) has them, not their mean
@@ -546,7 +554,7 @@ def of_samples(judged: Judged, data: Data, held: Gaussian, labels: Tensor, lengt
     as_many = train_maps[np.random.default_rng(0).permutation(len(train_maps))[: len(real)]]
     beside = data.features(real)
     return {
-        "class_own": told(held.mean, labels),
+        "class_own": told(held, labels),
         "class_swapped": float(np.mean(followed)),
         "class_samples": told(drawn, labels),
         "class_real": float(balanced_accuracy_score(names[labels[:, 0].numpy() - 1], tell(profiles(real)))),

@@ -3,12 +3,13 @@
     python experiments/founding_plot.py
 
 Above, four symptoms of the designs on contact maps against the rate in nats, one line a design along the weight of the
-divergence, other settings as dots. Below, a row a setting, a column a symptom; red is what the package's limits flag.
+divergence, other settings as dots, the package's own variants of the reference run as diamonds. Below, a row a setting,
+a column a symptom; red is what the package's limits flag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from founding_tables import CHANCE, LIMITS, SAID, Setting, settings
@@ -33,6 +34,8 @@ CELLS = (
     ("coverage", "coverage", "MODE-COLLAPSE"),
     ("error", "error, x design", ""),
 )
+OWN = ("concat", "branched", "adversarial", "flow_prior")
+ORDER = ("as it stands", "KL weight", "KL weight 8", "KL weight 0.1", "latent size", "nested code", "against the label")
 FLAGGED, PASSED, PLAIN = "#f2b8a8", "#cfe6d4", "#f4f4f2"
 
 
@@ -56,6 +59,10 @@ def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
             rates = [max(s["rate_held"], 0.01) for s in own]
             colour = colours[f"literal_{design}"]
             place.plot(rates, [value(s, name) for s in own], "-o", color=colour, markersize=3.5, label=design)
+        if name in OF_PACKAGE:
+            own = of_package().values()
+            points = [each["rate"] for each in own], [each[OF_PACKAGE[name]] for each in own]
+            place.scatter(*points, 22, color="black", marker="D", zorder=3, label="the package's, on traces")
         if limit is not None:
             place.axhline(limit, color="#c0392b", linewidth=0.8, linestyle=":")
         place.set(xscale="log", xlabel="rate, nats", ylim=(-0.05, 1.05))
@@ -63,13 +70,24 @@ def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
     axes[0].legend(frameon=False, fontsize=8)
 
 
-def cells(axes: Axes, found: Sequence[Setting]) -> None:
-    """A row a setting, a column a symptom."""
-    usual = {s.design: s["error_held"] for s in found if s.change == "as it stands"}
+OF_PACKAGE = {"active": "active_share", "leak_held": "class_leakage", "class_swapped": "swap_followed"}
+
+
+def of_package() -> dict[str, dict[str, float]]:
+    """Metrics of the package's own variants in the reference run, which are of traces: means over seeds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in read_table(HERE / "results/reference.tsv", ["variant", "metric", "value"]):
+        found.setdefault(row["variant"], {}).setdefault(row["metric"], []).append(float(row["value"]))
+    return {name: {key: sum(v) / len(v) for key, v in found[name].items()} for name in OWN}
+
+
+def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> None:
+    """A row a setting, a column a symptom; `usual` is the error of each design as it stands."""
     for row, setting in enumerate(found):
         for column, (name, _, verdict) in enumerate(CELLS):
             number = setting["error_held"] / usual[setting.design] if name == "error" else value(setting, name)
-            colour = PLAIN if not verdict else FLAGGED if verdict in setting.verdicts else PASSED
+            flagged = verdict and any(each.startswith(verdict) for each in setting.verdicts)
+            colour = PLAIN if not verdict else FLAGGED if flagged else PASSED
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
             axes.text(column + 0.5, row + 0.5, f"{number:.2f}", ha="center", va="center", fontsize=7)
     said = [s.change if s.design == "concat" else f"{s.design}: {s.change}" for s in found]
@@ -87,15 +105,14 @@ def main() -> None:
     rows = read_table(HERE / "results/founding.tsv", [*SAID, "seed"])
     done = [{"row": {k: v if k in SAID else float(v or "nan") for k, v in row.items()}} for row in rows]
     found = [s for s in settings(done) if s.form == "contacts"]
-    order = list(dict.fromkeys(s.group for s in found))
-    found.sort(key=lambda s: (order.index(s.group), s.design != "concat"))
+    found.sort(key=lambda s: (ORDER.index(s.group) if s.group in ORDER else len(ORDER), s.group, s.design != "concat"))
     half = -(-len(found) // 2)
     figure = Figure(figsize=(11, 3.2 + 0.17 * half), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.6, 0.17 * half + 0.6))
     axis(upper.subplots(1, 4), found)
+    usual = {s.design: s["error_held"] for s in found if s.change == "as it stands"}
     for place, part in zip(lower.subplots(1, 2), (found[:half], found[half:]), strict=True):
-        whole = [s for s in found if s.change == "as it stands" and s not in part]
-        cells(place, part if not whole else [*whole[:0], *part])
+        cells(place, part, usual)
     figure.savefig(HERE.parent / "docs/founding.png", dpi=110)
 
 

@@ -62,15 +62,20 @@ class Setting:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """What is flagged, by the limits of the package's verdicts, on held-out domains.
+        """What is flagged, by the limits of the package's verdicts.
 
-        The swap is told by a classifier of contact maps, coverage beside that of as many training domains.
+        The swap is told by a classifier of contact maps, coverage beside that of as many training domains. A leak, of
+        training or of held-out codes, whose interval over seeds reaches 0, or that one seed alone shows, has a question
+        mark: it is neither shown nor excluded.
         """
+        leaks = [self.measures[name] for name in ("leak_train", "leak_held")]
+        leaks = [leak for leak in leaks if leak.value > LIMITS.leak]
+        sure = any(leak.value - leak.half > 0 for leak in leaks)
         signs = {
             "COLLAPSE": self["active_held"] / self["units"] < LIMITS.active
             or self["information_held"] < LIMITS.information
             or abs(self["permuted_held"] - 1) < LIMITS.permutation,
-            "LEAK": self["leak_held"] > LIMITS.leak,
+            "LEAK" if sure else "LEAK?": bool(leaks),
             "CONDITION-IGNORED": self["class_swapped"] < LIMITS.swap_followed * CHANCE,
             "MODE-COLLAPSE": self["coverage"] < LIMITS.coverage * self["coverage_real"],
         }
@@ -132,10 +137,16 @@ def changes(found: Sequence[Setting], form: str) -> str:
     """Every setting beside the design as it stands."""
     chosen = [s for s in found if s.form == form]
     rows = [
-        [s.design, s.change, *(s.measures[name] for name, _ in COLUMNS), ", ".join(s.verdicts) or "nothing"]
+        [
+            s.design,
+            s.change,
+            s.measures["error_held"].count,
+            *(s.measures[name] for name, _ in COLUMNS),
+            ", ".join(s.verdicts) or "nothing",
+        ]
         for s in chosen
     ]
-    return table(["design", "change", *(title for _, title in COLUMNS), "flagged"], rows)
+    return table(["design", "change", "seeds", *(title for _, title in COLUMNS), "flagged"], rows)
 
 
 Decide = Callable[[Sequence[Setting]], str]
@@ -232,6 +243,24 @@ def clean(found: Sequence[Setting]) -> str:
     )
 
 
+SPOKEN = 0.01  # nats, from which a unit says something
+FOLLOWED = (AS_IT_STANDS, "KL weight 0.1", "KL weight 8", "KL weight 30", "KL weight 8, free bits 0.5")
+
+
+def of_training(each: Mapping) -> list[dict[str, object]]:
+    """How the rate of training domains spreads over the units in the course of a training."""
+    row, lines = each["row"], []
+    for seen in each["history"] if row["change"] in FOLLOWED else ():
+        units = np.array([value for name, value in seen.items() if name.startswith("unit_")])
+        if len(units):
+            said = {name: row[name] for name in (*SAID, "seed")} | {"step": int(seen["step"])}
+            spread = {"rate": units.sum(), "largest": units.max(), "smallest": units.min()}
+            lines.append(
+                said | {"units": int((units > SPOKEN).sum())} | {key: f"{value:.3g}" for key, value in spread.items()}
+            )
+    return lines
+
+
 def write_tables(done: Sequence[Mapping], output: Path) -> None:
     """Write a row a training to `output`, the units' rates in training beside it, and print the tables."""
     if not done:
@@ -239,6 +268,8 @@ def write_tables(done: Sequence[Mapping], output: Path) -> None:
     columns = list(dict.fromkeys(name for each in done for name in each["row"]))
     rows = [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in each["row"].items()} for each in done]
     write_table(output, columns, rows)
+    steps = [line for each in done for line in of_training(each)]
+    write_table(output.with_stem(f"{output.stem}_units"), list(steps[0]) if steps else SAID, steps)
     found = settings(done)
     for form in ("contacts", "traces", "own"):
         print(f"\n## Designs as they stand: {form}\n\n{designs(found, form)}")
