@@ -10,8 +10,9 @@ RESULTS ?= results
 # Not by abspath, which takes a folder with a space in its name for two.
 override BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 STAMP := $(VENV)/.installed
-CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+# Those that this process is given, by affinity and control group, which the machine's number may exceed.
+CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
+SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
 
 .PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs
 
@@ -49,8 +50,8 @@ lint: $(STAMP) ## format, style, workflow and types
 
 bench: $(STAMP) ## speed on this machine, and the tables of a finished run (RESULTS=results)
 	@"$(BIN)/python" benchmarks/training_step.py
-	@"$(BIN)/python" experiments/ideal_backbone.py $(RESULTS)/domains.h5
-	@"$(BIN)/python" experiments/leaderboard.py $(RESULTS)
+	@"$(BIN)/python" experiments/ideal_backbone.py "$(RESULTS)/domains.h5"
+	@"$(BIN)/python" experiments/leaderboard.py "$(RESULTS)"
 
 bench-store: $(STAMP) ## the store against other ways to keep domains, about two minutes
 	@"$(BIN)/python" benchmarks/store.py
@@ -69,7 +70,7 @@ bench-scaling: $(STAMP) ## what planning and starting jobs costs, up to a millio
 
 bench-score: $(STAMP) ## recall and speed of the search, and of TM-score, beside TM-align and TM-score (RESULTS=results)
 	@"$(BIN)/python" benchmarks/nearest.py $(RESULTS)
-	@"$(BIN)/python" benchmarks/score.py $(RESULTS)
+	@"$(BIN)/python" benchmarks/score.py "$(RESULTS)"
 
 bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors in PYTHON, no environment of its own
 	@PYTHONPATH=. $(PYTHON) benchmarks/training_step.py

@@ -121,17 +121,17 @@ def run(arguments: Sequence[str]) -> int:
         return PIPE_CLOSED
     except OSError as error:
         if error.errno is None:
-            return _defect()
+            return _defect(arguments, error)
         said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return _mistake("; ".join(filter(None, [said, WAYS_OUT.get(error.errno, "")])))
     except ModuleNotFoundError as error:
         if (name := (error.name or "").split(".")[0]) not in EXTRAS:
-            return _defect()
+            return _defect(arguments, error)
         return _mistake(f"this needs {name}, which is not installed: pip install 'cvae_protein[{EXTRAS[name]}]'")
     except MemoryError as error:
         return _mistake(f"memory does not suffice ({error or 'no number is told'}); use a machine with more")
-    except Exception:
-        return _defect()
+    except Exception as error:
+        return _defect(arguments, error)
 
 
 def renamed(arguments: Sequence[str]) -> Iterator[str]:
@@ -156,9 +156,13 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _defect() -> int:
-    traceback.print_exc()
-    print("error: this is a defect of cvae_protein; please report it with the lines above", file=sys.stderr)
+def _defect(arguments: Sequence[str], error: BaseException) -> int:
+    from .defect import write_report
+
+    traceback.print_exception(error)
+    written = write_report(arguments, error)
+    what = f"send {written}, a text which you may read before" if written else "report it with the lines above"
+    print(f"error: this is a defect of cvae_protein; please {what}", file=sys.stderr)
     return DEFECT
 
 

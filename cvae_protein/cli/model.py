@@ -237,7 +237,9 @@ def sample(
 
         sample_batch(folder, refiner, own, seed, output, depth, share)
     else:
-        raise UsageError("sample: expected --fold, --around with --store, --batch, or --store and --splits")
+        raise UsageError(
+            "sample: expected --fold, --around with --store, or --store and --splits, or a --batch of the last"
+        )
 
 
 def _refuse(form: str, **others: object) -> None:

@@ -1,7 +1,9 @@
 """`make` in folders of any name, with programs in place of Python and Snakemake that tell how they were called."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -27,11 +29,28 @@ def test_make_works_in_a_folder_with_a_space_in_its_path(tmp_path, root, monkeyp
     def make(*arguments):
         return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
 
-    done = make("run", "PYTHON=./python3", "CORES=3", "CONFIG=my.yaml")
+    done = make("run", "PYTHON=./python3", "CORES=3", "CONFIG=my own.yaml")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     calls = (folder / "calls").read_text().splitlines()
     assert "python3 -m venv .venv" in calls
-    assert calls[-1] == "snakemake --cores 3 --configfile my.yaml"
+    assert calls[-1] == "snakemake --cores 3 --configfile my own.yaml"
     assert (folder / ".venv/.installed").is_file()
     assert "the whole workflow" in make("help").stdout
+
+
+def test_make_runs_on_the_cores_that_it_is_given(tmp_path, root):
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    python.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    given = sorted(os.sched_getaffinity(0))[:1]
+    done = subprocess.run(
+        ["make", "--dry-run", "run", f"VENV={tmp_path}", "--assume-old", f"{tmp_path}/.installed"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, given),
+    )
+    assert "snakemake --cores 1 " in done.stdout, done.stderr

@@ -200,7 +200,9 @@ def test_a_mistake_is_one_line_and_exit_code_1_or_2_for_a_wrong_call(arguments, 
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsys):
+def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where a defect leaves its report
+
     def fail(*_, **__):
         raise raised
 
@@ -352,3 +354,23 @@ def test_two_outputs_of_one_name(tmp_path):
     assert found.returncode == 1
     assert "two outputs have this name" in found.stderr
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_a_defect_comes_with_a_file_to_send(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("sample: {per_class: 3}")
+    monkeypatch.setattr(main, "app", lambda *_, **__: {}["no such key"])
+    assert main.run(["sample", "--settings", "mine.yaml"]) == 70
+    (written,) = tmp_path.glob("cvae-protein-defect-*.txt")
+    assert f"this is a defect of cvae_protein; please send {written}" in capsys.readouterr().err
+    text = written.read_text()
+    for part in (
+        "cvae_protein 0.",
+        "commit ",
+        "Python 3.",
+        "torch 2",
+        "'--settings' 'mine.yaml'",
+        "KeyError: 'no such",
+    ):
+        assert part in text
+    assert text.endswith("--- mine.yaml\nsample: {per_class: 3}\n")
