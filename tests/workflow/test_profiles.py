@@ -97,6 +97,23 @@ def test_every_result_that_the_readme_names_is_a_target(folder):
         assert f"results/{path}" in targets, path
 
 
+def test_the_benchmark_is_planned_with_the_archive_alone(folder):
+    """Its table and its split come with the project: beside it, nothing is there."""
+    assert not (folder / "../shared").exists()
+    example = "config/examples/benchmark.yaml"
+    settings = yaml.safe_load((ROOT / example).read_text())
+    assert settings["labels"]["table"].startswith("data/")
+    assert settings["split"]["file"].startswith("data/")
+    (folder / example).parent.mkdir()
+    (folder / example).write_bytes((ROOT / example).read_bytes())
+    archive = ("--config", 'fetch={"sources": ["rcsb"]}', f"results={settings['results']}")
+    target = f"{settings['results']}/splits.tsv"
+    said = dry_run(folder, "--cores", "1", "--printshellcmds", "--configfile", example, *archive, "--", target)
+    assert "cvae-protein select" in said
+    assert "rcsb" in said
+    assert target in said
+
+
 NAMELESS = """
 import pwd, sys
 def getpwuid(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
