@@ -20,6 +20,7 @@ from ..core.structure import Backbone
 from ..io.read import (
     LARGEST_COORDINATE,
     Names,
+    conformers,
     extract_domain,
     guarded,
     read_confidence,
@@ -99,12 +100,19 @@ def make_entry(
     Raises `StructureError` where the domain is not in the structure or fails a check.
     """
     numbering = row.get("numbering") or "author"
-    backbone = extract_domain(structure, row["chain"], row["residue_range"], row["domain_id"], numbering)
+    backbone = extract_domain(
+        structure, row["chain"], row["residue_range"], row["domain_id"], numbering, _models(row, structure)
+    )
     if settings.min_plddt:
         _check_confidence(backbone, Path(file["path"]), settings.min_plddt)
     if settings.stride > 1:
         backbone = replace(backbone, coords=backbone.coords[:: settings.stride])
     return entry_of(backbone, {**row, **_facts(structure, row)}, file, settings, labels)
+
+
+def _models(row: Mapping[str, str], structure: ParsedStructure) -> list[int]:
+    """Models that a row of `_whole_chains` is of; all where it does not say."""
+    return [int(number) for number in row.get("models", "").split(",") if number] or structure.models
 
 
 def _check_confidence(backbone: Backbone, path: Path, least: float) -> None:
@@ -160,7 +168,7 @@ def _featurize_file(
         results: list[Result] = []
         try:
             results.append(entry := guarded(make_entry, structure, row, file, settings, labels))
-            if others := len(structure.models[:: settings.stride]) - entry.backbone.models:
+            if others := len(_models(row, structure)[:: settings.stride]) - entry.backbone.models:
                 said = f"{others} of {len(structure.models)} models have other residues than the first and are left out"
                 raise StructureError("other_models", said)
         except StructureError as error:
@@ -265,12 +273,14 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
 def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """A row of `domains.tsv` for each protein chain of the files, and rejections of what belongs to no chain.
 
+    Models in which a chain has other residues are another domain, with their numbers in a column `models`.
+
     A file that cannot be read has a row without a chain, which will be rejected for what ails it.
     """
     rows: dict[str, dict[str, str]] = {}
     dropped = []
     for name, file in files.items():
-        chains = [""]
+        chains, structure = [""], None
         try:
             structure = guarded(read_structure, Path(file["path"]))
             chains = structure.chains
@@ -280,9 +290,11 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
             if error.code == "ligand":
                 dropped.append(rejection(name, file["path"], error))
         for chain in chains:
-            domain_id = unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, rows, "structure")
-            row = {"domain_id": domain_id, "pdb_id": name, "chain": chain, "role": "unique"}
-            rows[domain_id] = dict.fromkeys(COLUMNS, "") | row
+            for models in conformers(structure, chain) if structure and len(structure.models) > 1 else [[]]:
+                domain_id = unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, rows, "structure")
+                row = {"domain_id": domain_id, "pdb_id": name, "chain": chain, "role": "unique"}
+                row["models"] = ",".join(map(str, models))
+                rows[domain_id] = dict.fromkeys(COLUMNS, "") | row
     return list(rows.values()), dropped
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -383,20 +383,37 @@ def _select(
     return rows[picked]
 
 
+def conformers(structure: ParsedStructure, chain: str) -> list[list[int]]:
+    """Numbers of the models in which an author's chain has the same residues, a list for each set of residues."""
+    rows = np.flatnonzero(structure.chain == chain.encode())
+    found: dict[bytes, list[int]] = {}
+    for part in np.split(rows, np.flatnonzero(np.diff(structure.model[rows])) + 1):
+        columns = (structure.number[part], structure.insertion[part], structure.letter[part])
+        key = b"|".join(column.tobytes() for column in columns)
+        found.setdefault(key, []).append(int(structure.model[part[0]]))
+    return list(found.values())
+
+
 def extract_domain(
-    structure: ParsedStructure, chain: str, residue_range: str, domain_id: str, numbering: str = "author"
+    structure: ParsedStructure,
+    chain: str,
+    residue_range: str,
+    domain_id: str,
+    numbering: str = "author",
+    models: Sequence[int] = (),
 ) -> Backbone:
     """The residues of a range of one chain as `Backbone` with one conformation per model.
 
     `numbering` is one of `NUMBERINGS`. `chain` is an author chain id, or a label id where no author id fits; an empty
-    range takes the whole chain. Residues of the range that are not observed are not there, in either numbering. A model
-    whose residues are not those of the first model is left out: compare `Backbone.models` with `Structure.models`.
-    Raises `StructureError` with the code chain_not_found, no_protein, bad_range or range_not_found.
+    range takes the whole chain, and no `models` all of them. Residues of the range that are not observed are not there,
+    in either numbering. A model whose residues are not those of the first model is left out: compare `Backbone.models`
+    with `Structure.models`. Raises `StructureError` with the code chain_not_found, no_protein, bad_range or
+    range_not_found.
     """
     segments = parse_range(residue_range, numbering)
     mask = _chain_mask(structure, chain)
     chosen: list[np.ndarray] = []
-    for model in structure.models:
+    for model in models or structure.models:
         try:
             whole = np.flatnonzero(mask & (structure.model == model))
             rows = _select(structure, whole, segments, residue_range, numbering)

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -375,3 +376,31 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_told(tmp_path):
     (source / "itself.pdb").symlink_to(source / "itself.pdb")
     (staged / "back").symlink_to(source)
     assert folder_run(tmp_path, source) == (["b_A", "a_A"], {"gone": "not_found", "itself": "not_found"})
+
+
+def featurized(tmp_path, settings=SETTINGS):
+    """Models and length of each domain of the folder `in`, and reasons."""
+    featurize_folder(tmp_path / "in", settings, LABELS, tmp_path / "f.h5", tmp_path / "f.tsv")
+    with Store(tmp_path / "f.h5") as store:
+        found = {name: (store.backbone(name).models, len(store.backbone(name))) for name in store.ids}
+    return found, [row["reason"] for row in read_table(tmp_path / "f.tsv")]
+
+
+def test_models_of_other_residues_are_domains_of_their_own(tmp_path):
+    """As our samples of several lengths in one file, and the objects that PyMOL writes as blocks."""
+    (tmp_path / "in").mkdir()
+    lengths = (40, 30, 40, 12, 30)
+    parts = [["MODEL", *chain_lines(helix(length)), "ENDMDL"] for length in lengths]
+    write(tmp_path / "in/s.pdb", [text for part in parts for text in part])
+    assert featurized(tmp_path) == ({"s_A": (2, 40), "s_A-2": (2, 30)}, ["too_short"])
+
+
+@pytest.mark.parametrize(("least", "stored"), [(0.0, 1), (60.0, 1), (62.0, 0)])
+def test_models_of_low_confidence_are_left_out(tmp_path, least, stored):
+    (tmp_path / "in").mkdir()
+    path = write(tmp_path / "in/AF-P69905-F1-model_v6.cif", chain_lines(helix(30)))
+    rows = "".join(f"A ALA {n} 2 {31.0 if n <= 15 else 91.0} 1 {n}\n" for n in range(1, 31))
+    tags = ("label_asym_id", "label_comp_id", "label_seq_id", "metric_id", "metric_value", "model_id", "ordinal_id")
+    path.write_text(path.read_text() + "\nloop_\n" + "".join(f"_ma_qa_metric_local.{t}\n" for t in tags) + rows)
+    found, reasons = featurized(tmp_path, replace(SETTINGS, min_plddt=least))
+    assert (len(found), reasons) == (stored, [] if stored else ["low_confidence"])
