@@ -81,7 +81,7 @@ def main() -> None:
                 low, value, high = (f"{x:.3f}" for x in (row.estimate.low, row.estimate.value, row.estimate.high))
                 facts = {"structures": name, "model": model, "n": row.estimate.n, "metric": row.metric}
                 rows.append(facts | {"value": value, "low": low, "high": high})
-    write_table(given.output, COLUMNS, rows)
+            write_table(given.output, COLUMNS, rows)
     print(given.output.read_text())
 
 

@@ -316,7 +316,7 @@ def _write_page(page: Path, reference: Path, splits: Path | None, name: str, see
         for stage in ("samples", "scores"):
             (results / stage / name).mkdir(parents=True)
             (results / stage / name / f"seed{seed}").symlink_to(output.resolve(), target_is_directory=True)
-        for file in ("scores.tsv", "rejected.tsv"):
+        for file in ("scores.tsv", "rejected.tsv", "samples.tsv"):
             (results / file).symlink_to((output / file).resolve())
         (results / "domains.h5").symlink_to(reference.resolve())
         if splits is not None:

@@ -17,6 +17,7 @@ from ..core.variants import BASELINE, REAL, REAL_ROWS, find
 from . import class_cards, sections
 from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
+from .given import OF_MODELS, given
 from .leaderboard import board_table, leaderboard, matrix, tiles
 from .results import Results
 from .summary import summary
@@ -87,6 +88,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         rebuilt=sections.legend(results, colours, "samples", "reconstructions.h5"),
         fold_legend=sections.fold_legend(results),
         head=head,
+        given=given(results),
+        of_models=OF_MODELS,
         summary=summary(results, head, best, verdicts),
         audit=sections.leak_audit(results),
         reasons=REASONS,
