@@ -2,14 +2,14 @@
 
     python experiments/decoder.py domains.h5 splits.tsv --level refiner=models/refiner/seed0 --level decoder=FOLDER
         [--prototype ../shared/prototype/stages.safetensors] [--classifier ../shared/union/classifier]
-        [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--invert 16]
+        [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--invert 16] [--probe 64]
 
 Codes are the 64 first principal components of the training traces, so that no variant stands between; `k:noise` keeps
 the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another program, whose
 weights fit ours. `--swap` keeps k numbers and asks for the own class and for another one, `--invert` with the noise
-that the flow gives run backwards under the own label; classes are those of the fold classifier. Every row is of the
-same domains; in brackets 95 % intervals over them. Structures a second are those of one core's CPU time, without
-relaxation.
+that the flow gives run backwards under the own label; classes are those of the fold classifier. `--probe` looks for the
+class in the first k numbers and in the noise behind them. Every row is of the same domains; in brackets 95 % intervals
+over them. Structures a second are those of one core's CPU time, without relaxation.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from torch import Tensor
 
 from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings
 from cvae_protein.core.geometry import rmsd
+from cvae_protein.core.labels import superfamily
 from cvae_protein.model.batch import DomainSet, as_backbone, by_length, read_split
-from cvae_protein.model.decoder import ChainDecoder, Coarse, replace_labels
+from cvae_protein.model.decoder import ChainDecoder, Coarse, noise_features, replace_labels
 from cvae_protein.model.fold_classifier import FoldClassifier, describe_traces, load_classifier
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.registry import load_second_level
-from cvae_protein.model.representation import PrincipalComponents
+from cvae_protein.model.representation import PrincipalComponents, encode_trace
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.relax import FREE
 from cvae_protein.sampling.sampler import relax_all
+from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
 from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
 from cvae_protein.similarity.tm_score import tm_scores
@@ -226,6 +228,39 @@ def swap_rows(
             row(f"{label}{', inverted' if inverted else ''}", kept, made, asked)
 
 
+def probe_rows(ground: Ground, name: str, level: ChainDecoder, numbers: list[int]) -> None:
+    """Print what code and noise say of the class, how white the noise is, and how near each level comes."""
+    classes = ground.classes
+    groups = np.array([superfamily(label) or label for label in ground.domains.labels])
+    columns = ["level", "numbers", "n", "class skill of the code", "of the noise", "squared norm a number of the noise"]
+    print("\t".join([*columns, "CA RMSD of the code, Å", "of code and noise"]), flush=True)
+
+    def skill(seen: np.ndarray) -> str:
+        found = [probe_predictions(seen, classes, groups, probe, 0) for probe in PROBES]
+        best = max(found, key=lambda each: each.skill).estimate(SETTINGS, np.random.default_rng(0))
+        return f"{best.value:.2f} ({best.low:.2f}-{best.high:.2f})"
+
+    for kept in numbers:
+        count = len(classes)
+        codes, features = np.zeros((count, kept)), np.zeros((count, 0))
+        norm, coarse_error, both_error = np.zeros(count), np.zeros(count), np.zeros(count)
+        for rows in by_length(ground.domains.lengths, 2048):
+            ca, carbonyl, coarse = ground.coarse(level, rows, kept)
+            coefficients = encode_trace(ca, coarse.mask, ground.spec.model.coefficients)[0].flatten(1)
+            with torch.no_grad():
+                codes[rows] = ground.linear.encode(coefficients - ground.linear.center)[:, :kept]
+            noise = level.to_noise(ca, carbonyl, coarse, INVERSION_STEPS)
+            seen = noise_features(noise, coarse.mask)
+            features = features if features.size else np.zeros((count, seen.shape[1]))
+            features[rows], sizes = seen, coarse.mask.sum(1)
+            norm[rows] = noise.square().sum((1, 2)) / (6 * sizes)
+            back = level.to_structure(noise, coarse, INVERSION_STEPS)[0]
+            for errors, made in ((coarse_error, coarse.trace), (both_error, back)):
+                errors[rows] = ((made - ca).square().sum((1, 2)) / sizes).sqrt()
+        row = [name, str(kept), str(count), skill(codes), skill(features), shown(norm)]
+        print("\t".join([*row, shown(coarse_error), shown(both_error)]), flush=True)
+
+
 def main() -> None:
     """Read, build, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -239,6 +274,7 @@ def main() -> None:
     parser.add_argument("--codes", nargs="*", default=["64:0.25", "32:0.5", "16:1"], metavar="NUMBERS:NOISE")
     parser.add_argument("--swap", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
+    parser.add_argument("--probe", nargs="*", type=int, default=[], metavar="NUMBERS")
     given = parser.parse_args()
     levels = {name: load_second_level(Path(path)) for name, _, path in (one.partition("=") for one in given.level)}
     if given.prototype:
@@ -265,6 +301,9 @@ def main() -> None:
         for name, level in levels.items():
             if numbers and isinstance(level, ChainDecoder):
                 swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
+    for name, level in levels.items():
+        if given.probe and isinstance(level, ChainDecoder):
+            probe_rows(ground, name, level, given.probe)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from .layers import (
     nearness,
     time_features,
 )
+from .representation import cosine_basis
 from .spec import Spec
 
 WAVES = 16  # half waves along the chain that encode a residue's place
@@ -221,6 +222,27 @@ class ChainDecoder(nn.Module):
 def replace_labels(coarse: Coarse, labels: Tensor) -> Coarse:
     """The same traces under other labels (B, levels)."""
     return Coarse(**{**vars(coarse), "labels": labels})
+
+
+LAGS = (1, 2, 3, 4)  # residues apart, at which noise is looked at for correlation
+SIGNED, FREQUENCIES = 6, 16  # cosine coefficients whose sign counts, and whose power
+
+
+def noise_features(noise: Tensor, mask: Tensor) -> Tensor:
+    """What a probe sees of a chain's noise (B, L, 6), whatever its length: (B, features).
+
+    Cosine coefficients along the chain, each a standard normal deviate if the noise is white, the power of more of
+    them, and the correlation of residues near each other; power and correlation of CA and carbonyls apart.
+    """
+    lengths, inside = mask.sum(1), mask[..., None]
+    noise = noise * inside
+    spectrum = cosine_basis(lengths, mask.shape[1], FREQUENCIES) @ noise
+    power = spectrum.square().unflatten(-1, (2, 3)).mean(-1)
+    whole = noise.square().sum(1).unflatten(-1, (2, 3)).sum(-1) / (3 * lengths[:, None])
+    correlations = [
+        (noise[:, lag:] * noise[:, :-lag]).sum(1).unflatten(-1, (2, 3)).sum(-1) / (3 * lengths[:, None]) for lag in LAGS
+    ]
+    return torch.cat([spectrum[:, :SIGNED].flatten(1), power.flatten(1), whole, *correlations], dim=-1)
 
 
 def _slow_features(amount: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ..model.device import pick_device
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
 from ..model.refiner import Refiner
 from ..model.registry import load_model, load_second_level, load_weights
+from ..model.representation import center, encode_trace
 from ..model.spec import Spec, load_tensors
 from .relax import FREE, build_backbone, relax
 
@@ -90,6 +91,29 @@ class Sampler:
         if (flow := self.own_flow) is not None:
             codes = flow.to_codes(codes.to(self.device), labels.to(self.device), lengths.to(self.device)).cpu()
         return decode_all(self.model, codes, labels, lengths, kept)
+
+    @torch.no_grad()
+    def infer_noise(self, domains: DomainSet, codes: Tensor, steps: int, kept: int = 0) -> list[Tensor]:
+        """The second level's noise (L, 6) of domains, whose codes (B, Z) are known: the decoder's flow run backwards.
+
+        The first `kept` numbers, 0 = all, and that noise give CA and carbonyl directions back, under the same label.
+        """
+        decoder = cast(ChainDecoder, self.second_level)
+        lengths = torch.from_numpy(domains.lengths)
+        traces = self.decode(codes, domains.label_ids(self.spec), lengths, kept)
+
+        def invert(rows: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
+            def run(rows: np.ndarray) -> Tensor:
+                batch = domains.batch(self.spec, rows).to(self.device)
+                _, frame = encode_trace(batch.ca, batch.mask, self.spec.model.coefficients)
+                own = self.coarse([traces[row] for row in rows], [domains.labels[row] for row in rows], kept)
+                ca = center(batch.ca, batch.mask) @ frame
+                return decoder.to_noise(ca, batch.carbonyl @ frame, own, steps)
+
+            return in_pieces(run, rows, f"invert {self.spec.variant}")
+
+        batches = list(by_length(domains.lengths, REFINED_AT_ONCE[self.device.type]))
+        return _unpadded(at_once(invert, self.device, batches), lengths.tolist())
 
     def coarse(self, traces: Sequence[Tensor], labels: Sequence[str], kept: int = 0, error: float = 0.0) -> Coarse:
         """What the decoder over whole chains is told of traces (L, 3) in Å of the first `kept` numbers, 0 = all.

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_protein.config.settings import DecoderSettings, ModelSettings
-from cvae_protein.model.decoder import ChainDecoder, Coarse, expected_scale, replace_labels
+from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings, VerdictSettings
+from cvae_protein.model.decoder import ChainDecoder, Coarse, expected_scale, noise_features, replace_labels
 from cvae_protein.model.layers import LEAST_EXPONENT, distances, nearness
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec
+from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 
 SETTINGS = DecoderSettings(width=32, depth=4, stages=2, heads=2)
 SPEC = Spec("decoder", 0, ModelSettings(latent=8), SETTINGS, (("1", "2"), ("1.10", "2.10")), {"1": (20,)}, {})
@@ -133,3 +134,41 @@ def test_loss_has_a_gradient_for_every_weight_and_falls_to_zero_for_the_truth() 
     net.forward = truth
     perfect = net.loss(ca, carbonyl, coarse, torch.Generator().manual_seed(0))
     assert all(value.item() == pytest.approx(0, abs=1e-4) for value, _ in perfect.values())
+
+
+def test_features_of_white_noise_do_not_depend_on_padding_or_length() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for length in (40, 110):
+        noise, mask = torch.randn(600, length, 6, generator=generator), torch.ones(600, length, dtype=torch.bool)
+        found = noise_features(noise, mask)
+        padded = noise_features(torch.cat([noise, noise], 1), torch.cat([mask, ~mask], 1))
+        torch.testing.assert_close(padded, found, atol=1e-4, rtol=1e-4)
+        signed, others = found[:, :36], found[:, 36:]
+        assert signed.mean().item() == pytest.approx(0, abs=0.02)
+        assert signed.var().item() == pytest.approx(1, abs=0.03)
+        assert others[:, :34].mean().item() == pytest.approx(1, abs=0.02)
+        assert others[:, 34:].mean().item() == pytest.approx(0, abs=0.01)
+
+
+def leaks(noise: torch.Tensor, mask: torch.Tensor, labels: np.ndarray) -> bool:
+    """Whether the verdict LEAK would be flagged on the noise of domains, each of a superfamily of its own."""
+    groups, seen = np.arange(len(labels)).astype(str), noise_features(noise, mask).numpy().astype(float)
+    found = (probe_predictions(seen, labels, groups, probe, 0) for probe in PROBES)
+    estimates = [each.estimate(ScoreSettings(), np.random.default_rng(0)) for each in found]
+    best = max(estimates, key=lambda each: each.value)
+    return best.value > VerdictSettings().leak and best.low > VerdictSettings().leak_margin
+
+
+def test_a_label_that_is_fed_to_the_decoder_through_its_noise_is_flagged() -> None:
+    generator, count = torch.Generator().manual_seed(0), 240
+    mask = torch.arange(90) < torch.randint(50, 91, (count, 1), generator=generator)
+    labels = np.arange(count) % 3
+    white = torch.randn(count, 90, 6, generator=generator)
+    assert not leaks(white, mask, labels.astype(str))
+    told = torch.from_numpy(labels)[:, None].float()
+    shifted, rough = white.clone(), white.clone()
+    shifted[..., 4] += 0.3 * (told - 1)  # a constant, far below what its squared norm would show
+    rough[:, 1:, :3] += 0.25 * (told - 1)[..., None] * white[:, :-1, :3]  # the neighbour's noise, by class
+    for hidden in (shifted, rough):
+        assert hidden[mask].square().mean().item() == pytest.approx(1, abs=0.1)
+        assert leaks(hidden, mask, labels.astype(str))

@@ -248,6 +248,23 @@ def test_the_decoder_over_whole_chains_takes_the_place_of_the_refiner(
     assert sampler.coarse(traces, ["2"]).scale < coarse.scale < sampler.coarse(traces, ["2"], 3, 0.5).scale
 
 
+def test_code_and_noise_together_give_a_structure_back(trained: Path, data: tuple[Path, Path]) -> None:
+    sampler = load_sampler(trained / "concat/seed0", trained / "decoder/seed0")
+    for p in sampler.second_level.parameters():
+        p.data.add_(0.03 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    domains = read_split(*data)["test"].first_conformations()
+    codes = sampler.infer(domains).mean
+    for kept in (0, 2):
+        noise = sampler.infer_noise(domains, codes, 20, kept)
+        traces = sampler.decode(codes, domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths), kept)
+        for row, trace in enumerate(traces):
+            told = sampler.coarse([trace], [domains.labels[row]], kept)
+            ca, _ = sampler.second_level.to_structure(noise[row][None], told, 20)
+            own = sampler.model.describe(domains.batch(sampler.spec, [row]))[1]
+            error = (ca - own).square().sum(-1).mean().sqrt()
+            assert error < 0.05 < 0.1 * (trace - own).square().sum(-1).mean().sqrt()
+
+
 def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sampler_module.REFINED_AT_ONCE, "cpu", 120)
     monkeypatch.setitem(sampler_module.RELAXED_AT_ONCE, "cpu", 120)
