@@ -163,7 +163,17 @@ def sample(
         float | None,
         typer.Option(help="Spread of the draw relative to the prior.", show_default=str(DEFAULT.temperature)),
     ] = None,
-    around: Annotated[str | None, typer.Option(help="Domain of --store whose conformations to draw.")] = None,
+    around: Annotated[
+        str | None, typer.Option(help="Domain of --store whose conformations to draw; with --fold, as of that fold.")
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="First numbers of each code that count; the second level draws what follows.",
+            show_default="all",
+        ),
+    ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(help="How far the draw follows the label; 1 = as learnt.", show_default=str(DEFAULT.guidance)),
@@ -186,6 +196,7 @@ def sample(
       cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid.cif
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
+      cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 --fold 1 --keep 16 -o z.pdb
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
       cvae-protein sample --model pretrained --fold 2 -n 10000 --batch 3/20 -o part3.h5
 
@@ -194,12 +205,14 @@ def sample(
     """
     from ..model.registry import resolve
 
-    given = {"per_class": number, "temperature": temperature, "guidance": guidance}
+    given = {"per_class": number, "temperature": temperature, "guidance": guidance, "numbers": keep}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
     own = settings_of("sample", json.dumps(merged))
     folder, refiner = resolve(Path(model), refiner)
-    if fold:
-        _refuse("--fold", around=around, store=store, splits=splits, drawn=drawn)
+    if around and fold and len(fold) > 1:
+        raise UsageError(f"sample --around {around}: expected one --fold or none, got {len(fold)}")
+    if fold and not around:
+        _refuse("--fold", store=store, splits=splits, drawn=drawn)
     elif around:
         _refuse("--around", length=length, extrapolate=extrapolate, valid=valid, drawn=drawn)
     else:
@@ -208,7 +221,7 @@ def sample(
             **{"length": length, "extrapolate": extrapolate, "valid": valid, "drawn": None if splits else drawn},
         )
     share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
-    if fold:
+    if fold and not around:
         from ..sampling.sample import parse_lengths, sample_folds
 
         lengths = parse_lengths(length) if length else None
@@ -224,10 +237,11 @@ def sample(
     elif around:
         from ..sampling.sample import sample_around
 
+        asked = fold[0] if fold else None
         if store is None:
             raise UsageError(f"sample --around {around}: expected --store, the store that holds the domain")
         around_it = partial(sample_around, folder, refiner, store, splits, around, own, seed)
-        _write(output, partial(around_it, batch=share, parts=parts))
+        _write(output, partial(around_it, fold=asked, batch=share, parts=parts))
     elif store is not None and splits is not None:
         if share != (0, 1):
             raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")

@@ -139,20 +139,23 @@ def sample_around(
     seed: int,
     output: Path,
     *,
+    fold: str | None = None,
     batch: tuple[int, int] = (0, 1),
     parts: Path | None = None,
 ) -> None:
     """Write a store of `settings.per_class` relaxed conformations of one domain, drawn from its posterior.
 
     `settings.temperature` scales the posterior's spread; 0 gives its mean, refined with different noise. The label is
-    that of the table of splits or, without one, of the store. `batch` and `parts` are those of `sample_folds`.
+    `fold` or, without one, that of the table of splits or of the store. `batch` and `parts` are those of
+    `sample_folds`. `UserError` where the model does not know the fold.
     """
     sampler, domains = load_sampler(model, refiner), read_domain(store, splits, domain)
     say_unknown_labels(sampler.spec, domains, store)
+    label = domains.labels[0] if fold is None else fold
+    if fold is not None:
+        check_asked(sampler.spec, [fold], None)
     facts = draw_facts(sampler.spec, model, settings, seed)
-    draw = draw_of_domain(
-        sampler, domains, settings, seed, domains.labels[0], facts, origin_of(facts, refiner, settings)
-    )
+    draw = draw_of_domain(sampler, domains, settings, seed, label, facts, origin_of(facts, refiner, settings))
     draw.batch(*batch).write(output, None, parts or parts_beside(output))
 
 
