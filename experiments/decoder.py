@@ -29,6 +29,7 @@ from torch import Tensor
 from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.labels import superfamily
+from cvae_protein.model import layers
 from cvae_protein.model.batch import DomainSet, as_backbone, by_length, read_split
 from cvae_protein.model.decoder import ChainDecoder, Coarse, noise_features, replace_labels
 from cvae_protein.model.fold_classifier import FoldClassifier, describe_traces, load_classifier
@@ -261,6 +262,31 @@ def probe_rows(ground: Ground, name: str, level: ChainDecoder, numbers: list[int
         print("\t".join([*row, shown(coarse_error), shown(both_error)]), flush=True)
 
 
+def underflow_rows(ground: Ground, levels: dict[str, ChainDecoder | Refiner]) -> None:
+    """Print the CPU time of one evaluation with features of far pairs that may underflow and with the bound on them."""
+    rows = np.argsort(ground.domains.lengths)[-16:]
+    print("level\tresidues\twithout the bound, CPU s\twith it", flush=True)
+    bound = layers.LEAST_EXPONENT
+    for name, level in levels.items():
+        coarse = ground.coarse(level, rows, 64)[2]
+        state, at = (
+            torch.randn((*coarse.mask.shape, 6), generator=torch.Generator().manual_seed(0)),
+            torch.full((16,), 0.5),
+        )
+        spent: dict[float, list[float]] = {-1e9: [], bound: []}
+        for _ in range(5):
+            for least, seconds in spent.items():
+                layers.LEAST_EXPONENT = least
+                began = time.process_time()
+                with torch.no_grad():
+                    told = (coarse,) if isinstance(level, ChainDecoder) else (coarse.trace, coarse.mask)
+                    level(state, at, *told)
+                seconds.append(time.process_time() - began)
+        found = "\t".join(f"{np.median(seconds):.3f}" for seconds in spent.values())
+        print(f"{name}\t{int(coarse.mask.sum())}\t{found}", flush=True)
+    layers.LEAST_EXPONENT = bound
+
+
 def main() -> None:
     """Read, build, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,6 +301,7 @@ def main() -> None:
     parser.add_argument("--swap", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--probe", nargs="*", type=int, default=[], metavar="NUMBERS")
+    parser.add_argument("--underflow", action="store_true", help="CPU time of one evaluation, see `layers.nearness`")
     given = parser.parse_args()
     levels = {name: load_second_level(Path(path)) for name, _, path in (one.partition("=") for one in given.level)}
     if given.prototype:
@@ -301,6 +328,8 @@ def main() -> None:
         for name, level in levels.items():
             if numbers and isinstance(level, ChainDecoder):
                 swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
+    if given.underflow:
+        underflow_rows(ground, levels)
     for name, level in levels.items():
         if given.probe and isinstance(level, ChainDecoder):
             probe_rows(ground, name, level, given.probe)
