@@ -109,7 +109,7 @@ class ParsedStructure:
     `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S (R,), `insertion`
     `letter` U1 (R,), `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown),
     `other_chains` the names of chains without protein. Of the CA that are not among `coords`, `alternates` belong to
-    other conformers or stand there again, and `ligands` to amino acids outside every chain.
+    other conformers, stand there again or have no position, and `ligands` to amino acids outside every chain.
     """
 
     name: str
