@@ -95,6 +95,10 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "gaussian_nats": ("Held-out codes, Gaussian", "the same under one Gaussian of the training codes"),
         "noise_norm": ("Norm of the noise", "squared, of held-out codes, over the latent size: 1 where the flow fits"),
         "class_leakage": ("Class leakage", "how well probes predict the class from the code: 0 = chance"),
+        "class_leakage_held_out": (
+            "Class leakage, held out",
+            "the same of held-out codes alone: read it beside the norm of the noise and the prior's likelihood",
+        ),
         "class_leakage_level2": ("Class leakage, architecture", "the same of the label's second level"),
         "class_leakage_level3": ("Class leakage, topology", "the same of its third level"),
     },

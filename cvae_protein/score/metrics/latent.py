@@ -254,6 +254,8 @@ def probe_predictions(
     return ProbePredictions(labels, guess)
 
 
+HELD_OUT_LEAK = "class_leakage_held_out"  # a flow may take the label out of the codes that it was fitted to alone
+DEEPER = {level: "" if level == 1 else f"_level{level}" for level in LEVELS}
 EVERY = "every"  # split of the rows that look at all domains
 
 
@@ -292,7 +294,7 @@ def _best(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
 
 
 def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
-    """Skill of fresh probes: on the whole code, on each block, on drawn codes, and at deeper levels of the label."""
+    """Skill of fresh probes: on the whole code, each block, drawn codes, deeper levels, and held-out codes alone."""
     groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
     noise = generator(settings, "class_leakage_sampled").standard_normal(codes.mean.shape)
     views = {
@@ -302,12 +304,17 @@ def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: 
     for name, (start, stop) in codes.blocks.items():
         if (start, stop) != (0, codes.mean.shape[1]):
             views[f"class_leakage_{name}"] = codes.mean[:, start:stop]
-    plans = [(name, view, 1) for name, view in views.items()]
-    plans += [(f"class_leakage_level{level}", codes.mean, level) for level in LEVELS[1:]]
+    every, held_out = np.full(len(codes), True), codes.splits != "train"
+    plans = [(name, view, 1, every) for name, view in views.items()]
+    plans += [(f"class_leakage_level{level}", codes.mean, level, every) for level in LEVELS[1:]]
+    if held_out.any():
+        plans += [(f"{HELD_OUT_LEAK}{DEEPER[level]}", codes.mean, level, held_out) for level in LEVELS]
     rows = []
-    for name, view, level in track(plans, "probes", len(plans), "attacks"):
-        labels = np.array([truncate(label, level) for label in codes.labels.tolist()])
-        attempts = {probe: probe_predictions(view, labels, groups, probe, settings.seed) for probe in PROBES}
+    for name, view, level, seen in track(plans, "probes", len(plans), "attacks"):
+        labels = np.array([truncate(label, level) for label in codes.labels[seen].tolist()])
+        attempts = {
+            probe: probe_predictions(view[seen], labels, groups[seen], probe, settings.seed) for probe in PROBES
+        }
         found = {name: _best(attempts)}
         if name == "class_leakage":
             found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}

@@ -177,3 +177,19 @@ def test_codes_with_a_name_of_before_are_refused(tmp_path):
         file[old] = np.zeros((2, 3))
     with pytest.raises(UserError, match=f"column `{old}` is now `prior_draw`"):
         read_codes(tmp_path / "latents.h5")
+
+
+def test_the_leak_of_held_out_codes_is_not_hidden_by_training_ones():
+    """Codes that know the class where they are held out, and nothing where they trained, as an overfitted flow has."""
+    random = np.random.default_rng(0)
+    labels = np.array(["1.10", "2.20"] * 200)
+    held_out = np.arange(400) >= 280
+    mean = random.normal(size=(400, 4))
+    mean[:, 0] += 4 * held_out * (labels == "1.10")
+    made = codes(mean, labels=labels, splits=np.where(held_out, "test", "train"))
+    found = {row.metric: row.estimate for row in latent_rows(made, {}, SETTINGS)}
+    assert found["class_leakage_held_out"].n == 120
+    assert found["class_leakage_held_out"].low > 0.8
+    assert found["class_leakage"].high < 0.6
+    only = codes(mean, labels=labels, splits=["train"] * 400)
+    assert "class_leakage_held_out" not in {row.metric for row in latent_rows(only, {}, SETTINGS)}
