@@ -73,6 +73,7 @@ POINTS, APART, CONTACT = 32, 3, 10.0  # points of a chain, least distance along 
 PAIRS = torch.triu_indices(POINTS, POINTS, APART)
 PLACES = PAIRS[0] * POINTS + PAIRS[1]  # of the pairs in a flat table of distances
 FEATURES = 16  # principal components of real maps, in which coverage is measured
+FEWEST_TAUGHT = 20  # training codes, below which no probe is asked about held-out ones
 MOST_PROBED = 1500  # training codes that a probe is trained on
 DESIGNS = ("concat", "branched", "adversarial")
 FORMS = ("contacts", "traces", "own")
@@ -439,7 +440,7 @@ def train_traces(
     def draw(labels: Tensor, lengths: Tensor) -> Tensor:
         return draw_codes(sampler, labels, lengths, settings.sample, torch.Generator().manual_seed(seed))
 
-    history = [{key: float(value) for key, value in row.items()} for row in read_table(folder / "history.tsv")]
+    history = [{key: float(value or "nan") for key, value in row.items()} for row in read_table(folder / "history.tsv")]
     return Judged(data.by_part, sampler.infer, sampler.prior, draw, error, maps, sampler.spec), history
 
 
@@ -524,8 +525,8 @@ def leaks(
         taught, judged = np.isin(learnt, common), np.isin(truth["held"], common)
         across = [float("nan")]
         if len(common) > 1:
-            for probe in PROBES.values():
-                guess = probe().fit(known[taught], learnt[taught]).predict(asked[judged])
+            for probe in PROBES if taught.sum() >= FEWEST_TAUGHT else ():
+                guess = PROBES[probe]().fit(known[taught], learnt[taught]).predict(asked[judged])
                 across.append(ProbePredictions(truth["held"][judged], guess).skill)
         found |= {f"{name}_train": best(within), f"{name}_held": best(across)}
     return found

@@ -4,7 +4,7 @@
 
 Above, four symptoms of the designs on contact maps against the rate in nats, one line a design along the weight of the
 divergence, other settings as dots, the package's own variants of the reference run as diamonds. Below, a row a setting,
-a column a symptom; red is what the package's limits flag.
+a column a symptom; red is what the package's limits flag, yellow what too few domains neither show nor exclude.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CELLS = (
 )
 OWN = ("concat", "branched", "adversarial", "flow_prior")
 ORDER = ("as it stands", "KL weight", "KL weight 8", "KL weight 0.1", "latent size", "nested code", "against the label")
-FLAGGED, PASSED, PLAIN = "#f2b8a8", "#cfe6d4", "#f4f4f2"
+FLAGGED, UNKNOWN, PASSED, PLAIN = "#f2b8a8", "#f7e6b5", "#cfe6d4", "#f4f4f2"
 
 
 def value(setting: Setting, name: str) -> float:
@@ -67,7 +67,7 @@ def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
             place.axhline(limit, color="#c0392b", linewidth=0.8, linestyle=":")
         place.set(xscale="log", xlabel="rate, nats", ylim=(-0.05, 1.05))
         place.set_title(title, loc="left", fontsize=9)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper left")
 
 
 OF_PACKAGE = {"active": "active_share", "leak_held": "class_leakage", "class_swapped": "swap_followed"}
@@ -86,8 +86,8 @@ def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> N
     for row, setting in enumerate(found):
         for column, (name, _, verdict) in enumerate(CELLS):
             number = setting["error_held"] / usual[setting.design] if name == "error" else value(setting, name)
-            flagged = verdict and any(each.startswith(verdict) for each in setting.verdicts)
-            colour = PLAIN if not verdict else FLAGGED if flagged else PASSED
+            states = {verdict: FLAGGED, f"{verdict}?": UNKNOWN} if verdict else {"": PLAIN}
+            colour = next((states[each] for each in ("", *setting.verdicts) if each in states), PASSED)
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
             axes.text(column + 0.5, row + 0.5, f"{number:.2f}", ha="center", va="center", fontsize=7)
     said = [s.change if s.design == "concat" else f"{s.design}: {s.change}" for s in found]
