@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,3 +99,13 @@ def test_keys_of_sections_are_told_at_the_top():
 )
 def test_usual_classes_are_those_of_the_scheme(scheme, classes):
     assert load({"labels": {"scheme": scheme}, "variants": ["concat"]}).labels.classes == classes
+
+
+def test_the_time_of_a_job_is_that_of_a_rule_of_the_workflow():
+    """A rule that is named anew would else count as one that takes no time."""
+    rules = "".join(path.read_text() for path in (Path(__file__).parents[3] / "workflow/rules").glob("*.smk"))
+    known = re.findall(r"^rule (\w+):", rules, re.MULTILINE)
+    program = (Path(plan.__file__)).read_text()
+    timed = re.findall(r'^            "(\w+)": ', program, re.MULTILINE)
+    assert len(timed) > 5
+    assert set(timed) <= set(known)
