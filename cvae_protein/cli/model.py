@@ -49,6 +49,7 @@ DRAWN = {
 DEFAULT = SampleSettings()
 STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), "*.pdb": text("REMARK 250 MODEL")})
 BATCH = folder({name: DRAWN[name] for name in ("samples.h5", "raw.h5")})
+EACH = folder({"samples.tsv": table("id", "file", "length"), "*.pdb": text("REMARK 250 MODEL")})
 STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
 
 
@@ -123,6 +124,8 @@ def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
     output = given["output"]
     if not (given["fold"] or given["around"]):
         return {output: STEP if given["splits"] else BATCH}
+    if not output.suffix:
+        return {output: EACH}
     files = [output, output.with_suffix(".pdb")] if output.suffix == ".xtc" else [output]
     return {path: STRUCTURES.get(path.suffix, Written(recorded)) for path in files}
 
@@ -133,7 +136,12 @@ def sample(
     model: Annotated[
         str, typer.Option(help="Folder of a trained model, or `pretrained`, which comes with the package.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder, or with --fold an .h5, .pdb, .cif or .xtc.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder, for a PDB file a sample and a table; or an .h5, .pdb, .cif or .xtc."
+        ),
+    ],
     seed: Seed = 0,
     refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
@@ -192,7 +200,7 @@ def sample(
 
     \b
     Example:
-      cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples.pdb
+      cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples/
       cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid.cif
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
@@ -263,18 +271,22 @@ def _refuse(form: str, **others: object) -> None:
 
 
 def _write(output: Path, draw: Callable[[Path], None]) -> None:
-    """What `draw` writes to a store, as that store or as structure files."""
+    """What `draw` writes to a store, as that store, as one file of structures, or as a folder with a file each."""
     if output.suffix == ".h5":
         draw(output)
         return
-    from ..io.write import check_format, export
-    from ..store.read import read_backbones
+    from ..io.write import check_format, export, write_each
+    from ..store.read import each_with_facts, read_backbones
 
-    check_format(output)
+    if output.suffix:
+        check_format(output)
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "samples.h5"
         draw(drawn)
-        export(read_backbones(drawn), output)
+        if output.suffix:
+            export(read_backbones(drawn), output)
+        else:
+            write_each(each_with_facts(drawn), output)
 
 
 def _sample_heldout(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import gemmi
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import atomic_path
+from ..core.files import atomic_path, write_table
 from ..core.structure import ATOMS, Backbone
 
 CHAIN = "A"
@@ -122,6 +122,27 @@ def write_folds(backbones: Sequence[Backbone], labels: Sequence[str], folder: Pa
         written.append(folder / f"{file_name(label)}.pdb")
         write_pdb(group, written[-1])
     return written
+
+
+MANIFEST = "samples.tsv"  # of a folder with a file a structure
+
+
+def write_each(structures: Iterable[tuple[Backbone, Mapping[str, object]]], folder: Path) -> int:
+    """Write one `{id}.pdb` a structure into the new folder, and `samples.tsv`: `id file length` and its facts.
+
+    All structures have facts of the same names. Returns how many there are; holds one of them at a time.
+    """
+    rows: list[dict[str, object]] = []
+    with atomic_path(folder) as made:
+        made.mkdir()
+        for backbone, facts in structures:
+            file = f"{file_name(backbone.id)}.pdb"
+            write_pdb([backbone], made / file)
+            rows.append({"id": backbone.id, "file": file, "length": len(backbone), **facts})
+        if not rows:
+            raise UserError(f"{folder}: expected one structure or more, got none")
+        write_table(made / MANIFEST, list(rows[0]), rows)
+    return len(rows)
 
 
 def file_name(label: str) -> str:

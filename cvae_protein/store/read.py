@@ -154,6 +154,14 @@ class Store:
             yield self.entry(name)
 
 
+def each_with_facts(store: Path) -> Iterator[tuple[Backbone, dict[str, object]]]:
+    """Every structure of a store with its row of the table, one at a time."""
+    with Store(store) as stored:
+        columns = [name for name in stored.columns if name not in ("id", "model")]
+        for name in stored.ids:
+            yield stored.backbone(name), {column: stored.fact(name, column) for column in columns}
+
+
 def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
     """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
     with Store(store) as stored:

@@ -17,11 +17,12 @@ from small_models import MODEL, REFINE, TRAIN, write_domains
 from cvae_protein.cli import main
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import sha256
+from cvae_protein.core.files import read_table, sha256
 from cvae_protein.sampling import draw as drawing
 from cvae_protein.sampling.draw import FIRST, USUAL, blocks_of
 from cvae_protein.sampling.sample import draw_samples, sample_around, sample_folds
 from cvae_protein.sampling.sampler import load_sampler
+from cvae_protein.score.inputs import read_samples
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import merge_stores
 from cvae_protein.training.train import train
@@ -224,3 +225,29 @@ def test_options_that_a_form_does_not_use_are_refused(
     assert main.run(["sample", "--model", str(models[0]), *given, "-o", str(tmp_path / "x.h5")]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("x*"))
+
+
+def test_a_folder_has_a_file_a_sample_which_others_and_we_read(models: tuple[Path, Path], tmp_path: Path) -> None:
+    import gemmi
+    import mdtraj
+    from Bio.PDB import PDBParser
+    from biotite.structure.io.pdb import PDBFile
+
+    folder = tmp_path / "designs"
+    arguments = ["sample", "--model", str(models[0]), "--fold", "2", "--fold", "3", "-n", "3"]
+    assert main.run([*arguments, "-o", str(folder)]) == 0
+    rows = read_table(folder / "samples.tsv", ("id", "file", "length", "label", "draw_seed", "weights"))
+    assert {path.name for path in folder.iterdir()} == {"samples.tsv", *(row["file"] for row in rows)}
+    assert [row["label"] for row in rows] == ["2"] * 3 + ["3"] * 3
+    for row in rows:
+        path, length = folder / row["file"], int(row["length"])
+        assert row["file"] == f"{row['id']}.pdb"
+        assert len(gemmi.read_structure(str(path))[0][0]) == length
+        assert len(PDBFile.read(path).get_structure(model=1)) == 5 * length
+        assert mdtraj.load(str(path)).n_residues == length
+        assert len(list(PDBParser(QUIET=True).get_structure("x", path).get_residues())) == length
+    stored = ["featurize", "--input", str(folder), "-o", str(tmp_path / "x.h5"), "--rejected", str(tmp_path / "no.tsv")]
+    assert main.run([*stored, "--label-settings", '{"min_length": 10}']) == 0
+    with Store(tmp_path / "x.h5") as store:
+        assert sorted(store.lengths.tolist()) == sorted(int(row["length"]) for row in rows)
+    assert len(read_samples(folder).samples) == 6
