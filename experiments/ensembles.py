@@ -24,6 +24,7 @@ from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.progress import track
 from cvae_protein.core.structure import CA
+from cvae_protein.model.batch import read_domain
 from cvae_protein.sampling.sample import sample_around
 from cvae_protein.score.ensemble import METRICS, Ensemble, common, distinct, families, known_states, on_mean
 from cvae_protein.score.ensemble import rmsf as fluctuation
@@ -81,7 +82,8 @@ def drawn(results: Path, variant: str, domain: str, temperature: float, count: i
     refiner = refiner if (refiner / "spec.json").is_file() else refiner / f"seed{seed}"
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "around.h5"
-        sample_around(model, refiner, results / "domains.h5", results / "splits.tsv", domain, settings, seed, path)
+        own = read_domain(results / "domains.h5", results / "splits.tsv", domain)
+        sample_around(model, refiner, own, settings, seed, path)
         with Store(path) as file:
             return np.stack([file.backbone(name).coords[0, :, CA] for name in file.ids]).astype(np.float64)
 

@@ -179,15 +179,23 @@ class Model:
             return self._drawn(draw_samples(self._sampler, folds, lengths, settings, seed), settings, seed)
 
     def around(
-        self, structure: Any, n: int = 1, *, seed: int = 0, temperature: float | None = None, fold: str | None = None
+        self,
+        structure: Any,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        spread: float | None = None,
+        temperature: float | None = None,
+        fold: str | None = None,
     ) -> Structures:
-        """Draw conformations of one structure from its posterior.
+        """Draw conformations of one structure: along its soft motions, or from its posterior.
 
         Parameters
         ----------
         structure : one structure, in any form that `read` takes; residues without CA are left out
         n : conformations
-        temperature : scales the spread of the posterior; 0 gives its mean, completed with different noise
+        spread : mean RMSD to the structure in Å that they shall have, along its soft motions
+        temperature : without a spread, scales the width of the posterior; 0 gives its mean, completed with other noise
         fold : label of the structure; by default its own, unknown where it has none
 
         Examples
@@ -196,7 +204,10 @@ class Model:
         <Structures: 2 of 76 residues>
         """
         _check_seed(seed)
-        return self._around(structure, self._settings(n, temperature, None), seed, None if fold is None else [fold])
+        if spread is not None and temperature is not None:
+            raise UserError("around: expected a spread or a temperature, got both")
+        settings = self._settings(n, temperature, None)
+        return self._around(structure, settings, seed, None if fold is None else [fold], spread)
 
     def encode(self, structures: Any, fold: str | None = None) -> np.ndarray:
         """Codes of structures: the means of their posteriors, float32 (n, latent).
@@ -306,7 +317,14 @@ class Model:
             say("sample", f"fold {fold}: {settings.per_class} of {tried} samples are physically valid ({share:.0%})")
         return self._drawn(samples, settings, seed)
 
-    def _around(self, structure: Any, settings: SampleSettings, seed: int, labels: list[str] | None) -> Structures:
+    def _around(
+        self,
+        structure: Any,
+        settings: SampleSettings,
+        seed: int,
+        labels: list[str] | None,
+        spread: float | None = None,
+    ) -> Structures:
         from ..sampling.sample import draw_around
 
         domain = self._domains(Structures([_one(structure, "structure")]), None)
@@ -315,7 +333,8 @@ class Model:
             for label in [None] if labels is None else labels:
                 if label is not None:
                     self._check_label(label)
-                parts.append(self._drawn(draw_around(self._sampler, domain, settings, seed, label), settings, seed))
+                drawn = draw_around(self._sampler, domain, settings, seed, label, spread)
+                parts.append(self._drawn(drawn, settings, seed))
         return Structures(item for part in parts for item in part)
 
     def _check_label(self, label: str) -> None:

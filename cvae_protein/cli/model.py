@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..config.settings import SampleSettings
-from ..core.errors import UserError
+from ..core.errors import StructureError, UserError
+from ..core.progress import say
 from .options import (
     Batch,
     Checkpoint,
@@ -36,6 +37,9 @@ from .options import (
 )
 from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
 from .outputs import Output as Written
+
+if TYPE_CHECKING:
+    from ..model.batch import DomainSet
 
 MODEL_FILES = {
     "spec.json": json_with("variant"),
@@ -172,7 +176,11 @@ def sample(
         typer.Option(help="Spread of the draw relative to the prior.", show_default=str(DEFAULT.temperature)),
     ] = None,
     around: Annotated[
-        str | None, typer.Option(help="Domain of --store whose conformations to draw; with --fold, as of that fold.")
+        str | None,
+        typer.Option(help="Structure file, or domain of --store, whose conformations to draw; with --fold, as of it."),
+    ] = None,
+    spread: Annotated[
+        float | None, typer.Option(help="With --around: mean RMSD to the structure in Å, instead of a temperature.")
     ] = None,
     keep: Annotated[
         int | None,
@@ -203,6 +211,7 @@ def sample(
       cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples/
       cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid.cif
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
+      cvae-protein sample --model pretrained --around structures/1ubi.cif.gz -n 50 --spread 2 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 --fold 1 --keep 16 -o z.pdb
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
@@ -220,13 +229,19 @@ def sample(
     if around and fold and len(fold) > 1:
         raise UsageError(f"sample --around {around}: expected one --fold or none, got {len(fold)}")
     if fold and not around:
-        _refuse("--fold", store=store, splits=splits, drawn=drawn)
+        _refuse("--fold", spread=spread, store=store, splits=splits, drawn=drawn)
     elif around:
         _refuse("--around", length=length, extrapolate=extrapolate, valid=valid, drawn=drawn)
     else:
         _refuse(
             "neither --fold nor --around",
-            **{"length": length, "extrapolate": extrapolate, "valid": valid, "drawn": None if splits else drawn},
+            **{
+                "spread": spread,
+                "length": length,
+                "extrapolate": extrapolate,
+                "valid": valid,
+                "drawn": None if splits else drawn,
+            },
         )
     share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
     if fold and not around:
@@ -243,13 +258,15 @@ def sample(
         draw = partial(sample_folds, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
         _write(output, partial(draw, batch=share, parts=parts))
     elif around:
+        from ..model.batch import read_domain
         from ..sampling.sample import sample_around
 
+        if spread is not None and (temperature is not None or keep is not None):
+            raise UsageError("sample --spread: expected no --temperature and no --keep, which are of codes drawn anew")
         asked = fold[0] if fold else None
-        if store is None:
-            raise UsageError(f"sample --around {around}: expected --store, the store that holds the domain")
-        around_it = partial(sample_around, folder, refiner, store, splits, around, own, seed)
-        _write(output, partial(around_it, fold=asked, batch=share, parts=parts))
+        domain = _first_chain(Path(around)) if store is None else read_domain(store, splits, around)
+        around_it = partial(sample_around, folder, refiner, domain, own, seed, fold=asked, spread=spread)
+        _write(output, partial(around_it, batch=share, parts=parts))
     elif store is not None and splits is not None:
         if share != (0, 1):
             raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")
@@ -259,9 +276,24 @@ def sample(
 
         sample_batch(folder, refiner, own, seed, output, depth, share)
     else:
-        raise UsageError(
-            "sample: expected --fold, --around with --store, or --store and --splits, or a --batch of the last"
-        )
+        raise UsageError("sample: expected --fold, --around, or --store and --splits, or a --batch of the last")
+
+
+def _first_chain(path: Path) -> DomainSet:
+    """The first chain of a structure file, in its first model, as a domain without a label."""
+    from ..io.read import extract_domain, read_structure
+    from ..model.batch import one_domain
+
+    if not path.is_file():
+        raise UserError(f"sample --around {path}: expected a structure file, or --store, which holds the domain")
+    try:
+        structure = read_structure(path)
+        backbone = extract_domain(structure, structure.chains[0], "", path.name.split(".")[0])
+    except (StructureError, IndexError) as error:
+        raise UserError(f"{path}: expected a structure with a protein chain, {error}") from error
+    if len(structure.chains) > 1:
+        say("sample", f"{path}: chain {structure.chains[0]} of {', '.join(structure.chains)} is taken")
+    return one_domain(backbone.coords[0], backbone.id, "")
 
 
 def _refuse(form: str, **others: object) -> None:

@@ -22,6 +22,8 @@ REASONS: dict[str, str] = {
     "chain_not_found": "the chain is not in the structure",
     "range_not_found": "a residue of the range is not in the chain",
     "bad_range": "the residue range cannot be read",
+    "model_not_found": "the model is not in the structure",
+    "other_sequence": "the conformer has other residues than the first one of its domain",
     "other_models": "models of the file have other residues than the first, which alone is stored with its like",
     "ligand": "amino acids of the file belong to no chain",
     "no_complete_residue": "no residue has all of N, CA, C and O",

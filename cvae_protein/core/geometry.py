@@ -86,6 +86,12 @@ def rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt(np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0))
 
 
+def distances(points: np.ndarray) -> np.ndarray:
+    """Distances in Å of all pairs of points (..., P, 3) -> (..., P, P)."""
+    points = np.asarray(points, np.float64)
+    return np.linalg.norm(points[..., :, None, :] - points[..., None, :, :], axis=-1)
+
+
 def radius_of_gyration(points: np.ndarray) -> np.ndarray:
     """Root-mean-square distance in Å from the centre, every point of equal mass, (..., P, 3) -> (...); NaN left out."""
     points = np.asarray(points, np.float64)

@@ -32,6 +32,7 @@ from ..io.residues import ParsedStructure
 from ..io.trajectory import read_trajectory
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
 from ..store.write import write_store
+from .ensembles import in_order, joined
 from .fetch.lockfile import key_of, read_entries
 from .formats import REQUIRED
 from .select import COLUMNS, domain_row
@@ -111,8 +112,12 @@ def make_entry(
 
 
 def _models(row: Mapping[str, str], structure: ParsedStructure) -> list[int]:
-    """Models that a row of `_whole_chains` is of; all where it does not say."""
-    return [int(number) for number in row.get("models", "").split(",") if number] or structure.models
+    """Models that a row is of; all where it does not say. Raises `StructureError("model_not_found")`."""
+    wanted = [int(number) for number in row.get("models", "").split(",") if number]
+    if absent := set(wanted).difference(structure.models):
+        known = ", ".join(map(str, structure.models[:10]))
+        raise StructureError("model_not_found", f"{structure.name}: no model {min(absent)}; it has {known}")
+    return wanted or structure.models
 
 
 def _check_confidence(backbone: Backbone, path: Path, least: float) -> None:
@@ -301,19 +306,29 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
 def _table_rows(
     table: Path, files: Mapping[str, object], labels: LabelSettings
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used."""
-    kept: dict[str, dict[str, str]] = {}
+    """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used.
+
+    In a table of ensembles (see `ensembles`) rows may have one `domain_id`, and a column `model`.
+    """
+    kept: list[dict[str, str]] = []
+    seen: set[str] = set()
     dropped = []
     named = Names(files)
-    for row in read_table(table, REQUIRED):
+    rows = read_table(table, REQUIRED)
+    of_ensembles = bool(rows) and "model" in rows[0]
+    for row in rows:
         try:
             checked = domain_row(row, labels)
-            if checked["domain_id"] in kept:
+            if checked["domain_id"] in seen and not of_ensembles:
                 raise StructureError("duplicate_id", "an earlier row has the same domain_id")
-            kept[checked["domain_id"]] = {**checked, "pdb_id": named.of(row["pdb_id"].strip())}
+            seen.add(checked["domain_id"])
+            model = row.get("model", "").strip()
+            if model and not model.isdecimal():
+                raise StructureError("bad_row", f"model: expected a number or nothing, got {model!r}")
+            kept.append({**checked, "pdb_id": named.of(row["pdb_id"].strip()), "models": model})
         except StructureError as error:
             dropped.append(rejection(row["domain_id"], table, error))
-    return list(kept.values()), dropped
+    return in_order(kept) if of_ensembles else kept, dropped
 
 
 def featurize_trajectory(
@@ -364,13 +379,14 @@ def featurize_folder(
 ) -> int:
     """Write a store of the structure files at or below `source`, those that fail to `rejected`.
 
-    With a domain table, its domains, each from the file named after its pdb_id; else every protein chain whole, with
-    the id FILE_CHAIN and no label. Returns the number of domains written; `UserError` where there is no such file.
+    With a domain table, its domains, each from the file named after its pdb_id, and conformers under one id where the
+    table has a column `model`; else every protein chain whole, with the id FILE_CHAIN and no label. Returns the number
+    of domains written; `UserError` where there is no such file.
     """
     source = Path(source)
     files = _structure_files(source)
     rows, dropped = _whole_chains(files) if domains is None else _table_rows(domains, files, labels)
     used = {row["pdb_id"] for row in rows}
     hashed = {name: {**file, "sha256": _hash(file["path"])} for name, file in files.items() if name in used}
-    results = featurize_rows(rows, hashed, settings, labels, "featurize")
+    results = joined(featurize_rows(rows, hashed, settings, labels, "featurize"))
     return _write(results, dropped, output, rejected, settings.compression)

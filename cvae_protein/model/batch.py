@@ -19,6 +19,7 @@ from ..core.structure import CA, Backbone, C, O
 from ..store.read import Store
 from .spec import Spec
 
+FEWEST_CA = 5  # residues of a structure that is looked at alone
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it
 
 
@@ -160,12 +161,19 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
     Its label is that of the table of splits or, without one, of the store.
     """
     with Store(store_path) as store:
-        coords = with_ca(store.coords(store.rows(name)[0]))
-        label = str(store.fact(name, "label"))
+        coords, label = store.coords(store.rows(name)[0]), str(store.fact(name, "label"))
     if splits_path is not None:
         labels = {row["domain_id"]: row["label"] for row in read_table(splits_path, ("domain_id", "label"))}
         label = labels.get(name, label)
-    return DomainSet((coords,), (name,), (label,), np.ones(1))
+    return one_domain(coords, name, label)
+
+
+def one_domain(coords: np.ndarray, name: str, label: str) -> DomainSet:
+    """The domain of coordinates (L, 5, 3) in Å; residues without CA are left out, of which five must stay."""
+    coords = with_ca(coords)
+    if len(coords) < FEWEST_CA:
+        raise UserError(f"{name}: expected {FEWEST_CA} residues with CA or more, found {len(coords)}")
+    return DomainSet((coords - coords[:, CA].mean(axis=0),), (name,), (label,), np.ones(1))
 
 
 def with_ca(coords: np.ndarray) -> np.ndarray:

@@ -19,10 +19,11 @@ from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
 from ..core.labels import truncate
 from ..core.progress import say
-from ..model.batch import DomainSet, read_domain, read_split
+from ..model.batch import DomainSet, read_split
 from ..model.spec import Spec
 from ..store.write import merge_stores
 from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
+from .motion import motions_around
 from .reconstruct import write_latents, write_reconstructions
 from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds
 
@@ -132,43 +133,51 @@ def _announce(folds: int, each: int) -> None:
 def sample_around(
     model: Path,
     refiner: Path,
-    store: Path,
-    splits: Path | None,
-    domain: str,
+    domain: DomainSet,
     settings: SampleSettings,
     seed: int,
     output: Path,
     *,
     fold: str | None = None,
+    spread: float | None = None,
     batch: tuple[int, int] = (0, 1),
     parts: Path | None = None,
 ) -> None:
-    """Write a store of `settings.per_class` relaxed conformations of one domain, drawn from its posterior.
+    """Write a store of `settings.per_class` relaxed conformations of the one structure of `domain`.
 
-    `settings.temperature` scales the posterior's spread; 0 gives its mean, refined with different noise. The label is
-    `fold` or, without one, that of the table of splits or of the store. `batch` and `parts` are those of
-    `sample_folds`. `UserError` where the model does not know the fold.
+    The label is `fold`, by default the domain's own; what `spread` does says `draw_around`; `batch` and `parts` are
+    those of `sample_folds`. `UserError` where the model does not know the fold.
     """
-    sampler, domains = load_sampler(model, refiner), read_domain(store, splits, domain)
-    say_unknown_labels(sampler.spec, domains, store)
-    label = domains.labels[0] if fold is None else fold
+    sampler = load_sampler(model, refiner)
+    say_unknown_labels(sampler.spec, domain, domain.ids[0])
+    label = domain.labels[0] if fold is None else fold
     if fold is not None:
         check_asked(sampler.spec, [fold], None)
-    facts = draw_facts(sampler.spec, model, settings, seed)
-    draw = draw_of_domain(sampler, domains, settings, seed, label, facts, origin_of(facts, refiner, settings))
+    facts: Facts = draw_facts(sampler.spec, model, settings, seed)
+    if spread is not None:
+        facts = {**facts, "spread": spread}
+    origin = origin_of(facts, refiner, settings)
+    draw = draw_of_domain(sampler, domain, settings, seed, label, facts, origin, spread)
     draw.batch(*batch).write(output, None, parts or parts_beside(output))
 
 
 def draw_around(
-    sampler: Sampler, domain: DomainSet, settings: SampleSettings, seed: int, label: str | None = None
+    sampler: Sampler,
+    domain: DomainSet,
+    settings: SampleSettings,
+    seed: int,
+    label: str | None = None,
+    spread: float | None = None,
 ) -> Samples:
-    """`settings.per_class` conformations of the one structure of `domain`, drawn from its posterior, in memory.
+    """`settings.per_class` conformations of the one structure of `domain` under `label`, by default its own, in memory.
 
-    They are decoded under `label`, by default the structure's own.
+    With a `spread`, the structure is moved along its soft motions to a mean RMSD of so many Å (see `motion`). Without
+    one, codes are drawn from its posterior and decoded; `settings.temperature` scales the posterior's spread, and 0
+    gives its mean, refined with different noise.
     """
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     label = domain.labels[0] if label is None else label
-    return draw_of_domain(sampler, domain, settings, seed, label, facts, {}).samples()
+    return draw_of_domain(sampler, domain, settings, seed, label, facts, {}, spread).samples()
 
 
 def draw_of_domain(
@@ -179,31 +188,39 @@ def draw_of_domain(
     label: str,
     facts: Facts,
     origin: Mapping[str, Any],
+    spread: float | None = None,
 ) -> Draw:
-    """`settings.per_class` conformations of the one structure of `domain`, decoded under `label`, to be drawn."""
+    """`settings.per_class` conformations of the one structure of `domain` under `label`, to be drawn."""
     spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
-    (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # whose last bits are those of one thread
-    spread = settings.temperature * torch.exp(0.5 * posterior.logvar)
+    stage = f"sample around {name}"
+    if spread is not None:
+        (motions,) = at_once(
+            lambda one: motions_around(sampler, one, label, spread, settings, stage), sampler.device, [domain]
+        )
+    else:
+        (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # whose last bits are those of one thread
+        width = settings.temperature * torch.exp(0.5 * posterior.logvar)
 
     def make(blocks: Sequence[Block]) -> Samples:
-        noise, seeds = [], list[int]()
+        drawn, seeds = [], list[int]()
         for block in blocks:
             generator = block.generator
-            noise.append(torch.randn(block.size, posterior.mean.shape[1], generator=generator))
+            drawn.append(torch.randn(block.size, spec.model.latent, generator=generator))
             seeds += noise_seeds(block.size, generator)
-        codes = posterior.mean + spread * torch.cat(noise)
-        ids, labels = torch.tensor([spec.label_ids(label)] * len(codes)), [label] * len(codes)
-        traces = sampler.decode(codes, ids, torch.full((len(codes),), length), settings.numbers)
+        noise, labels = torch.cat(drawn), [label] * len(seeds)
         origin = f"{spec.variant}-{spec.seed}-{seed}"
         numbers = (range(block.start, block.start + block.wanted) for block in blocks)
         names = [f"{name}-{origin}-{number:04d}" for wanted in numbers for number in wanted]
+        if spread is not None:
+            relaxed = motions.draw(sampler, noise, settings, stage)
+            return _asked_for(blocks, names, labels, (relaxed, relaxed))
+        ids, lengths = torch.tensor([spec.label_ids(label)] * len(noise)), torch.full((len(noise),), length)
+        traces = sampler.decode(posterior.mean + width * noise, ids, lengths, settings.numbers)
         return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, seeds))
 
     coordinates = hashlib.sha256(domain.coords[0].tobytes()).hexdigest()
-    whole = {**origin, "domain": name, "label": label, "coordinates": coordinates}
-    return Draw(
-        make, blocks_of([name], settings.per_class, seed), sampler.device, facts, whole, f"sample around {name}"
-    )
+    whole = {**origin, "domain": name, "label": label, "coordinates": coordinates, "spread": spread}
+    return Draw(make, blocks_of([name], settings.per_class, seed), sampler.device, facts, whole, stage)
 
 
 def draw_of_folds(
@@ -345,7 +362,7 @@ def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> 
     }
 
 
-def say_unknown_labels(spec: Spec, domains: DomainSet, where: Path) -> None:
+def say_unknown_labels(spec: Spec, domains: DomainSet, where: Path | str) -> None:
     """Say how many domains are of a class that training had none of, as under another scheme of labels."""
     unknown = [label for label in domains.labels if label and not spec.label_ids(label)[0]]
     if unknown:

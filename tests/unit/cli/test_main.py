@@ -130,7 +130,7 @@ MISTAKES = [
     ("sample --model m --fold 2 -o x.h5 --seed 18446744073709551616", "--seed"),
     ("featurize -o x --rejected y", "expected --domains and --entries, or --input"),
     ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
-    ("sample --model m -o x", "expected --fold, --around with --store, or --store and --splits"),
+    ("sample --model m -o x", "expected --fold, --around, or --store and --splits"),
     ("sample --model m -o x.h5 --temperature 99", "sample.temperature: expected a number ≥ 0 and ≤ 10"),
     ("score --store a --splits b -o c", "expected --samples and --variant, or --real"),
     ("report --results r --variants pca --seeds x -o c", "--seeds: expected whole numbers"),

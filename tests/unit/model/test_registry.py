@@ -18,7 +18,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import CA
 from cvae_protein.model import registry
-from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_split, training_batch
+from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_domain, read_split, training_batch
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
 from cvae_protein.model.priors import TrainingCodes
@@ -213,7 +213,7 @@ def test_splits_and_labels_of_another_scheme_than_the_models_are_told(
     for folder in models:
         assert f"{folder}: trained by another table of splits than {other}" in said
     assert f"{other}: 4 of 4 domains are of classes unknown to the model, such as a." in said
-    sample_around(*models, data[0], other, "d20", quick, 0, tmp_path / "x.h5")
+    sample_around(*models, read_domain(data[0], other, "d20"), quick, 0, tmp_path / "x.h5")
     assert "1 of 1 domains are of classes unknown to the model" in capsys.readouterr().err
     train(data[0], other, "flow_prior", 0, tmp_path / "view", MODEL, TRAIN, REFINE, 2, trained=models[0])
     assert f"{models[0]}: was trained by another file than {other}" in capsys.readouterr().err
@@ -482,7 +482,9 @@ def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
     def spread(temperature: float) -> float:
         output = tmp_path / f"{temperature}.h5"
         settings = replace(SAMPLE, per_class=6, temperature=temperature, refine_noise=0.0, relax_steps=0)
-        sample_around(trained / "concat/seed0", trained / "refiner/seed0", *data, "d20", settings, 0, output)
+        sample_around(
+            trained / "concat/seed0", trained / "refiner/seed0", read_domain(*data, "d20"), settings, 0, output
+        )
         with Store(output) as made, Store(data[0]) as store:
             assert len(made.ids) == 6
             assert set(made.columns["label"]) == {"3.10.20.1"}
@@ -500,9 +502,7 @@ def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
             trained / "branched/seed0", trained / "decoder/seed0", *data, "d20", settings, 0, edited, fold="7"
         )
     with pytest.raises(UserError, match="no domain 'nobody'"):
-        sample_around(
-            trained / "concat/seed0", trained / "refiner/seed0", data[0], None, "nobody", SAMPLE, 0, tmp_path / "x"
-        )
+        read_domain(data[0], None, "nobody")
 
 
 class TestBaselines:

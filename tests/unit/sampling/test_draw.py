@@ -18,6 +18,7 @@ from cvae_protein.cli import main
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, sha256
+from cvae_protein.model.batch import read_domain
 from cvae_protein.sampling import draw as drawing
 from cvae_protein.sampling.draw import FIRST, USUAL, blocks_of
 from cvae_protein.sampling.sample import draw_samples, sample_around, sample_folds
@@ -197,12 +198,14 @@ def test_parts_of_another_draw_are_not_taken_up(
         assert set(store.columns["draw_seed"].tolist()) == {2}
 
 
+@pytest.mark.parametrize("spread", [None, 2.0])
 def test_conformations_around_a_domain_are_the_same_however_many(
-    models: tuple[Path, Path], domains: tuple[Path, Path], tmp_path: Path
+    models: tuple[Path, Path], domains: tuple[Path, Path], tmp_path: Path, spread: float | None
 ) -> None:
     for count in (2, 20):
         settings = replace(QUICK, per_class=count, relax_steps=25)
-        sample_around(*models, domains[0], None, "d20", settings, 0, tmp_path / f"{count}.h5")
+        output = tmp_path / f"{count}.h5"
+        sample_around(*models, read_domain(domains[0], None, "d20"), settings, 0, output, spread=spread)
     few, many = coordinates(tmp_path / "2.h5"), coordinates(tmp_path / "20.h5")
     assert len(many) == 20
     assert few.items() < many.items()
