@@ -140,8 +140,8 @@ class TestNothingForeignIsLost:
         assert everything(here) == before
 
     def test_link(self, command, option, force, here, capsys):
-        (here / "real").mkdir()
-        (here / "link").symlink_to("real")
+        (here / "elsewhere").mkdir()
+        (here / "link").symlink_to("elsewhere")
         (here / "dangling").symlink_to("nowhere")
         for name in ("link", "dangling"):
             assert f"{name}: is a link" in refused([*call(command, option, name), *force], capsys)

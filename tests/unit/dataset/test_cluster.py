@@ -247,5 +247,5 @@ def test_the_command_names_fold_classes_by_size_where_they_are_asked_for(tmp_pat
     assert rows[0]["method"] == "kmer identity 0.35 coverage 0.8; TM-align 0.5 of the longer"
     assert main.run(["cluster", *settings, "--force", "--scheme", "scope"]) == 0
     assert {row["structure_cluster"] for row in read_table(tmp_path / "c.tsv")} == {""}
-    assert main.run(["cluster", *settings, "--force", "--scheme", "other"]) == 1
+    assert main.run(["cluster", *settings, "--force", "--scheme", "other"]) == 2
     assert "expected cath, scope, own, none or cluster, got 'other'" in capsys.readouterr().err

@@ -493,13 +493,21 @@ def test_conformations_around_a_domain_stay_near_it_and_spread_with_temperature(
 
     assert spread(0.0) < 1e-2 < spread(1.0) < spread(4.0)
     edited, settings = tmp_path / "edited.h5", replace(SAMPLE, temperature=0.0, numbers=2)
-    sample_around(trained / "branched/seed0", trained / "decoder/seed0", *data, "d20", settings, 0, edited, fold="1")
+    sample_around(
+        trained / "branched/seed0", trained / "decoder/seed0", read_domain(*data, "d20"), settings, 0, edited, fold="1"
+    )
     with Store(edited) as made, Store(data[0]) as store:
         assert set(made.columns["label"]) == {"1"}
         assert set(made.lengths) == {store.lengths[store.rows("d20")[0]]}
     with pytest.raises(UserError, match="fold: expected one of 1, 2, 3"):
         sample_around(
-            trained / "branched/seed0", trained / "decoder/seed0", *data, "d20", settings, 0, edited, fold="7"
+            trained / "branched/seed0",
+            trained / "decoder/seed0",
+            read_domain(*data, "d20"),
+            settings,
+            0,
+            edited,
+            fold="7",
         )
     with pytest.raises(UserError, match="no domain 'nobody'"):
         read_domain(data[0], None, "nobody")

@@ -214,7 +214,7 @@ def test_conformations_around_a_domain_are_the_same_however_many(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--fold", "2", "--around", "x"], "with --fold: expected no --around"),
+        (["--fold", "2", "--spread", "2"], "with --fold: expected no --spread"),
         (["--fold", "2", "--drawn", "x"], "with --fold: expected no --drawn"),
         (["--around", "x", "--length", "45"], "with --around: expected no --length"),
         (["--length", "45"], "with neither --fold nor --around: expected no --length"),
