@@ -275,17 +275,24 @@ def main() -> None:
     show([*table, *part])
 
 
+def number(row: Mapping[str, object], name: str) -> float:
+    """A cell as a number, NaN where it is empty."""
+    return float(str(row.get(name) or "nan"))
+
+
 def show(table: Sequence[Mapping[str, object]]) -> None:
     """Medians over proteins by kind, and whether the union has a near-identical sequence."""
-    print("| kind, near-identical in the union | way | proteins | " + " | ".join(METRICS) + " |")
-    print("|---" * (3 + len(METRICS)) + "|")
+    print("| kind, near-identical in the union | way | proteins | " + " | ".join(METRICS) + " | rmsf_r less ANM's |")
+    print("|---" * (4 + len(METRICS)) + "|")
+    network = {row["protein"]: number(row, "rmsf_r") for row in table if row["way"] == "ANM"}
     groups = {(str(row["kind"]), "yes" if row["seen"] == "same" else "no") for row in table}
     for kind, seen in sorted(groups):
         of = [row for row in table if row["kind"] == kind and (row["seen"] == "same") == (seen == "yes")]
         for way in dict.fromkeys(str(row["way"]) for row in of):
             part = [row for row in of if row["way"] == way]
             names = [str(row["cluster"]) for row in part]
-            cells = [interval(names, [float(str(row.get(m) or "nan")) for row in part]) for m in METRICS]
+            cells = [interval(names, [number(row, m) for row in part]) for m in METRICS]
+            cells.append(interval(names, [number(row, "rmsf_r") - network[row["protein"]] for row in part]))
             print(f"| {kind}, {seen} | {way} | {len(part)} | " + " | ".join(cells) + " |")
 
 

@@ -13,6 +13,7 @@ from scipy.sparse import eye as identity
 from scipy.sparse import kron, vstack
 
 from ..config.settings import ScoreSettings
+from ..core.elastic_network import anisotropic_modes, contact_fluctuations, overlap
 from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.geometry import move, radius_of_gyration, rmsd, superpose
@@ -29,6 +30,8 @@ FEWEST_FOR_HISTOGRAM = 8
 APART = 3  # residues along the chain from which a distance counts
 ROUNDS = 5  # of superposition on the mean, which then moves no more
 COMPONENTS = 2
+MOST_COMPONENTS = 20  # of the samples' motion
+FEWEST_FOR_HALVES = 10  # states of which each half has a fluctuation worth the name
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +204,53 @@ def state_improved(ensemble: Ensemble) -> float:
     return float((ensemble.to_others.min(axis=1) < ensemble.own_to_others).mean())
 
 
+def state_halfway(ensemble: Ensemble) -> float:
+    """Share of the other states to which a sample is at most half as far as the state drawn around."""
+    return float((ensemble.to_others.min(axis=1) <= ensemble.own_to_others / 2).mean())
+
+
+def motion_overlap(ensemble: Ensemble) -> float:
+    """How much of the way to the other states lies in the first 20 principal components of the samples, 0 to 1.
+
+    Mean over states of the root of the summed squared overlaps (Marques & Sanejouand 1995, Proteins 23, 557).
+    """
+    own = ensemble.states[0]
+    laid = move(ensemble.samples, *superpose(ensemble.samples, own))
+    axes = np.linalg.svd((laid - laid.mean(axis=0)).reshape(len(laid), -1), full_matrices=False)[2][:MOST_COMPONENTS]
+    vectors = axes[: len(laid) - 1].reshape(-1, *own.shape)
+    moved = move(ensemble.others, *superpose(ensemble.others, own)) - own
+    return float(np.mean([np.sqrt(np.square(overlap(vectors, one)).sum()) for one in moved]))
+
+
+def spread_ratio(ensemble: Ensemble) -> float:
+    """Mean RMSD between two samples over that between two states: below 1 too little spread, above it too much."""
+    ours, theirs = (
+        np.concatenate([np.atleast_1d(rmsd(x[k], x[k + 1 :])) for k in range(len(x) - 1)]).mean()
+        for x in (ensemble.samples, ensemble.states)
+    )
+    return float(ours / theirs)
+
+
+def _baseline(ensemble: Ensemble, fluctuations: np.ndarray) -> float:
+    return float(np.corrcoef(rmsf(ensemble.states_laid), fluctuations)[0, 1])
+
+
+def anm_rmsf_correlation(ensemble: Ensemble) -> float:
+    """`rmsf_correlation` of the anisotropic network model of the state drawn around, which needs no sample."""
+    return _baseline(ensemble, anisotropic_modes(ensemble.states[0]).fluctuations)
+
+
+def contact_rmsf_correlation(ensemble: Ensemble) -> float:
+    """`rmsf_correlation` of the number of contacts in the state drawn around, which needs no sample."""
+    return _baseline(ensemble, contact_fluctuations(ensemble.states[0]))
+
+
+def split_half_rmsf_correlation(ensemble: Ensemble) -> float:
+    """Pearson's r of the RMSF of every second state with that of the others: what no sample can be expected to beat."""
+    halves = [rmsf(on_mean(ensemble.states[first::2])) for first in (0, 1)]
+    return float(np.corrcoef(*halves)[0, 1])
+
+
 def state_spread(ensemble: Ensemble) -> float:
     """Mean RMSD in Å of the other states to the one drawn around."""
     return float(ensemble.own_to_others.mean())
@@ -240,6 +290,12 @@ METRICS = (
     EnsembleMetric("state_rmsd", "Å", "low", state_rmsd),
     EnsembleMetric("state_ratio", "ratio", "low", state_ratio),
     EnsembleMetric("state_improved", "share", "high", state_improved),
+    EnsembleMetric("state_halfway", "share", "high", state_halfway),
+    EnsembleMetric("motion_overlap", "cosine", "high", motion_overlap, FEWEST_FOR_SPREAD),
+    EnsembleMetric("spread_ratio", "ratio", "none", spread_ratio, 2),
+    EnsembleMetric("anm_rmsf_correlation", "r", "none", anm_rmsf_correlation),
+    EnsembleMetric("contact_rmsf_correlation", "r", "none", contact_rmsf_correlation),
+    EnsembleMetric("split_half_rmsf_correlation", "r", "none", split_half_rmsf_correlation, 1, FEWEST_FOR_HALVES),
     EnsembleMetric("state_spread", "Å", "none", state_spread),
     EnsembleMetric("sample_spread", "Å", "none", sample_spread, 1, 1),
 )

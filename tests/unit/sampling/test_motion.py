@@ -7,6 +7,7 @@ import pytest
 import torch
 from synthetic import DATA
 
+from cvae_protein.cli.main import run
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.elastic_network import anisotropic_modes
 from cvae_protein.core.errors import UserError
@@ -17,6 +18,7 @@ from cvae_protein.model.registry import resolve
 from cvae_protein.sampling.flexibility import flexibility
 from cvae_protein.sampling.motion import motions_around, soft_motions, tangent, turned
 from cvae_protein.sampling.sampler import load_sampler
+from cvae_protein.store.read import Store
 
 SETTINGS = SampleSettings(relax_steps=60)
 
@@ -93,3 +95,19 @@ def test_directions_turn_with_their_residues(domain):
     np.testing.assert_allclose(
         turned(trace, (trace @ rotation.T)[None], directions)[0], directions @ rotation.T, atol=1e-6
     )
+
+
+def test_the_command_takes_a_file_and_writes_a_trajectory(tmp_path, capsys):
+    words = ["sample", "--model", "pretrained", "--around", str(DATA / "1ubi.cif.gz"), "-n", "3", "--spread", "1.5"]
+    words += ["--settings", '{"relax_steps": 20}']
+    assert run([*words, "-o", str(tmp_path / "near.h5")]) == 0
+    with Store(tmp_path / "near.h5") as store:
+        assert store.ids == [f"1ubi-flow_prior-0-0-{number:04d}" for number in range(3)]
+        assert set(store.columns["spread"].tolist()) == {1.5}
+    assert run([*words, "--temperature", "1", "-o", str(tmp_path / "x.h5")]) == 2
+    assert "sample --spread: expected no --temperature" in capsys.readouterr().err
+    (tmp_path / "empty.pdb").write_text("END\n")
+    assert run(["sample", "--model", "pretrained", "--around", str(tmp_path / "empty.pdb"), "-o", "x.h5"]) == 1
+    assert "expected a structure with a protein chain" in capsys.readouterr().err
+    assert run(["sample", "--model", "pretrained", "--around", "nothing.pdb", "-o", str(tmp_path / "x.h5")]) == 1
+    assert "expected a structure file, or --store" in capsys.readouterr().err

@@ -94,6 +94,31 @@ def test_states_and_their_samples():
     assert metrics.state_ratio(every) == pytest.approx(0, abs=1e-6)
 
 
+def test_half_the_way_the_direction_and_the_width():
+    states = np.stack([OWN, bent(0.8)])
+    small = np.stack([moved(bent(angle), k) for k, angle in enumerate((-0.1, -0.05, 0.05, 0.1))])
+    along = Ensemble(small, states)
+    assert metrics.motion_overlap(along) > 0.9  # a hinge by 0.8 is no straight line
+    assert metrics.state_halfway(along) == 0
+    assert metrics.spread_ratio(along) < 0.3
+    near = Ensemble(np.stack([OWN, moved(bent(0.5), 1)]), states)
+    assert metrics.state_halfway(near) == 1
+    assert metrics.spread_ratio(Ensemble(states, states)) == pytest.approx(1)
+    assert metrics.motion_overlap(Ensemble(shaken(0.1, 40), states)) < 0.7
+
+
+def test_what_needs_no_samples_stands_beside_them():
+    halves = shaken(np.linspace(0.1, 1.0, 50), 60, 1)
+    ensemble = Ensemble(OWN[None], halves)
+    assert metrics.split_half_rmsf_correlation(ensemble) > 0.9
+    own = Ensemble(
+        OWN[None], np.concatenate([OWN[None], shaken(metrics.anisotropic_modes(OWN).fluctuations / 10, 400)])
+    )
+    assert metrics.anm_rmsf_correlation(own) > 0.9
+    packed = Ensemble(OWN[None], np.concatenate([OWN[None], shaken(metrics.contact_fluctuations(OWN), 400)]))
+    assert metrics.contact_rmsf_correlation(packed) > 0.9
+
+
 def test_too_few_of_either_have_a_reason():
     few = Ensemble(OWN[None], OWN[None])
     reasons = {metric.name: metric.reason(few) for metric in METRICS}
