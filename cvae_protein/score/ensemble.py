@@ -247,8 +247,8 @@ def contact_rmsf_correlation(ensemble: Ensemble) -> float:
 
 def split_half_rmsf_correlation(ensemble: Ensemble) -> float:
     """Pearson's r of the RMSF of every second state with that of the others: what no sample can be expected to beat."""
-    halves = [rmsf(on_mean(ensemble.states[first::2])) for first in (0, 1)]
-    return float(np.corrcoef(*halves)[0, 1])
+    even, odd = (rmsf(on_mean(ensemble.states[first::2])) for first in (0, 1))
+    return float(np.corrcoef(even, odd)[0, 1])
 
 
 def state_spread(ensemble: Ensemble) -> float:
