@@ -80,7 +80,13 @@ def score(
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(help="With --reference: files or folders to leave out, such as traj or '*_traj.pdb'; repeatable."),
+        typer.Option(
+            help="With --reference: files or folders to leave out, such as drafts or '*_old.pdb'; repeatable."
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="With --reference: files or folders that alone are taken, trajectories too; repeatable."),
     ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="With --reference: folder of a trained fold classifier.")
@@ -114,7 +120,7 @@ def score(
 
         name = _name(variant or samples.resolve().name.split(".", 1)[0])
         given = read_set(
-            samples, reference, splits, targets, exclude or ()
+            samples, reference, splits, targets, exclude or (), include or ()
         )  # before the search, as all that may want a file
         stored = write_set(given, output, name, seed)
         embeddings = (
@@ -124,7 +130,7 @@ def score(
         if report is not None:  # last: the tables stay where the page cannot be written
             _write_page(report, reference, splits, name, seed, output)
         return
-    _refuse("--store", targets=targets, exclude=exclude, classifier=classifier, report=report)
+    _refuse("--store", targets=targets, exclude=exclude, include=include, classifier=classifier, report=report)
     if store is None or splits is None:
         raise UsageError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:

@@ -58,20 +58,25 @@ class SampleSet:
 
 
 def read_set(
-    samples: Path, reference: Path, splits: Path | None, labels: Path | None, exclude: Sequence[str] = ()
+    samples: Path,
+    reference: Path,
+    splits: Path | None,
+    labels: Path | None,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
 ) -> SampleSet:
     """Read samples, labels and the reference, whose domains are all held-out ones where `splits` is None.
 
     `labels` is a table with the columns `label` and `id` (that of a sample, or a file's name without suffix) or `file`
-    (below the folder); `exclude` has patterns of files that are left out. `UserError` where a table is of another form
-    or the reference holds nothing to compare with.
+    (below the folder); `exclude` and `include` are those of `read_samples`. `UserError` where a table is of another
+    form or the reference holds nothing to compare with.
     """
     table = _read_labels(labels) if labels else {}
     domains = read_domains(reference, splits) if splits else _all_held_out(reference)
     if not domains.held_out:
         where = f"{splits}: expected domains of the split `test`" if splits else f"{reference}: expected domains"
         raise UserError(f"{where}, found none; there is nothing to compare the samples with")
-    found = read_samples(samples, {domain.id for domain in [*domains.held_out, *domains.training]}, exclude)
+    found = read_samples(samples, {domain.id for domain in [*domains.held_out, *domains.training]}, exclude, include)
     labelled = [_labelled(sample, table) for sample in found.samples] if labels else found.samples
     if labels:
         _say_unlabelled(labelled, labels)

@@ -95,17 +95,37 @@ class Found:
     rejected: list[dict[str, str]]
 
 
-def read_samples(source: Path, taken: Iterable[str] = (), exclude: Sequence[str] = ()) -> Found:
+NOT_DESIGNS = {
+    "traj": "steps of a sampler, as RFdiffusion keeps them",
+    "*_traj*.pdb": "steps of a sampler, as RFdiffusion, FrameDiff and FrameFlow keep them",
+    "sample_history": "steps of foldingdiff",
+    "motif_pdbs": "motifs of Genie 2",
+    "self_consistency": "copies and predictions of FrameDiff",
+    "*Accepted/Ranked": "copies of BindCraft's accepted designs",
+    "*Accepted/Animation": "pictures of BindCraft",
+    "Trajectory": "steps of BindCraft",
+    "Rejected": "designs that BindCraft rejected",
+    "MPNN": "sequences and relaxed copies of BindCraft",
+    "intermediate_designs*": "designs of BoltzGen before it has chosen",
+    "intermediate_ranked_*_designs": "designs of BoltzGen before it has chosen",
+}
+"""Patterns of files and folders in which generators keep what is no design, and what it is."""
+
+
+def read_samples(
+    source: Path, taken: Iterable[str] = (), exclude: Sequence[str] = (), include: Sequence[str] = ()
+) -> Found:
     """Every protein chain of every model of the structure files at or below `source`, or every row of a store.
 
     An id is the path below the folder without its suffix, with chain and model where a file has several; ids are unlike
     each other and those of `taken`. What cannot be read is a rejection, and nothing is left out for its geometry: only
     chains of fewer than five CA or more than 2,000 residues are. `UserError` where there is no such file at all.
 
-    exclude : patterns of files and folders below the folder that are left out, such as `traj` or `*_traj.pdb`
+    exclude : patterns of files and folders below the folder that are left out, such as `drafts` or `*_old.pdb`
+    include : patterns of those that alone are taken; without any, what fits `NOT_DESIGNS` is left out as well
     """
     is_store = source.is_file() and source.suffix.lower() in (".h5", ".hdf5")
-    read = _of_store(source) if is_store else _of_files(source, exclude)
+    read = _of_store(source) if is_store else _of_files(source, exclude, include)
     found = Found([], [])
     ids = set(taken)
     for file, sample in read:
@@ -130,25 +150,36 @@ def _say_models(samples: Sequence[Sample]) -> None:
     if several:
         count = sum(sample.file in several for sample in samples)
         said = f"{len(several)} of {len(models)} files hold several models: {count} of {len(samples)} samples"
-        say("samples", f"{said}; leave out trajectories with --exclude, such as --exclude traj")
+        say("samples", f"{said}; leave out trajectories with --exclude")
 
 
-def _is_excluded(path: Path, source: Path, patterns: Sequence[str]) -> bool:
+def _fits(path: Path, source: Path, patterns: Iterable[str]) -> bool:
     """Whether a file, by its name or path below `source`, or a folder above it fits a pattern."""
     below = path.relative_to(source)
     parts = [below, *below.parents[:-1]]
     return any(fnmatchcase(text, pattern) for part in parts for text in (str(part), part.name) for pattern in patterns)
 
 
-def _files(source: Path, exclude: Sequence[str]) -> list[Path]:
+def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list[Path]:
+    """The structure files that are taken; what is left out is counted and said."""
+    shown = printable(str(source))
     if not source.exists():
-        raise UserError(f"{printable(str(source))}: expected structures or a folder of them, found nothing there")
+        raise UserError(f"{shown}: expected structures or a folder of them, found nothing there")
     if source.is_file():
         return [source]
-    every = [found for found in structure_files(source) if not found[0].name.startswith(".")]
-    below = [found for found in every if not _is_excluded(found[0], source, exclude)]
-    if exclude:
-        say("samples", f"{len(every) - len(below)} of {len(every)} files in {printable(str(source))} fit --exclude")
+    below = [found for found in structure_files(source) if not found[0].name.startswith(".")]
+    left_out = {pattern: f"fit --exclude {pattern}" for pattern in exclude}
+    if include:
+        fitting = [found for found in below if _fits(found[0], source, include)]
+        say("samples", f"{len(fitting)} of {len(below)} files in {shown} fit --include")
+        below = fitting
+    else:
+        left_out |= {pattern: f"are {what} ({pattern}); --include takes them" for pattern, what in NOT_DESIGNS.items()}
+    for pattern, why in left_out.items():
+        kept = [found for found in below if not _fits(found[0], source, [pattern])]
+        if len(kept) < len(below):
+            say("samples", f"{len(below) - len(kept)} files in {shown} are left out: they {why}")
+        below = kept
     paths = [path for path, name in below if name]
     if not paths:
         stores = ", ".join(path.name for path, _ in below if path.suffix == ".h5")
@@ -162,9 +193,11 @@ def _files(source: Path, exclude: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _of_files(source: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Sample | StructureError]]:
+def _of_files(
+    source: Path, exclude: Sequence[str], include: Sequence[str]
+) -> Iterator[tuple[str, Sample | StructureError]]:
     """File name and sample, or what ails it, of each chain and model."""
-    paths = _files(source, exclude)
+    paths = _files(source, exclude, include)
     for path in track(paths, "samples", len(paths), "files"):
         file = printable(path.name if path == source else path.relative_to(source).as_posix())
         try:

@@ -384,18 +384,66 @@ def test_torn_chains_align_as_they_would_apart():
 # --- folders of samplers
 
 
-def test_trajectories_are_counted_and_can_be_left_out(tmp_path, capsys):
+def test_trajectories_are_left_out_unless_asked_for(tmp_path, capsys):
     folder = tmp_path / "designs"
     save(folder / "design_0.pdb", chain(40, 1))
     for name in ("design_0_pX0_traj", "design_0_Xt-1_traj"):
         save(folder / "traj" / f"{name}.pdb", *(chain(40, seed) for seed in range(2, 7)))
-    assert len(read_samples(folder).samples) == 11
-    assert "2 of 3 files hold several models: 10 of 11 samples" in capsys.readouterr().err
-    for exclude in (["traj"], ["*_traj.pdb"], ["traj/*"], ["*pX0*", "*Xt-1*"]):
-        assert [sample.file for sample in read_samples(folder, exclude=exclude).samples] == ["design_0.pdb"]
-        said = capsys.readouterr().err
-        assert "2 of 3 files" in said
-        assert "several models" not in said
+    assert [sample.file for sample in read_samples(folder).samples] == ["design_0.pdb"]
+    said = capsys.readouterr().err
+    assert "2 files" in said
+    assert "are left out: they are steps of a sampler, as RFdiffusion keeps them (traj); --include takes them" in said
+    assert "several models" not in said
+    assert len(read_samples(folder, include=["*"]).samples) == 11
+    said = capsys.readouterr().err
+    assert "3 of 3 files" in said
+    assert "2 of 3 files hold several models: 10 of 11 samples" in said
+    kept = read_samples(folder, include=["traj"], exclude=["*pX0*"]).samples
+    assert {sample.file for sample in kept} == {"traj/design_0_Xt-1_traj.pdb"}
+    assert "1 files" in capsys.readouterr().err
+
+
+LAYOUTS = {
+    "RFdiffusion": (["binder__0.pdb", "binder__1.pdb"], ["traj/binder__0_Xt-1_traj.pdb", "binder__0.trb"]),
+    "Proteina": (["n_50_id_0/n_50_id_0.pdb", "samples_fid/3_fid.pdb"], ["results_search.csv"]),
+    "foldingdiff": (
+        ["sampled_pdb/generated_0.pdb"],
+        ["sampled_pdb/sample_history/generated_0/generated_0_timestep_7.pdb", "sampled_angles/generated_0.csv.gz"],
+    ),
+    "Chroma": (["sample.pdb"], []),
+    "Genie 2": (["pdbs/50_0.pdb", "motif=x/pdbs/x_0.pdb"], ["motif=x/motif_pdbs/x_0.pdb"]),
+    "FrameDiff": (
+        ["length_100/sample_0/sample_1.pdb"],
+        ["length_100/sample_0/bb_traj_1.pdb", "length_100/sample_0/self_consistency/esmf/sample_0.pdb"],
+    ),
+    "FrameFlow": (
+        ["length_60/sample_0/sample.pdb", "length_60/sample_1/sample.pdb"],
+        ["length_60/sample_0/bb_traj.pdb"],
+    ),
+    "BindCraft": (
+        ["Accepted/d_model1.pdb"],
+        ["Accepted/Ranked/1_d_model1.pdb", "Trajectory/Relaxed/d.pdb", "Rejected/e.pdb", "MPNN/Relaxed/d.pdb"],
+    ),
+    "BoltzGen": (
+        ["final_ranked_designs/final_2_designs/a.pdb"],
+        ["intermediate_designs/a.pdb", "final_ranked_designs/intermediate_ranked_10_designs/a.pdb"],
+    ),
+}
+"""What generators write, as their code and listings have it: designs, and what is none."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_designs_of_a_generators_folder_and_nothing_else(tmp_path, capsys, layout):
+    designs, others = layout
+    for seed, name in enumerate([*designs, *others]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".pdb"):
+            save(tmp_path / name, chain(40, seed))
+        else:
+            (tmp_path / name).write_text("x")
+    assert sorted(sample.file for sample in read_samples(tmp_path).samples) == sorted(designs)
+    said = capsys.readouterr().err
+    assert ("left out" in said or "passed over" in said) == bool(others)
 
 
 def test_links_of_a_folder_of_samples(tmp_path):
