@@ -11,8 +11,8 @@ from typing import NamedTuple
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError
 from ..core.files import cells_of, check_columns, lines_of
-from . import cath, ecod, scope, ted
-from .classification import ClassifiedDomain
+from .classifications import cath, ecod, scope, ted
+from .classifications.domain import ClassifiedDomain
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
 LOOKED_AT = 50  # lines by which a format is recognised

@@ -16,7 +16,7 @@ from ..core.files import lines_of, read_table, unsafe, write_rejected, write_tab
 from ..core.labels import ANY, SCHEMES, first_level, own_code, truncate
 from ..core.progress import say
 from ..io.read import is_code, parse_range
-from .classification import ClassifiedDomain, resolution_of
+from .classifications.domain import ClassifiedDomain, resolution_of
 from .formats import read_classification, read_ids, read_names
 
 Thinned = tuple[list[ClassifiedDomain], list[UnusableDomain]]

@@ -14,7 +14,7 @@ from ..core.labels import CLASSES, RUNGS, is_within, topology, truncate
 from ..core.progress import say
 from ..similarity.sequences import near_identical
 from ..store.read import Store
-from .classification import resolution_of
+from .classifications.domain import resolution_of
 from .hold_out import assign, climb
 from .homology import ALTERNATIVE, SCHEMES, Component, SplitDomain, components, rungs, superfamily_of
 

@@ -16,7 +16,7 @@ from ..core.errors import UserError
 from ..core.labels import first_level, label_order, truncate
 from ..core.progress import clock
 from ..core.variants import BASELINE
-from ..dataset.classification import ClassifiedDomain
+from ..dataset.classifications.domain import ClassifiedDomain
 from ..dataset.fetch.sources import sources_of
 from ..dataset.select import sift
 

@@ -12,7 +12,7 @@ from cvae_protein.config import load
 from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.errors import REASONS, UnusableDomain, UserError
 from cvae_protein.core.files import REJECTED_COLUMNS, read_table
-from cvae_protein.dataset.classification import ClassifiedDomain
+from cvae_protein.dataset.classifications.domain import ClassifiedDomain
 from cvae_protein.dataset.fetch.sources import CIF_NAMES, PDB_NAMES, Folder
 from cvae_protein.dataset.formats import FORMATS, count_rows, detect, read_classification, read_ids, read_names
 from cvae_protein.dataset.select import COLUMNS, NAME_COLUMNS, name_folds, select_domains

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import UnusableDomain
-from ..core.files import bad_row, lines_of
-from ..core.labels import SCHEMES, truncate
-from .classification import ClassifiedDomain
+from ...core.errors import UnusableDomain
+from ...core.files import bad_row, lines_of
+from ...core.labels import SCHEMES, truncate
+from .domain import ClassifiedDomain
 
 CHOPPING = r"\d+-\d+(?:_\d+-\d+)*"
 DOMAIN = re.compile(r"(\S+?)(?:-model_v\d+)?_TED\d+")

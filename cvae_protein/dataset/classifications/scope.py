@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import UnusableDomain
-from ..core.files import bad_row, columns_of, lines_of
-from ..core.labels import truncate
-from .classification import ClassifiedDomain
+from ...core.errors import UnusableDomain
+from ...core.files import bad_row, columns_of, lines_of
+from ...core.labels import truncate
+from .domain import ClassifiedDomain
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
 SEGMENT_COLUMNS = ("sid", "pdb", "chain", "start", "end", "sccs")

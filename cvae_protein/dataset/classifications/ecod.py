@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import UnusableDomain
-from ..core.files import bad_row, cells_of, comments_of, lines_of
-from .classification import ClassifiedDomain
+from ...core.errors import UnusableDomain
+from ...core.files import bad_row, cells_of, comments_of, lines_of
+from .domain import ClassifiedDomain
 
 COLUMNS = ("uid", "ecod_domain_id", "manual_rep", "f_id", "pdb", "chain", "pdb_range", "seqid_range")
 """The first columns of tables without a header."""

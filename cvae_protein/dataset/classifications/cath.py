@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from sys import intern
 
-from ..core.errors import UnusableDomain
-from ..core.files import bad_row, columns_of, lines_of
-from ..core.labels import truncate
-from .classification import ClassifiedDomain, author_range
+from ...core.errors import UnusableDomain
+from ...core.files import bad_row, columns_of, lines_of
+from ...core.labels import truncate
+from .domain import ClassifiedDomain, author_range
 
 DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9]{1,4})([0-9]{2})")
 NAME = re.compile(r"([0-9]+(?:\.[0-9]+){0,3})\s+\S+\s+:(.*)")
