@@ -12,7 +12,7 @@ override BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 STAMP := $(VENV)/.installed
 # Those that this process is given, by affinity and control group, which the machine's number may exceed.
 CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
-SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(CONFIG),--configfile "$(CONFIG)")
+SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake$(if $(CONFIG), --configfile "$(CONFIG)") --cores $(CORES)
 
 .PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs
 

@@ -29,12 +29,12 @@ def test_make_works_in_a_folder_with_a_space_in_its_path(tmp_path, root, monkeyp
     def make(*arguments):
         return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
 
-    done = make("run", "PYTHON=./python3", "CORES=3", "CONFIG=my own.yaml")
+    done = make("run", "PYTHON=./python3", "CORES=3", "CONFIG=my own.yaml", "TARGETS=a.tsv")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     calls = (folder / "calls").read_text().splitlines()
     assert "python3 -m venv .venv" in calls
-    assert calls[-1] == "snakemake --cores 3 --configfile my own.yaml"
+    assert calls[-1] == "snakemake --configfile my own.yaml --cores 3 a.tsv"  # a target, not a second file of settings
     assert (folder / ".venv/.installed").is_file()
     assert "the whole workflow" in make("help").stdout
 
