@@ -148,11 +148,12 @@ def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path
     """Files with their name less the ending of a structure file, empty where they do not end like one; sorted.
 
     The file `source` itself, or what lies below that folder, in so many folders as `deepest` says. Links are followed,
-    but into a folder that holds them; one that leads nowhere is there where it has the ending.
+    but into a folder that holds them; one that leads nowhere is there where it has the ending, or none, as a folder's.
     """
     found = [source] if source.is_file() else sorted(_below(source, deepest, ()))
     names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found]
-    return [(path, match[1] if match else "") for path, match in names if match or path.is_file()]
+    named = [(path, match[1] if match else "" if path.suffix or path.is_file() else path.name) for path, match in names]
+    return [(path, name) for path, name in named if name or path.is_file()]
 
 
 def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

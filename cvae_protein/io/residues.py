@@ -318,12 +318,15 @@ def _check_repeats(atoms: AtomTable, chosen: np.ndarray, residue: np.ndarray, su
     for index in np.unique(values[counts > 1] // 256 // len(ATOMS)).tolist():
         rows = chosen[np.searchsorted(residue, index) : np.searchsorted(residue, index, side="right")]
         times = Counter(zip(atoms.atom[rows].tolist(), atoms.altloc[rows].tolist(), strict=True))
-        chain = {pair: count for pair, count in times.items() if pair[0] in (N, CA, C)}
-        (atom, letter), most = max(chain.items(), key=lambda item: item[1], default=((0, 0), 1))
-        same = rows[(atoms.atom[rows] == atom) & (atoms.altloc[rows] == letter)]
-        share = atoms.occupancy[same]
-        if chain and min(chain.values()) > 1 and not ((share > 0).all() and share.sum() <= FULL):
-            raise _repeated(atoms, int(same[0]), most, name)
+        own = {atom for atom, _ in times if atom in (N, CA, C)}
+        for letter in sorted({letter for _, letter in times}):
+            often = {atom: times[atom, letter] for atom in own}
+            atom = max(often, key=often.__getitem__, default=N)
+            same = rows[(atoms.atom[rows] == atom) & (atoms.altloc[rows] == letter)]
+            share = atoms.occupancy[same]
+            repeated = min(often.values(), default=0) > 1
+            if repeated and not ((share > 0).all() and share.sum() <= FULL):
+                raise _repeated(atoms, int(same[0]), len(same), name)
 
 
 def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coords: np.ndarray) -> np.ndarray:

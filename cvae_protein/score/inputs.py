@@ -97,7 +97,8 @@ class Found:
 
 NOT_DESIGNS = {
     "traj": "steps of a sampler, as RFdiffusion keeps them",
-    "*_traj*.pdb": "steps of a sampler, as RFdiffusion, FrameDiff and FrameFlow keep them",
+    "*_traj*.cif*": "steps of a sampler",
+    "*_traj*.pdb*": "steps of a sampler, as RFdiffusion, FrameDiff and FrameFlow keep them",
     "sample_history": "steps of foldingdiff",
     "motif_pdbs": "motifs of Genie 2",
     "self_consistency": "copies and predictions of FrameDiff",
@@ -157,7 +158,8 @@ def _fits(path: Path, source: Path, patterns: Iterable[str]) -> bool:
     """Whether a file, by its name or path below `source`, or a folder above it fits a pattern."""
     below = path.relative_to(source)
     parts = [below, *below.parents[:-1]]
-    return any(fnmatchcase(text, pattern) for part in parts for text in (str(part), part.name) for pattern in patterns)
+    wanted = [pattern.removeprefix("./").rstrip("/") for pattern in patterns]  # as a shell completes a folder
+    return any(fnmatchcase(text, pattern) for part in parts for text in (str(part), part.name) for pattern in wanted)
 
 
 def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list[Path]:
@@ -172,14 +174,24 @@ def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list
     if include:
         fitting = [found for found in below if _fits(found[0], source, include)]
         say("samples", f"{len(fitting)} of {len(below)} files in {shown} fit --include")
+        if not fitting:
+            raise UserError(f"{shown}: none of its {len(below)} files fits --include {printable(' '.join(include))}")
         below = fitting
     else:
         left_out |= {pattern: f"are {what} ({pattern}); --include takes them" for pattern, what in NOT_DESIGNS.items()}
+    there = below
     for pattern, why in left_out.items():
         kept = [found for found in below if not _fits(found[0], source, [pattern])]
         if len(kept) < len(below):
             say("samples", f"{len(below) - len(kept)} files in {shown} are left out: they {why}")
+        elif pattern in exclude and not any(_fits(path, source, [pattern]) for path, _ in there):
+            say("samples", f"no file in {shown} fits --exclude {pattern}")
         below = kept
+    if there and not below:
+        raise UserError(
+            f"{shown}: all of its {len(there)} files are left out, by --exclude or as what is no design; "
+            "--include '*' takes the latter"
+        )
     paths = [path for path, name in below if name]
     if not paths:
         stores = ", ".join(path.name for path, _ in below if path.suffix == ".h5")

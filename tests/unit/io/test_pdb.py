@@ -154,6 +154,12 @@ def test_one_number_for_all_has_its_reason(tmp_path):
     assert "residue 1: its atom N stands 6 times" in error.detail
 
 
+def test_one_number_for_all_has_its_reason_beside_an_alternate(tmp_path):
+    other = residue_lines(helix(6)[5], "GLY", number=1, altloc="B", occupancy=0.4)
+    lines = [*chain_lines(helix(6), ["ALA", "GLY", "SER"] * 2, numbers=[1] * 6), *other]
+    assert "residue 1: its atom N stands 6 times" in reason(tmp_path / "x.pdb", lines).detail
+
+
 def test_two_types_of_one_number_are_alternates_where_they_share_the_place(tmp_path):
     coords = helix(6)
     lines = chain_lines(coords)

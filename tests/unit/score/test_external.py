@@ -12,6 +12,7 @@ from score_synthetic import backbone, chain
 from tmtools import tm_align
 
 from cvae_protein.cli.main import run
+from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.io.write import write_mmcif, write_pdb
 from cvae_protein.score.inputs import placed_oxygen, read_samples
@@ -403,6 +404,40 @@ def test_trajectories_are_left_out_unless_asked_for(tmp_path, capsys):
     assert "1 files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ending", ["pdb.gz", "cif", "cif.gz"])
+def test_trajectories_are_known_whatever_their_ending(tmp_path, ending):
+    save(tmp_path / "design_0.pdb", chain(40, 1))
+    (tmp_path / f"design_0_pX0_traj.{ending}").write_text("x")
+    found = read_samples(tmp_path)
+    assert ([sample.file for sample in found.samples], found.rejected) == (["design_0.pdb"], [])
+
+
+def test_a_folder_of_nothing_but_trajectories_says_how_it_is_taken(tmp_path):
+    save(tmp_path / "traj/design_0_pX0_traj.pdb", chain(40, 1))
+    with pytest.raises(UserError, match=r"traj: all of its 1 files are left out, .*; --include '\*' takes the latter"):
+        read_samples(tmp_path / "traj")
+    assert len(read_samples(tmp_path / "traj", include=["*"]).samples) == 1
+
+
+@pytest.mark.parametrize("pattern", ["drafts", "drafts/", "./drafts", "./drafts/d.pdb"])
+def test_folders_to_leave_out_as_a_shell_completes_them(tmp_path, capsys, pattern):
+    save(tmp_path / "a.pdb", chain(40, 1))
+    save(tmp_path / "drafts/d.pdb", chain(40, 2))
+    assert [sample.file for sample in read_samples(tmp_path, exclude=[pattern]).samples] == ["a.pdb"]
+    assert "no file" not in capsys.readouterr().err
+
+
+def test_patterns_that_fit_nothing_are_told(tmp_path, capsys):
+    save(tmp_path / "drafts/d.pdb", chain(40, 2))
+    save(tmp_path / "a.pdb", chain(40, 1))
+    assert len(read_samples(tmp_path, exclude=["drafs"]).samples) == 2
+    assert "fits --exclude drafs" in capsys.readouterr().err
+    read_samples(tmp_path, exclude=["drafts", "*/d.pdb"])
+    assert "fits --exclude" not in capsys.readouterr().err
+    with pytest.raises(UserError, match="none of its 2 files fits --include drafs"):
+        read_samples(tmp_path, include=["drafs"])
+
+
 LAYOUTS = {
     "RFdiffusion": (["binder__0.pdb", "binder__1.pdb"], ["traj/binder__0_Xt-1_traj.pdb", "binder__0.trb"]),
     "Proteina": (["n_50_id_0/n_50_id_0.pdb", "samples_fid/3_fid.pdb"], ["results_search.csv"]),
@@ -451,6 +486,11 @@ def test_links_of_a_folder_of_samples(tmp_path):
     save(tmp_path / "real/r1.pdb", chain(40, 1))
     (tmp_path / "designs/staged").symlink_to(tmp_path / "real")
     (tmp_path / "designs/gone.pdb").symlink_to(tmp_path / "absent.pdb")
+    (tmp_path / "designs/lost").symlink_to(tmp_path / "absent")  # a folder of designs, as far as its name tells
+    (tmp_path / "designs/log.txt").symlink_to(tmp_path / "absent.txt")
     found = read_samples(tmp_path / "designs")
     assert [sample.file for sample in found.samples] == ["staged/r1.pdb"]
-    assert [(row["domain_id"], row["reason"]) for row in found.rejected] == [("gone.pdb", "not_found")]
+    assert [(row["domain_id"], row["reason"]) for row in found.rejected] == [
+        ("gone.pdb", "not_found"),
+        ("lost", "not_found"),
+    ]
