@@ -72,6 +72,7 @@ def structure_with_chain(name: str) -> str:
 
 def page_of(folder: Path) -> Tags:
     """The report on a folder, read as a browser reads it."""
+    (folder / "models/pca").mkdir(parents=True, exist_ok=True)  # a variant of which nothing is there is refused
     arguments = ["report", "--results", str(folder), "--variants", "pca", "--settings", "{}"]
     assert run([*arguments, "-o", str(folder / "report.html")]) == 0
     page = Tags()
@@ -203,7 +204,9 @@ def test_code_neither_unpickles_nor_calls_a_shell(path):
         elif isinstance(node, ast.ImportFrom):
             assert (node.module or "").split(".")[0] not in UNPICKLING
     for name, line, keywords in calls(path):
-        assert name not in FORBIDDEN, f"line {line}"
+        # The weights of others' packages may be pickles; of them torch reads tensors alone where it is told to.
+        tensors_alone = name == "torch.load" and ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True"
+        assert name not in FORBIDDEN or tensors_alone, f"line {line}"
         assert "shell" not in keywords, f"line {line}: a command is a list of words"
         assert "allow_pickle" not in keywords, f"line {line}"
         assert "verify" not in keywords, f"line {line}: certificates are always checked"

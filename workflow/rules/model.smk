@@ -36,7 +36,7 @@ rule train_second_level:
         told=told_to_second_level(),
     shell:
         "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"
-        " {resources.launcher} cvae-protein train --variant {params.name} --seed {wildcards.seed}"
+        " {resources.launcher} cvae-protein train --variant {params.name:q} --seed {wildcards.seed}"
         " --store {input.store:q} --splits {input.splits:q} {params.told:q}"
         " --checkpoint {params.checkpoint:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 

@@ -1,10 +1,12 @@
 """The examples of the help texts: each is a call that its command takes, and those that need no training are run."""
 
 import glob
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 import typer
@@ -106,7 +108,8 @@ def test_examples_that_need_no_training_run(workplace, monkeypatch, capsys):
 
 
 def test_completion_is_offered():
-    shell = subprocess.run(
-        ["python", "-m", "cvae_protein.cli.main", "--show-completion", "bash"], capture_output=True, text=True
-    )
+    # The shell that typer would find is the one that runs the tests, which may be one without completion.
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    words = [sys.executable, "-m", "cvae_protein.cli.main", "--show-completion", "bash"]
+    shell = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert "_CVAE_PROTEIN_COMPLETE" in shell.stdout
