@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON: number, temperature, ca_only")
     given = parser.parse_args()
-    with np.load(given.backbones, allow_pickle=False) as file:
+    with np.load(given.backbones) as file:
         backbones = {name: file[name] for name in file.files if not name.startswith("native/")}
         native = {name[7:]: str(file[name]) for name in file.files if name.startswith("native/")}
     settings = {"number": 8, "temperature": 0.1, "ca_only": False} | given.settings
