@@ -241,7 +241,7 @@ class TestInterrupted:
         assert "model.latnet: unknown key; did you mean latent?" in said
 
     def test_failed_job_shows_its_last_lines_and_how_to_go_on(self, folder):
-        code, output = snakemake(folder, "--config", "results=failed", "labels={classes: [9]}")
+        code, output = snakemake(folder, "--config", "results=failed", "labels={classes: [4]}")
         assert code != 0
         assert "The last lines of failed/logs/select.log" in output
         assert "no domain of" in output.rsplit("The last lines of", 1)[1]
