@@ -32,7 +32,7 @@ CELLS = (
     ("leak_held", "leak", "LEAK"),
     ("class_swapped", "swap followed", "CONDITION-IGNORED"),
     ("coverage", "coverage", "MODE-COLLAPSE"),
-    ("error", "error, x design", ""),
+    ("error", "error ratio", ""),
 )
 OWN = ("concat", "branched", "adversarial", "flow_prior")
 ORDER = ("as it stands", "KL weight", "KL weight 8", "KL weight 0.1", "latent size", "nested code", "against the label")
@@ -113,6 +113,9 @@ def main() -> None:
     usual = {s.design: s["error_held"] for s in found if s.change == "as it stands"}
     for place, part in zip(lower.subplots(1, 2), (found[:half], found[half:]), strict=True):
         cells(place, part, usual)
+    said = ((PASSED, "passes"), (UNKNOWN, "neither shown nor excluded"), (FLAGGED, "flagged"), (PLAIN, "no limit"))
+    keys = [Rectangle((0, 0), 1, 1, facecolor=colour, label=label) for colour, label in said]
+    lower.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False, fontsize=8)
     figure.savefig(HERE.parent / "docs/founding.png", dpi=110)
 
 
