@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -364,14 +363,13 @@ class Model:
 
         from ..config.settings import SampleSettings
         from ..sampling.relax import HELD
-        from ..sampling.sampler import complete
+        from ..sampling.sampler import complete, no_noise
 
         spec = self._sampler.spec
         label_ids = torch.tensor([spec.label_ids(label) for label in labels]).reshape(len(labels), -1)
         with telling("slow"):
             traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
-            settings = replace(SampleSettings(), refine_noise=0.0)
-            _, relaxed = complete(self._sampler, traces, labels, settings, [seed] * len(traces), "decode", HELD)
+            _, relaxed = complete(self._sampler, traces, labels, SampleSettings(), no_noise(traces), "decode", HELD)
         return Structures(_structure(*each, {}) for each in zip(ids, relaxed, labels, strict=True))
 
     def _drawn(self, samples: Samples, settings: SampleSettings, seed: int) -> Structures:

@@ -10,19 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
 from ..model.batch import DomainSet, as_backbone
 from ..model.cvae import CVAE
+from ..model.decoder import ChainDecoder, noise_features
 from ..model.priors import Gaussian
 from ..store.layout import TEXT, Entry
 from ..store.write import new_file, write_store
 from .likelihood import judge_codes
 from .relax import HELD
-from .sampler import Sampler, complete, draw_codes, other_class
+from .sampler import INVERSION_STEPS, Sampler, complete, draw_codes, no_noise, other_class, refine_all
 
 MOST_JUDGED = {"train": 512, "validation": 1024, "test": 2048}  # domains whose codes are judged by the priors
 MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
+MOST_INVERTED = 256  # held-out domains whose noise of the second level is looked at
 
 
 def sample_entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
@@ -44,7 +47,7 @@ def write_latents(
     Beside them `prior_draw`, a code for the label and the length of each domain from the prior that samples come from,
     at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on. In the
     group `judged`, what the priors make of one draw of the code of each domain (`judge_codes`), NaN where a split has
-    more than are looked at.
+    more than are looked at. Where the second level is a decoder, the group `second_level` has what `invert` says.
     """
     generator = torch.Generator().manual_seed(seed)
     judged: list[dict[str, Tensor]] = []
@@ -73,7 +76,12 @@ def write_latents(
         text["id"] += domains.ids
         text["label"] += domains.labels
         text["split"] += [split] * len(domains)
+    inverted = {}
+    if isinstance(sampler.second_level, ChainDecoder):
+        inverted = invert(sampler, by_split["test"], posteriors["test"], settings, seed)
     with new_file(path) as file:
+        for name, found in inverted.items():
+            file[f"second_level/{name}"] = found.numpy()
         file.attrs["blocks"] = json.dumps(sampler.model.blocks)
         file.attrs["levels"] = sampler.spec.depth
         for name, arrays in parts.items():
@@ -82,6 +90,34 @@ def write_latents(
             file[f"judged/{name}"] = torch.cat([each[name] for each in judged]).numpy()
         for name, words in text.items():
             file.create_dataset(name, data=np.array(words, object), dtype=TEXT)
+
+
+def invert(
+    sampler: Sampler, domains: DomainSet, posterior: Gaussian, settings: SampleSettings, seed: int
+) -> dict[str, Tensor]:
+    """The decoder's noise of up to 256 of the held-out `domains` (n,), and how near both levels bring them together.
+
+    By name: `row`, places in `domains`; `features` (n, F), what a probe sees of the noise (`noise_features`); `norm`,
+    its squared norm a number, 1 where the flow fits; and RMSD in Å of CA before relaxation, `code_rmsd` of the code
+    alone, with the mean of the noise, and `both_rmsd` of the code with the noise.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(domains))[:MOST_INVERTED])
+    chosen, codes = domains.take(rows), posterior.mean[rows]
+    noise = sampler.infer_noise(chosen, codes)
+    traces = sampler.decode(codes, chosen.label_ids(sampler.spec), torch.from_numpy(chosen.lengths))
+    whole = replace(settings, numbers=0, code_error=0.0, decoder_guidance=1.0)
+    stage, errors = f"reconstruct {sampler.spec.variant} seed {sampler.spec.seed}", []
+    for start, steps in ((no_noise(traces), settings.refine_steps), (noise, INVERSION_STEPS)):
+        made = refine_all(sampler, traces, chosen.labels, replace(whole, refine_steps=steps), start, stage)
+        errors.append(heldout_rmsd(sampler.model, chosen, [ca.cpu() for ca, _ in made]))
+    mask = torch.arange(int(chosen.lengths.max())) < torch.from_numpy(chosen.lengths)[:, None]
+    return {
+        "row": torch.from_numpy(rows),
+        "features": noise_features(pad_sequence(noise, batch_first=True).cpu(), mask),
+        "norm": torch.stack([one.square().mean() for one in noise]).cpu(),
+        "code_rmsd": errors[0],
+        "both_rmsd": errors[1],
+    }
 
 
 @torch.no_grad()
@@ -112,9 +148,8 @@ def write_reconstructions(
         "swapped_label_rmsd": heldout_rmsd(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
-    without_noise = replace(settings, refine_noise=0.0, numbers=0, code_error=0.0)  # the mean of both levels of latents
-    seeds = [0] * len(own)  # of no noise
-    _, relaxed = complete(sampler, own, domains.labels, without_noise, seeds, stage, HELD)
+    without_noise = replace(settings, numbers=0, code_error=0.0)  # the mean of both levels of latents
+    _, relaxed = complete(sampler, own, domains.labels, without_noise, no_noise(own), stage, HELD)
     origin = {"variant": spec.variant, "seed": spec.seed}
     entries = [
         sample_entry(
@@ -127,7 +162,7 @@ def write_reconstructions(
     traces, names = [swapped[row] for row in chosen], ["", *spec.vocabulary[0]]
     asked = [names[int(others[row, 0])] for row in chosen]
     stage = f"swap {spec.variant} seed {spec.seed}"
-    _, relaxed = complete(sampler, traces, asked, without_noise, seeds, stage, HELD)
+    _, relaxed = complete(sampler, traces, asked, without_noise, no_noise(traces), stage, HELD)
     entries = [
         sample_entry(domains.ids[row], coords, {"label": label, "own_label": domains.labels[row], **origin})
         for row, label, coords in zip(chosen, asked, relaxed, strict=True)

@@ -25,7 +25,7 @@ from ..store.write import merge_stores
 from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
 from .motion import motions_around
 from .reconstruct import write_latents, write_reconstructions
-from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds
+from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds, start_noise
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
@@ -140,13 +140,14 @@ def sample_around(
     *,
     fold: str | None = None,
     spread: float | None = None,
+    noise_kept: float = 0.0,
     batch: tuple[int, int] = (0, 1),
     parts: Path | None = None,
 ) -> None:
     """Write a store of `settings.per_class` relaxed conformations of the one structure of `domain`.
 
-    The label is `fold`, by default the domain's own; what `spread` does says `draw_around`; `batch` and `parts` are
-    those of `sample_folds`. `UserError` where the model does not know the fold.
+    The label is `fold`, by default the domain's own; what `spread` and `noise_kept` do says `draw_around`; `batch` and
+    `parts` are those of `sample_folds`. `UserError` where the model does not know the fold.
     """
     sampler = load_sampler(model, refiner)
     say_unknown_labels(sampler.spec, domain, domain.ids[0])
@@ -156,8 +157,10 @@ def sample_around(
     facts: Facts = draw_facts(sampler.spec, model, settings, seed)
     if spread is not None:
         facts = {**facts, "spread": spread}
+    if noise_kept:
+        facts = {**facts, "noise_kept": noise_kept}
     origin = origin_of(facts, refiner, settings)
-    draw = draw_of_domain(sampler, domain, settings, seed, label, facts, origin, spread)
+    draw = draw_of_domain(sampler, domain, settings, seed, label, facts, origin, spread, noise_kept)
     draw.batch(*batch).write(output, None, parts or parts_beside(output))
 
 
@@ -168,16 +171,19 @@ def draw_around(
     seed: int,
     label: str | None = None,
     spread: float | None = None,
+    noise_kept: float = 0.0,
 ) -> Samples:
     """`settings.per_class` conformations of the one structure of `domain` under `label`, by default its own, in memory.
 
     With a `spread`, the structure is moved along its soft motions to a mean RMSD of so many Å (see `motion`). Without
     one, codes are drawn from its posterior and decoded; `settings.temperature` scales the posterior's spread, and 0
-    gives its mean, refined with different noise.
+    gives its mean, refined with different noise. Where the second level is a decoder, a share `noise_kept` of the
+    variance of that noise is the structure's own, found by inversion: with all of it, both levels of the structure are
+    decoded again, under its own label or another one.
     """
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     label = domain.labels[0] if label is None else label
-    return draw_of_domain(sampler, domain, settings, seed, label, facts, {}, spread).samples()
+    return draw_of_domain(sampler, domain, settings, seed, label, facts, {}, spread, noise_kept).samples()
 
 
 def draw_of_domain(
@@ -189,8 +195,11 @@ def draw_of_domain(
     facts: Facts,
     origin: Mapping[str, Any],
     spread: float | None = None,
+    noise_kept: float = 0.0,
 ) -> Draw:
     """`settings.per_class` conformations of the one structure of `domain` under `label`, to be drawn."""
+    if not 0 <= noise_kept <= 1:
+        raise UserError(f"noise kept: expected a share from 0 to 1, got {noise_kept}")
     spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
     stage = f"sample around {name}"
     if spread is not None:
@@ -200,6 +209,8 @@ def draw_of_domain(
     else:
         (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # whose last bits are those of one thread
         width = settings.temperature * torch.exp(0.5 * posterior.logvar)
+        if noise_kept:
+            (own,) = sampler.infer_noise(domain, posterior.mean, settings.numbers)
 
     def make(blocks: Sequence[Block]) -> Samples:
         drawn, seeds = [], list[int]()
@@ -216,10 +227,14 @@ def draw_of_domain(
             return _asked_for(blocks, names, labels, (relaxed, relaxed))
         ids, lengths = torch.tensor([spec.label_ids(label)] * len(noise)), torch.full((len(noise),), length)
         traces = sampler.decode(posterior.mean + width * noise, ids, lengths, settings.numbers)
-        return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, seeds))
+        start = start_noise([length] * len(traces), seeds, settings.refine_noise)
+        if noise_kept:
+            start = [math.sqrt(noise_kept) * own + math.sqrt(1 - noise_kept) * new for new in start]
+        return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, start))
 
     coordinates = hashlib.sha256(domain.coords[0].tobytes()).hexdigest()
     whole = {**origin, "domain": name, "label": label, "coordinates": coordinates, "spread": spread}
+    whole["noise_kept"] = noise_kept
     return Draw(make, blocks_of([name], settings.per_class, seed), sampler.device, facts, whole, stage)
 
 
@@ -266,14 +281,15 @@ def draw_blocks(
     ids = torch.tensor([spec.label_ids(label) for label in labels])
     traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes), settings.numbers)
     names = [name for block in blocks for name in names_of(block, facts)]
-    return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, seeds))
+    noise = start_noise(sizes, seeds, settings.refine_noise)
+    return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, noise))
 
 
 def complete_in_silence(
-    sampler: Sampler, traces: Sequence[Tensor], labels: Sequence[str], settings: SampleSettings, seeds: Sequence[int]
+    sampler: Sampler, traces: Sequence[Tensor], labels: Sequence[str], settings: SampleSettings, noise: Sequence[Tensor]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """`complete` for a few of many samples, whose progress is said elsewhere."""
-    return complete(sampler, traces, labels, settings, seeds, f"sample {sampler.spec.variant}", said=False)
+    return complete(sampler, traces, labels, settings, noise, f"sample {sampler.spec.variant}", said=False)
 
 
 def _asked_for(

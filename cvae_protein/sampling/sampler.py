@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..config.settings import SampleSettings
 from ..core import variants
+from ..core.errors import UserError
 from ..core.progress import Progress
 from ..model.batch import DomainSet, by_length, in_pieces, pad_traces
 from ..model.cvae import CVAE
@@ -32,6 +33,7 @@ PUSHED = 4  # draws that give how wide a posterior is behind the flow
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
+INVERSION_STEPS = 20  # of the decoder's flow, backwards or there and back
 Result = TypeVar("Result")
 
 
@@ -93,13 +95,15 @@ class Sampler:
         return decode_all(self.model, codes, labels, lengths, kept)
 
     @torch.no_grad()
-    def infer_noise(self, domains: DomainSet, codes: Tensor, steps: int, kept: int = 0) -> list[Tensor]:
+    def infer_noise(self, domains: DomainSet, codes: Tensor, kept: int = 0) -> list[Tensor]:
         """The second level's noise (L, 6) of domains, whose codes (B, Z) are known: the decoder's flow run backwards.
 
-        The first `kept` numbers, 0 = all, and that noise give CA and carbonyl directions back, under the same label.
+        The first `kept` numbers, 0 = all, and that noise give CA and carbonyl directions back under the same label, in
+        as many steps (`INVERSION_STEPS`). Raises `UserError` where the second level is a refiner, which keeps none.
         """
-        decoder = cast(ChainDecoder, self.second_level)
-        lengths = torch.from_numpy(domains.lengths)
+        if not isinstance(self.second_level, ChainDecoder):
+            raise UserError("noise: expected a second level that is a decoder over whole chains, found a refiner")
+        decoder, lengths = self.second_level, torch.from_numpy(domains.lengths)
         traces = self.decode(codes, domains.label_ids(self.spec), lengths, kept)
 
         def invert(rows: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
@@ -108,7 +112,7 @@ class Sampler:
                 _, frame = encode_trace(batch.ca, batch.mask, self.spec.model.coefficients)
                 own = self.coarse([traces[row] for row in rows], [domains.labels[row] for row in rows], kept)
                 ca = center(batch.ca, batch.mask) @ frame
-                return decoder.to_noise(ca, batch.carbonyl @ frame, own, steps)
+                return decoder.to_noise(ca, batch.carbonyl @ frame, own, INVERSION_STEPS)
 
             return in_pieces(run, rows, f"invert {self.spec.variant}")
 
@@ -222,18 +226,17 @@ def complete(
     traces: Sequence[Tensor],
     labels: Sequence[str],
     settings: SampleSettings,
-    seeds: Sequence[int],
+    noise: Sequence[Tensor],
     stage: str,
     hold: float = FREE,
     said: bool = True,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3) and labels: as refined, and relaxed (see `relax`).
 
-    The second level's noise for a trace is that of its seed (`noise_seeds`), whatever traces stand beside it. Behind
-    the refiner CA are held near the trace, behind the decoder, which may leave it, near where they are. `said` is
-    whether progress is.
+    `noise` (L, 6) of each is what the second level starts from (`start_noise`). Behind the refiner CA are held near the
+    trace, behind the decoder, which may leave it, near where they are. `said` is whether progress is.
     """
-    refined = refine_all(sampler, traces, labels, settings, seeds, stage, said)
+    refined = refine_all(sampler, traces, labels, settings, noise, stage, said)
     goals = traces if isinstance(sampler.second_level, Refiner) else None
     return relax_all(refined, 0, hold, stage), relax_all(refined, settings.relax_steps, hold, stage, goals, said)
 
@@ -243,12 +246,25 @@ def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
     return torch.randint(2**62, (count,), generator=generator).tolist()
 
 
+def start_noise(lengths: Sequence[int], seeds: Sequence[int], amount: float) -> list[Tensor]:
+    """`amount` times standard normal deviates (L, 6), those of a chain from its seed, whatever stands beside it."""
+    return [
+        amount * torch.randn(length, 6, generator=torch.Generator().manual_seed(seed))
+        for length, seed in zip(lengths, seeds, strict=True)
+    ]
+
+
+def no_noise(traces: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of the second level's noise (L, 6) for each of some traces (L, 3)."""
+    return [trace.new_zeros(len(trace), 6) for trace in traces]
+
+
 def refine_all(
     sampler: Sampler,
     traces: Sequence[Tensor],
     labels: Sequence[str],
     settings: SampleSettings,
-    seeds: Sequence[int],
+    noise: Sequence[Tensor],
     stage: str,
     said: bool = True,
 ) -> list[tuple[Tensor, Tensor]]:
@@ -261,8 +277,7 @@ def refine_all(
     def refine(batch: np.ndarray) -> list[tuple[np.ndarray, Tensor]]:
         def sample(rows: np.ndarray) -> Tensor:
             own = [traces[row] for row in rows]
-            noise = [torch.randn(lengths[row], 6, generator=torch.Generator().manual_seed(seeds[row])) for row in rows]
-            start = settings.refine_noise * pad_sequence(noise, batch_first=True).to(device)
+            start = pad_sequence([noise[row] for row in rows], batch_first=True).to(device)
             if isinstance(second_level, ChainDecoder):
                 told = sampler.coarse(own, [labels[row] for row in rows], settings.numbers, settings.code_error)
                 made = second_level.to_structure(start, told, settings.refine_steps, settings.decoder_guidance)

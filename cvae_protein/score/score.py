@@ -46,6 +46,7 @@ from .metrics.metric import (
 )
 from .metrics.novelty import NOT_SEEN, PAIRED_PER_CLASS, Allowed, NearestDomains, RealDomains, find_nearest
 from .metrics.reconstruction import Pair
+from .metrics.second_level import read_inverted, second_level_rows
 
 STRUCTURE_METRICS = (*physical_validity.METRICS, *physical_validity.COMPOSITION)
 
@@ -305,6 +306,9 @@ def score_samples(
     codes = read_codes(samples / "latents.h5")
     rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
     rows += likelihood_rows(codes, domains.superfamily, domains.rung, settings)
+    if (inverted := read_inverted(samples / "latents.h5")) is not None:
+        held_out = codes.take(codes.splits == "test")
+        rows += second_level_rows(inverted, held_out, domains.superfamily, settings)
     values = found.values | {name + RAW: column for name, column in before.items()}
     structures = [*structure_table(drawn, "sample", values, found.nearest, found.predictions)]
     structures += structure_table([pair.model for pair in pairs], "reconstruction", rebuilt)

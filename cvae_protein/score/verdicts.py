@@ -86,6 +86,7 @@ NOT_HELD_OUT = ("train", "validation")  # splits whose rows give way to those of
 VERDICT_COLUMNS = ("variant", "seed", "verdict", "state", "evidence", "threshold", "remedy")
 OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate", "prior_gain")
 DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
+NOISE_LEAKS = ("noise_leakage", "noise_leakage_level2", "noise_leakage_level3")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def _leak(case: Case, name: str) -> Sign:
 
 
 def leak(case: Case) -> Sign:
-    """LEAK: the best of several fresh probes reads the label from the code, at some level of the label.
+    """LEAK: the best of several fresh probes reads the label from the code, or from the second level's noise.
+
+    At some level of the label. What the code of a few numbers leaves out the noise of a decoder may carry.
 
     Of a model with a block `fold`, which is meant to know the label, the other block alone is probed. Levels whose
     labels have too few superfamilies to probe have no row and are passed over; so are levels that the model is not
@@ -162,14 +165,15 @@ def leak(case: Case) -> Sign:
     """
     if not case.takes_label:
         return _not_applicable(case, "no label is given beside the code, which has to carry the class")
+    noise = [_leak(case, name) for name in NOISE_LEAKS if name in case.scores]
     if "class_leakage_fold" in case.scores:
-        return any_of([_leak(case, "class_leakage_shape")], ["the block fold is meant to know the label"])
+        return any_of([_leak(case, "class_leakage_shape"), *noise], ["the block fold is meant to know the label"])
     levels = case.scores["given_levels"].value if "given_levels" in case.scores else math.nan
     given = [name for level, name in enumerate(DEEPER_LEAKS, 2) if not level > levels]
     absent = [f"{name}: a level that the model is not conditioned on" for name in DEEPER_LEAKS if name not in given]
     absent += [f"{name}: too few superfamilies per label" for name in given if name not in case.scores]
     probed = ("class_leakage", *(name for name in given if name in case.scores))
-    return any_of([_leak(case, name) for name in probed], absent)
+    return any_of([*(_leak(case, name) for name in probed), *noise], absent)
 
 
 def condition_ignored(case: Case) -> Sign:

@@ -288,7 +288,7 @@ def _information_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
     ]
 
 
-def _best(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
+def most_skilled(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
     """The predictions of the most skilled probe."""
     return max(attempts.values(), key=lambda each: -1.0 if np.isnan(each.skill) else each.skill)
 
@@ -315,7 +315,7 @@ def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: 
         attempts = {
             probe: probe_predictions(view[seen], labels, groups[seen], probe, settings.seed) for probe in PROBES
         }
-        found = {name: _best(attempts)}
+        found = {name: most_skilled(attempts)}
         if name == "class_leakage":
             found |= {f"{name}_{probe}": attempt for probe, attempt in attempts.items()}
         for metric, attempt in found.items():

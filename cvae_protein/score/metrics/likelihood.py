@@ -9,7 +9,7 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.labels import RUNGS, first_level
 from .latent import Codes
-from .metric import ALL, Estimate, Metric, ScoreRow, absent_rows, bootstrap_means, bounds, generator
+from .metric import ALL, Metric, ScoreRow, absent_rows, generator, grouped_estimate
 
 Judged = Mapping[str, float]
 
@@ -92,15 +92,5 @@ def likelihood_rows(
             parts |= {name: here & (rungs == name) for name in RUNGS if (here & (rungs == name)).any()}
             for fold, chosen in parts.items():
                 random = generator(settings, metric.name, split, fold)
-                rows.append(metric.row(fold, _mean(values[chosen], groups[chosen], settings, random), split))
+                rows.append(metric.row(fold, grouped_estimate(values[chosen], groups[chosen], settings, random), split))
     return rows
-
-
-def _mean(values: np.ndarray, groups: np.ndarray, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
-    """The mean, and its interval over `groups`; no interval below two of them."""
-    if not len(values):
-        return Estimate()
-    limits = (float("nan"), float("nan"))
-    if len(np.unique(groups)) > 1:
-        limits = bounds(bootstrap_means(values, groups, settings.bootstrap, random), settings)
-    return Estimate(float(values.mean()), *limits, len(values))

@@ -214,3 +214,15 @@ def bootstrap_means(values: np.ndarray, groups: np.ndarray, count: int, random: 
     sizes = np.bincount(place)
     drawn = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
     return (drawn @ np.bincount(place, values)) / (drawn @ sizes)
+
+
+def grouped_estimate(
+    values: np.ndarray, groups: np.ndarray, settings: ScoreSettings, random: np.random.Generator
+) -> Estimate:
+    """The mean of values (n,), and its interval over their `groups`; no interval below two of them."""
+    if not len(values):
+        return UNDEFINED
+    limits = (float("nan"), float("nan"))
+    if len(np.unique(groups)) > 1:
+        limits = bounds(bootstrap_means(values, groups, settings.bootstrap, random), settings)
+    return Estimate(float(values.mean()), *limits, len(values))
