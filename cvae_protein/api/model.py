@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class Model:
         guidance: float | None = None,
         like: Any = None,
         keep: int | None = None,
+        noise_kept: float = 0.0,
         valid: bool = False,
         extrapolate: bool = False,
     ) -> Structures:
@@ -129,7 +131,8 @@ class Model:
         temperature : spread of the draw relative to the prior; by default 0.9
         guidance : how far the draw follows the label, 1 as learnt; by default 2
         like : a structure whose code is decoded under the label `fold`, with the length of that structure
-        keep : how many leading numbers of that code are kept; not by this kind of model, whose numbers have no order
+        keep : how many leading numbers of that code are kept; the second level, a decoder, draws what follows
+        noise_kept : share of the variance of a decoder's noise that stays that of the structure, found by inversion
         valid : draw on until `n` of each fold are physically valid: no break, clash or overlap; the yield is told
         extrapolate : allow lengths that no training domain of the fold has
 
@@ -159,15 +162,19 @@ class Model:
 
         settings = self._settings(n, temperature, guidance)
         _check_seed(seed)
-        if keep is not None:
+        if (keep is not None or noise_kept) and like is None:
+            raise UserError("keep, noise_kept: expected like, the structure of which they keep something")
+        if keep is not None and not self._has_decoder:
             raise UserError(
-                f"keep: expected none, since the code of {self.variant} is not ordered from coarse to fine; "
-                "leave it out, and `like` keeps the whole code"
+                f"keep: expected none, since the code of {self.variant} is not ordered from coarse to fine behind a "
+                "refiner; leave it out, and `like` keeps the whole code"
             )
         if like is not None:
             if length is not None:
                 raise UserError("length: expected none with like, whose structure has one")
-            return self._around(like, settings, seed, None if fold is None else _labels(fold))
+            settings = replace(settings, numbers=self._numbers(keep))
+            labels = None if fold is None else _labels(fold)
+            return self._around(like, settings, seed, labels, noise_kept=noise_kept)
         spec = self._sampler.spec
         folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
         lengths = _lengths(length)
@@ -224,8 +231,30 @@ class Model:
         with telling("slow"):
             return self._sampler.infer(self._domains(read(structures), fold)).mean.numpy()
 
-    def decode(self, codes: Any, length: int | Sequence[int], fold: str = "", *, seed: int = 0) -> Structures:
+    def encode_noise(self, structures: Any, fold: str | None = None) -> list[np.ndarray]:
+        """The second level's latents of structures: the noise of which the decoder makes each, float32 (L, 6).
+
+        Found by its flow run backwards, behind their codes; standard normal deviates where the flow fits. What they
+        take is that of `encode`. Raises `UserError` where the second level is a refiner, which has no such noise.
+        """
+        import torch
+
+        domains = self._domains(read(structures), fold)
+        with telling("slow"):
+            codes = self._sampler.infer(domains).mean
+            return [torch.Tensor.numpy(one.cpu()) for one in self._sampler.infer_noise(domains, codes)]
+
+    def decode(
+        self,
+        codes: Any,
+        length: int | Sequence[int],
+        fold: str = "",
+        *,
+        noise: Sequence[np.ndarray] | None = None,
+    ) -> Structures:
         """Backbones of codes (n, latent), or one (latent,), of so many residues, under a label or none.
+
+        `noise` is that of `encode_noise`, of the second level; by default its mean.
 
         Examples
         --------
@@ -242,12 +271,16 @@ class Model:
         if fold:
             self._check_label(fold)
         ids = [f"code{number:04d}" for number in range(len(codes))]
-        return self._decoded(codes, lengths, [fold] * len(codes), ids, seed)
+        given = None if noise is None else [np.asarray(one, np.float32) for one in noise]
+        if given is not None and [one.shape for one in given] != [(size, 6) for size in lengths]:
+            raise UserError(f"noise: expected (L, 6) for each of {lengths} residues, got {[g.shape for g in given]}")
+        return self._decoded(codes, lengths, [fold] * len(codes), ids, given)
 
-    def reconstruct(self, structures: Any, fold: str | None = None) -> Structures:
+    def reconstruct(self, structures: Any, fold: str | None = None, *, noise: bool = False) -> Structures:
         """Structures rebuilt from the means of their codes; ids, lengths and labels are those given.
 
-        Residues without CA are left out. As in a run's reconstructions, the refiner adds no noise.
+        Residues without CA are left out. As in a run's reconstructions, the second level has the mean of its noise;
+        with `noise`, and a decoder, that of the structure itself, so that both levels of latents are used.
 
         Examples
         --------
@@ -256,8 +289,8 @@ class Model:
         """
         found = read(structures)
         domains = self._domains(found, fold)
-        codes = self.encode(found, fold)
-        return self._decoded(codes, domains.lengths.tolist(), list(domains.labels), list(domains.ids), 0)
+        codes, own = self.encode(found, fold), self.encode_noise(found, fold) if noise else None
+        return self._decoded(codes, domains.lengths.tolist(), list(domains.labels), list(domains.ids), own)
 
     def interpolate(self, a: Any, b: Any, steps: int = 5) -> Structures:
         """Structures on the straight line between the codes of two, both ends included.
@@ -287,7 +320,7 @@ class Model:
         start, stop = domains.lengths.tolist()
         lengths = np.rint(np.linspace(start, stop, steps)).astype(int).tolist()
         ids = [f"{ends[0].id}-{ends[1].id}-{number:04d}"[-60:] for number in range(steps)]
-        return self._decoded(codes[0] + share * (codes[1] - codes[0]), lengths, [label] * steps, ids, 0)
+        return self._decoded(codes[0] + share * (codes[1] - codes[0]), lengths, [label] * steps, ids)
 
     def _settings(self, n: int, temperature: float | None, guidance: float | None) -> SampleSettings:
         """Settings of a draw, checked as the command line checks them."""
@@ -323,6 +356,7 @@ class Model:
         seed: int,
         labels: list[str] | None,
         spread: float | None = None,
+        noise_kept: float = 0.0,
     ) -> Structures:
         from ..sampling.sample import draw_around
 
@@ -332,9 +366,21 @@ class Model:
             for label in [None] if labels is None else labels:
                 if label is not None:
                     self._check_label(label)
-                drawn = draw_around(self._sampler, domain, settings, seed, label, spread)
+                drawn = draw_around(self._sampler, domain, settings, seed, label, spread, noise_kept)
                 parts.append(self._drawn(drawn, settings, seed))
         return Structures(item for part in parts for item in part)
+
+    @property
+    def _has_decoder(self) -> bool:
+        from ..model.decoder import ChainDecoder
+
+        return isinstance(self._sampler.second_level, ChainDecoder)
+
+    def _numbers(self, keep: int | None) -> int:
+        """Numbers of a code that are kept, 0 = all."""
+        if keep is not None and not 1 <= keep <= self.latent:
+            raise UserError(f"keep: expected 1 to {self.latent} numbers, got {keep}")
+        return keep or 0
 
     def _check_label(self, label: str) -> None:
         from ..sampling.sample import check_asked
@@ -356,20 +402,29 @@ class Model:
         return DomainSet(coords, tuple(structures.ids), tuple(labels), np.ones(len(coords)))
 
     def _decoded(
-        self, codes: np.ndarray, lengths: list[int], labels: list[str], ids: list[str], seed: int
+        self,
+        codes: np.ndarray,
+        lengths: list[int],
+        labels: list[str],
+        ids: list[str],
+        noise: Sequence[np.ndarray] | None = None,
     ) -> Structures:
-        """Relaxed backbones of codes (n, latent)."""
+        """Relaxed backbones of codes (n, latent) and the second level's noise, by default its mean."""
         import torch
 
         from ..config.settings import SampleSettings
         from ..sampling.relax import HELD
-        from ..sampling.sampler import complete, no_noise
+        from ..sampling.sampler import INVERSION_STEPS, complete, no_noise
 
         spec = self._sampler.spec
         label_ids = torch.tensor([spec.label_ids(label) for label in labels]).reshape(len(labels), -1)
         with telling("slow"):
             traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
-            _, relaxed = complete(self._sampler, traces, labels, SampleSettings(), no_noise(traces), "decode", HELD)
+            start, settings = no_noise(traces), SampleSettings()
+            if noise is not None:
+                start = [torch.from_numpy(one) for one in noise]
+                settings = replace(settings, refine_steps=INVERSION_STEPS)
+            _, relaxed = complete(self._sampler, traces, labels, settings, start, "decode", HELD)
         return Structures(_structure(*each, {}) for each in zip(ids, relaxed, labels, strict=True))
 
     def _drawn(self, samples: Samples, settings: SampleSettings, seed: int) -> Structures:

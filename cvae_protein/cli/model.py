@@ -190,6 +190,15 @@ def sample(
             show_default="all",
         ),
     ] = None,
+    noise_kept: Annotated[
+        float,
+        typer.Option(
+            "--keep-noise",
+            min=0,
+            max=1,
+            help="With --around and a decoder: share of the second level's noise that stays the structure's own.",
+        ),
+    ] = 0.0,
     guidance: Annotated[
         float | None,
         typer.Option(help="How far the draw follows the label; 1 = as learnt.", show_default=str(DEFAULT.guidance)),
@@ -228,20 +237,19 @@ def sample(
     folder, refiner = resolve(Path(model), refiner)
     if around and fold and len(fold) > 1:
         raise UsageError(f"sample --around {around}: expected one --fold or none, got {len(fold)}")
+    around_alone = {"spread": spread, "keep-noise": noise_kept}
     if fold and not around:
-        _refuse("--fold", spread=spread, store=store, splits=splits, drawn=drawn)
+        _refuse("--fold", **around_alone, store=store, splits=splits, drawn=drawn)
     elif around:
         _refuse("--around", length=length, extrapolate=extrapolate, valid=valid, drawn=drawn)
     else:
         _refuse(
             "neither --fold nor --around",
-            **{
-                "spread": spread,
-                "length": length,
-                "extrapolate": extrapolate,
-                "valid": valid,
-                "drawn": None if splits else drawn,
-            },
+            **around_alone,
+            length=length,
+            extrapolate=extrapolate,
+            valid=valid,
+            drawn=None if splits else drawn,
         )
     share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
     if fold and not around:
@@ -265,7 +273,9 @@ def sample(
             raise UsageError("sample --spread: expected no --temperature and no --keep, which are of codes drawn anew")
         asked = fold[0] if fold else None
         domain = _first_chain(Path(around)) if store is None else read_domain(store, splits, around)
-        around_it = partial(sample_around, folder, refiner, domain, own, seed, fold=asked, spread=spread)
+        around_it = partial(
+            sample_around, folder, refiner, domain, own, seed, fold=asked, spread=spread, noise_kept=noise_kept
+        )
         _write(output, partial(around_it, batch=share, parts=parts))
     elif store is not None and splits is not None:
         if share != (0, 1):

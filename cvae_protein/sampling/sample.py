@@ -25,7 +25,17 @@ from ..store.write import merge_stores
 from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
 from .motion import motions_around
 from .reconstruct import write_latents, write_reconstructions
-from .sampler import Sampler, at_once, complete, decode_all, draw_codes, load_sampler, noise_seeds, start_noise
+from .sampler import (
+    INVERSION_STEPS,
+    Sampler,
+    at_once,
+    complete,
+    decode_all,
+    draw_codes,
+    load_sampler,
+    noise_seeds,
+    start_noise,
+)
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
@@ -198,8 +208,8 @@ def draw_of_domain(
     noise_kept: float = 0.0,
 ) -> Draw:
     """`settings.per_class` conformations of the one structure of `domain` under `label`, to be drawn."""
-    if not 0 <= noise_kept <= 1:
-        raise UserError(f"noise kept: expected a share from 0 to 1, got {noise_kept}")
+    if not 0 <= noise_kept <= 1 or (noise_kept and spread is not None):
+        raise UserError(f"noise kept: expected a share from 0 to 1, and no spread beside it, got {noise_kept}")
     spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
     stage = f"sample around {name}"
     if spread is not None:
@@ -211,6 +221,7 @@ def draw_of_domain(
         width = settings.temperature * torch.exp(0.5 * posterior.logvar)
         if noise_kept:
             (own,) = sampler.infer_noise(domain, posterior.mean, settings.numbers)
+            settings = replace(settings, refine_steps=INVERSION_STEPS)
 
     def make(blocks: Sequence[Block]) -> Samples:
         drawn, seeds = [], list[int]()

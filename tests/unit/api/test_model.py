@@ -70,7 +70,8 @@ def test_ways_to_say_folds_and_lengths(model):
         ({"fold": "2", "temperature": 99}, "temperature: expected a number ≥ 0 and ≤ 10"),
         ({"fold": "2", "guidance": "much"}, "guidance: expected a number"),
         ({"fold": "2", "seed": -1}, "seed: expected a whole number from 0"),
-        ({"fold": "2", "keep": 8}, "keep: expected none"),
+        ({"fold": "2", "keep": 8}, "keep, noise_kept: expected like"),
+        ({"fold": "2", "noise_kept": 0.5}, "keep, noise_kept: expected like"),
         ({"fold": "2", "like": "x.pdb", "length": 60}, "length: expected none with like"),
     ],
 )
@@ -135,6 +136,12 @@ def test_codes_and_back(model, folder):
         model.decode(codes, [76])
     with pytest.raises(cvae.UserError, match="a: expected one structure, got 2"):
         model.interpolate(domains, domains[0])
+    with pytest.raises(cvae.UserError, match="found a refiner"):
+        model.reconstruct(domains, noise=True)
+    with pytest.raises(cvae.UserError, match="keep: expected none"):
+        model.sample(like=domains[0], fold="1", keep=16)
+    with pytest.raises(cvae.UserError, match=r"noise: expected \(L, 6\) for each"):
+        model.decode(codes[:1], 76, noise=[np.zeros((75, 6))])
 
 
 @pytest.mark.usefixtures("unrelaxed")

@@ -9,7 +9,9 @@ from cvae_protein.model.decoder import ChainDecoder, Coarse, expected_scale, noi
 from cvae_protein.model.layers import LEAST_EXPONENT, distances, nearness
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec
-from cvae_protein.score.metrics.latent import PROBES, probe_predictions
+from cvae_protein.score.metrics.latent import Codes
+from cvae_protein.score.metrics.second_level import Inverted, second_level_rows
+from cvae_protein.score.verdicts import FLAGGED, Case, Score, leak
 
 SETTINGS = DecoderSettings(width=32, depth=4, stages=2, heads=2)
 SPEC = Spec("decoder", 0, ModelSettings(latent=8), SETTINGS, (("1", "2"), ("1.10", "2.10")), {"1": (20,)}, {})
@@ -151,12 +153,17 @@ def test_features_of_white_noise_do_not_depend_on_padding_or_length() -> None:
 
 
 def leaks(noise: torch.Tensor, mask: torch.Tensor, labels: np.ndarray) -> bool:
-    """Whether the verdict LEAK would be flagged on the noise of domains, each of a superfamily of its own."""
-    groups, seen = np.arange(len(labels)).astype(str), noise_features(noise, mask).numpy().astype(float)
-    found = (probe_predictions(seen, labels, groups, probe, 0) for probe in PROBES)
-    estimates = [each.estimate(ScoreSettings(), np.random.default_rng(0)) for each in found]
-    best = max(estimates, key=lambda each: each.value)
-    return best.value > VerdictSettings().leak and best.low > VerdictSettings().leak_margin
+    """Whether the verdict LEAK is flagged on the noise of domains, each of a superfamily of its own."""
+    names, features = np.arange(len(labels)).astype(str), noise_features(noise, mask).numpy().astype(float)
+    places, empty = np.arange(len(labels)), np.zeros((len(labels), 2))
+    inverted = Inverted(places, features, *(np.ones(len(labels)) for _ in range(3)))
+    codes = Codes(names, labels, np.full(len(labels), "test"), empty, empty, empty)
+    rows = second_level_rows(inverted, codes, {}, ScoreSettings(bootstrap=200))
+    scores = {
+        row.metric: Score(row.estimate.value, row.estimate.low, row.estimate.high, row.estimate.n) for row in rows
+    }
+    scores["class_leakage"] = Score(0.0, -0.1, 0.1, len(labels))
+    return leak(Case("concat", scores, {}, {}, VerdictSettings())).state == FLAGGED
 
 
 def test_a_label_that_is_fed_to_the_decoder_through_its_noise_is_flagged() -> None:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from small_models import MODEL, REFINE, TRAIN, a_chain, write_domains
 
-from cvae_protein.config.settings import DecoderSettings, SampleSettings, Schedule, TrainSettings
+from cvae_protein.config.settings import DecoderSettings, SampleSettings, Schedule, ScoreSettings, TrainSettings
 from cvae_protein.core import variants
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
+from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.structure import CA
 from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_domain, read_split, training_batch
@@ -25,8 +26,18 @@ from cvae_protein.model.priors import TrainingCodes
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling import sampler as sampler_module
-from cvae_protein.sampling.sample import choose_lengths, folds_to_draw, sample_around, sample_folds, sample_heldout
-from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class
+from cvae_protein.sampling.reconstruct import write_latents
+from cvae_protein.sampling.sample import (
+    choose_lengths,
+    draw_around,
+    folds_to_draw,
+    sample_around,
+    sample_folds,
+    sample_heldout,
+)
+from cvae_protein.sampling.sampler import Sampler, complete, draw_codes, load_sampler, other_class, start_noise
+from cvae_protein.score.metrics.latent import read_codes
+from cvae_protein.score.metrics.second_level import read_inverted, second_level_rows
 from cvae_protein.store.read import Store
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.refiner import crop_windows
@@ -237,7 +248,8 @@ def test_the_decoder_over_whole_chains_takes_the_place_of_the_refiner(
     traces = [torch.from_numpy(a_chain(40, np.random.default_rng(0))[:, 1]).float()]
 
     def drawn(label: str, **changes: float) -> np.ndarray:
-        return complete(sampler, traces, [label], replace(settings, **changes), [1], "test")[0][0]
+        noise = start_noise([40], [1], settings.refine_noise)
+        return complete(sampler, traces, [label], replace(settings, **changes), noise, "test")[0][0]
 
     told = drawn("1.10")
     np.testing.assert_array_equal(told, drawn("1.10"))
@@ -255,7 +267,7 @@ def test_code_and_noise_together_give_a_structure_back(trained: Path, data: tupl
     domains = read_split(*data)["test"].first_conformations()
     codes = sampler.infer(domains).mean
     for kept in (0, 2):
-        noise = sampler.infer_noise(domains, codes, 20, kept)
+        noise = sampler.infer_noise(domains, codes, kept)
         traces = sampler.decode(codes, domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths), kept)
         for row, trace in enumerate(traces):
             told = sampler.coarse([trace], [domains.labels[row]], kept)
@@ -263,6 +275,38 @@ def test_code_and_noise_together_give_a_structure_back(trained: Path, data: tupl
             own = sampler.model.describe(domains.batch(sampler.spec, [row]))[1]
             error = (ca - own).square().sum(-1).mean().sqrt()
             assert error < 0.05 < 0.1 * (trace - own).square().sum(-1).mean().sqrt()
+    own, as_own = domains.take([0]), replace(SAMPLE, per_class=1, temperature=0.0, relax_steps=0)
+    back, part, new = (draw_around(sampler, own, as_own, 0, noise_kept=kept).relaxed[0][:, CA] for kept in (1, 0.5, 0))
+    near, midway, far = (rmsd(made, own.coords[0][:, CA]) for made in (back, part, new))
+    assert near < 0.1 < midway < far
+    with pytest.raises(UserError, match="share from 0 to 1, and no spread"):
+        draw_around(sampler, own, as_own, 0, spread=1.0, noise_kept=0.5)
+    with pytest.raises(UserError, match="found a refiner"):
+        draw_around(load_sampler(trained / "concat/seed0", trained / "refiner/seed0"), own, as_own, 0, noise_kept=0.5)
+
+
+def test_what_inversion_finds_of_held_out_domains_lies_beside_their_codes(
+    trained: Path, data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    sampler = load_sampler(trained / "concat/seed0", trained / "decoder/seed0")
+    by_split = {
+        split: domains.first_conformations() for split, domains in read_split(*data).items() if split != "crops"
+    }
+    posteriors = {split: sampler.infer(domains) for split, domains in by_split.items()}
+    write_latents(tmp_path / "latents.h5", sampler, by_split, posteriors, SAMPLE, 0)
+    found = read_inverted(tmp_path / "latents.h5")
+    domains = by_split["test"].take(found.rows)
+    noise = sampler.infer_noise(domains, posteriors["test"].mean[found.rows])
+    np.testing.assert_allclose(found.norm, [one.square().mean() for one in noise], rtol=1e-4)
+    assert (found.both_rmsd < 0.1 * found.code_rmsd).all()
+    codes = read_codes(tmp_path / "latents.h5")
+    rows = second_level_rows(found, codes.take(codes.splits == "test"), {}, ScoreSettings(bootstrap=20))
+    values = {row.metric: row.estimate.value for row in rows}
+    assert values["second_level_norm"] == pytest.approx(found.norm.mean())
+    assert values["both_levels_rmsd"] == pytest.approx(found.both_rmsd.mean())
+    refined = load_sampler(trained / "concat/seed0", trained / "refiner/seed0")
+    write_latents(tmp_path / "local.h5", refined, by_split, posteriors, SAMPLE, 0)
+    assert read_inverted(tmp_path / "local.h5") is None
 
 
 def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +319,8 @@ def test_threads_change_no_sample(trained: Path, monkeypatch: pytest.MonkeyPatch
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made.append(complete(sampler, traces, ["1"] * 6, SAMPLE, range(len(traces)), "test"))
+            noise = start_noise([len(trace) for trace in traces], range(6), SAMPLE.refine_noise)
+            made.append(complete(sampler, traces, ["1"] * 6, SAMPLE, noise, "test"))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -91,6 +91,7 @@ def test_a_sound_model_is_quiet_and_says_why(found):
         ("LEAK", {"class_leakage": (0.12, 0.02, 0.2)}),
         ("LEAK", {"class_leakage": (0.08, 0.06, 0.1)}),
         ("LEAK", {"class_leakage_level2": (0.4, 0.3, 0.5)}),
+        ("LEAK", {"noise_leakage": (0.4, 0.3, 0.5)}),
         ("LEAK", {"class_leakage_level3": (0.4, 0.3, 0.5), "class_leakage": (NAN, NAN, NAN)}),
         ("CONDITION-IGNORED", {"swap_followed": (0.4, 0.3, 0.5)}),
         ("MODE-COLLAPSE", {"coverage": (0.44, 0.4, 0.5)}),
