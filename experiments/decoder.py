@@ -6,10 +6,11 @@
 
 Codes are the 64 first principal components of the training traces, so that no variant stands between; `k:noise` keeps
 the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another program, whose
-weights fit ours. `--swap` keeps k numbers and asks for the own class and for another one, `--invert` with the noise
-that the flow gives run backwards under the own label; classes are those of the fold classifier. `--probe` looks for the
-class in the first k numbers and in the noise behind them. Every row is of the same domains; in brackets 95 % intervals
-over them. Structures a second are those of one core's CPU time, without relaxation.
+weights fit ours. `--swap` keeps k numbers and asks for the own class and architecture and for those of another class,
+`--invert` with the noise that the flow gives run backwards under the own label; both are told by the fold classifier.
+`--probe` looks for the class in the first k numbers and in the noise behind them. Every row is of the same domains; in
+brackets 95 % intervals over them. Structures a second are those of one core's CPU time, without relaxation. What is
+printed for `--swap` and `--probe` is drawn by `decoder_plot.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import argparse
 import json
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from torch import Tensor
 
 from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings
 from cvae_protein.core.geometry import rmsd
-from cvae_protein.core.labels import superfamily
+from cvae_protein.core.labels import superfamily, truncate
 from cvae_protein.model import layers
 from cvae_protein.model.batch import DomainSet, as_backbone, by_length, read_split
 from cvae_protein.model.decoder import ChainDecoder, Coarse, noise_features, replace_labels
@@ -38,7 +41,7 @@ from cvae_protein.model.registry import load_second_level
 from cvae_protein.model.representation import PrincipalComponents, encode_trace
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.relax import FREE
-from cvae_protein.sampling.sampler import relax_all
+from cvae_protein.sampling.sampler import INVERSION_STEPS, relax_all
 from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
 from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
@@ -50,7 +53,7 @@ from cvae_protein.training.train import make_spec
 Atoms = list[np.ndarray]
 PROTOTYPE_SCALE = ((0, 8, 16, 24, 32, 48, 64), (11.5, 7.8, 5.6, 4.1, 3.1, 2.4, 2.0))  # Å by which it was trained
 STEPS = {Refiner: 3, ChainDecoder: 8}
-INVERSION_STEPS = 20
+COMMON = 50  # training domains of an architecture that is asked for
 RELAX_STEPS = 200
 SETTINGS = ScoreSettings()
 
@@ -103,6 +106,7 @@ class Ground:
     spec: Spec
     linear: PrincipalComponents
     sigma: float
+    training: Sequence[str]  # labels of the training domains
 
     @property
     def classes(self) -> np.ndarray:
@@ -194,32 +198,45 @@ def distance_rows(ground: Ground, levels: dict[str, ChainDecoder | Refiner], cod
                 print("\t".join([*row, shown(error), *last]), flush=True)
 
 
-def told_classes(classifier: FoldClassifier, made: Atoms) -> np.ndarray:
-    """The class that the fold classifier gives each structure."""
+def told_labels(classifier: FoldClassifier, made: Atoms) -> list[np.ndarray]:
+    """The class and the architecture that the fold classifier gives each structure."""
     with torch.no_grad():
         described = describe_traces([np.asarray(atoms[:, 1], np.float32) for atoms in made], torch.device("cpu"))
-        likely = classifier.posterior(classifier.features(described))[0].argmax(-1)
-    return np.array(classifier.spec.vocabulary[0])[likely.numpy()]
+        likely = classifier.posterior(classifier.features(described))
+    return [np.array(classifier.spec.vocabulary[level])[likely[level].argmax(-1).numpy()] for level in (0, 1)]
+
+
+def other_labels(own: np.ndarray, training: Sequence[str]) -> np.ndarray:
+    """An architecture of another class for each class of `own`, as often as training has it, of at least 50 domains."""
+    rng, counts = np.random.default_rng(0), Counter(truncate(label, 2) for label in training)
+    known = sorted(name for name, count in counts.items() if count >= COMMON and name.count(".") == 1)
+    found = []
+    for label in own:
+        names = [name for name in known if truncate(name, 1) != label]
+        weights = np.array([counts[name] for name in names], float)
+        found.append(rng.choice(names, p=weights / weights.sum()))
+    return np.array(found)
 
 
 def swap_rows(
     ground: Ground, name: str, level: ChainDecoder, classifier: FoldClassifier, numbers: list[int], inverted: bool
 ) -> None:
-    """Print how often the class asked for is made of the first numbers of a code, under the own label and another."""
-    own, real = ground.classes, [np.asarray(c, np.float32) for c in ground.domains.coords]
-    known = sorted(set(own.tolist()))
-    shift = np.random.default_rng(0).integers(1, len(known), len(own))
-    other = np.array([known[(known.index(label) + by) % len(known)] for label, by in zip(own, shift, strict=True)])
-    names = [f"helix / strand {label}" for label in [*known, "all"]]
-    columns = ["level", "numbers", "label", "n", "class asked", *names, "physically valid"]
+    """Print how often the label asked for is made of the first numbers of a code, under the own label and another."""
+    own = np.array([truncate(label, 2) for label in ground.domains.labels])
+    real = [np.asarray(c, np.float32) for c in ground.domains.coords]
+    other = other_labels(ground.classes, ground.training)
+    names = [f"helix / strand {label}" for label in [*sorted(set(ground.classes.tolist())), "all"]]
+    columns = ["level", "numbers", "label", "n", "class asked", "architecture asked", *names, "physically valid"]
     print("\t".join([*columns, "CA RMSD to the own structure, Å", "TM-score to it"]), flush=True)
 
     def row(label: str, kept: int | str, made: Atoms, asked: np.ndarray) -> None:
-        followed = shown((told_classes(classifier, made) == asked).astype(float))
+        wanted = [np.array([truncate(name, depth) for name in asked]) for depth in (1, 2)]
+        told = zip(told_labels(classifier, made), wanted, strict=True)
+        followed = [shown((found == each).astype(float)) for found, each in told]
         error = np.array([rmsd(a[:, 1], b[:, 1]) for a, b in zip(made, real, strict=True)])
         tm = tm_scores([(a[:, 1], b[:, 1]) for a, b in zip(made, real, strict=True)])
-        first = [name, str(kept), label, str(len(made)), followed]
-        print("\t".join([*first, *judged(ground, made, asked), shown(error), shown(tm)]), flush=True)
+        first = [name, str(kept), label, str(len(made)), *followed]
+        print("\t".join([*first, *judged(ground, made, wanted[0]), shown(error), shown(tm)]), flush=True)
 
     row("real", "", real, own)
     for kept in numbers:
@@ -318,7 +335,7 @@ def main() -> None:
             members = rows[first[rows] == label]
             chosen += draw.choice(members, min(given.per_class, len(members)), replace=False).tolist()
         rows = np.sort(chosen)
-    ground = Ground(test.take(rows), spec, linear, left_out(train, spec, linear))
+    ground = Ground(test.take(rows), spec, linear, left_out(train, spec, linear), train.labels)
     print(
         f"# 64 scores leave {3**0.5 * ground.sigma:.2f} Å of training traces; {len(rows)} held-out domains", flush=True
     )
