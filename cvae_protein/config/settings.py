@@ -236,6 +236,9 @@ class TrainSettings(Section):
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
     weight_decay: float = setting(1e-2, "of AdamW", ge=0, le=1)
     ema: float = setting(0.999, "decay of the averaged weights that are kept", ge=0, lt=1)
+    balance: Literal["domains", "superfamilies"] = setting(
+        "domains", "what is drawn alike often: domains, or superfamilies, and within each its sequence clusters"
+    )
     crop: float = setting(0.5, "share of training structures cropped at random", ge=0, le=1)
     jitter: float = setting(0.3, "standard deviation of the noise on training coordinates, Å", ge=0, le=5)
     label_dropout: float = setting(0.1, "share of labels hidden in training, level by level", ge=0, lt=1)

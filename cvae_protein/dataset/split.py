@@ -20,7 +20,7 @@ from .homology import ALTERNATIVE, SCHEMES, Component, SplitDomain, components, 
 
 COLUMNS = (
     *("domain_id", "split", "label", "superfamily", "group", "sequence_cluster"),
-    *("topology_trained", "label_trained", "rung", "reason"),
+    *("topology_trained", "label_trained", "rung", "weight", "reason"),
 )
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
 SPLITS = ("train", "crops", "validation", "test", "excluded")
@@ -282,6 +282,21 @@ def _taken_over(domains: Sequence[SplitDomain], settings: SplitSettings) -> tupl
     return found, split
 
 
+def balanced_weights(domains: Sequence[SplitDomain]) -> dict[str, float]:
+    """How often each domain that trains, whole or as crops, is to be drawn where superfamilies count alike, by id.
+
+    A superfamily is a connected component over the names that classifications give it and over sequence clusters; each
+    has the same share, which its sequence clusters share evenly, and each cluster's its domains. The mean is 1.
+    """
+    shares = {}
+    for part in components(domains, SCHEMES["superfamily"]):
+        clusters = {member.id: member.sequence_cluster or f"domain {member.id}" for member in part.members}
+        sizes = Counter(clusters.values())
+        shares |= {name: 1 / (len(sizes) * sizes[cluster]) for name, cluster in clusters.items()}
+    mean = sum(shares.values()) / max(1, len(shares))
+    return {name: share / mean for name, share in shares.items()}
+
+
 def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:
     """Say how many domains each split and rung has, and how many held-out ones have a label that is not trained."""
     counts = Counter(row["split"] for row in rows)
@@ -302,6 +317,9 @@ def _rows(
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
     topologies = {topology(domain.code) for domain in domains if not domain.reason and split[domain.id] == "train"}
     known = {truncate(label, level) for label in trained for level in range(1, depth + 1)}
+    weights = balanced_weights(
+        [domain for domain in domains if split[domain.id] == "train" and domain.reason in ("", TOO_LONG)]
+    )
     rows = []
     for domain in domains:
         assigned = "excluded" if domain.reason else split[domain.id]
@@ -323,6 +341,7 @@ def _rows(
                 "sequence_cluster": domain.sequence_cluster,
                 **{name: "" if domain.reason else words[value] for name, value in flags.items()},
                 "rung": new.get(domain.id, "") if assigned in ("test", "validation") else "",
+                "weight": f"{weights[domain.id]:.4g}" if domain.id in weights else "",
                 "reason": domain.reason,
             }
         )

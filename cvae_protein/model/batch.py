@@ -71,7 +71,8 @@ def pad(coords: Sequence[np.ndarray], labels: Sequence[Sequence[int]]) -> Batch:
 class DomainSet:
     """Domains of one split in memory: one entry per conformation.
 
-    `coords` each (L_i, 5, 3) in Å, `ids` and `labels` (dotted), `weights` = 1 / conformations of the domain.
+    `coords` each (L_i, 5, 3) in Å, `ids` and `labels` (dotted), `weights` = 1 / conformations of the domain,
+    or that times how often it is to be drawn.
     """
 
     coords: tuple[np.ndarray, ...]
@@ -130,14 +131,17 @@ def by_length(lengths: Sequence[int] | np.ndarray, residues: int = RESIDUES_AT_O
         start = stop
 
 
-def read_split(store_path: Path, splits_path: Path) -> dict[str, DomainSet]:
+def read_split(store_path: Path, splits_path: Path, balanced: bool = False) -> dict[str, DomainSet]:
     """The domains of each split but `excluded`, with the label that the table of splits gives them.
 
-    Residues without CA are left out of a structure. Raises `UserError` where a domain of the store is not in the table
-    or none is left to train on.
+    Residues without CA are left out of a structure. Where `balanced`, domains that train weigh as the table has it, so
+    that superfamilies are drawn alike often. Raises `UserError` where a domain of the store is not in the table or none
+    is left to train on.
     """
-    columns = ("domain_id", "split", "label")
-    assigned = {row["domain_id"]: (row["split"], row["label"]) for row in read_table(splits_path, columns)}
+    columns = ("domain_id", "split", "label", *(("weight",) if balanced else ()))
+    table = list(read_table(splits_path, columns))
+    assigned = {row["domain_id"]: (row["split"], row["label"]) for row in table}
+    weights = {row["domain_id"]: float(row["weight"]) for row in table if row["weight"]} if balanced else {}
     found: dict[str, list[tuple[np.ndarray, str, str, float]]] = {}
     with Store(store_path) as store:
         for name in store.ids:
@@ -148,7 +152,9 @@ def read_split(store_path: Path, splits_path: Path) -> dict[str, DomainSet]:
                 continue
             rows = store.rows(name)
             for row in rows:
-                found.setdefault(split, []).append((with_ca(store.coords(row)), name, label, 1 / len(rows)))
+                found.setdefault(split, []).append(
+                    (with_ca(store.coords(row)), name, label, weights.get(name, 1.0) / len(rows))
+                )
     if not found.get("train"):
         raise UserError(f"{splits_path}: no domain of the split `train`; nothing to learn from")
     columns_of = {split: zip(*items, strict=True) for split, items in found.items()}

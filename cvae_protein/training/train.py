@@ -67,7 +67,7 @@ def train(
             if ranks.first:
                 _take_weights(variant, seed, trained, store, splits, output)
             return
-        by_split = read_split(store, splits)
+        by_split = read_split(store, splits, train.balance == "superfamilies")
         if variant == variants.PRETRAINED:
             if ranks.first:
                 _copy_pretrained(by_split, output)

@@ -8,7 +8,9 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import superfamily, topology
 from cvae_protein.core.structure import Backbone
-from cvae_protein.dataset.split import COLUMNS, SPLITS, split_domains
+from cvae_protein.dataset.homology import SplitDomain
+from cvae_protein.dataset.split import COLUMNS, SPLITS, balanced_weights, split_domains
+from cvae_protein.model.batch import read_split
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
@@ -115,6 +117,24 @@ def test_scope_and_group_tie_superfamilies(tmp_path):
     for seed in range(8):
         rows = split(tmp_path, [*tied, *many((1,))], seed=seed, test=0.3)
         assert len({rows[name]["split"] for name in "abc"}) == 1
+
+
+def test_superfamilies_weigh_alike_and_within_them_their_clusters(tmp_path):
+    own = {"a": ("1.1.1.1", "x"), "b": ("1.1.1.1", "x"), "c": ("1.1.1.1", "y"), "d": ("1.2.1.1", "z")}
+    domains = [SplitDomain(name, label, label, "", "", "", cluster) for name, (label, cluster) in own.items()]
+    tied = SplitDomain("e", "a.1.1.1", "1.2.1.1", "a.1.1.1", "", "", "u")
+    found = balanced_weights([*domains, tied])
+    assert found == pytest.approx({"a": 5 / 8, "b": 5 / 8, "c": 5 / 4, "d": 5 / 4, "e": 5 / 4})
+    rows = split(tmp_path, [*many(), entry("alone", "1.20.1.1")])
+    weights = {name: float(row["weight"]) for name, row in rows.items() if row["split"] == "train"}
+    assert np.mean(list(weights.values())) == pytest.approx(1, abs=0.01)
+    assert weights["alone"] == pytest.approx(
+        3 * max(weight for name, weight in weights.items() if name != "alone"), rel=1e-3
+    )
+    assert {row["weight"] for row in rows.values() if row["split"] != "train"} == {""}
+    balanced = read_split(tmp_path / "s.h5", tmp_path / "splits.tsv", True)["train"]
+    assert dict(zip(balanced.ids, balanced.weights, strict=True)) == pytest.approx(weights)
+    assert set(read_split(tmp_path / "s.h5", tmp_path / "splits.tsv")["train"].weights) == {1.0}
 
 
 def test_codes_that_cannot_be_compared_count_as_related(tmp_path):
