@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.progress import say, telling
+from ..core.progress import telling
 from .structures import Structure, Structures, read
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class Model:
         Traceback (most recent call last):
         cvae_protein.core.errors.UserError: fold: 2.60.41 is unknown to the model; the nearest that it knows is 2.60
         """
-        from ..sampling.sample import check_asked, draw_samples
+        from ..sampling.sample import check_asked, draw_samples, draw_valid
+        from ..score.metrics.physical_validity import is_valid
 
         settings = self._settings(n, temperature, guidance)
         _check_seed(seed)
@@ -179,10 +180,12 @@ class Model:
         folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
         lengths = _lengths(length)
         check_asked(spec, folds, lengths, extrapolate)
-        if valid:
-            return self._until_valid(folds, lengths, settings, seed)
         with telling("slow"):
-            return self._drawn(draw_samples(self._sampler, folds, lengths, settings, seed), settings, seed)
+            if valid:
+                samples = draw_valid(self._sampler, folds, lengths, settings, seed, is_valid)
+            else:
+                samples = draw_samples(self._sampler, folds, lengths, settings, seed)
+        return self._drawn(samples, settings, seed)
 
     def around(
         self,
@@ -337,18 +340,6 @@ class Model:
         except UserError as error:
             raise UserError(str(error).replace("sample.per_class", "n").replace("sample.", "")) from error
 
-    def _until_valid(
-        self, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
-    ) -> Structures:
-        from ..sampling.sample import draw_valid
-
-        with telling("slow"):
-            samples, drawn_of = draw_valid(self._sampler, folds, lengths, settings, seed, _valid)
-        for fold, tried in drawn_of.items():
-            share = settings.per_class / tried
-            say("sample", f"fold {fold}: {settings.per_class} of {tried} samples are physically valid ({share:.0%})")
-        return self._drawn(samples, settings, seed)
-
     def _around(
         self,
         structure: Any,
@@ -435,25 +426,6 @@ class Model:
         return Structures(_structure(*row, facts) for row in rows)
 
 
-def sample_valid(
-    folder: Path,
-    refiner: Path,
-    folds: Sequence[str],
-    lengths: Sequence[int] | None,
-    settings: SampleSettings,
-    seed: int,
-    output: Path,
-    extrapolate: bool,
-) -> None:
-    """Write a store of the first `settings.per_class` physically valid samples of each fold."""
-    from ..sampling.sample import check_asked
-    from ..sampling.sampler import load_sampler
-
-    sampler = load_sampler(folder, refiner)
-    check_asked(sampler.spec, folds, lengths, extrapolate)
-    Model(sampler, folder)._until_valid(folds, lengths, settings, seed).to(output)
-
-
 def _structure(name: str, coords: np.ndarray, label: str, facts: dict) -> Structure:
     from ..model.batch import as_backbone
 
@@ -466,15 +438,6 @@ def _one(source: Any, name: str) -> Structure:
     if len(found) != 1:
         raise UserError(f"{name}: expected one structure, got {len(found)}; choose one, such as read(...)[0]")
     return found[0]
-
-
-def _valid(coords: np.ndarray) -> bool:
-    """Whether a backbone (L, 5, 3) in Å has no break, clash or overlap."""
-    from ..model.batch import as_backbone
-    from ..score.metrics.metric import PreparedStructure
-    from ..score.metrics.physical_validity import physically_valid
-
-    return physically_valid(PreparedStructure.of(as_backbone("sample", coords), "")) == 1.0
 
 
 def _plain(value: Any) -> Any:

@@ -257,11 +257,13 @@ def sample(
 
         lengths = parse_lengths(length) if length else None
         if valid:
-            from ..api.model import sample_valid
+            from ..sampling.sample import sample_valid
+            from ..score.metrics.physical_validity import is_valid
 
             if share != (0, 1):
                 raise UsageError("sample --valid: expected no --batch, since how many have to be drawn is not known")
-            _write(output, lambda path: sample_valid(folder, refiner, fold, lengths, own, seed, path, extrapolate))
+            ask = partial(sample_valid, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
+            _write(output, partial(ask, is_valid=is_valid))
             return
         draw = partial(sample_folds, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
         _write(output, partial(draw, batch=share, parts=parts))

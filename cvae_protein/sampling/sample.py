@@ -19,12 +19,13 @@ from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
 from ..core.labels import truncate
 from ..core.progress import say
-from ..model.batch import DomainSet, read_split
+from ..core.structure import Backbone
+from ..model.batch import DomainSet, as_backbone, read_split
 from ..model.spec import Spec
-from ..store.write import merge_stores
+from ..store.write import merge_stores, write_store
 from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
 from .motion import motions_around
-from .reconstruct import write_latents, write_reconstructions
+from .reconstruct import sample_entry, write_latents, write_reconstructions
 from .sampler import (
     INVERSION_STEPS,
     Sampler,
@@ -335,14 +336,14 @@ def draw_valid(
     lengths: Sequence[int] | None,
     settings: SampleSettings,
     seed: int,
-    is_valid: Callable[[np.ndarray], bool],
-) -> tuple[Samples, dict[str, int]]:
-    """The first `settings.per_class` samples of each fold whose relaxed coordinates (L, 5, 3) are valid.
+    is_valid: Callable[[Backbone], bool],
+) -> Samples:
+    """The first `settings.per_class` relaxed samples of each fold that are valid; how many were drawn is said.
 
-    With them, how many of each fold were drawn for that. Names keep the place in the draw, so that a number that is
-    missing was not valid. `UserError` where too few of the samples are.
+    Names keep the place in the draw, so that a number that is missing was not valid. `UserError` where too few of the
+    samples are.
     """
-    wanted, kept, drawn_of = settings.per_class, list[Samples](), dict[str, int]()
+    wanted, kept = settings.per_class, list[Samples]()
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     for fold in dict.fromkeys(folds):
         draw = draw_of_folds(sampler, [fold], lengths, replace(settings, per_class=TRIES * wanted), seed, facts, {})
@@ -355,14 +356,36 @@ def draw_valid(
             drawn, waiting, rows = replace(draw, blocks=waiting[:count]).samples(), waiting[count:], []
             for row, relaxed in enumerate(drawn.relaxed):
                 tried += 1
-                if is_valid(relaxed):
+                if is_valid(as_backbone(drawn.names[row], relaxed)):
                     rows.append(row)
                     valid += 1
                 if valid == wanted:
                     break
             kept.append(drawn.take(rows))
-        drawn_of[fold] = tried
-    return Samples.joined(kept), drawn_of
+        say("sample", f"fold {fold}: {wanted} of {tried} samples are physically valid ({wanted / tried:.0%})")
+    return Samples.joined(kept)
+
+
+def sample_valid(
+    model: Path,
+    refiner: Path,
+    folds: Sequence[str],
+    lengths: Sequence[int] | None,
+    settings: SampleSettings,
+    seed: int,
+    output: Path,
+    is_valid: Callable[[Backbone], bool],
+    *,
+    extrapolate: bool = False,
+) -> None:
+    """Write a store of the samples of `draw_valid`."""
+    check_asked(Spec.read(model / "spec.json"), folds, lengths, extrapolate)
+    sampler = load_sampler(model, refiner)
+    samples = draw_valid(sampler, folds, lengths, settings, seed, is_valid)
+    facts = draw_facts(sampler.spec, model, settings, seed)
+    rows = zip(samples.names, samples.labels, samples.relaxed, strict=True)
+    entries = (sample_entry(name, coords, {"label": label, **facts}) for name, label, coords in rows)
+    write_store(output, entries, kind="samples")
 
 
 def parts_beside(output: Path) -> Path:

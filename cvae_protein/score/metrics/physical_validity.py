@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ...core.geometry import dihedral, radius_of_gyration
-from ...core.structure import ATOMS, CA, LONGEST_CA_STEP, C, N
+from ...core.structure import ATOMS, CA, LONGEST_CA_STEP, Backbone, C, N
 from .metric import UNASSIGNED, Metric, PreparedStructure
 
 HELIX, STRAND = "HGI", "EB"  # DSSP letters
@@ -212,6 +212,11 @@ def physically_valid(structure: PreparedStructure) -> float:
     if _alpha_alone(structure):
         return float("nan")
     return float(not (chain_breaks(structure) or clashes(structure) or overlaps(structure)))
+
+
+def is_valid(backbone: Backbone) -> bool:
+    """Whether the first model is physically valid; not where it has CA alone."""
+    return physically_valid(PreparedStructure.of(backbone, "")) == 1.0
 
 
 def _rmsz(values: Sequence[np.ndarray], ideals: Sequence[tuple[float, float]]) -> float:
