@@ -45,6 +45,8 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
     from ..model.registry import resolve
     from ..sampling.sampler import load_sampler
 
+    if not isinstance(model, str | Path):
+        raise UserError(f"load: expected `pretrained` or the folder of a model, got {type(model).__name__}")
     folder, beside = resolve(Path(model), None if refiner is None else Path(refiner))
     if not (folder / "spec.json").is_file():
         found = sorted(str(path.parent) for path in folder.glob("**/spec.json") if (folder / "models") in path.parents)
@@ -195,7 +197,7 @@ class Model:
         seed: int = 0,
         spread: float | None = None,
         temperature: float | None = None,
-        fold: str | None = None,
+        fold: str | int | None = None,
     ) -> Structures:
         """Draw conformations of one structure: along its soft motions, or from its posterior.
 
@@ -216,9 +218,9 @@ class Model:
         if spread is not None and temperature is not None:
             raise UserError("around: expected a spread or a temperature, got both")
         settings = self._settings(n, temperature, None)
-        return self._around(structure, settings, seed, None if fold is None else [fold], spread)
+        return self._around(structure, settings, seed, None if fold is None else [self._label(fold)], spread)
 
-    def encode(self, structures: Any, fold: str | None = None) -> np.ndarray:
+    def encode(self, structures: Any, fold: str | int | None = None) -> np.ndarray:
         """Codes of structures: the means of their posteriors, float32 (n, latent).
 
         Parameters
@@ -234,7 +236,7 @@ class Model:
         with telling("slow"):
             return self._sampler.infer(self._domains(read(structures), fold)).mean.numpy()
 
-    def encode_noise(self, structures: Any, fold: str | None = None) -> list[np.ndarray]:
+    def encode_noise(self, structures: Any, fold: str | int | None = None) -> list[np.ndarray]:
         """The second level's latents of structures: the noise of which the decoder makes each, float32 (L, 6).
 
         Found by its flow run backwards, behind their codes; standard normal deviates where the flow fits. What they
@@ -251,7 +253,7 @@ class Model:
         self,
         codes: Any,
         length: int | Sequence[int],
-        fold: str = "",
+        fold: str | int = "",
         *,
         noise: Sequence[np.ndarray] | None = None,
     ) -> Structures:
@@ -265,21 +267,23 @@ class Model:
         >>> model.decode(model.encode("structures/1ubi.cif.gz"), length=76)
         <Structures: 1 of 76 residues>
         """
+        from ..sampling.sample import SHORTEST
+
         codes = np.atleast_2d(np.asarray(codes, np.float32))
         if codes.ndim != 2 or codes.shape[1] != self.latent:
             raise UserError(f"codes: expected (n, {self.latent}), got {codes.shape}")
-        lengths = [length] * len(codes) if isinstance(length, int | np.integer) else list(length)
-        if len(lengths) != len(codes):
-            raise UserError(f"length: expected one or {len(codes)}, got {len(lengths)}")
-        if fold:
-            self._check_label(fold)
+        lengths = list(_lengths(length) or [])
+        lengths = lengths * len(codes) if len(lengths) == 1 else lengths
+        if len(lengths) != len(codes) or any(one < SHORTEST for one in lengths):
+            raise UserError(f"length: expected one or {len(codes)}, each {SHORTEST} residues or more, got {length!r}")
+        label = self._label(fold) if fold else ""
         ids = [f"code{number:04d}" for number in range(len(codes))]
         given = None if noise is None else [np.asarray(one, np.float32) for one in noise]
         if given is not None and [one.shape for one in given] != [(size, 6) for size in lengths]:
             raise UserError(f"noise: expected (L, 6) for each of {lengths} residues, got {[g.shape for g in given]}")
-        return self._decoded(codes, lengths, [fold] * len(codes), ids, given)
+        return self._decoded(codes, lengths, [label] * len(codes), ids, given)
 
-    def reconstruct(self, structures: Any, fold: str | None = None, *, noise: bool = False) -> Structures:
+    def reconstruct(self, structures: Any, fold: str | int | None = None, *, noise: bool = False) -> Structures:
         """Structures rebuilt from the means of their codes; ids, lengths and labels are those given.
 
         Residues without CA are left out. As in a run's reconstructions, the second level has the mean of its noise;
@@ -312,8 +316,8 @@ class Model:
         """
         from ..core.labels import truncate
 
-        if steps < 2:
-            raise UserError(f"steps: expected 2 or more, got {steps}")
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 2:
+            raise UserError(f"steps: expected a whole number, 2 or more, got {steps!r}")
         ends = Structures([_one(a, "a"), _one(b, "b")])
         first, last = ends.labels
         shared = [level for level in range(1, 9) if first and truncate(first, level) == truncate(last, level)]
@@ -356,7 +360,7 @@ class Model:
         with telling("slow"):
             for label in [None] if labels is None else labels:
                 if label is not None:
-                    self._check_label(label)
+                    self._label(label)
                 drawn = draw_around(self._sampler, domain, settings, seed, label, spread, noise_kept)
                 parts.append(self._drawn(drawn, settings, seed))
         return Structures(item for part in parts for item in part)
@@ -373,20 +377,23 @@ class Model:
             raise UserError(f"keep: expected 1 to {self.latent} numbers, got {keep}")
         return keep or 0
 
-    def _check_label(self, label: str) -> None:
+    def _label(self, fold: str | int) -> str:
+        """One label as text, which the model knows."""
         from ..sampling.sample import check_asked
 
-        check_asked(self._sampler.spec, [label], None)
+        labels = _labels(fold)
+        if len(labels) > 1:
+            raise UserError(f"fold: expected one label, got {len(labels)}")
+        check_asked(self._sampler.spec, labels, None)
+        return labels[0]
 
-    def _domains(self, structures: Structures, fold: str | None) -> DomainSet:
+    def _domains(self, structures: Structures, fold: str | int | None) -> DomainSet:
         """Their first models as the model takes them."""
         from ..model.batch import DomainSet, with_ca
 
         if not len(structures):
             raise UserError("structures: expected one or more, got none")
-        if fold:
-            self._check_label(fold)
-        labels = structures.labels if fold is None else [fold] * len(structures)
+        labels = structures.labels if fold is None else [self._label(fold) if fold else ""] * len(structures)
         coords = tuple(with_ca(item.coords[0] - np.nanmean(item.coords[0], axis=(0, 1))) for item in structures)
         if short := [item.id for item, own in zip(structures, coords, strict=True) if len(own) < 5]:
             raise UserError(f"{short[0]}: expected five residues with CA or more")
@@ -446,7 +453,7 @@ def _plain(value: Any) -> Any:
 
 def _labels(fold: str | int | Iterable[str | int]) -> list[str]:
     """Labels as text; a float such as 2.60 has lost its last digit."""
-    given = [fold] if isinstance(fold, str | int | float) else list(fold)
+    given = list(fold) if isinstance(fold, Iterable) and not isinstance(fold, str) else [fold]
     if odd := [each for each in given if isinstance(each, bool) or not isinstance(each, str | int | np.integer)]:
         raise UserError(f"fold: expected labels as text, such as '2.60', got {odd[0]!r}")
     if not given:

@@ -86,7 +86,8 @@ class Structures(Sequence[Structure]):
     """Structures in order: what `sample`, `reconstruct`, `read_store`, `featurize` and `read` give.
 
     It is a sequence of `Structure`: `len`, iteration, `structures[0]`, `structures[2:5]`, `structures["an id"]`,
-    `structures[lengths > 100]` by a mask or by numbers, and `a + b`. In a notebook it shows itself in 3D.
+    `"an id" in structures`, `structures[lengths > 100]` by a mask or by numbers, and `a + b`. In a notebook it shows
+    itself in 3D.
 
     Attributes
     ----------
@@ -125,6 +126,9 @@ class Structures(Sequence[Structure]):
 
     def __iter__(self) -> Iterator[Structure]:
         return iter(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.ids if isinstance(item, str) else item in self._items
 
     def __add__(self, other: Iterable[Backbone]) -> Structures:
         return Structures([*self, *other])
@@ -234,6 +238,8 @@ class Structures(Sequence[Structure]):
             return [self._to_store(path)]
         if path.suffix and not path.is_dir():
             return export(self, path)
+        if not self:
+            raise UserError(f"{path}: expected one structure or more to write, got none")
         names = [f"{file_name(item.id)}.{check_format(path, format)}" for item in self]
         if len(set(names)) < len(names):
             raise UserError(f"{path}: two structures have one id; give each its own, or write a store (.h5)")
@@ -317,7 +323,7 @@ def featurize(
     return _told(found, path)
 
 
-def read_store(path: str | Path, fold: str = "", length: int | None = None) -> Structures:
+def read_store(path: str | Path, fold: str | int = "", length: int | None = None) -> Structures:
     """Read the structures of a store (.h5), such as `results/domains.h5` or `samples.h5` of a run.
 
     Parameters
@@ -343,7 +349,7 @@ def read_store(path: str | Path, fold: str = "", length: int | None = None) -> S
         length_of = dict(zip(store.columns.get("id", ()), store.lengths.tolist(), strict=True))
         for name in store.ids:
             label = str(store.fact(name, "label", ""))
-            if (fold and not is_within(label, fold)) or length not in (None, length_of[name]):
+            if (str(fold) and not is_within(label, str(fold))) or length not in (None, length_of[name]):
                 continue
             facts = {key: store.fact(name, key) for key in store.columns if key not in ("id", "model", "label")}
             found.append(_labelled(store.backbone(name), label, facts))
@@ -362,7 +368,8 @@ def read(source: Any, name: str = "structure") -> Structures:
     source : a path of a structure file, of a folder of them (each chain of each model is a structure, with all its
         faults), or of a store (.h5); a `Backbone` or `Structures`; an array
         of biotite (`AtomArray`, `AtomArrayStack`), a `Trajectory` of mdtraj, a structure of Bio.PDB; an array of
-        coordinates in Å, (L, 5, 3) of N CA C O CB, (L, 4, 3) without CB, or (L, 3) of CA; or a list of such things
+        coordinates in Å, (L, 5, 3) of N CA C O CB, (L, 4, 3) without CB, or (L, 3) of CA; or a list or generator of
+        such things
     name : id of what has none
 
     Raises
@@ -385,7 +392,7 @@ def read(source: Any, name: str = "structure") -> Structures:
         return _read_path(Path(source))
     if isinstance(source, np.ndarray) and source.dtype.kind in "fiu":
         return Structures([_of_array(source, name)])
-    if isinstance(source, list | tuple):
+    if isinstance(source, list | tuple | Iterator):
         parts = [read(each, f"{name}{number}") for number, each in enumerate(source, 1)]
         return Structures(item for part in parts for item in part)
     from ..io.objects import backbone_of, chains_of

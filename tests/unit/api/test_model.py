@@ -87,13 +87,18 @@ def test_lengths_beyond_the_training_are_drawn_where_asked(model):
 
 
 @pytest.mark.usefixtures("unrelaxed")
-def test_only_valid_samples_are_kept(model, monkeypatch):
-    from cvae_protein.api import model as module
+def test_only_valid_samples_are_kept(model, monkeypatch, tmp_path):
+    from cvae_protein.cli.main import run
+    from cvae_protein.score.metrics import physical_validity
 
     plain = model.sample(fold="2", length=50, n=3)
-    verdicts = iter([False, True, False, True])
-    monkeypatch.setattr(module, "_valid", lambda coords: next(verdicts, True))
+    monkeypatch.setattr(physical_validity, "is_valid", lambda sample: int(sample.id[-4:]) % 2 == 1)
     kept = model.sample(fold="2", length=50, n=2, valid=True)
+    options = ["--fold", "2", "--length", "50", "-n", "2", "--valid", "-o", str(tmp_path / "same.h5")]
+    assert run(["sample", "--model", "pretrained", *options]) == 0
+    same = cvae.read_store(tmp_path / "same.h5")
+    assert same.ids == kept.ids
+    assert np.abs(same.coords[1] - kept.coords[1]).max() < 0.01  # Å, of the store's steps
     assert kept.ids[0] == plain.ids[1]
     assert [name[-4:] for name in kept.ids] == ["0001", "0003"]
     assert np.array_equal(kept.coords[0], plain.coords[1])
@@ -101,11 +106,11 @@ def test_only_valid_samples_are_kept(model, monkeypatch):
 
 @pytest.mark.usefixtures("unrelaxed")
 def test_what_is_never_valid_ends(model, monkeypatch):
-    from cvae_protein.api import model as module
     from cvae_protein.sampling import sample
+    from cvae_protein.score.metrics import physical_validity
 
     monkeypatch.setattr(sample, "TRIES", 1)
-    monkeypatch.setattr(module, "_valid", lambda coords: False)
+    monkeypatch.setattr(physical_validity, "is_valid", lambda sample: False)
     with pytest.raises(cvae.UserError, match="fold 2: 0 of 16 samples are physically valid, 1 are wanted"):
         model.sample(fold="2", length=50, valid=True)
 

@@ -1,5 +1,7 @@
 """Structures as a sequence, as files, and made of whatever a person has."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,9 @@ def test_they_are_a_sequence(samples):
     assert samples[np.int64(1)] is samples[1]
     assert isinstance(samples[:1] + samples[2:], cvae.Structures)
     assert not samples[:0]
+    assert samples.ids[2] in samples
+    assert "x" not in samples
+    assert pickle.loads(pickle.dumps(samples)).ids == copy.deepcopy(samples).ids == samples.ids  # noqa: S301  (its own)
     assert "60 residues" in repr(samples[0])
     assert repr(samples) == "<Structures: 3 of 50 to 60 residues, labels 1, 2>"
     with pytest.raises(KeyError, match="no structure with the id 'x'"):
@@ -63,6 +68,8 @@ def test_files_hold_all_or_say_why_not(samples, tmp_path):
         samples.to(tmp_path / "x.docx")
     with pytest.raises(cvae.UserError, match="two structures have one id"):
         (samples + samples).to(tmp_path / "twice")
+    with pytest.raises(cvae.UserError, match="expected one structure or more to write"):
+        samples[:0].to(tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
     assert samples[0].to(tmp_path / "one.pdb") == [tmp_path / "one.pdb"]
 
@@ -84,6 +91,8 @@ def test_read_takes_what_people_have(folder, samples):
     assert cvae.read(plain)[0].label == ""
     assert cvae.read(folder / "domains.h5").ids == ["1ubi_A", "1ejg_A"]
     assert cvae.read([str(folder / "structures/1ubi.cif.gz"), samples[0]]).lengths.tolist() == [76, 60]
+    assert cvae.read(one for one in samples).ids == samples.ids
+    assert cvae.read_store(folder / "domains.h5", fold=3).ids == ["1ubi_A", "1ejg_A"]
     assert cvae.read(samples.coords[0]).lengths.tolist() == [60]
     assert np.isnan(cvae.read(np.zeros((7, 4, 3)))[0].coords[0, :, 4]).all()
 
