@@ -47,7 +47,7 @@ from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
 from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
 from cvae_protein.similarity.tm_score import tm_scores
 from cvae_protein.training.decoder import coarsen_to, left_out
-from cvae_protein.training.refiner import fit_components
+from cvae_protein.training.second_level import fit_components
 from cvae_protein.training.train import make_spec
 
 Atoms = list[np.ndarray]

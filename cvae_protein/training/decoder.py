@@ -14,10 +14,9 @@ from ..model.batch import Batch, DomainSet, LengthBuckets, hide_labels, training
 from ..model.decoder import ChainDecoder, Coarse, expected_scale
 from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
 from ..model.spec import Spec
-from .checkpoint import TrainingState
 from .distributed import ALONE, Ranks, shared_noise
-from .loop import Losses, Task, minimise
-from .refiner import fit_components
+from .loop import Losses
+from .second_level import fit_components, train_network
 
 FEWEST_NUMBERS = 4
 WHOLE_CODES = 0.25  # share of training structures of whose code all numbers are kept
@@ -124,20 +123,4 @@ def train_decoder(
             found.append({name: value.item() for name, (value, _) in terms.items()})
         return {f"validation_{name}": float(np.mean([terms[name] for terms in found])) for name in found[0]}
 
-    optimizer = torch.optim.AdamW(net.parameters(), own.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    task = Task(
-        stage=f"train decoder seed {spec.seed}",
-        module=net,
-        losses=losses,
-        watch=watch,
-        score=lambda row: row["validation_flow"] if "validation" in by_split else -row["step"],
-        steps=own.steps,
-        learning_rate=own.learning_rate,
-        identity={"spec": spec.to_json()},
-        seed=spec.seed,
-        checkpoint=checkpoint,
-        ranks=ranks,
-        structures=own.batch_size,
-    )
-    rows = minimise(task, TrainingState(net.named_parameters(), optimizer, generator, rng, (), drawn), settings)
-    return {f"decoder.{name}": value for name, value in net.cpu().state_dict().items()}, rows
+    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng, drawn)

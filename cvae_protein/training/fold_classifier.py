@@ -15,7 +15,7 @@ from torch import Tensor
 from ..config.settings import ClassifierSettings, TrainSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
-from ..core.labels import truncate
+from ..core.labels import depth_of, truncate
 from ..core.progress import Progress, say
 from ..core.structure import CA
 from ..model.batch import DomainSet, read_split
@@ -128,8 +128,7 @@ def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
     """The labels of training, level by level, as deep as they go; `UserError` where there is none."""
     labels = set(filter(None, domains.labels))
     found = [
-        sorted({truncate(one, level) for one in labels if one.count(".") >= level - 1})
-        for level in range(1, levels + 1)
+        sorted({truncate(one, level) for one in labels if depth_of(one) >= level}) for level in range(1, levels + 1)
     ]
     if not found[0]:
         raise UserError(
@@ -171,6 +170,7 @@ def _fit(
 
     @torch.no_grad()
     def watch() -> dict[str, float]:
+        """Cross-entropy and accuracy of each level on the validation domains."""
         if "validation" not in by_split:
             return {}
         found = [p.cpu() for p in classifier(seen["validation"].to(device))]
@@ -257,7 +257,7 @@ def _check(
 ) -> Iterable[dict[str, object]]:
     """Accuracy and calibration error at a level: of all domains, and of those whose label training has."""
     known = _label_ids(spec, domains)[:, level - 1].numpy()
-    deep = np.array([label.count(".") + 1 >= level for label in domains.labels], bool)
+    deep = np.array([depth_of(label) >= level for label in domains.labels], bool)
     correct, confidence = (p.argmax(1) + 1 == known).astype(float), p.max(1)
     for name, chosen in (("all", deep), ("trained", known > 0)):
         count, right = int(chosen.sum()), int(correct[chosen].sum())
@@ -273,8 +273,8 @@ def _confusion(
     spec: ClassifierSpec, domains: DomainSet, split: str, level: int, predicted: list[int]
 ) -> Iterable[dict[str, object]]:
     """How often each label of the vocabulary is predicted for each label of the domains; only pairs that occur."""
-    own = [truncate(label, level) for label in domains.labels if label.count(".") + 1 >= level]
-    kept = [name for name, label in zip(predicted, domains.labels, strict=True) if label.count(".") + 1 >= level]
+    own = [truncate(label, level) for label in domains.labels if depth_of(label) >= level]
+    kept = [name for name, label in zip(predicted, domains.labels, strict=True) if depth_of(label) >= level]
     totals = Counter(own)
     pairs = Counter((label, spec.vocabulary[level - 1][name]) for label, name in zip(own, kept, strict=True))
     for (label, name), count in sorted(pairs.items()):

@@ -14,25 +14,12 @@ from ..model.batch import Batch, DomainSet, crop, training_batch
 from ..model.refiner import Refiner, random_rotations
 from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
 from ..model.spec import Spec
-from .checkpoint import TrainingState
 from .distributed import ALONE, Ranks, shared_noise
-from .loop import Losses, Task, minimise
+from .loop import Losses
+from .second_level import fit_components, train_network
 
-MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
-
-
-def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalComponents:
-    """The first `count` principal components of the training coefficients, by which traces are made coarse."""
-    linear = PrincipalComponents(3 * spec.model.coefficients, count)
-    rows = np.arange(len(domains))
-    if len(rows) > MOST_LINEAR:
-        rows = np.linspace(0, len(rows) - 1, MOST_LINEAR).astype(int)
-    batch = domains.batch(spec, rows)
-    flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
-    linear.fit(flat, torch.from_numpy(domains.weights[rows]).float())
-    return linear
 
 
 @torch.no_grad()
@@ -124,22 +111,4 @@ def train_refiner(
         loss, _ = loss_of(held_out, rows, fixed, torch.Generator().manual_seed(0), ALONE)
         return {"validation_flow": loss.item()}
 
-    optimizer = torch.optim.AdamW(
-        net.parameters(), refine.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
-    )
-    task = Task(
-        stage=f"train refiner seed {spec.seed}",
-        module=net,
-        losses=losses,
-        watch=watch,
-        score=lambda row: row["validation_flow"] if "validation" in by_split else -row["step"],
-        steps=refine.steps,
-        learning_rate=refine.learning_rate,
-        identity={"spec": spec.to_json()},
-        seed=spec.seed,
-        checkpoint=checkpoint,
-        ranks=ranks,
-        structures=refine.batch_size,
-    )
-    rows = minimise(task, TrainingState(net.named_parameters(), optimizer, generator, rng), settings)
-    return {f"refiner.{name}": value for name, value in net.cpu().state_dict().items()}, rows
+    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng)

@@ -16,7 +16,7 @@ from ..config.settings import DecoderSettings, ModelSettings, RefineSettings, Tr
 from ..core import variants
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
-from ..core.labels import truncate
+from ..core.labels import depth_of, lineage
 from ..core.progress import say
 from ..model import registry
 from ..model.batch import Batch, DomainSet, LengthBuckets, crop, hide_labels, read_split, training_batch
@@ -30,7 +30,8 @@ from .decoder import train_decoder
 from .distributed import Ranks, join_processes, shared_noise
 from .loop import Losses, Task, minimise
 from .prior import fit_priors
-from .refiner import MOST_LINEAR, train_refiner
+from .refiner import train_refiner
+from .second_level import MOST_LINEAR
 from .validation import eval_batches, selection_score, validate
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
@@ -145,9 +146,10 @@ def make_spec(
     lengths: dict[str, list[int]] = {}
     first = domains.first_conformations()
     for label, coords in zip(first.labels, first.coords, strict=True):
-        for level in range(1, min(depth, label.count(".") + 1) + 1) if label else ():
-            lengths.setdefault(truncate(label, level), []).append(len(coords))
-    vocabulary = tuple(tuple(sorted(label for label in lengths if label.count(".") == level)) for level in range(depth))
+        for fold in lineage(label)[:depth]:
+            lengths.setdefault(fold, []).append(len(coords))
+    levels = range(1, depth + 1)
+    vocabulary = tuple(tuple(sorted(fold for fold in lengths if depth_of(fold) == level)) for level in levels)
     members = {label: tuple(sorted(values)) for label, values in sorted(lengths.items())}
     return Spec(variant, seed, model, refine, vocabulary, members, origin)
 

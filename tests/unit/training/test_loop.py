@@ -568,7 +568,7 @@ def test_principal_components_of_many_structures_are_made_of_some(
     monkeypatch.setattr(PrincipalComponents, "fit", count)
     for most in (1 << 15, 10):
         monkeypatch.setattr("cvae_protein.training.train.MOST_LINEAR", most)
-        monkeypatch.setattr("cvae_protein.training.refiner.MOST_LINEAR", most)
+        monkeypatch.setattr("cvae_protein.training.second_level.MOST_LINEAR", most)
         train(*data, "pca", 0, tmp_path / f"pca{most}", MODEL, TRAIN, REFINE, 2)
         train(*data, "refiner", 0, tmp_path / f"refiner{most}", MODEL, TRAIN, replace(REFINE, steps=1), 1)
     assert seen == [4 * 14, 14, 10, 10]

@@ -1,0 +1,70 @@
+"""What the trainings of the second levels, refiner and decoder, share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config.settings import DecoderSettings, RefineSettings, TrainSettings
+from ..model.batch import DomainSet, LengthBuckets
+from ..model.representation import PrincipalComponents, encode_trace
+from ..model.spec import Spec
+from .checkpoint import TrainingState
+from .distributed import Ranks
+from .loop import Losses, Task, minimise
+
+MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
+
+
+def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalComponents:
+    """The first `count` principal components of the training coefficients, by which traces are made coarse."""
+    linear = PrincipalComponents(3 * spec.model.coefficients, count)
+    rows = np.arange(len(domains))
+    if len(rows) > MOST_LINEAR:
+        rows = np.linspace(0, len(rows) - 1, MOST_LINEAR).astype(int)
+    batch = domains.batch(spec, rows)
+    flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
+    linear.fit(flat, torch.from_numpy(domains.weights[rows]).float())
+    return linear
+
+
+def train_network(
+    net: nn.Module,
+    spec: Spec,
+    by_split: dict[str, DomainSet],
+    losses: Callable[[int, Ranks], tuple[Losses, float]],
+    watch: Callable[[], dict[str, float]],
+    settings: TrainSettings,
+    ranks: Ranks,
+    checkpoint: Path | None,
+    generator: torch.Generator,
+    rng: np.random.Generator,
+    drawn: LengthBuckets | None = None,
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Weights of a second level, with its kind before their names, and the history of its training.
+
+    The weights are those of the row of least `validation_flow`, of the last row where no domain is for validation.
+    """
+    own = cast(RefineSettings | DecoderSettings, spec.refine)
+    optimizer = torch.optim.AdamW(net.parameters(), own.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    task = Task(
+        stage=f"train {spec.variant} seed {spec.seed}",
+        module=net,
+        losses=losses,
+        watch=watch,
+        score=lambda row: row["validation_flow"] if "validation" in by_split else -row["step"],
+        steps=own.steps,
+        learning_rate=own.learning_rate,
+        identity={"spec": spec.to_json()},
+        seed=spec.seed,
+        checkpoint=checkpoint,
+        ranks=ranks,
+        structures=own.batch_size,
+    )
+    rows = minimise(task, TrainingState(net.named_parameters(), optimizer, generator, rng, (), drawn), settings)
+    return {f"{spec.variant}.{name}": value for name, value in net.cpu().state_dict().items()}, rows
