@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from cvae_protein.config.settings import SampleSettings
-from cvae_protein.core.elastic_network import anisotropic_modes, normal_mode_traces, scale_to
+from cvae_protein.core.elastic_network import Modes, anisotropic_modes, scale_to
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.progress import track
@@ -192,6 +192,16 @@ def draw(sampler: Sampler, protein: Protein, domain: DomainSet, count: int, prof
         "ANM": along(sampler, protein, domain, normal_mode_traces(trace, modes, count, spread, 0)),
         "noise": along(sampler, protein, domain, moved_by(jitter)),
     }
+
+
+def normal_mode_traces(trace: np.ndarray, modes: Modes, count: int, spread: float, seed: int) -> np.ndarray:
+    """Traces (n, L, 3) displaced along all modes as in thermal equilibrium, mean RMSD to `trace` as asked for, in Å.
+
+    The amplitude of a mode is normal with variance 1 / stiffness, times one factor for all that gives the `spread`.
+    """
+    drawn = np.random.default_rng(seed).standard_normal((count, len(modes.stiffness))) / np.sqrt(modes.stiffness)
+    steps = np.einsum("nk,kli->nli", drawn, modes.vectors)
+    return trace + scale_to(trace, steps, spread) * steps
 
 
 def motions_of(sampler: Sampler, domain: DomainSet, trace: np.ndarray) -> np.ndarray:

@@ -134,16 +134,6 @@ def overlap(vectors: np.ndarray, motion: np.ndarray) -> np.ndarray:
     return np.abs(along) / max(float(np.linalg.norm(motion)), 1e-12)
 
 
-def normal_mode_traces(trace: np.ndarray, modes: Modes, count: int, spread: float, seed: int) -> np.ndarray:
-    """Traces (n, L, 3) displaced along all modes as in thermal equilibrium, mean RMSD to `trace` as asked for, in Å.
-
-    The amplitude of a mode is normal with variance 1 / stiffness, times one factor for all that gives the `spread`.
-    """
-    drawn = np.random.default_rng(seed).standard_normal((count, len(modes.stiffness))) / np.sqrt(modes.stiffness)
-    steps = np.einsum("nk,kli->nli", drawn, modes.vectors)
-    return trace + scale_to(trace, steps, spread) * steps
-
-
 def scale_to(trace: np.ndarray, steps: np.ndarray, spread: float) -> float:
     """The factor of `steps` (n, L, 3) by which they bring `trace` (L, 3) to a mean RMSD of `spread` Å."""
     low, high = 0.0, 1.0
