@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
+from cvae_protein.core.labels import first_level
 from cvae_protein.score.metrics import distribution
 from cvae_protein.score.metrics.distribution import FeatureSet
 from cvae_protein.score.metrics.diversity import ClassSet, vendi_score, wasserstein_rg
@@ -170,7 +171,7 @@ def _codes(folder: Path, random: np.random.Generator) -> Iterator[Check]:
     )
     for path in sorted(folder.glob("samples/*/seed*/latents.h5"))[:1]:
         codes = read_codes(path)
-        labels = np.array([label.split(".")[0] for label in codes.labels])
+        labels = np.array([first_level(label) for label in codes.labels])
         groups = codes.ids
         wrong, skills, others = [], [], []
         for name in ("linear", "svm"):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSettings
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.labels import truncate
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.registry import load_model
 from cvae_protein.model.representation import ClassWhitening
@@ -57,7 +58,7 @@ def _mean(components: ClassWhitening, label_ids: Tensor) -> Tensor:
 
 def skill(codes: np.ndarray, labels: list[str], groups: np.ndarray, level: int, settings: ScoreSettings) -> Estimate:
     """Skill of the best probe for a level of the label."""
-    at_level = np.array([".".join(label.split(".")[:level]) for label in labels])
+    at_level = np.array([truncate(label, level) for label in labels])
     found = [probe_predictions(codes, at_level, groups, name, settings.seed) for name in PROBES]
     return max(found, key=lambda each: each.skill).estimate(settings, np.random.default_rng(0))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
-from cvae_protein.core.labels import is_within
+from cvae_protein.core.labels import depth_of, is_within, truncate
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.sample import draw_samples
 from cvae_protein.sampling.sampler import load_sampler
@@ -32,8 +32,8 @@ LEVELS = ("class", "architecture", "topology")
 
 def folds_of(domains: RealDomains, level: int, members: int) -> list[str]:
     """Labels of a level (1 = class) with enough training domains and some held out."""
-    names = [".".join(d.label.split(".")[:level]) for d in domains.training if d.label.count(".") + 1 >= level]
-    held_out = {".".join(d.label.split(".")[:level]) for d in domains.held_out}
+    names = [truncate(d.label, level) for d in domains.training if depth_of(d.label) >= level]
+    held_out = {truncate(d.label, level) for d in domains.held_out}
     return [name for name in sorted(set(names)) if names.count(name) >= members and name in held_out]
 
 

@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from cvae_protein.config import load
 from cvae_protein.config.settings import ModelSettings, RefineSettings, TrainSettings
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.labels import first_level
 from cvae_protein.model.batch import DomainSet, read_split
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.critics import profile
@@ -92,7 +93,7 @@ def settings_of(changes: Mapping[str, Any], steps: int) -> TrainSettings:
 
 def classes_of(domains: DomainSet) -> np.ndarray:
     """First level of each label (D,)."""
-    return np.array([label.split(".")[0] for label in domains.labels])
+    return np.array([first_level(label) for label in domains.labels])
 
 
 def real_probe(domains: DomainSet, model: CVAE) -> Pipeline:

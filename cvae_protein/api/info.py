@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.labels import label_order
+from ..core.labels import first_level, label_order
 from .structures import STORES
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _folds(labels: Iterable[str], lengths: Iterable[int]) -> list[dict[str, Any]
     """A row a first-level class."""
     found: dict[str, list[int]] = {}
     for label, length in zip(labels, lengths, strict=True):
-        found.setdefault(label.split(".")[0], []).append(length)
+        found.setdefault(first_level(label), []).append(length)
     rows = sorted(found.items(), key=lambda item: label_order(item[0]))
     return [_row(fold, sorted(own)) for fold, own in rows]
 

@@ -77,9 +77,19 @@ def truncate(label: str, level: int) -> str:
     return ".".join(label.split(".")[:level])
 
 
+def depth_of(label: str) -> int:
+    """Number of levels of a label, 0 of an empty one."""
+    return label.count(".") + 1 if label else 0
+
+
+def lineage(label: str) -> list[str]:
+    """A label at each of its levels, from the first to itself: `3`, `3.40`, `3.40.50`; none of an empty one."""
+    return [truncate(label, level) for level in range(1, depth_of(label) + 1)]
+
+
 def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
     """Ids of a dotted label at each level of a vocabulary, 0 from the first level on that it does not hold."""
-    depth = label.count(".") + 1 if label else 0
+    depth = depth_of(label)
     ids: list[int] = []
     for level, names in enumerate(vocabulary, 1):
         name = truncate(label, level)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
 from ..core.files import lines_of, read_table, unsafe, write_rejected, write_table
-from ..core.labels import ANY, SCHEMES, first_level, own_code, truncate
+from ..core.labels import ANY, SCHEMES, depth_of, first_level, lineage, own_code, truncate
 from ..core.progress import say
 from ..io.read import is_code, parse_range
 from .classifications.domain import ClassifiedDomain, resolution_of
@@ -151,7 +151,7 @@ def label_of(row: ClassifiedDomain, settings: LabelSettings) -> str:
     elif label and not SCHEMES[settings.scheme].fullmatch(label):
         example = EXAMPLES[settings.scheme]
         raise StructureError("unlabelled", f"{settings.scheme} code {label!r} is not of the form {example}")
-    if label and label.count(".") + 1 < settings.depth:
+    if label and depth_of(label) < settings.depth:
         raise StructureError(
             "unlabelled", f"{settings.scheme} code {label} has fewer levels than depth {settings.depth}"
         )
@@ -341,9 +341,8 @@ def _own_names(settings: LabelSettings) -> dict[str, str]:
     for row in read_classification(settings):
         if isinstance(row, UnusableDomain):
             continue
-        for level in range(1, row.label.count(".") + 2):
+        for text in lineage(row.label):
             with contextlib.suppress(ValueError):
-                text = truncate(row.label, level)
                 if (code := own_code(text)) != text:
                     names[code] = text
     return names
@@ -361,7 +360,7 @@ def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
     if settings.scheme == "own":
         known = _own_names(settings) | {own_code(code): name for code, name in known.items()}
     labels = {row["label"] for row in read_table(domains, ["label"])} - {""}
-    codes = {truncate(label, level) for label in labels for level in range(1, label.count(".") + 2)}
+    codes = {fold for label in labels for fold in lineage(label)}
     rows = [{"code": code, "name": printable(known[code])[:LONGEST_NAME]} for code in sorted(codes & known.keys())]
     write_table(output, NAME_COLUMNS, rows)
     return len(rows)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core.geometry import radius_of_gyration
-from ..core.labels import is_within, truncate
+from ..core.labels import depth_of, is_within, lineage, truncate
 from ..core.variants import REAL, REAL_ROWS
 from ..score.metrics.physical_validity import HELIX, STRAND
 from .leaderboard import Cell, cell_of
@@ -75,7 +75,7 @@ def _references(results: Results, fold: str, scores: Scores, members: Mapping[st
     """The lines of real domains: evaluated as samples of the class, or of the level above it that has scores."""
     lines = []
     for name in REAL_ROWS:
-        levels = [truncate(fold, level) for level in range(fold.count(".") + 1, 0, -1)]
+        levels = lineage(fold)[::-1]
         scored = next((level for level in levels if any((name, level, fact) in scores for fact in FACTS)), "")
         cells = {fact: cell_of(scores.get((name, scored, fact), ())) for fact in FACTS}
         if name == REAL:
@@ -170,7 +170,7 @@ def disagreements(results: Results) -> list[dict[str, str]]:
             target, predicted, near = row.get("label", ""), row.get("predicted_label", ""), row.get("nearest_label", "")
             if not (target and predicted and near):
                 continue
-            beside = truncate(near, predicted.count(".") + 1)
+            beside = truncate(near, depth_of(predicted))
             counts = found.setdefault((variant, target), Counter(n=0, classifier=0, nearest=0, differ=0))
             counts.update(
                 {"n": 1, "classifier": predicted == target, "nearest": beside == target, "differ": predicted != beside}

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
-from ..core.labels import truncate
+from ..core.labels import depth_of, lineage
 from ..core.progress import say
 from ..core.structure import Backbone
 from ..model.batch import DomainSet, as_backbone, read_split
@@ -45,8 +45,8 @@ FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 def known_fold(spec: Spec, fold: str) -> str:
     """`fold`, or the nearest level above it that training knew; `UserError` where it knew none."""
-    for level in range(fold.count(".") + 1, 0, -1):
-        if spec.lengths.get(name := truncate(fold, level)):
+    for name in lineage(fold)[::-1]:
+        if spec.lengths.get(name):
             return name
     known, finer = ", ".join(spec.vocabulary[0]), len(spec.lengths) - len(spec.vocabulary[0])
     more = f" or one of {finer} labels below them, which `cvae-protein info MODEL` lists" if finer else ""
@@ -82,7 +82,7 @@ def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None,
             )
     for fold in folds:
         if (known := known_fold(spec, fold)) != fold:
-            reason = "is unknown to the model" if fold.count(".") < spec.depth else "is finer than the model's labels"
+            reason = "is unknown to the model" if depth_of(fold) <= spec.depth else "is finer than the model's labels"
             raise UserError(f"fold: {fold} {reason}; the nearest that it knows is {known}")
         low, high = min(members := spec.lengths[fold]), max(members)
         if not (beyond := [length for length in sorted(set(lengths or ())) if not low <= length <= high]):

@@ -10,6 +10,7 @@ from sys import intern
 
 from ...core.errors import UnusableDomain
 from ...core.files import bad_row, cells_of, comments_of, lines_of
+from ...core.labels import truncate
 from .domain import ClassifiedDomain
 
 COLUMNS = ("uid", "ecod_domain_id", "manual_rep", "f_id", "pdb", "chain", "pdb_range", "seqid_range")
@@ -73,6 +74,6 @@ def _row(cells: Mapping[str, str], author: bool) -> ClassifiedDomain | UnusableD
         chains[0] or ("A" if model else ""),
         ",".join(match[2] for match in segments if match),
         numbering="author" if author else "label",
-        superfamily=intern(".".join(code.split(".")[:2])),
+        superfamily=intern(truncate(code, 2)),
         label=intern(f"{architecture}.{code}" if architecture else code),
     )

@@ -9,7 +9,7 @@ from sys import intern
 
 from ...core.errors import UnusableDomain
 from ...core.files import bad_row, columns_of, lines_of
-from ...core.labels import truncate
+from ...core.labels import lineage
 from .domain import ClassifiedDomain
 
 ASTRAL = re.compile(r">(\S+)\s+(\S+)\s+\(([^)]*)\).*")
@@ -87,6 +87,5 @@ def read_tree_names(path: Path, table: Path) -> dict[str, str]:
         while node in nodes and nodes[node][0] in nodes and len(above) < 10:
             node, name = nodes[node]
             above.append(name)
-        levels = text.count(".") + 1
-        names |= {truncate(text, level): name for level, name in enumerate(above[::-1][:levels], 1)}
+        names |= dict(zip(lineage(text), above[::-1], strict=False))
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import numpy as np
 from ...config.settings import ScoreSettings
 from ...core.errors import UserError
 from ...core.files import check_may_read
-from ...core.labels import is_within, truncate
+from ...core.labels import depth_of, is_within, lineage, truncate
 from .metric import (
     ALL,
     LEVELS,
@@ -68,7 +69,7 @@ class Embeddings:
 
     def probability(self, row: int, label: str) -> float:
         """Probability of a label for one structure; NaN for a label that the classifier does not know."""
-        level = label.count(".") + 1
+        level = depth_of(label)
         if level > self.levels or label not in self.names[level - 1]:
             return float("nan")
         return float(self.posteriors[level - 1][row, self.names[level - 1].index(label)])
@@ -163,7 +164,7 @@ class Prediction:
     @property
     def depth(self) -> int:
         """The level of the target, or the classifier's deepest."""
-        return min(self.target.count(".") + 1, len(self.predicted)) if self.target else 0
+        return min(depth_of(self.target), len(self.predicted))
 
 
 def accuracy_at(prediction: Prediction, level: int) -> float:
@@ -226,10 +227,8 @@ def predict_folds(features: Embeddings, targets: Sequence[str], nearest: Sequenc
 
 def _known(features: Embeddings, label: str) -> int:
     """Levels of a label that the classifier knows, from the first on."""
-    level = 0
-    while level < min(features.levels, label.count(".") + 1) and truncate(label, level + 1) in features.names[level]:
-        level += 1
-    return level if label else 0
+    found = zip(lineage(label), features.names, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] in pair[1], found))
 
 
 def accuracy_rows(

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cvae_protein.core.labels import RESERVED, RUNGS, is_text_of, is_within, own_code, truncate
+from cvae_protein.core.labels import RESERVED, RUNGS, depth_of, is_text_of, is_within, lineage, own_code, truncate
 
 
 @pytest.mark.parametrize("text", ["kinase", "transferase.kinase", "2.7.11.1", "GPCR-A", "a_b", "IG_like.V-set"])
@@ -47,3 +47,9 @@ def test_a_level_needs_text(text):
     assert not is_text_of(text, "kinase")
     with pytest.raises(ValueError, match="one dot between them"):
         own_code(text)
+
+
+def test_a_label_at_each_of_its_levels():
+    assert lineage("3.40.50") == ["3", "3.40", "3.40.50"]
+    assert depth_of("3.40.50") == 3
+    assert (lineage(""), depth_of("")) == ([], 0)
