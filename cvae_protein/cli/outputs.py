@@ -124,6 +124,7 @@ def writes(
 
     def decorate(command: Callable) -> Callable:
         def planned(parameters: Parameters) -> dict[Path, Output]:
+            """What a call is about to write, by its place."""
             found = dict(plan(parameters)) if plan else {}
             for name, kind in outputs.items():
                 if (path := parameters.get(name)) is None:

@@ -28,6 +28,7 @@ from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
 from ..core.programs import ask
 from ..core.threads import usable_cores
+from .layout import PACKAGE
 
 BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
 
@@ -111,7 +112,6 @@ FORMATS = {
     ".tsv": "text/tab-separated-values", ".json": "application/json", ".html": "text/html", ".h5": "application/x-hdf5",
     ".pdb": "chemical/x-pdb", ".cif": "chemical/x-cif", ".safetensors": "application/octet-stream",
 }  # fmt: skip
-PACKAGE = Path(__file__).parents[1]
 GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # set within a hook, for another repository
 Entity = dict[str, Any]
 
