@@ -39,7 +39,7 @@ run: $(STAMP) ## the whole workflow; results and report.html lie in the results 
 	@$(SNAKEMAKE) $(TARGETS)
 
 test: $(STAMP) ## all tests
-	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup $(TARGETS)
+	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TARGETS)
 
 golden: $(STAMP) ## record anew what each stage makes of recorded inputs; needs a line in CHANGELOG.md that says why
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 "$(BIN)/python" -m golden.record

@@ -8,6 +8,19 @@ import pytest
 from cvae_protein.core.structure import Backbone
 
 ROOT = Path(__file__).parents[1]
+LONG = ("faults", "workflow", "docs", "packaging", "golden")  # folders of tests that take longest
+
+
+def pytest_collection_modifyitems(items):
+    """Let one process of several run a whole file, so that what its tests share is made once, and long ones begin.
+
+    Tests that have a group of their own keep it.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+    order = {folder: place for place, folder in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], len(order)))
 
 
 @pytest.fixture

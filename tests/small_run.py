@@ -1,10 +1,12 @@
 """The small run in a folder of its own: how tests start it, stop it, and compare what came of it."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cvae_protein.core.files import read_table, sha256
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LONGEST = 1800  # seconds that a run may take
+SETTINGS = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
 
 
 def make_project(folder, **changes):
@@ -24,8 +27,7 @@ def make_project(folder, **changes):
     for name in (".test/domains.tsv", "data"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
-    settings = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
-    settings |= {"results": "results", "variants": ["concat"], **changes}
+    settings = SETTINGS | {"results": "results", "variants": ["concat"], **changes}
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -62,6 +64,43 @@ def finish(folder, *arguments):
         timeout=LONGEST,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+FORKED = """
+import json, os, sys
+import snakemake.cli
+program, folder, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+codes = []
+for number, words in enumerate(calls):
+    child = os.fork()
+    if not child:
+        said = os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1), os.dup2(said, 2)
+        sys.argv = [program, *words]
+        snakemake.cli.main()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
+
+
+def finish_each(folder, calls, **variables):
+    """Several calls of Snakemake, each a list of words, one after the other: exit code and what it says, of each.
+
+    Snakemake is loaded once and each call is a process that is forked from there, for what plans and runs little.
+    """
+    program = str(BIN / "snakemake")
+    with tempfile.TemporaryDirectory() as place:
+        done = subprocess.run(
+            [sys.executable, "-c", FORKED, program, place, json.dumps([list(call) for call in calls])],
+            cwd=folder,
+            env=environment(folder) | variables,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        codes = json.loads(done.stdout)
+        return [(code, Path(place, str(number)).read_text()) for number, code in enumerate(codes)]
 
 
 def stage(folder, *arguments, **options):

@@ -4,14 +4,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from small_run import make_project
+from small_run import ROOT, finish_each, make_project
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 TARGET = "results/models/concat/seed0/spec.json"
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("profiles")]
 
@@ -22,35 +19,52 @@ def folder(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("my profiles"), train={"processes": 8})
 
 
-def dry_run(folder, *arguments, code=0):
-    """What Snakemake would do, as it says."""
-    run = subprocess.run(
-        [BIN / "snakemake", "--dry-run", "--quiet", "host", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = run.stdout + run.stderr
-    assert run.returncode == code, said[-4000:]
+SLURM = ["--workflow-profile", "workflow/profiles/slurm"]
+EXAMPLE = "config/examples/benchmark.yaml"
+BENCHMARK = yaml.safe_load((ROOT / EXAMPLE).read_text())
+ARCHIVE = ["--config", 'fetch={"sources": ["rcsb"]}', f"results={BENCHMARK['results']}"]
+# Name -> what a dry run of it is given.
+CALLS = {
+    "eight GPUs": ["--cores", "8", "--resources", "gpu=8", "--", TARGET],
+    "no GPU": ["--cores", "8", "--resources", "gpu=0", "--", TARGET],
+    "Slurm": [*SLURM, "--", TARGET],
+    "two GPUs on Slurm": [*SLURM, "--set-resources", "train:gpu=2", "train:slurm_partition=fast", "--", TARGET],
+    "several nodes": ["--workflow-profile", "workflow/profiles/slurm-nodes", "--", TARGET],
+    "all": ["--cores", "1"],
+    "container": ["--cores", "1", "--software-deployment-method", "apptainer", "--", TARGET],
+    "benchmark": ["--cores", "1", "--configfile", EXAMPLE, *ARCHIVE, "--", f"{BENCHMARK['results']}/splits.tsv"],
+}
+
+
+@pytest.fixture(scope="module")
+def planned(folder):
+    """By the names of `CALLS`, the exit code of Snakemake and what it says that it would do."""
+    (folder / EXAMPLE).parent.mkdir()
+    (folder / EXAMPLE).write_bytes((ROOT / EXAMPLE).read_bytes())
+    dry = ["--dry-run", "--quiet", "host", "--printshellcmds"]
+    return dict(zip(CALLS, finish_each(folder, [[*dry, *call] for call in CALLS.values()]), strict=True))
+
+
+def said_of(planned, name):
+    """What Snakemake says that it would do."""
+    code, said = planned[name]
+    assert code == 0, said[-4000:]
     return said
 
 
-def training(folder, *arguments):
+def training(planned, name):
     """What a dry run says of the training of `concat`: its resources, and the command."""
-    said = dry_run(folder, "--printshellcmds", *arguments, "--", TARGET)
+    said = said_of(planned, name)
     block = said[said.index("\nrule train:") :]
     resources = dict(re.findall(r"(\w+)=(.*?)(?:, (?=\w+=)|$)", re.search(r"resources: (.*)", block)[1]))
     return resources, re.search(r"Shell command: (.*)", block)[1]
 
 
-def test_a_training_takes_gpus_where_there_are_any_to_count(folder):
-    resources, command = training(folder, "--cores", "8", "--resources", "gpu=8")
+def test_a_training_takes_gpus_where_there_are_any_to_count(planned):
+    resources, command = training(planned, "eight GPUs")
     assert resources["gpu"] == "8"
     assert "cvae-protein launch --processes 8 cvae-protein train --variant concat" in command
-    assert training(folder, "--cores", "8", "--resources", "gpu=0")[0]["gpu"] == "0"
+    assert training(planned, "no GPU")[0]["gpu"] == "0"
 
 
 def test_the_number_of_gpus_is_counted_by_the_default_profile():
@@ -58,16 +72,15 @@ def test_the_number_of_gpus_is_counted_by_the_default_profile():
     assert "/dev/nvidia[0-9]*" in profile["resources"]["gpu"]
 
 
-def test_on_slurm_memory_and_time_grow_and_gpus_are_for_the_profile_to_say(folder):
-    profile = ["--workflow-profile", "workflow/profiles/slurm"]
-    resources, _ = training(folder, *profile)
+def test_on_slurm_memory_and_time_grow_and_gpus_are_for_the_profile_to_say(planned):
+    resources, _ = training(planned, "Slurm")
     assert resources["mem_mb"] == "4000"
     assert resources["runtime"] == "240"
     assert resources["gpu"] == "0"
     settings = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
     assert "attempt" in settings["default-resources"]["mem_mb"]
     assert settings["retries"] >= 1
-    resources, _ = training(folder, *profile, "--set-resources", "train:gpu=2", "train:slurm_partition=fast")
+    resources, _ = training(planned, "two GPUs on Slurm")
     assert (resources["gpu"], resources["slurm_partition"]) == ("2", "fast")
 
 
@@ -76,8 +89,8 @@ def test_partition_and_account_stand_in_profiles_alone():
         assert not re.search(r"slurm_(partition|account)", path.read_text()), path
 
 
-def test_several_nodes_run_one_launcher_each(folder):
-    resources, command = training(folder, "--workflow-profile", "workflow/profiles/slurm-nodes")
+def test_several_nodes_run_one_launcher_each(planned):
+    resources, command = training(planned, "several nodes")
     assert (resources["nodes"], resources["tasks"], resources["gpu"]) == ("2", "2", "4")
     assert "mpi" in resources  # the plugin leaves srun to the command
     launcher = (
@@ -86,9 +99,8 @@ def test_several_nodes_run_one_launcher_each(folder):
     assert re.search(launcher + " cvae-protein train --variant concat", command)
 
 
-def test_every_result_that_the_readme_names_is_a_target(folder):
-    said = dry_run(folder, "--cores", "1")
-    (targets,) = re.findall(r"rule all:\n    input: (.*)", said)
+def test_every_result_that_the_readme_names_is_a_target(planned):
+    (targets,) = re.findall(r"rule all:\n    input: (.*)", said_of(planned, "all"))
     named = re.findall(r"^\| (`.*?) \|", (ROOT / "README.md").read_text(), re.M)
     paths = re.findall(r"`([^`]+)`", " ".join(named))
     assert len(paths) > 8
@@ -97,27 +109,22 @@ def test_every_result_that_the_readme_names_is_a_target(folder):
         assert f"results/{path}" in targets, path
 
 
-def test_a_container_is_named_where_jobs_run_in_one(folder):
+def test_a_container_is_named_where_jobs_run_in_one(planned):
     """Snakemake refuses its image here, for the space in the path; the other tests show that it asks for none."""
-    said = dry_run(folder, "--cores", "1", "--software-deployment-method", "apptainer", "--", TARGET, code=1)
+    code, said = planned["container"]
+    assert code == 1
     assert "image URL containing whitespace" in said
 
 
-def test_the_benchmark_is_planned_with_the_archive_alone(folder):
+def test_the_benchmark_is_planned_with_the_archive_alone(folder, planned):
     """Its table and its split come with the project: beside it, nothing is there."""
     assert not (folder / "../shared").exists()
-    example = "config/examples/benchmark.yaml"
-    settings = yaml.safe_load((ROOT / example).read_text())
-    assert settings["labels"]["table"].startswith("data/")
-    assert settings["split"]["file"].startswith("data/")
-    (folder / example).parent.mkdir()
-    (folder / example).write_bytes((ROOT / example).read_bytes())
-    archive = ("--config", 'fetch={"sources": ["rcsb"]}', f"results={settings['results']}")
-    target = f"{settings['results']}/splits.tsv"
-    said = dry_run(folder, "--cores", "1", "--printshellcmds", "--configfile", example, *archive, "--", target)
+    assert BENCHMARK["labels"]["table"].startswith("data/")
+    assert BENCHMARK["split"]["file"].startswith("data/")
+    said = said_of(planned, "benchmark")
     assert "cvae-protein select" in said
     assert "rcsb" in said
-    assert target in said
+    assert f"{BENCHMARK['results']}/splits.tsv" in said
 
 
 NAMELESS = """

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -32,9 +33,6 @@ def resume(folder):
 
 
 def test_one_training_goes_on_to_the_same_bytes(tmp_path):
-    clean = make_project(tmp_path / "clean", train=SETTINGS)
-    assert finish(clean, *TARGETS)[0] == 0
-
     folder = make_project(tmp_path / "killed", train=SETTINGS)
     process = start(folder, *TARGETS)
     checkpoint = folder / "results/checkpoints/concat/seed0.safetensors"
@@ -57,4 +55,9 @@ def test_one_training_goes_on_to_the_same_bytes(tmp_path):
     assert f"{orphan} is still making it, and gets SIGTERM" in said
     assert re.search(r"resumed at step [1-9]\d* of 500", said)
     assert read(folder / "results")["outcome"] == "done"
-    assert differences(folder / "results", clean / "results") == []
+
+    resumed = shutil.copytree(folder / "results", tmp_path / "resumed")
+    shutil.rmtree(folder / "results/models/concat")
+    assert finish(folder, *TARGETS)[0] == 0
+    assert "resumed" not in (folder / "results/logs/train/concat/seed0.log").read_text()
+    assert differences(resumed, folder / "results") == []

@@ -3,21 +3,15 @@
 import gzip
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import yaml
+from small_run import ROOT, SETTINGS, finish, finish_each, make_project, start
 
 from cvae_protein.core.files import read_table
 from cvae_protein.store.read import Store
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.workflow
 
 OUTPUTS = [
@@ -36,16 +30,10 @@ OUTPUTS = [
 JUDGED = ("embed", "score", "collect", "judge", "report")  # rules that follow sampling
 
 
-def make_project(folder):
+def make_damaged(folder):
     """A copy of the project in `folder`, its table with one damaged entry more."""
-    for name in ("cvae_protein", "workflow"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    settings = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
-    settings |= {"results": "results", "variants": ["concat", "branched"]}
-    settings["labels"]["table"] = "domains.tsv"
-    settings["fetch"] = {"sources": ["mirror", str(ROOT / "data/embedded")]}
-    (folder / "config").mkdir()
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(settings))
+    labels = SETTINGS["labels"] | {"table": "domains.tsv"}
+    make_project(folder, variants=["concat", "branched"], labels=labels, fetch={"sources": ["mirror", "embedded"]})
     lines = (ROOT / ".test/domains.tsv").read_text().splitlines()
     header = lines[0].split("\t")
     bad = {"domain_id": "9badA00", "pdb_id": "9bad", "chain": "A", "residue_range": "1-80", "role": "unique"}
@@ -58,27 +46,8 @@ def make_project(folder):
     return folder
 
 
-def command(*arguments):
-    return [str(BIN / "snakemake"), "--cores", "2", *arguments]
-
-
-def environment(folder):
-    """Variables under which the copy is what runs."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PYTHONPATH": str(folder), "PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
-
-
-def snakemake(folder, *arguments):
-    run = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=600
-    )
-    return run.returncode, run.stdout + run.stderr
-
-
-def planned(folder, *arguments):
+def jobs_of(said):
     """Jobs that a dry run names, as rule -> variants (empty text where the rule has none)."""
-    code, said = snakemake(folder, "--dry-run", "--quiet", "host", *arguments)
-    assert code == 0, said
     jobs = {}
     for block in re.split(r"\n(?=(?:local)?rule )", said)[1:]:
         rule = re.match(r"(?:local)?rule (\w+):", block)[1]
@@ -87,11 +56,29 @@ def planned(folder, *arguments):
     return jobs
 
 
+CORES = ("--cores", "2")
+DRY = ("--dry-run", "--quiet", "host")
+
+
+def planned(folder):
+    """Jobs of a dry run with the settings as they are."""
+    code, said = finish(folder, *DRY)
+    assert code == 0, said
+    return jobs_of(said)
+
+
+def planned_each(folder, calls):
+    """Jobs of a dry run for each of several lists of words."""
+    done = finish_each(folder, [[*CORES, *DRY, *words] for words in calls])
+    assert all(code == 0 for code, _ in done), done
+    return [jobs_of(said) for _, said in done]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project after a whole run."""
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    code, said = snakemake(folder)
+    folder = make_damaged(tmp_path_factory.mktemp("project"))
+    code, said = finish(folder)
     assert code == 0, said[-8000:]
     assert "Open results/report.html in a browser" in said
     finished = re.findall(r"^\[(\d+)/(\d+)\] (.*), \d+:\d\d$", said, re.M)  # one line a job
@@ -104,7 +91,47 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A project in which nothing has run."""
-    return make_project(tmp_path_factory.mktemp("interrupted"))
+    return make_damaged(tmp_path_factory.mktemp("interrupted"))
+
+
+# A change of the settings, and the rules that it runs again beside the one that writes the manifest.
+CHANGED = {
+    "report={title: x}": {"report"},
+    "verdict={leak: 0.2}": {"judge", "report"},
+    "verdict={fail_run: true}": {"check_verdicts"},
+    "score={bootstrap: 21}": {"score", "score_real", "collect", "judge", "report"},
+    "sample={temperature: 0.8}": {"sample", *JUDGED},
+    "train={steps: 41}": {"train", "sample", *JUDGED},
+    "refine={steps: 21}": {"train_second_level", "sample", *JUDGED},
+    "classifier={steps: 41}": {"train_classifier", "embed_real", "score_real", *JUDGED},
+}
+
+
+@pytest.fixture(scope="module")
+def changed(project):
+    """Rules that each change of the settings runs again."""
+    return dict(zip(CHANGED, planned_each(project, [["--config", change] for change in CHANGED]), strict=True))
+
+
+# What is refused before any job begins, and the line that says so.
+REFUSED = {
+    ("--config", "trian={}"): "trian: unknown key; did you mean train?",
+    ("--config", "train={stepz: 3}"): "train.stepz: unknown key; did you mean steps?",
+    ("--config", "train={steps: 0}"): "train.steps: expected a whole number ≥ 1",
+    ("--config", "variants=concatt"): "did you mean concat?",
+    ("--config", "labels={table: none.tsv}"): "none.tsv: expected a tab-separated table",
+    ("--config", "sweep={model.latnet: [4]}"): "model.latnet: unknown key; did you mean latent?",
+    ("--configfile", "twice.yaml"): "twice.yaml, line 2, column 1: train stands there twice, in line 1 as well",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(folder):
+    """Exit code and messages of each of them."""
+    (folder / "twice.yaml").write_text("train: {steps: 3}\ntrain: {crop: 0.5}\n")
+    found = dict(zip(REFUSED, finish_each(folder, [[*CORES, *words] for words in REFUSED]), strict=True))
+    assert not (folder / "results").exists()
+    return found
 
 
 @pytest.mark.xdist_group("run")
@@ -135,32 +162,29 @@ class TestRun:
         assert not list((project / "results/checkpoints").rglob("*.safetensors"))
 
     def test_second_run_has_nothing_to_do(self, project):
-        code, said = snakemake(project)
+        code, said = finish(project)
         assert code == 0
         assert "Nothing to be done" in said
 
-    @pytest.mark.parametrize(
-        ("changed", "rules"),
-        [
-            ("report={title: x}", {"report"}),
-            ("verdict={leak: 0.2}", {"judge", "report"}),
-            ("verdict={fail_run: true}", {"check_verdicts"}),
-            ("score={bootstrap: 21}", {"score", "score_real", "collect", "judge", "report"}),
-            ("sample={temperature: 0.8}", {"sample", *JUDGED}),
-            ("train={steps: 41}", {"train", "sample", *JUDGED}),
-            ("refine={steps: 21}", {"train_second_level", "sample", *JUDGED}),
-            ("classifier={steps: 41}", {"train_classifier", "embed_real", "score_real", *JUDGED}),
-        ],
-    )
-    def test_editing_a_section_reruns_its_stage_and_what_follows(self, project, changed, rules):
-        jobs = set(planned(project, "--config", changed))
-        assert "write_manifest" in jobs  # which tells what came out
-        assert jobs - {"all", "write_manifest"} == rules
+    @pytest.mark.parametrize("change", CHANGED)
+    def test_editing_a_section_reruns_its_stage_and_what_follows(self, changed, change):
+        assert "write_manifest" in changed[change]  # which tells what came out
+        assert changed[change].keys() - {"all", "write_manifest"} == CHANGED[change]
 
-    def test_another_seed_adds_its_own_trainings_alone(self, project):
-        jobs = planned(project, "--config", "seeds=0,1")
-        assert not {"select", "fetch", "featurize", "merge", "split"} & set(jobs)
-        assert jobs["train"] == {"concat", "branched", "pca"}
+    def test_more_seeds_and_views_add_their_own_trainings_alone(self, project):
+        more, shared, alone = planned_each(
+            project,
+            [
+                ["--config", "seeds=0,1"],
+                ["--config", "variants=[concat,branched,flow_prior]"],
+                ["--config", "variants=[flow_prior]", "results=elsewhere"],
+            ],
+        )
+        assert not {"select", "fetch", "featurize", "merge", "split"} & set(more)
+        assert more["train"] == {"concat", "branched", "pca"}
+        assert shared["train"] == shared["sample"] == {"flow_prior"}  # a view takes the training of `concat`
+        assert alone["train"] == {"flow_prior", "concat", "pca"}
+        assert alone["sample"] == {"flow_prior", "pca"}
 
     def test_editing_one_variant_reruns_that_variant_alone(self, project):
         path = project / "cvae_protein/model/variants/branched.py"
@@ -185,13 +209,6 @@ class TestRun:
         assert jobs["train"] == jobs["sample"] == {"branched"}
         assert "featurize" not in jobs
 
-    def test_a_view_takes_the_training_of_the_variant_that_it_shares(self, project):
-        jobs = planned(project, "--config", "variants=[concat,branched,flow_prior]")
-        assert jobs["train"] == jobs["sample"] == {"flow_prior"}
-        jobs = planned(project, "--config", "variants=[flow_prior]", "results=elsewhere")
-        assert jobs["train"] == {"flow_prior", "concat", "pca"}
-        assert jobs["sample"] == {"flow_prior", "pca"}
-
     def test_editing_the_scores_does_not_retrain(self, project):
         path = project / "cvae_protein/score/score.py"
         before = path.read_text()
@@ -205,60 +222,39 @@ class TestRun:
 
 @pytest.mark.xdist_group("interrupted")
 class TestInterrupted:
-    @pytest.mark.parametrize(
-        ("given", "said"),
-        [
-            ("trian={}", "trian: unknown key; did you mean train?"),
-            ("train={stepz: 3}", "train.stepz: unknown key; did you mean steps?"),
-            ("train={steps: 0}", "train.steps: expected a whole number ≥ 1"),
-            ("variants=concatt", "did you mean concat?"),
-            ("labels={table: none.tsv}", "none.tsv: expected a tab-separated table"),
-        ],
-    )
-    def test_wrong_setting_stops_before_any_job(self, folder, given, said):
-        code, output = snakemake(folder, "--config", given)
+    @pytest.mark.parametrize("given", REFUSED, ids=lambda words: words[1])
+    def test_wrong_setting_stops_before_any_job(self, refused, given):
+        code, output = refused[given]
         assert code != 0
-        assert len([line for line in output.splitlines() if said in line]) == 1
+        assert len([line for line in output.splitlines() if REFUSED[given] in line]) == 1
         assert "Traceback" not in output
         assert "common.smk" not in output  # no stack of Snakemake's either
-        assert not (folder / "results").exists()
-
-    def test_a_configuration_that_yaml_misreads_is_told(self, folder):
-        (folder / "twice.yaml").write_text("train: {steps: 3}\ntrain: {crop: 0.5}\n")
-        code, output = snakemake(folder, "--dry-run", "--configfile", "twice.yaml")
-        assert code != 0
-        assert "twice.yaml, line 2, column 1: train stands there twice, in line 1 as well" in output
 
     def test_sweep_and_tune_are_targets_of_their_own(self, folder):
-        jobs = planned(folder, "--config", "sweep={model.latent: [4, 8], train.kl.weight: [1]}", "--", "sweep")
-        assert jobs["train_point"] == jobs["score_point"] == {"concat", "branched", "pca"}
-        assert not {"train", "report", "tune"} & set(jobs)
-        jobs = planned(folder, "--config", "tune={space: {train.kl.weight: [0.1, 10]}}", "--", "tune")
-        assert "tune" in jobs
-        assert not {"train", "train_second_level", "audit"} & set(jobs)
-        code, said = snakemake(folder, "--dry-run", "--config", "sweep={model.latnet: [4]}")
-        assert code != 0
-        assert "model.latnet: unknown key; did you mean latent?" in said
+        sweep, tune = planned_each(
+            folder,
+            [
+                ["--config", "sweep={model.latent: [4, 8], train.kl.weight: [1]}", "--", "sweep"],
+                ["--config", "tune={space: {train.kl.weight: [0.1, 10]}}", "--", "tune"],
+            ],
+        )
+        assert sweep["train_point"] == sweep["score_point"] == {"concat", "branched", "pca"}
+        assert not {"train", "report", "tune"} & set(sweep)
+        assert "tune" in tune
+        assert not {"train", "train_second_level", "audit"} & set(tune)
 
     def test_failed_job_shows_its_last_lines_and_how_to_go_on(self, folder):
-        code, output = snakemake(folder, "--config", "results=failed", "labels={classes: [4]}")
+        code, output = finish(folder, "--config", "results=failed", "labels={classes: [4]}")
         assert code != 0
         assert "The last lines of failed/logs/select.log" in output
         assert "no domain of" in output.rsplit("The last lines of", 1)[1]
         assert "cvae-protein resume failed" in output
 
     def test_killed_training_goes_on_where_it_stopped(self, folder):
-        settings = ("--config", "results=killed", "train={steps: 3000, checkpoint_seconds: 0.2}")
+        settings = ("--config", "results=killed", "train={steps: 800, checkpoint_seconds: 0.05}")
         target = "killed/models/concat/seed0/weights.safetensors"
         checkpoint = folder / "killed/checkpoints/concat/seed0.safetensors"
-        started = subprocess.Popen(
-            command(target, *settings),
-            cwd=folder,
-            env=environment(folder),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        started = start(folder, target, *settings)
         deadline = time.monotonic() + 300
         while not checkpoint.exists() and started.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -268,13 +264,12 @@ class TestInterrupted:
         assert not list((folder / "killed/models").rglob("*.safetensors"))
         assert not list((folder / "killed/models").rglob("spec.json"))
 
-        assert snakemake(folder, "--unlock", *settings)[0] == 0
-        code, said = snakemake(folder, target, *settings)
+        code, said = finish(folder, target, *settings)
         assert code == 0, said[-4000:]
         log = (folder / "killed/logs/train/concat/seed0.log").read_text()
-        assert re.search(r"resumed at step [1-9]\d* of 3000", log)
+        assert re.search(r"resumed at step [1-9]\d* of 800", log)
         assert (folder / target).stat().st_size
         assert not checkpoint.exists()
         steps = [int(row["step"]) for row in read_table(folder / "killed/models/concat/seed0/history.tsv")]
         assert steps == sorted(set(steps))
-        assert steps[-1] == 3000
+        assert steps[-1] == 800

@@ -112,26 +112,41 @@ def test_every_option_that_names_an_output_is_among_those_tried():
         assert ("force" in {option.name for option in command.params}) == bool(given)
 
 
-@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
-class TestNothingForeignIsLost:
-    """Refused in one line, before anything is read, and whatever was there is there."""
+class TestEveryOutputIsGuarded:
+    """Refused in one line, before anything is read, and whatever was there is there; `--force` changes nothing."""
 
-    def test_folder_with_a_foreign_file(self, command, option, force, here, capsys):
+    def test_foreign_folder_and_foreign_file(self, command, option, here, capsys):
         (here / "there").mkdir()
         (here / "there/notes.txt").write_text(PRECIOUS)
         before = everything(here)
-        said = refused([*call(command, option, "there"), *force], capsys)
+        said = refused([*call(command, option, "there"), "--force"], capsys)
         assert "there: " in said
         if option == "output" and command in FOLDERS:
             assert "holds notes.txt" in said
+        assert "mine.txt: " in refused([*call(command, option, "mine.txt"), "--force"], capsys)
         assert everything(here) == before
 
-    def test_file_of_another_kind(self, command, option, force, here, capsys):
+    def test_input_and_folder_that_holds_one(self, command, option, here, capsys):
+        for name in ("d.tsv", "s.h5", "t.tsv", "a.h5", "r/x", "m.json", "c.yaml"):
+            (here / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (here / "in" / name).write_text(PRECIOUS)
+        known = ("d.tsv", "s.h5", "t.tsv", "a.h5", "r", "m.json", "c.yaml")
+        words = [f"in/{word}" if word in known else word for word in call(command, option, "PLACE")]
+        read = next((word for word in words if word.startswith("in/")), None)
+        if read is None:  # the command reads what its settings name, or nothing
+            return
         before = everything(here)
-        assert "mine.txt: " in refused([*call(command, option, "mine.txt"), *force], capsys)
+        for place, why in ((read, "is an input"), ("in", "holds an input")):
+            said = refused([*(place if word == "PLACE" else word for word in words), "--force"], capsys)
+            assert f"{place}: {why}" in said
         assert everything(here) == before
 
+
+# What the guard says of a place is the same for all commands: a file, a folder, and a file that a command goes on with.
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
+@pytest.mark.parametrize(("command", "option"), [("select", "output"), ("train", "output"), ("train", "checkpoint")])
+class TestNoPlaceForAnOutput:
     @pytest.mark.parametrize("place", [".", "..", "/", "{home}", "{here}/../work"])
     def test_working_folder_home_and_what_holds_them(self, command, option, force, place, here, capsys):
         before = everything(here)
@@ -147,25 +162,11 @@ class TestNothingForeignIsLost:
             assert f"{name}: is a link" in refused([*call(command, option, name), *force], capsys)
             assert (here / name).is_symlink()
 
-    def test_device_and_place_below_a_file(self, command, option, force, here, capsys):
+    def test_foreign_device_and_place_below_a_file(self, command, option, force, here, capsys):
         os.mkfifo(here / "pipe")
         assert "pipe: " in refused([*call(command, option, "pipe"), *force], capsys)
+        assert "mine.txt: " in refused([*call(command, option, "mine.txt"), *force], capsys)
         assert "mine.txt is a file" in refused([*call(command, option, "mine.txt/x"), *force], capsys)
-
-    def test_input_and_folder_that_holds_one(self, command, option, force, here, capsys):
-        for name in ("d.tsv", "s.h5", "t.tsv", "a.h5", "r/x", "m.json", "c.yaml"):
-            (here / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-            (here / "in" / name).write_text(PRECIOUS)
-        known = ("d.tsv", "s.h5", "t.tsv", "a.h5", "r", "m.json", "c.yaml")
-        words = [f"in/{word}" if word in known else word for word in call(command, option, "PLACE")]
-        read = next((word for word in words if word.startswith("in/")), None)
-        if read is None:  # the command reads what its settings name, or nothing
-            return
-        before = everything(here)
-        for place, why in ((read, "is an input"), ("in", "holds an input")):
-            said = refused([*(place if word == "PLACE" else word for word in words), *force], capsys)
-            assert f"{place}: {why}" in said
-        assert everything(here) == before
 
 
 def test_what_the_settings_name_is_an_input(here, capsys):
