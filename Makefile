@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
 SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake$(if $(CONFIG), --configfile "$(CONFIG)") --cores $(CORES)
 
-.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs
+.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs pictures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -103,6 +103,11 @@ licences: $(STAMP) ## write docs/licences.md from the installed packages
 
 docs: $(STAMP) ## the documentation as a site that needs no network, in site/
 	@PATH="$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --site-dir site
+
+pictures: $(STAMP) ## the pictures of README and docs, from the package's model and the recorded tables; a minute
+	@PYTHONPATH=. "$(BIN)/python" tools/pictures.py
+	@PYTHONPATH=. "$(BIN)/python" experiments/founding_plot.py
+	@PYTHONPATH=. "$(BIN)/python" experiments/rate_distortion.py
 
 clean: ## remove caches and the environment, not the results
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -23,6 +23,7 @@ SHOWN = {"1": "mainly α", "2": "mainly β", "3": "α and β"}
 EACH, LENGTH, SEED = 2, 90, 1
 COLOURS = {**dict.fromkeys("HGI", (0.80, 0.25, 0.35)), **dict.fromkeys("EB", (0.16, 0.42, 0.72))}  # helix, strand
 COIL = (0.55, 0.57, 0.60)
+HALF = 34  # Å to each side of a picture, the same for all
 POINTS = 8  # of the curve from one residue to the next
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # of embedded entries that are examples of what is rejected
         domains = cvae.featurize(ROOT / "data/embedded", ROOT / "data/domains.tsv", min_length=40)
     rows = cvae.score(samples, domains, per_structure=True, bootstrap=20).set_index("id")
-    figure = Figure(figsize=(2 * len(samples), 4.4), layout="constrained")
+    figure = Figure(figsize=(2 * len(samples), 4.6), layout="constrained")
     panels = figure.subplots(2, len(samples))
     for column, sample in zip(panels.T, samples, strict=True):
         nearest = domains[rows.loc[sample.id, "nearest_id"]]
@@ -72,9 +73,7 @@ def main() -> None:
         for axes, (structure, ca) in zip(column, seen, strict=True):
             kept = np.isfinite(ca).all(1)
             axes.add_collection(ribbon(structure, ca[kept]))
-            axes.set_aspect("equal")
-            axes.autoscale()
-            axes.margins(0.06)
+            axes.set(aspect="equal", xlim=(-HALF, HALF), ylim=(-HALF, HALF))
             axes.axis("off")
         column[0].set_title(f"sample, {SHOWN[sample.label]}", fontsize=9)
         column[1].set_title(f"{nearest.id}, TM {tm:.2f}", fontsize=9)

@@ -1,0 +1,67 @@
+"""Every call that the documentation shows is one that its command takes; the variant of the how-to trains."""
+
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+import typer
+from small_models import MODEL, REFINE, TRAIN
+
+from cvae_protein.cli.main import app
+from cvae_protein.model.batch import Batch
+from cvae_protein.model.spec import Spec
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.parent.name != "history")]
+COMMANDS = typer.main.get_command(app)
+FENCED = re.compile(r"^ *```bash\n(.*?)^ *```", re.S | re.M)
+
+
+def calls(path):
+    """Words of every call behind `cvae-protein`, in indented and fenced blocks; `#` begins a remark."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for block in FENCED.findall(text) for line in block.splitlines()]
+    lines += [line for line in text.splitlines() if line.startswith("    ")]
+    for line in dict.fromkeys(line.strip() for line in lines):
+        if line.startswith("cvae-protein ") and "..." not in line:
+            yield shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"), comments=True)[1:]
+
+
+CALLS = [(path.relative_to(ROOT), words) for path in PAGES for words in calls(path)]
+
+
+@pytest.mark.parametrize(("page", "words"), CALLS, ids=[f"{p}: {' '.join(w)[:40]}" for p, w in CALLS])
+def test_every_call_is_one_that_its_command_takes(page, words, tmp_path, monkeypatch):
+    for word in words:
+        if word.endswith(".yaml"):  # `run --config` looks whether the file is there
+            (tmp_path / word).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / word).touch()
+    monkeypatch.chdir(tmp_path)
+    name, *rest = words
+    assert COMMANDS.get_command(None, name).make_context(name, rest).params
+
+
+def test_there_are_many():
+    assert len(CALLS) > 30
+
+
+def test_the_variant_of_the_how_to_has_its_term():
+    page = (ROOT / "docs/how-to/new-variant.md").read_text(encoding="utf-8")
+    module = ModuleType("cvae_protein.model.variants.compact")
+    module.__package__ = "cvae_protein.model.variants"
+    exec(re.findall(r"```python\n(.*?)```", page, re.S)[0], module.__dict__)
+    model = module.build(Spec("compact", 0, MODEL, REFINE, (("1",),), {"1": (40,)}, {}))
+    (term,) = module.extra_terms(model, TRAIN, torch.Generator())
+    assert term.name == "gyration"
+    mask = torch.arange(12)[None] < torch.tensor([[12], [8]])
+    target = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(0)) * mask[..., None]
+    batch = Batch(torch.zeros(2, 12, 5, 3), mask, torch.ones(2, 1, dtype=torch.long))
+    squares = [
+        chain[:n].sub(chain[:n].mean(0)).square().sum(1).mean() for chain, n in zip(target, (12, 8), strict=True)
+    ]
+    for factor, expected in ((1, 0.0), (2, float(sum(squares) / 2))):  # twice as large: the radius once more
+        output = SimpleNamespace(target=target, reconstruction=factor * target)
+        assert term.term(batch, output).item() == pytest.approx(expected, abs=1e-4)
