@@ -1,6 +1,6 @@
 """Featurize the structure files that packages of the field ship with their tests, and print what became of each.
 
-    python experiments/real_world_files.py --cache DIR [--packages biopython gemmi] [--seconds 60] [--rows rows.tsv]
+    PYTHONPATH=tests python experiments/real_world_files.py --cache DIR [--packages gemmi] [--seconds 60] [--rows TABLE]
 
 Downloads the packages with pip into DIR, once; nothing of them is run, imported or kept elsewhere. Every file runs in a
 process of its own with a time and a memory limit. Exit code 1 where a file crashes, hangs or leaves a chain without a
@@ -10,7 +10,6 @@ row in the store or in rejected.tsv, or a CA that is neither read nor counted.
 from __future__ import annotations
 
 import argparse
-import gzip
 import multiprocessing
 import os
 import re
@@ -28,8 +27,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import gemmi
 import numpy as np
+from ca_lines import ca_lines
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
 from cvae_protein.core.errors import StructureError
@@ -70,7 +69,6 @@ PACKAGES = [
 ]
 WHEELS = ["bioemu-benchmarks==0.0.2.post1", "moleculekit==1.17.19", "openmm==8.6.1", "pymol-open-source==3.2.0a0"]
 STRUCTURE = re.compile(r".+\.(pdb[0-9]*|pdbx|ent|cif|mmcif|bcif|pqr|pdbqt)(\.gz)?", re.IGNORECASE)
-AMINO_ACIDS = set(gemmi.expand_one_letter_sequence("ACDEFGHIKLMNPQRSTVWY", gemmi.ResidueKind.AA))
 LENGTHS = LabelSettings(min_length=10, max_length=4096)  # the widest that the settings allow
 LARGEST_FILE = 300 * 2**20  # bytes
 MEMORY = 8 * 2**30  # bytes of address space a file
@@ -142,26 +140,9 @@ def unpack(distribution: Path, folder: Path) -> list[Path]:
 
 
 def told(path: Path) -> tuple[int, int]:
-    """Chains with a CA of a standard amino acid, and all such CA, in ATOM lines; 0 where these can't be read."""
-    data = path.read_bytes()
-    try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("latin-1")
-    except (OSError, EOFError):
-        return 0, 0
-    columns: list[str] = []
-    chains = []  # of each CA
-    for line in text.splitlines():
-        if line.startswith("_atom_site."):
-            columns.append(line.split()[0].split(".")[1])
-        elif line.startswith("ATOM") and columns:
-            cells = line.split()
-            if len(cells) == len(columns):
-                row = dict(zip(columns, cells, strict=True))
-                if row.get("label_atom_id") == "CA" and row.get("label_comp_id") in AMINO_ACIDS:
-                    chains.append(row.get("auth_asym_id", row.get("label_asym_id")))
-        elif line.startswith("ATOM  ") and line[12:16].strip() == "CA" and line[17:20] in AMINO_ACIDS:
-            chains.append(line[21:22])
-    return len(set(chains)), len(chains)
+    """Chains with a CA of a standard amino acid, and all such CA, by the lines of the file alone."""
+    lines = ca_lines(path.read_bytes())
+    return len({chain for _, chain, *_ in lines}), len(lines)
 
 
 def unread(path: Path, alphas: int) -> str:

@@ -215,8 +215,8 @@ class Structures(Sequence[Structure]):
 
         Parameters
         ----------
-        path : a file `.pdb`, `.cif` or `.xtc` that holds all, a store `.h5`, or a folder, which gets one file each,
-            named by the id; a file that is there is replaced
+        path : a file `.pdb`, `.cif` or `.xtc` that holds all, which are then of one length, a store `.h5`, or a folder,
+            which gets one file each, named by the id, and the table `samples.tsv`; a file that is there is replaced
         format : of the files in a folder, `pdb` or `cif`
 
         Raises
@@ -231,7 +231,7 @@ class Structures(Sequence[Structure]):
         >>> samples.to("both.cif")
         [PosixPath('both.cif')]
         """
-        from ..io.write import check_format, export, file_name
+        from ..io.write import export, write_each
 
         path = Path(path)
         if path.suffix in STORES:
@@ -240,11 +240,10 @@ class Structures(Sequence[Structure]):
             return export(self, path)
         if not self:
             raise UserError(f"{path}: expected one structure or more to write, got none")
-        names = [f"{file_name(item.id)}.{check_format(path, format)}" for item in self]
-        if len(set(names)) < len(names):
+        if len({item.id for item in self}) < len(self):
             raise UserError(f"{path}: two structures have one id; give each its own, or write a store (.h5)")
         path.mkdir(parents=True, exist_ok=True)
-        return [each for item, name in zip(self, names, strict=True) for each in export([item], path / name)]
+        return write_each(((item, {"label": item.label, **item.facts}) for item in self), path, format)
 
     def _to_store(self, path: Path) -> Path:
         from ..store.layout import Entry

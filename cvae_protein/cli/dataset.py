@@ -26,28 +26,35 @@ from .options import (
     paths_of,
     settings_of,
 )
-from .outputs import DOMAINS, REJECTED, SAMPLES, recorded, table, text, writes
+from .outputs import DOMAINS, EACH, REJECTED, SAMPLES, STRUCTURE_FILES, recorded, table, writes
 from .outputs import Output as Written
 
 
 def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """The files of an export; which lengths there are says the store."""
+    """The folder or the files of an export; which lengths there are says the store."""
     from ..io.write import check_format, targets
     from ..store.read import read_backbones
 
     output, format = given["output"], given["format"]
+    if not output.suffix:
+        return {output: EACH}
     check_format(output, format)
     backbones = read_backbones(given["input"], given["fold"], given["length"]) if given["by_length"] else []
     paths = targets(backbones, output, format, by_length=given["by_length"])
-    return {path: Written(text("REMARK 250 MODEL") if path.suffix == ".pdb" else recorded) for path in paths}
+    return {path: STRUCTURE_FILES.get(path.suffix, Written(recorded)) for path in paths}
 
 
 @app.command()
 @writes(_exported)
 def export(
     input: Annotated[Path, typer.Option("--input", "-i", help="Store of samples or domains (.h5).")],
-    output: Output,
-    format: Annotated[str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output.")] = "",
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder, for a file a structure and a table; or a .pdb, .cif or .xtc."),
+    ],
+    format: Annotated[
+        str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output, in a folder pdb.")
+    ] = "",
     fold: Annotated[str, typer.Option(help="Only this fold class, such as 2 or 3.40.")] = "",
     length: Annotated[int | None, typer.Option(min=1, help="Only structures of so many residues.")] = None,
     by_length: Annotated[bool, typer.Option("--by-length", help="One file per length, named NAME-L110.")] = False,
@@ -56,13 +63,22 @@ def export(
 
     \b
     Example:
-      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta.cif
+      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta/
+      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --length 110 -o beta.xtc
 
-    Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å.
+    Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å. What one file holds is of one length.
     """
+    from ..core.files import atomic_path
     from ..io.write import export as run
-    from ..store.read import read_backbones
+    from ..io.write import write_each
+    from ..store.read import each_with_facts, read_backbones
 
+    if not output.suffix:
+        if by_length:
+            raise UsageError("export --by-length: expected a file as --output; a folder has a file a structure")
+        with atomic_path(output) as made:
+            write_each(each_with_facts(input, fold, length), made, format or "pdb")
+        return
     run(read_backbones(input, fold, length), output, format, by_length=by_length)
 
 

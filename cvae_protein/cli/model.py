@@ -35,7 +35,20 @@ from .options import (
     batch_of,
     settings_of,
 )
-from .outputs import CHECKPOINT, SAMPLES, folder, hdf5, json_with, recorded, table, tensors, text, writes
+from .outputs import (
+    CHECKPOINT,
+    EACH,
+    EACH_FILES,
+    SAMPLES,
+    STRUCTURE_FILES,
+    folder,
+    hdf5,
+    json_with,
+    recorded,
+    table,
+    tensors,
+    writes,
+)
 from .outputs import Output as Written
 
 if TYPE_CHECKING:
@@ -51,10 +64,9 @@ DRAWN = {
     **{f"{name}.h5": hdf5("kind", "reconstructions") for name in ("reconstructions", "swapped")},
 }
 DEFAULT = SampleSettings()
-STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), "*.pdb": text("REMARK 250 MODEL")})
+STEP = folder({**DRAWN, "latents.h5": hdf5("logvar"), **EACH_FILES}, optional=["*.pdb", "*.cif"])
 BATCH = folder({name: DRAWN[name] for name in ("samples.h5", "raw.h5")})
-EACH = folder({"samples.tsv": table("id", "file", "length"), "*.pdb": text("REMARK 250 MODEL")})
-STRUCTURES = {".h5": SAMPLES, ".pdb": Written(text("REMARK 250 MODEL"))}
+STRUCTURES = {".h5": SAMPLES, **STRUCTURE_FILES}
 
 
 @app.command()
@@ -211,6 +223,9 @@ def sample(
     drawn: Annotated[
         list[Path] | None, typer.Option(help="With --splits: folder of a batch of its samples; all of them, in order.")
     ] = None,
+    format: Annotated[
+        str, typer.Option(help="Of the files in a folder: pdb, or cif, which holds coordinates of any size.")
+    ] = "pdb",
     settings: Given = "",
 ) -> None:
     """Draw backbones: of chosen fold classes, around a domain, or as a run's step with reconstructions and codes.
@@ -218,7 +233,7 @@ def sample(
     \b
     Example:
       cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples/
-      cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid.cif
+      cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid/
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model pretrained --around structures/1ubi.cif.gz -n 50 --spread 2 -o y.xtc
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 50 --temperature 1 -o y.xtc
@@ -230,6 +245,7 @@ def sample(
     --fold, --around and --splits a batch is one of a run's step, a folder that --drawn takes.
     """
     from ..model.registry import resolve
+    from ..sampling.sample import parse_lengths
 
     given = {"per_class": number, "temperature": temperature, "guidance": guidance, "numbers": keep}
     merged = asdict(settings_of("sample", settings)) | {key: value for key, value in given.items() if value is not None}
@@ -251,9 +267,10 @@ def sample(
             valid=valid,
             drawn=None if splits else drawn,
         )
+    _check_form(output, format, len(set(parse_lengths(length))) == 1 if length else bool(around), fold or around)
     share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
     if fold and not around:
-        from ..sampling.sample import parse_lengths, sample_folds
+        from ..sampling.sample import sample_folds
 
         lengths = parse_lengths(length) if length else None
         if valid:
@@ -263,10 +280,10 @@ def sample(
             if share != (0, 1):
                 raise UsageError("sample --valid: expected no --batch, since how many have to be drawn is not known")
             ask = partial(sample_valid, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
-            _write(output, partial(ask, is_valid=is_valid))
+            _write(output, partial(ask, is_valid=is_valid), format)
             return
         draw = partial(sample_folds, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
-        _write(output, partial(draw, batch=share, parts=parts))
+        _write(output, partial(draw, batch=share, parts=parts), format)
     elif around:
         from ..model.batch import read_domain
         from ..sampling.sample import sample_around
@@ -278,7 +295,7 @@ def sample(
         around_it = partial(
             sample_around, folder, refiner, domain, own, seed, fold=asked, spread=spread, noise_kept=noise_kept
         )
-        _write(output, partial(around_it, batch=share, parts=parts))
+        _write(output, partial(around_it, batch=share, parts=parts), format)
     elif store is not None and splits is not None:
         if share != (0, 1):
             raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")
@@ -314,11 +331,23 @@ def _refuse(form: str, **others: object) -> None:
         raise UsageError(f"sample with {form}: expected no {' and no '.join(unused)}, which it does not use")
 
 
-def _write(output: Path, draw: Callable[[Path], None]) -> None:
+def _check_form(output: Path, format: str, one_length: bool, chosen: object) -> None:
+    """`UsageError` where the file that was asked for can't hold the samples, before any is drawn."""
+    if output.suffix and format != "pdb":
+        raise UsageError("sample --format: expected a folder as --output; a file says by its suffix what it is")
+    if chosen and output.suffix in (".pdb", ".cif", ".xtc") and not one_length:
+        raise UsageError(
+            f"sample -o {output}: a file holds samples of one length; give one --length, or a folder such as "
+            f"-o {output.with_suffix('')}/ for a file a sample"
+        )
+
+
+def _write(output: Path, draw: Callable[[Path], None], format: str) -> None:
     """What `draw` writes to a store, as that store, as one file of structures, or as a folder with a file each."""
     if output.suffix == ".h5":
         draw(output)
         return
+    from ..core.files import atomic_path
     from ..io.write import check_format, export, write_each
     from ..store.read import each_with_facts, read_backbones
 
@@ -329,8 +358,9 @@ def _write(output: Path, draw: Callable[[Path], None]) -> None:
         draw(drawn)
         if output.suffix:
             export(read_backbones(drawn), output)
-        else:
-            write_each(each_with_facts(drawn), output)
+            return
+        with atomic_path(output) as made:
+            write_each(each_with_facts(drawn), made, format)
 
 
 def _sample_heldout(
@@ -344,18 +374,16 @@ def _sample_heldout(
     depth: int,
     drawn: Sequence[Path],
 ) -> None:
-    """The step of a run: stores of the learning side and one PDB file per class, all of them or none."""
+    """The step of a run: stores of the learning side and one PDB file per sample, all of them or none."""
     from ..core.files import atomic_path
-    from ..io.write import write_folds
+    from ..io.write import write_each
     from ..sampling.sample import sample_heldout
-    from ..store.read import Store
+    from ..store.read import each_with_facts
 
     with atomic_path(output) as folder:
         parts = output.with_name(f".{output.name}.parts")
         sample_heldout(model, refiner, store, splits, own, seed, folder, depth, drawn, parts)
-        with Store(folder / "samples.h5") as store_drawn:
-            backbones = [store_drawn.backbone(name) for name in store_drawn.ids]
-            write_folds(backbones, [str(store_drawn.fact(name, "label")) for name in store_drawn.ids], folder)
+        write_each(each_with_facts(folder / "samples.h5"), folder)
 
 
 CLASSIFIER_FILES = {

@@ -106,12 +106,20 @@ SCORES = Output(table("variant", "seed", "split", "fold", "metric"))
 PAGE = Output(text('name="generator" content="cvae_protein"'))
 REJECTED = Output(table(*REJECTED_COLUMNS))
 CHECKPOINT = Output(tensors, goes_on=True)
+STRUCTURE_FILES = {".pdb": Output(text("REMARK 250 MODEL")), ".cif": Output(text("_software.name cvae_protein"))}
+EACH_FILES = {
+    "samples.tsv": table("id", "file", "length"),
+    **{f"*{suffix}": kind.is_ours for suffix, kind in STRUCTURE_FILES.items()},
+}
 Plan = Callable[[Parameters], Mapping[Path, Output]]
 
 
 def folder(files: Mapping[str, Recognise], optional: Iterable[str] = (), *, goes_on: bool = False) -> Output:
     """A folder that a command writes whole."""
     return Output(files=files, optional=frozenset(optional), is_folder=True, goes_on=goes_on)
+
+
+EACH = folder(EACH_FILES, optional=["*.pdb", "*.cif"])  # a file a structure
 
 
 def writes(

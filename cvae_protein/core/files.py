@@ -129,7 +129,8 @@ def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) ->
         raise UserError(f"{path}: expected each column once, found {', '.join(doubled)} more than once")
     if missing := [name for name in required if name not in header]:
         refuse_renamed(path, "column", (name for name in header if RENAMED["column"].get(name) in missing))
-        raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found")
+        parted = "; its cells are not parted by tabs" if len(header) == 1 and re.search("[,;]", header[0]) else ""
+        raise UserError(f"{path}: expected the columns {', '.join(required)}; {', '.join(missing)} not found{parted}")
 
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
@@ -379,12 +380,14 @@ def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str,
 
     Raises `UserError` where a required column is absent, a row is short, or one has a name of before (`RENAMED`).
 
-    Empty lines are passed over, and so is the byte order mark that spreadsheets write.
+    Empty lines are passed over, and so is the byte order mark that spreadsheets write, of UTF-8 or UTF-16.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: expected a tab-separated table, found no file there")
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as handle:
+    with open(path, "rb") as file:
+        encoding = encoding_of(file)
+    with open(path, encoding=encoding, errors="replace", newline="") as handle:
         lines = (cells_of(line.rstrip("\r\n")) for line in handle)
         header = next(lines, None)
         if header is None:

@@ -30,6 +30,7 @@ from ..io.read import (
 )
 from ..io.residues import ParsedStructure
 from ..io.trajectory import read_trajectory
+from ..io.write import MANIFEST
 from ..store.layout import MISSING, RESIDUE_ID_BYTES, RESOLUTION, Entry
 from ..store.write import write_store
 from .ensembles import in_order, joined
@@ -259,7 +260,10 @@ def featurize(
 
 
 def _structure_files(source: Path) -> dict[str, dict[str, str]]:
-    """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name."""
+    """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name.
+
+    Their column `name` is the file's own, whatever its letters and length, which several may share.
+    """
     if not source.exists():
         raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
     found = structure_files(source)
@@ -267,10 +271,10 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
     for path, given in found:
         if given or path == source:
             name = unused((given or path.name)[:LONGEST_NAME], files, "structure")
-            files[name] = {"pdb_id": name, "source": source.name, "path": str(path)}
+            files[name] = {"pdb_id": name, "source": source.name, "path": str(path), "name": given or path.name}
     if not files:
         raise UserError(f"{source}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
-    if others := len(found) - len(files):
+    if others := sum(not given and path != source and path.name != MANIFEST for path, given in found):
         say("featurize", f"{others} files in {source} do not end like a structure file, passed over")
     return files
 
@@ -304,7 +308,7 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
 
 
 def _table_rows(
-    table: Path, files: Mapping[str, object], labels: LabelSettings
+    table: Path, files: Mapping[str, Mapping[str, str]], labels: LabelSettings
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used.
 
@@ -313,7 +317,10 @@ def _table_rows(
     kept: list[dict[str, str]] = []
     seen: set[str] = set()
     dropped = []
-    named = Names(files)
+    named: dict[str, list[str]] = {}
+    for key, file in files.items():
+        named.setdefault(file["name"], []).append(key)
+    names = Names([*named, *files])
     rows = read_table(table, REQUIRED)
     of_ensembles = bool(rows) and "model" in rows[0]
     for row in rows:
@@ -325,7 +332,11 @@ def _table_rows(
             model = row.get("model", "").strip()
             if model and not model.isdecimal():
                 raise StructureError("bad_row", f"model: expected a number or nothing, got {model!r}")
-            kept.append({**checked, "pdb_id": named.of(row["pdb_id"].strip()), "models": model})
+            name = names.of(row["pdb_id"].strip())
+            if len(found := named.get(name, [name])) > 1:
+                paths = ", ".join(files[key]["path"] for key in found)
+                raise StructureError("not_found", f"{len(found)} files are named {name}: {paths}")
+            kept.append({**checked, "pdb_id": found[0], "models": model})
         except StructureError as error:
             dropped.append(rejection(row["domain_id"], table, error))
     return in_order(kept) if of_ensembles else kept, dropped

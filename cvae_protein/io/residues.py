@@ -109,7 +109,8 @@ class ParsedStructure:
     `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S (R,), `insertion`
     `letter` U1 (R,), `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown),
     `other_chains` the names of chains without protein. Of the CA that are not among `coords`, `alternates` belong to
-    other conformers, stand there again or have no position, and `ligands` to amino acids outside every chain.
+    other conformers, stand there again or have no position, and `ligands` to amino acids outside every chain, or of
+    entities that the file does not call polymers.
     """
 
     name: str
@@ -151,13 +152,14 @@ PROTONATED = {
 """Residue names of force fields for the states of an amino acid."""
 STANDARD = tuple(gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in sorted(AMINO_ACIDS))
 STATES = {
-    "ARG": "N", "ASP": "H", "CYS": "H12", "GLU": "H", "HIS": "ABDEHP12", "LYS": "H",
+    "ARG": "N", "ASP": "HP", "CYS": "H12", "GLU": "HP", "HIS": "ABDEHP12", "LYS": "HN",
 }  # fmt: skip
+MODIFIED = ("HYP", "MSE", "NLE", "PTR", "SEP", "TPO")
 FOUR_LETTERS = {
-    **{end + name: name for end in "NC" for name in (*STANDARD, *PROTONATED, "HYP")},
+    **{end + name: name for end in "NC" for name in (*STANDARD, *PROTONATED, *MODIFIED)},
     **{name + state: name for name, states in STATES.items() for state in states},
 }
-"""Residue names of four letters, as AMBER gives them to both ends of a chain and GROMACS to states -> three letters."""
+"""Residue names of four letters -> three: of AMBER for both ends of a chain, of GROMACS and CHARMM for states."""
 
 
 def _tabulated(name: str) -> str:
@@ -192,7 +194,8 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
     Raises `StructureError` with the code no_protein where there is no such residue, or not_a_structure where one name
     stands for several residues.
     """
-    polymer = np.flatnonzero((atoms.entity == POLYMER) | (atoms.entity == UNKNOWN_ENTITY))
+    of_polymer = (atoms.entity == POLYMER) | (atoms.entity == UNKNOWN_ENTITY)
+    polymer = np.flatnonzero(of_polymer)
     names = codes(atoms.residue)[polymer]
     letters = _letters(atoms, names, polymer)
     protein = letters != ""
@@ -239,7 +242,17 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
         coords=(own := coords[rows]),
         other_chains=tuple(other for other in dict.fromkeys(atoms.chains) if other.encode() not in present),
         alternates=within - int(np.isfinite(own[:, CA, 0]).sum()),
-        ligands=len(alpha) - within,
+        ligands=len(alpha) - within + _free(atoms, np.flatnonzero(~of_polymer)),
+    )
+
+
+def _free(atoms: AtomTable, rows: np.ndarray) -> int:
+    """How many of the atoms `rows` (A,) are the CA of an amino acid."""
+    alpha = rows[atoms.atom[rows] == CA]
+    return (
+        int((_letters(atoms, codes(atoms.residue)[rows], rows)[atoms.atom[rows] == CA] != "").sum())
+        if len(alpha)
+        else 0
     )
 
 

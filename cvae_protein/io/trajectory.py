@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import StructureError, UserError
+from ..core.files import read_unpacked
 from ..core.structure import Backbone
 from .objects import FRAMES_AT_ONCE, backbone_atoms, backbone_of, chains_of
+from .read import LARGEST_FILE
 
 READERS = {".xtc": "XTCFile", ".trr": "TRRFile", ".dcd": "DCDFile", ".nc": "NetCDFFile"}
 """Ending of a trajectory -> its reader in the module of that name of `biotite.structure.io`."""
 MODULES = {"NetCDFFile": "netcdf"}
+ENDINGS = {".ent": ".pdb", ".mmcif": ".cif"}  # of a topology -> the one of its format
 
 
 def is_trajectory(path: Path) -> bool:
@@ -67,8 +71,12 @@ def _read_topology(path: Path) -> Any:
 
     if not path.is_file():
         raise UserError(f"--topology: expected a PDB, mmCIF or GRO file, found no file at {path}")
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
-        atoms = load_structure(path, **({} if path.suffix.lower() == ".gro" else {"model": 1, "altloc": "all"}))
+        with tempfile.TemporaryDirectory() as folder:  # biotite goes by the ending, and knows plain files of few
+            plain = Path(folder) / f"topology{ENDINGS.get(suffix, suffix)}"
+            plain.write_bytes(read_unpacked(path, LARGEST_FILE))
+            atoms = load_structure(plain, **({} if suffix == ".gro" else {"model": 1, "altloc": "all"}))
     except Exception as error:  # whatever a library raises on bytes of unknown origin
         raise UserError(f"{path}: not readable as a topology ({type(error).__name__}: {error})") from error
     return atoms if isinstance(atoms, AtomArray) else atoms[0]

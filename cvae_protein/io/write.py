@@ -17,6 +17,8 @@ CHAIN = "A"
 PDB_RANGE = (-999.0, 9999.0)  # Å that fit the eight columns of a PDB coordinate
 PDB_LAST_RESIDUE = 9999
 RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")
+PROGRAM = {"_software.pdbx_ordinal": "1", "_software.name": "cvae_protein", "_software.classification": "other"}
+GROUPS = gemmi.MmcifOutputGroups(True, auth_all=True, cell=False, symmetry=False)  # what readers look for, and no more
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -44,8 +46,13 @@ def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
     """Write every conformation of `backbones` as one model of an mmCIF file; chain A, Å, missing atoms left out."""
     structure = _structure(backbones, Path(path).stem)
     structure.setup_entities()
+    document = structure.make_mmcif_document(GROUPS)
+    block = document.sole_block()
+    for index, (tag, value) in enumerate(PROGRAM.items(), 1):
+        block.set_pair(tag, value)
+        block.move_item(-1, index)
     with atomic_path(path) as temporary:
-        structure.make_mmcif_document().write_file(str(temporary))
+        document.write_file(str(temporary))
 
 
 def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
@@ -54,19 +61,13 @@ def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
     XTC keeps 0.01 Å. All structures need the same number of residues; atoms that one frame lacks are left out of all.
     """
     _nonempty(backbones)
-    lengths = sorted({len(backbone) for backbone in backbones})
-    if len(lengths) > 1:
-        raise UserError(
-            f"{path}: XTC needs structures of one length, got {', '.join(map(str, lengths))} residues; "
-            f"choose one with --length, or write a file a length with --by-length"
-        )
     coords = np.concatenate([backbone.coords for backbone in backbones])  # (frame, L, 5, 3)
     present = np.isfinite(coords).all(axis=(0, 3))
     first = Backbone(
         backbones[0].id,
         _common_sequence(backbones),
         np.where(present[None, :, :, None], coords[:1], np.nan),
-        tuple(str(number) for number in range(1, lengths[0] + 1)),
+        tuple(str(number) for number in range(1, coords.shape[1] + 1)),
     )
     write_pdb([first], Path(path).with_suffix(".pdb"))
     from biotite.structure.io.xtc import XTCFile  # late: it takes long to load, and XTC alone needs it here
@@ -80,11 +81,18 @@ def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
 def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:
     """Write `backbones` in a format (default: the suffix of `path`) and return the files written.
 
-    `by_length` writes one file a length and puts `-L110` before the suffix. XTC brings its topology beside it (`.pdb`).
+    Several in one file are its models, or frames, and have to be of one length: few programs read others. `by_length`
+    writes one file a length and puts `-L110` before the suffix. XTC brings its topology beside it (`.pdb`).
     """
     path = Path(path)
     _nonempty(backbones)
     write = WRITERS[check_format(path, format)]
+    lengths = sorted({len(backbone) for backbone in backbones})
+    if len(lengths) > 1 and not by_length:
+        raise UserError(
+            f"{path}: a file holds structures of one length, got {', '.join(map(str, lengths[:5]))} residues; give a "
+            f"folder, for a file each, choose one length (--length), or write a file a length (--by-length)"
+        )
     for length, target in _files(backbones, path, by_length):
         write([backbone for backbone in backbones if length in (None, len(backbone))], target)
     return targets(backbones, path, format, by_length=by_length)
@@ -114,35 +122,33 @@ def check_format(path: Path, format: str = "") -> str:
     return name
 
 
-def write_folds(backbones: Sequence[Backbone], labels: Sequence[str], folder: Path) -> list[Path]:
-    """Write one `{fold}.pdb` a label into `folder`; `UserError` for a label that cannot name a file."""
-    written = []
-    for label in dict.fromkeys(labels):
-        group = [backbone for backbone, own in zip(backbones, labels, strict=True) if own == label]
-        written.append(folder / f"{file_name(label)}.pdb")
-        write_pdb(group, written[-1])
-    return written
-
-
 MANIFEST = "samples.tsv"  # of a folder with a file a structure
+FOLDER_FORMATS = ("pdb", "cif")
+Facts = Mapping[str, object]
 
 
-def write_each(structures: Iterable[tuple[Backbone, Mapping[str, object]]], folder: Path) -> int:
-    """Write one `{id}.pdb` a structure into the new folder, and `samples.tsv`: `id file length` and its facts.
+def write_each(structures: Iterable[tuple[Backbone, Facts]], folder: Path, format: str = "pdb") -> list[Path]:
+    """Write one `{id}.pdb` (or `.cif`) a structure into a folder, and `samples.tsv`: `id file length` and its facts.
 
-    All structures have facts of the same names. Returns how many there are; holds one of them at a time.
+    Holds one structure at a time; returns the files of the structures. `UserError` where there is none, two have one
+    id, or an id cannot name a file.
     """
+    if format not in FOLDER_FORMATS:
+        raise UserError(f"{folder}: expected files in one of the formats {', '.join(FOLDER_FORMATS)}, got {format!r}")
     rows: list[dict[str, object]] = []
-    with atomic_path(folder) as made:
-        made.mkdir()
-        for backbone, facts in structures:
-            file = f"{file_name(backbone.id)}.pdb"
-            write_pdb([backbone], made / file)
-            rows.append({"id": backbone.id, "file": file, "length": len(backbone), **facts})
-        if not rows:
-            raise UserError(f"{folder}: expected one structure or more, got none")
-        write_table(made / MANIFEST, list(rows[0]), rows)
-    return len(rows)
+    written: dict[Path, None] = {}
+    for backbone, facts in structures:
+        path = folder / f"{file_name(backbone.id)}.{format}"
+        if path in written:
+            raise UserError(f"{folder}: two structures have the id {backbone.id}; give each its own")
+        WRITERS[format]([backbone], path)
+        written[path] = None
+        rows.append({"id": backbone.id, "file": path.name, "length": len(backbone), **facts})
+    if not rows:
+        raise UserError(f"{folder}: expected one structure or more, got none; see --fold and --length")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    write_table(folder / MANIFEST, columns, ({**dict.fromkeys(columns), **row} for row in rows))
+    return list(written)
 
 
 def file_name(label: str) -> str:

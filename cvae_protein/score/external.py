@@ -15,6 +15,7 @@ from ..core.files import read_table, write_rejected, write_table
 from ..core.labels import is_within
 from ..core.progress import say, track
 from ..io.read import SUFFIX
+from ..io.write import MANIFEST
 from ..store.layout import Entry
 from ..store.read import Store
 from ..store.write import write_store
@@ -26,7 +27,7 @@ from .metrics.novelty import RealDomains
 from .score import STRUCTURE_COLUMNS, evaluate_structures, read_held_out, structure_table
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "duplicate_of")
-LABEL = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+){0,7}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){0,7}")  # of a classification or of one's own
 RESERVED = (ALL, "worst_decile")  # folds of the score table that are no class
 LARGEST_RADIUS = 320.0  # Å from the centre, what a store holds
 NEEDS_BACKBONE = frozenset(
@@ -68,9 +69,10 @@ def read_set(
     """Read samples, labels and the reference, whose domains are all held-out ones where `splits` is None.
 
     `labels` is a table with the columns `label` and `id` (that of a sample, or a file's name without suffix) or `file`
-    (below the folder); `exclude` and `include` are those of `read_samples`. `UserError` where a table is of another
-    form or the reference holds nothing to compare with.
+    (below the folder); a folder that we wrote has its own. `exclude` and `include` are those of `read_samples`.
+    `UserError` where a table is of another form or the reference holds nothing to compare with.
     """
+    labels = labels or _manifest(samples)
     table = _read_labels(labels) if labels else {}
     domains = read_domains(reference, splits) if splits else _all_held_out(reference)
     if not domains.held_out:
@@ -84,6 +86,17 @@ def read_set(
         _check_label(label, samples)
     lost = [_label_of(table, row["domain_id"]) for row in found.rejected]
     return SampleSet(Found(labelled, found.rejected), domains, lost, sorted(set(table.values())), duplicates(labelled))
+
+
+def _manifest(samples: Path) -> Path | None:
+    """The table of a folder of samples that we wrote; None where it is none, or without labels."""
+    path = samples / MANIFEST
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8", errors="replace") as handle:
+        if not handle.readline().startswith("id\tfile\tlength\t"):
+            return None
+    return path if any(row.get("label") for row in read_table(path)) else None
 
 
 def _all_held_out(reference: Path) -> RealDomains:

@@ -15,6 +15,7 @@ from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
 from ..io.read import LARGEST_COORDINATE, SUFFIX, guarded, read_structure, structure_files, unused
 from ..io.residues import ParsedStructure
+from ..io.write import MANIFEST
 from ..similarity.nearest_structures import FEWEST
 from ..store.layout import RESIDUE_ID_BYTES
 from ..store.read import Store
@@ -200,7 +201,7 @@ def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list
             f"{printable(str(source))}: expected files that end in .pdb, .ent, .cif, .mmcif or .bcif, with or without "
             f".gz, found none among {len(below)}{other}"
         )
-    if others := len(below) - len(paths):
+    if others := sum(not name and path.name != MANIFEST for path, name in below):
         say("samples", f"{others} files in {printable(str(source))} do not end like a structure file, passed over")
     return paths
 

@@ -154,17 +154,24 @@ class Store:
             yield self.entry(name)
 
 
-def each_with_facts(store: Path) -> Iterator[tuple[Backbone, dict[str, object]]]:
-    """Every structure of a store with its row of the table, one at a time."""
+def each_with_facts(
+    store: Path, fold: str = "", length: int | None = None
+) -> Iterator[tuple[Backbone, dict[str, object]]]:
+    """Every structure that `read_backbones` gives with its row of the table, one at a time."""
     with Store(store) as stored:
         columns = [name for name in stored.columns if name not in ("id", "model")]
-        for name in stored.ids:
-            yield stored.backbone(name), {column: stored.fact(name, column) for column in columns}
+        for name in _chosen(stored, fold):
+            backbone = stored.backbone(name)
+            if length in (None, len(backbone)):
+                yield backbone, {column: stored.fact(name, column) for column in columns}
 
 
 def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
     """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
     with Store(store) as stored:
-        names = [name for name in stored.ids if not fold or is_within(str(stored.fact(name, "label")), fold)]
-        found = [stored.backbone(name) for name in names]
+        found = [stored.backbone(name) for name in _chosen(stored, fold)]
     return [backbone for backbone in found if length in (None, len(backbone))]
+
+
+def _chosen(store: Store, fold: str) -> list[str]:
+    return [name for name in store.ids if not fold or is_within(str(store.fact(name, "label")), fold)]

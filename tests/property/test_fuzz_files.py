@@ -1,4 +1,4 @@
-"""Damaged files: whatever the bytes, features or a reason code come out, in bounded time and memory.
+"""Damaged files: whatever the bytes, features or a reason code come out, in bounded time and memory, and no CA is lost.
 
 `FUZZ_EXAMPLES=20000 pytest tests/property/test_fuzz_files.py` runs more mutations than the few of every test run.
 """
@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ca_lines import ca_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cvae_protein.config.settings import FeaturizeSettings, LabelSettings
-from cvae_protein.core.errors import REASONS
+from cvae_protein.core.errors import REASONS, StructureError
 from cvae_protein.core.files import read_table
+from cvae_protein.core.structure import CA
 from cvae_protein.dataset.featurize import featurize_folder
 from cvae_protein.io.read import extract_domain, read_structure
 from cvae_protein.io.write import write_pdb
@@ -234,3 +236,14 @@ def test_damaged_file_gives_features_or_a_reason(tmp_path, contents, bounded_mem
         assert reason in REASONS
         assert detail
         assert "failed with" not in detail, detail  # a library's exception that nobody foresaw
+    assert_nothing_lost(tmp_path / f"x.{suffix}")
+
+
+def assert_nothing_lost(path):
+    """Of a text that can be read, every line of a CA is read or counted."""
+    try:
+        found = read_structure(path)
+    except StructureError:
+        return
+    read = int(np.isfinite(found.coords[:, CA, 0]).sum()) + found.alternates + found.ligands
+    assert read >= len(ca_lines(path.read_bytes()))

@@ -21,8 +21,7 @@ OUTPUTS = [
     *(f"models/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("spec.json", "weights.safetensors", "history.tsv")),
     *(f"samples/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
-      for name in ("samples.h5", "raw.h5", "reconstructions.h5", "swapped.h5", "latents.h5", "1.pdb", "2.pdb",
-                   "3.pdb")),
+      for name in ("samples.h5", "raw.h5", "reconstructions.h5", "swapped.h5", "latents.h5", "samples.tsv")),
     *(f"models/classifier/{name}" for name in ("spec.json", "weights.safetensors", "classifier.tsv", "confusion.tsv")),
     *(f"scores/{variant}/seed0/{name}" for variant in ("concat", "branched", "pca")
       for name in ("scores.tsv", "structures.tsv")),

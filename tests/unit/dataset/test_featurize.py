@@ -328,6 +328,23 @@ def test_names_that_differ_in_case_are_two_files(tmp_path, names):
         assert [len(store.backbone(name)) for name in found] == [25, 26]
 
 
+def test_a_table_names_files_of_long_names_and_no_two_of_one_name(tmp_path):
+    names = [f"{'n' * 70}_1", f"{'n' * 70}_2", "a/design", "b/design"]
+    for number, name in enumerate(names):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "mine" / f"{name}.pdb", chain_lines(helix(25 + number)))
+    rows = [
+        {"domain_id": f"d{n}", "pdb_id": name, "chain": "A", "residue_range": ""}
+        for n, name in enumerate([*names[:2], "design"])
+    ]
+    write_table(tmp_path / "t.tsv", list(rows[0]), rows)
+    (tmp_path / "t.tsv").write_bytes((tmp_path / "t.tsv").read_text().encode("utf-16"))  # as spreadsheets write
+    assert folder_run(tmp_path, tmp_path / "mine", domains=tmp_path / "t.tsv") == (["d0", "d1"], {"d2": "not_found"})
+    assert "2 files are named design: " in read_table(tmp_path / "folder.tsv")[0]["detail"]
+    with Store(tmp_path / "folder.h5") as store:
+        assert [len(store.backbone(name)) for name in ("d0", "d1")] == [25, 26]
+
+
 @pytest.mark.parametrize(("file", "named"), [("pdb_00001ubi", "1ubi"), ("1ubi", "pdb_00001UBI"), ("1UBI", "1ubi")])
 def test_both_forms_of_a_code_name_one_entry(tmp_path, file, named):
     source = tmp_path / "mine"

@@ -99,7 +99,14 @@ def four(row, name):
 
 @pytest.mark.parametrize(
     ("first", "last", "sequence"),
-    [("NMET", "CGLY", "MAAAAG"), ("NHIE", "CCYX", "HAAAAC"), ("LYSH", "HISB", "KAAAAH"), ("HIS1", "CYS2", "HAAAAC")],
+    [
+        ("NMET", "CGLY", "MAAAAG"),
+        ("NHIE", "CCYX", "HAAAAC"),
+        ("LYSH", "HISB", "KAAAAH"),
+        ("HIS1", "CYS2", "HAAAAC"),
+        ("LYSN", "GLUP", "KAAAAE"),
+        ("ASPP", "CNLE", "DAAAAL"),
+    ],
 )
 @pytest.mark.parametrize("chain", ["A", " "])
 def test_residue_names_of_four_letters(tmp_path, first, last, sequence, chain):

@@ -1,3 +1,4 @@
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_frames_are_conformations(folder, moving, name, monkeypatch):
 
 def test_a_topology_of_gromacs(folder, moving):
     (((_, backbone),), _) = read_trajectory(folder / "run.xtc", folder / "wet.gro")
+    np.testing.assert_allclose(backbone.coords, moving.coords, atol=0.011)
+
+
+@pytest.mark.parametrize("name", ["WET.PDB", "wet.ent", "wet.pdb.gz"])
+def test_endings_of_a_topology(folder, moving, tmp_path, name):
+    content = (folder / "wet.pdb").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (((_, backbone),), _) = read_trajectory(folder / "run.xtc", tmp_path / name)
     np.testing.assert_allclose(backbone.coords, moving.coords, atol=0.011)
 
 

@@ -8,10 +8,13 @@ import mdtraj
 import numpy as np
 import pytest
 from Bio.PDB import MMCIFParser, PDBParser
+from biotite.structure.io import load_structure
 
 from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import ATOMS, Backbone
-from cvae_protein.io.write import export, file_name, write_folds, write_mmcif, write_pdb, write_xtc
+from cvae_protein.io.read import extract_domain, read_structure
+from cvae_protein.io.write import export, file_name, write_each, write_mmcif, write_pdb, write_xtc
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import read_backbones
 from cvae_protein.store.write import write_store
@@ -82,10 +85,11 @@ def test_trajectory_drops_atoms_that_a_frame_lacks(make_backbone, tmp_path):
     assert mdtraj.load(str(tmp_path / "x.xtc"), top=str(tmp_path / "x.pdb")).n_atoms == 19
 
 
-def test_trajectory_of_several_lengths_says_which(make_backbone, tmp_path):
+@pytest.mark.parametrize("suffix", ["xtc", "pdb", "cif"])
+def test_a_file_of_several_lengths_is_refused(make_backbone, tmp_path, suffix):
     backbones = [make_backbone("a", 4), make_backbone("b", 9)]
     with pytest.raises(UserError, match=r"one length, got 4, 9 residues.*--by-length"):
-        export(backbones, tmp_path / "x.xtc")
+        export(backbones, tmp_path / f"x.{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,15 +129,38 @@ def test_a_label_never_becomes_an_unchecked_path(make_backbone, tmp_path, label)
     with pytest.raises(UserError, match="can name a file"):
         file_name(label)
     with pytest.raises(UserError):
-        write_folds([make_backbone()], [label], tmp_path / "folder")
+        write_each([(replace(make_backbone(), id=label), {})], tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
 
-def test_folds_get_a_file_each(make_backbone, tmp_path):
-    backbones = [make_backbone(name) for name in "abc"]
-    write_folds(backbones, ["3.40", "1", "3.40"], tmp_path)
-    assert len(gemmi.read_structure(str(tmp_path / "3.40.pdb"))) == 2
-    assert len(gemmi.read_structure(str(tmp_path / "1.pdb"))) == 1
+@pytest.mark.parametrize("format", ["pdb", "cif"])
+def test_a_file_a_structure_which_others_and_we_read(make_backbone, tmp_path, format):
+    backbones = [make_backbone("a", 12), make_backbone("b", 15, models=2)]
+    folder = tmp_path / "folder"
+    facts = [{"label": "2"}, {"label": "3", "weights": "x"}]
+    written = write_each(zip(backbones, facts, strict=True), folder, format)
+    rows = read_table(folder / "samples.tsv", ("id", "file", "length", "label", "weights"))
+    assert [(row["id"], row["file"], row["length"]) for row in rows] == [
+        ("a", f"a.{format}", "12"),
+        ("b", f"b.{format}", "15"),
+    ]
+    assert written == [folder / row["file"] for row in rows]
+    for path, backbone in zip(written, backbones, strict=True):
+        atoms = backbone.coords.shape[1] * 5
+        assert len(gemmi.read_structure(str(path))) == backbone.models
+        parser = PDBParser(QUIET=True) if format == "pdb" else MMCIFParser(QUIET=True)
+        assert len(list(parser.get_structure("x", path).get_atoms())) == backbone.models * atoms
+        assert np.shape(load_structure(path).coord)[-2] == atoms
+        assert mdtraj.load(str(path)).xyz.shape[1] == atoms
+        ours = extract_domain(read_structure(path), "A", "", "x")
+        np.testing.assert_allclose(ours.coords, backbone.coords, atol=TOLERANCE)
+
+
+def test_one_id_for_two_structures(make_backbone, tmp_path):
+    with pytest.raises(UserError, match="two structures have the id a"):
+        write_each([(make_backbone("a"), {}), (make_backbone("a"), {})], tmp_path)
+    with pytest.raises(UserError, match="pdb, cif, got 'xtc'"):
+        write_each([(make_backbone("a"), {})], tmp_path, "xtc")
 
 
 def test_stored_structures_are_chosen_by_fold_and_length(make_backbone, tmp_path):

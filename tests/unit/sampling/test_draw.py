@@ -230,7 +230,9 @@ def test_options_that_a_form_does_not_use_are_refused(
     assert not list(tmp_path.glob("x*"))
 
 
-def test_a_folder_has_a_file_a_sample_which_others_and_we_read(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_folder_has_a_file_a_sample_which_others_and_we_read(
+    models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     import gemmi
     import mdtraj
     from Bio.PDB import PDBParser
@@ -254,3 +256,14 @@ def test_a_folder_has_a_file_a_sample_which_others_and_we_read(models: tuple[Pat
     with Store(tmp_path / "x.h5") as store:
         assert sorted(store.lengths.tolist()) == sorted(int(row["length"]) for row in rows)
     assert len(read_samples(folder).samples) == 6
+    assert "passed over" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif", "xtc"])
+def test_a_file_of_samples_of_several_lengths_is_refused_before_any_is_drawn(
+    models: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture, suffix: str
+) -> None:
+    for given in ([], ["--length", "60-80"], ["--length", "60", "--length", "61"]):
+        call = ["sample", "--model", str(models[0]), "--fold", "2", *given, "-o", str(tmp_path / f"x.{suffix}")]
+        assert main.run(call) == 2
+        assert "x/ for a file a sample" in capsys.readouterr().err
