@@ -145,7 +145,10 @@ MISTAKES = [
     ("info none", "none: expected the folder of a model or of a run, or a store"),
     ("run", "run: expected workflow/Snakefile here, found none"),
     ("sample --model pretrained --fold 2 --length 2000 -o x.pdb", "length: expected 5 to 256 residues"),
-    ("sample --model pretrained --fold 2.99 -o x.pdb", "fold: 2.99 is unknown to the model; the nearest that it"),
+    (
+        "sample --model pretrained --fold 2.99 --length 60 -o x.pdb",
+        "fold: 2.99 is unknown to the model; the nearest that it",
+    ),
 ]
 
 

@@ -122,3 +122,51 @@ def test_ligands_behind_a_chain(tmp_path, separator):
     ]
     found = read(tmp_path, [*chain_lines(HELIX)[:-1], separator, *ligand])
     assert len(found) == 20
+
+
+def test_cross_references_of_a_residue_that_one_model_lacks(tmp_path):
+    """project-gemmi/gemmi#435: `_pdbx_sifts_xref_db` has residues as observed that are not in every model."""
+    whole, other = chain_lines(HELIX), chain_lines(helix(20, -60))
+    lines = ["MODEL        1", *whole, "ENDMDL", "MODEL        2", *other[:20], *other[25:], "ENDMDL"]
+    path = write(tmp_path / "x.cif", lines)
+    tags = ("entity_id", "asym_id", "seq_id_ordinal", "seq_id", "mon_id", "mon_id_one_letter_code", "unp_res")
+    tags += ("unp_num", "unp_acc", "unp_segment_id", "unp_instance_id", "res_type", "observed", "mh_id", "xref_db_name")
+    rows = [f"1 Axp 1 {n} ALA A A {n} P0CG48 1 1 . y . ." for n in range(1, 21)]
+    table = ["loop_", *(f"_pdbx_sifts_xref_db.{tag}" for tag in tags), *rows, "#", ""]
+    path.write_text(path.read_text() + "\n".join(table))
+    found = read_structure(path)
+    assert [int((found.model == number).sum()) for number in (1, 2)] == [20, 19]
+
+
+@pytest.mark.parametrize("name", ["x.pdb", "x.cif"])
+def test_every_residue_listed_twice(tmp_path, name):
+    """mdtraj/mdtraj#658: all residues stand there again with their hydrogens, and were counted twice."""
+    lines = chain_lines(HELIX)[:-1]
+    again = [line("H", "ALA", "A", n + 1, c[0] + 0.9) for n, c in enumerate(HELIX)]
+    assert len(read(tmp_path, [*lines, *again], name=name)) == 20
+
+
+def test_one_atom_a_residue_and_two_of_one_number(tmp_path):
+    """mdtraj/mdtraj#1912: of 189 CA 188 were read, since two residues that follow each other have one number."""
+    numbers = [*range(1, 11), 10, *range(11, 20)]
+    types = ["ALA"] * 10 + ["SER"] + ["ALA"] * 9
+    lines = chain_lines(HELIX, types, numbers=numbers, atoms=("CA",))
+    with pytest.raises(StructureError, match="residue 10: its atom CA stands 2 times"):
+        read(tmp_path, lines)
+
+
+def test_names_of_a_chain_by_authors_and_by_label_that_cross(tmp_path):
+    """project-gemmi/gemmi#353: the label of one chain is the author's name of another one, with other residues."""
+    path = write(tmp_path / "x.cif", chain_lines(HELIX, chain="H") + chain_lines(HELIX[:15] + 50, chain="B"))
+    path.write_text(path.read_text().replace(" Hxp ", " B ").replace(" Bxp ", " D "))
+    assert len(extract_domain(read_structure(path), "B", "", "x")) == 15
+    assert len(extract_domain(read_structure(path), "D", "", "x")) == 15
+
+
+def test_one_chain_of_a_single_residue(tmp_path):
+    """prody/ProDy#1578, nglviewer/ngl#606: chains of three letters, and one that is a single residue."""
+    path = write(tmp_path / "x.cif", chain_lines(HELIX) + chain_lines(HELIX[:1] + 50, chain="B"))
+    path.write_text(path.read_text().replace(" A 1\n", " AAA 1\n"))
+    found = read_structure(path)
+    assert found.chains == ["AAA", "B"]
+    assert len(extract_domain(found, "AAA", "", "x")) == 20
