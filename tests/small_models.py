@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,32 @@ TRAIN = TrainSettings(
 )
 
 
+def write_chains(folder: Path, chains: Iterable[tuple[np.ndarray, str, str]], stored: str = "") -> tuple[Path, Path]:
+    """Write a store of chains and its split, given coordinates (models, L, 5, 3), split and label of each.
+
+    Their ids are d00, d01 and so on; `stored` is their label in the store, by default that of the split.
+    """
+    entries, rows = [], []
+    for index, (coords, split, label) in enumerate(chains):
+        length = coords.shape[1]
+        chain = Backbone(f"d{index:02d}", "A" * length, coords.astype(np.float32), tuple(map(str, range(length))))
+        entries.append(Entry(chain, {"label": stored or label}))
+        rows.append({"domain_id": chain.id, "split": split, "label": label})
+    write_store(folder / "domains.h5", entries, compression="gzip")
+    write_table(folder / "splits.tsv", list(rows[0]), rows)
+    return folder / "domains.h5", folder / "splits.tsv"
+
+
+def write_two_classes(folder: Path, tested: int = 0) -> tuple[Path, Path]:
+    """Write a store of 16 chains of two classes and its split: 4 to validate, and the `tested` before them."""
+    rng, chains = np.random.default_rng(0), []
+    for index in range(16):
+        length = int(rng.integers(42, 60))
+        split = "validation" if index >= 12 else "test" if index >= 12 - tested else "train"
+        chains.append((a_chain(length, rng)[None], split, f"{index % 2 + 1}.{index % 4}"))
+    return write_chains(folder, chains)
+
+
 def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
     """Backbone (L, 5, 3) in Å that wanders like a protein; good enough for what no metric looks at."""
     ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
@@ -29,14 +56,11 @@ def a_chain(length: int, rng: np.random.Generator) -> np.ndarray:
 
 def write_domains(folder: Path) -> tuple[Path, Path]:
     """Write a store of 24 chains of three classes and a long one for crops, and its split."""
-    rng = np.random.default_rng(0)
-    entries, rows = [], []
+    rng, chains = np.random.default_rng(0), []
     for index in range(25):
         length, label = 100 if index == 24 else int(rng.integers(42, 70)), f"{index % 3 + 1}.10.{index}.1"
         models = 2 if index == 4 else 1
         coords = np.stack([a_chain(length, rng) for _ in range(models)])
-        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, {"label": "not this"}))
         split = (
             "crops"
             if index == 24
@@ -48,7 +72,5 @@ def write_domains(folder: Path) -> tuple[Path, Path]:
             if index == 0
             else "train"
         )
-        rows.append({"domain_id": chain.id, "split": split, "label": label})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
-    return folder / "domains.h5", folder / "splits.tsv"
+        chains.append((coords, split, label))
+    return write_chains(folder, chains, stored="not this")

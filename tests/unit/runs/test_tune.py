@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from small_models import write_two_classes
 
 from cvae_protein.config import load
 from cvae_protein.config.settings import Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.structure import Backbone
 from cvae_protein.runs import tune as search
-from cvae_protein.store.layout import Entry
-from cvae_protein.store.write import write_store
 from cvae_protein.training import train
 
 pytest.importorskip("optuna")
@@ -32,19 +29,7 @@ SETTINGS = load.load(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A store of sixteen random chains and its split."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    entries, rows = [], []
-    for index in range(16):
-        length = int(rng.integers(42, 60))
-        ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
-        coords = (ca + rng.normal(0, 1.2, (1, 5, 3))).astype(np.float32)[None]
-        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, {}))
-        split = "validation" if index >= 12 else "test" if index >= 10 else "train"
-        rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 2 + 1}.{index % 4}"})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
-    return folder / "domains.h5", folder / "splits.tsv"
+    return write_two_classes(tmp_path_factory.mktemp("data"), tested=2)
 
 
 def with_trials(settings: Settings, trials: int) -> Settings:

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from small_models import write_chains
 
 from cvae_protein.config.settings import ClassifierSettings
 from cvae_protein.core.errors import UserError
@@ -45,17 +46,12 @@ def trace(label, length, rng):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A store of 45 chains of three classes and its split."""
-    folder, rng = tmp_path_factory.mktemp("classifier"), np.random.default_rng(0)
-    entries, rows = [], []
+    folder, rng, chains = tmp_path_factory.mktemp("classifier"), np.random.default_rng(0), []
     for index in range(45):
         label, length = LABELS[index % 3], int(rng.integers(40, 60))
-        coords = (trace(label, length, rng)[:, None] + rng.normal(0, 0.5, (1, 5, 3))).astype(np.float32)
-        chain = Backbone(f"d{index:02d}", "A" * length, coords[None], tuple(map(str, range(length))))
-        entries.append(Entry(chain, {"label": label}))
-        split = "test" if index >= 36 else "validation" if index >= 30 else "train"
-        rows.append({"domain_id": chain.id, "split": split, "label": label})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", list(rows[0]), rows)
+        coords = trace(label, length, rng)[:, None] + rng.normal(0, 0.5, (1, 5, 3))
+        chains.append((coords[None], "test" if index >= 36 else "validation" if index >= 30 else "train", label))
+    write_chains(folder, chains)
     return folder
 
 

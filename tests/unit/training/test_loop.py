@@ -15,17 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_models import write_chains
 
 from cvae_protein.config.settings import DecoderSettings, ModelSettings, RefineSettings, Schedule, TrainSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.structure import Backbone
+from cvae_protein.core.files import read_table
 from cvae_protein.model.batch import SHORTEST_CROP, Batch, DomainSet, LengthBuckets, crop, in_pieces, training_batch
 from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.representation import PrincipalComponents
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
-from cvae_protein.store.layout import Entry
-from cvae_protein.store.write import write_store
 from cvae_protein.training import loop
 from cvae_protein.training.checkpoint import TrainingState
 from cvae_protein.training.distributed import Ranks, SharedNoise
@@ -46,19 +44,13 @@ TRAIN = TrainSettings(
 
 def write_data(folder: Path, with_validation: bool = True) -> tuple[Path, Path]:
     """A store of 16 chains, one of them with two conformations, and its split."""
-    rng = np.random.default_rng(0)
-    entries, rows = [], []
+    rng, chains = np.random.default_rng(0), []
     for index in range(16):
         length, models = int(rng.integers(42, 90)), 2 if index == 3 else 1
         ca = np.cumsum(rng.normal(0, 2.2, (models, length, 1, 3)), axis=1)
-        coords = (ca + rng.normal(0, 1.2, (models, 1, 5, 3))).astype(np.float32)
-        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, {"label": "1"}))
-        split = "validation" if index > 12 and with_validation else "train"
-        rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 3 + 1}.10"})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
-    return folder / "domains.h5", folder / "splits.tsv"
+        coords = ca + rng.normal(0, 1.2, (models, 1, 5, 3))
+        chains.append((coords, "validation" if index > 12 and with_validation else "train", f"{index % 3 + 1}.10"))
+    return write_chains(folder, chains)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_models import write_two_classes
 from torch import Tensor
 
 from cvae_protein.config import load
 from cvae_protein.config.settings import ModelSettings, RefineSettings, Schedule, TermSettings, TrainSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, write_table
-from cvae_protein.core.structure import Backbone
+from cvae_protein.core.files import read_table
 from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.cvae import CVAE, Output
@@ -23,8 +23,6 @@ from cvae_protein.model.losses import critics, regularizers
 from cvae_protein.model.losses.objective import PLAIN, WITH_CRITIC, further_terms
 from cvae_protein.model.priors import Gaussian
 from cvae_protein.model.spec import Spec, load_tensors
-from cvae_protein.store.layout import Entry
-from cvae_protein.store.write import write_store
 from cvae_protein.training.train import train
 
 MODEL = ModelSettings(
@@ -339,7 +337,7 @@ class TestObjective:
 
     @pytest.mark.parametrize("variant", ["concat", "branched"])
     def test_training_logs_its_terms_and_keeps_no_critic(self, variant: str, tmp_path: Path) -> None:
-        store, splits = a_store(tmp_path)
+        store, splits = write_two_classes(tmp_path)
         settings = TrainSettings(steps=4, flow_steps=1, batch_size=8, report_every=2)
         every = replace(settings, terms=TermSettings(**dict.fromkeys(WEIGHTS, 0.1)))
         for name, own in (("plain", settings), ("every", every)):
@@ -353,20 +351,3 @@ class TestObjective:
         plain, other = (load_tensors(tmp_path / name / "weights.safetensors")[0] for name in ("plain", "every"))
         assert plain.keys() == other.keys()
         assert any(not torch.equal(plain[key], other[key]) for key in plain)
-
-
-def a_store(folder: Path) -> tuple[Path, Path]:
-    """A store of sixteen random chains of two classes and its split."""
-    rng = np.random.default_rng(0)
-    entries, rows = [], []
-    for index in range(16):
-        length = int(rng.integers(42, 60))
-        ca = np.cumsum(rng.normal(0, 2.2, (length, 1, 3)), axis=0)
-        coords = (ca + rng.normal(0, 1.2, (1, 5, 3))).astype(np.float32)[None]
-        chain = Backbone(f"d{index:02d}", "A" * length, coords, tuple(map(str, range(length))))
-        entries.append(Entry(chain, {}))
-        split = "validation" if index >= 12 else "train"
-        rows.append({"domain_id": chain.id, "split": split, "label": f"{index % 2 + 1}.{index % 4}"})
-    write_store(folder / "domains.h5", entries, compression="gzip")
-    write_table(folder / "splits.tsv", ["domain_id", "split", "label"], rows)
-    return folder / "domains.h5", folder / "splits.tsv"
