@@ -68,7 +68,8 @@ def finish(folder, *arguments):
 
 FORKED = """
 import json, os, sys
-import snakemake.cli
+import snakemake.cli, snakemake.report.html_reporter, yte
+import cvae_protein.config.load, cvae_protein.dataset.formats, cvae_protein.runs.manifest, cvae_protein.runs.sweep
 program, folder, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 codes = []
 for number, words in enumerate(calls):
@@ -83,17 +84,17 @@ print(json.dumps(codes))
 """
 
 
-def finish_each(folder, calls, **variables):
+def finish_each(folder, calls):
     """Several calls of Snakemake, each a list of words, one after the other: exit code and what it says, of each.
 
-    Snakemake is loaded once and each call is a process that is forked from there, for what plans and runs little.
+    Snakemake and what the workflow imports are loaded once, and each call is a process that is forked from there.
     """
     program = str(BIN / "snakemake")
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
             [sys.executable, "-c", FORKED, program, place, json.dumps([list(call) for call in calls])],
             cwd=folder,
-            env=environment(folder) | variables,
+            env=environment(folder),
             capture_output=True,
             text=True,
             timeout=LONGEST,

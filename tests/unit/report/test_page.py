@@ -21,6 +21,7 @@ from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import is_within, label_order
 from cvae_protein.core.structure import Backbone
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, tm_bin
+from cvae_protein.report import figures
 from cvae_protein.report.class_cards import cards, disagreements
 from cvae_protein.report.figures import as_tsv, plot, safe, variant_colours
 from cvae_protein.report.gallery import STEP, pack, superpose
@@ -206,6 +207,12 @@ def page_of(root: Path, variants: list[str], seeds: tuple[str, ...] = ("0",)) ->
     return (root / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without their drawing, which is most of the work, where a test looks at the text of a page alone."""
+    monkeypatch.setattr(figures, "svg", lambda figure, alt: Markup('<svg role="img"></svg>'))
+
+
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("hostile")
@@ -270,7 +277,7 @@ def test_the_whole_score_table_can_be_downloaded(hostile_page: str, plain: tuple
 @pytest.mark.parametrize(
     "absent", ["samples", "models", "scores", "scores.tsv", "domains.h5", "splits.tsv", "rejected.tsv", "samples/pca"]
 )
-def test_an_absent_piece_leaves_a_sentence(tmp_path: Path, absent: str) -> None:
+def test_an_absent_piece_leaves_a_sentence(tmp_path: Path, undrawn: None, absent: str) -> None:
     write_results(tmp_path)
     (tmp_path / absent).rename(tmp_path / "away")
     text = page_of(tmp_path, ["pca", "concat"])
@@ -284,7 +291,7 @@ def test_an_empty_folder_gives_a_page(tmp_path: Path) -> None:
     assert "3Dmol" not in "".join(Page(text).scripts)
 
 
-def test_rungs_are_told_apart(tmp_path: Path) -> None:
+def test_rungs_are_told_apart(tmp_path: Path, undrawn: None) -> None:
     variants = write_results(tmp_path)
     rung = {"d0": "new_member", "d1": "new_topology"}
     splits = [row | {"rung": rung.get(row["domain_id"], "")} for row in read_table(tmp_path / "splits.tsv")]
@@ -307,7 +314,7 @@ def test_rungs_are_told_apart(tmp_path: Path) -> None:
     assert "new superfamily" not in part
 
 
-def test_the_audit_is_shown_with_errors_by_nearness(tmp_path: Path) -> None:
+def test_the_audit_is_shown_with_errors_by_nearness(tmp_path: Path, undrawn: None) -> None:
     variants = write_results(tmp_path)
     assert "How far held-out is held out" not in page_of(tmp_path, variants)
     near = [("0.9", "0.95"), ("0.6", "0.2"), ("0.4", "0.1"), ("0.3", "")]
