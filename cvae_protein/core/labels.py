@@ -6,20 +6,18 @@ import re
 import unicodedata
 import zlib
 
-SCHEMES = {
-    "cath": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)?"),  # three levels where the superfamily is not known
-    "scope": re.compile(r"[a-z]\.[0-9]+\.[0-9]+\.[0-9]+"),
+SCHEMES = {  # a topology or fold, and what follows it in the superfamily
+    "cath": re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?"),  # three levels where the superfamily is not known
+    "scope": re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+"),
 }
 CLASSES = {"cath": ("1", "2", "3", "4", "6"), "scope": tuple("abcdefghijkl")}
 USUAL_CLASSES: dict[str, tuple[str, ...]] = {"cath": ("1", "2", "3"), "scope": ("a", "b", "c", "d")}
 """First levels of a classification, and those of whole folds of ordinary proteins."""
-CATH = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?")  # topology, superfamily
-SCOPE = re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+")  # fold, superfamily
 
 
 def _levels(code: str) -> tuple[str, str]:
     """Topology and homologous superfamily of a code, empty where it does not say."""
-    match = CATH.fullmatch(code) or SCOPE.fullmatch(code)
+    match = SCHEMES["cath"].fullmatch(code) or SCHEMES["scope"].fullmatch(code)
     return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
 from ..core.files import lines_of, read_table, unsafe, write_rejected, write_table
-from ..core.labels import ANY, SCHEMES, depth_of, first_level, lineage, own_code, truncate
+from ..core.labels import ANY, SCHEMES, depth_of, first_level, lineage, own_code, superfamily, topology
 from ..core.progress import say
 from ..io.read import is_code, parse_range
 from .classifications.domain import ClassifiedDomain, resolution_of
@@ -76,19 +76,13 @@ def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thi
 
 
 def _superfamily(row: ClassifiedDomain) -> str:
-    """Its own superfamily, else that of the label or the codes: a whole CATH code, three levels of a SCOPe code.
+    """Its own superfamily, else that of the label or the codes.
 
     A CATH code that ends at the topology counts as one superfamily here, so that it is capped as well;
     `homology.superfamily_of`, which is about relatives, says of it that the superfamily is not known.
     """
-    if row.superfamily:
-        return row.superfamily
-    for code in (row.label, row.cath, row.scope):
-        if SCHEMES["cath"].fullmatch(code):
-            return code
-        if SCHEMES["scope"].fullmatch(code):
-            return truncate(code, 3)
-    return ""
+    codes = (superfamily(code) or topology(code) for code in (row.label, row.cath, row.scope))
+    return next(filter(None, (row.superfamily, *codes)), "")
 
 
 def cap_superfamilies(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
