@@ -229,8 +229,8 @@ def _named(path: Path, scratch: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = str(error.filename or "")
-        if told.startswith(str(scratch)) or (not told and error.errno in NO_ROOM):
+        name = str(error.filename or "")
+        if name.startswith(str(scratch)) or (not name and error.errno in NO_ROOM):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 

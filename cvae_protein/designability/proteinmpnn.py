@@ -118,8 +118,8 @@ class Designer:
         known = mask[0].cpu().numpy() > 0
         letters[:, ~known] = "X"
         own = np.array(list(native or "X" * len(atoms)))
-        told = known & np.isin(own, list(ALPHABET[:-1]))
-        recovery = (letters == own)[:, told].mean(axis=1) if told.any() else np.full(number, np.nan)
+        native_known = known & np.isin(own, list(ALPHABET[:-1]))
+        recovery = (letters == own)[:, native_known].mean(axis=1) if native_known.any() else np.full(number, np.nan)
         return Designs(["".join(row) for row in letters], self.likelihood(atoms, drawn, order), recovery)
 
 

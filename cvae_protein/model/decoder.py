@@ -115,7 +115,7 @@ class ChainDecoder(nn.Module):
         found = []
         with mixed_precision(trace.device, self.training):
             h = self.into(torch.cat(features, -1)) + self.place(waves)
-            moment = F.silu(self._told(time, coarse))
+            moment = F.silu(self._modulation(time, coarse))
         for stage, out in enumerate(self.out):
             bias = _with_pairs(fixed[stage], cast(nn.Linear, self.pair[stage]).weight, ca, carbonyl)
             shape = len(mask), each, self.heads, mask.shape[1], mask.shape[1]
@@ -139,15 +139,15 @@ class ChainDecoder(nn.Module):
         hidden = ~coarse.mask[:, None, None, :].expand(-1, -1, coarse.mask.shape[1], -1)
         return bias.masked_fill(hidden.flatten(2), float("-inf"))
 
-    def _told(self, time: Tensor, coarse: Coarse) -> Tensor:
+    def _modulation(self, time: Tensor, coarse: Coarse) -> Tensor:
         """What modulates every block: flow time, what is known of the trace, label and length (B, width)."""
         share = (coarse.kept / self.spec.model.latent).clamp(max=1.0)
         amounts = [_slow_features(share), _slow_features(2 * coarse.error)]
         sizes = torch.stack([coarse.scale.log(), torch.log(coarse.mask.sum(1) / 100)], dim=-1)
-        told = self.moment(torch.cat([time_features(time, TIME), *amounts], dim=-1)) + self.sizes(sizes)
+        found = self.moment(torch.cat([time_features(time, TIME), *amounts], dim=-1)) + self.sizes(sizes)
         for level, embed in enumerate(self.levels):
-            told = told + embed(coarse.labels[:, level])
-        return told
+            found = found + embed(coarse.labels[:, level])
+        return found
 
     def loss(
         self, ca: Tensor, carbonyl: Tensor, coarse: Coarse, generator: torch.Generator
@@ -201,15 +201,15 @@ class ChainDecoder(nn.Module):
         """The state at time `stop` of what is `state` at `start`, by `steps` of the midpoint rule."""
         both = coarse.apply(lambda value: torch.cat([value, value]))
         both = replace_labels(both, torch.cat([torch.zeros_like(coarse.labels), coarse.labels]))
-        told = coarse if guidance == 1.0 else both
+        given = coarse if guidance == 1.0 else both
         bias = self.trace_bias(coarse)
         bias = bias if guidance == 1.0 else bias.repeat(2, 1, 1)
 
         def velocity(state: Tensor, time: float) -> Tensor:
-            at = torch.full((len(told.mask),), time, device=state.device)
+            at = torch.full((len(given.mask),), time, device=state.device)
             if guidance == 1.0:
-                return self(state, at, told, bias)[-1]
-            unconditional, conditional = self(torch.cat([state, state]), at, told, bias)[-1].chunk(2)
+                return self(state, at, given, bias)[-1]
+            unconditional, conditional = self(torch.cat([state, state]), at, given, bias)[-1].chunk(2)
             return torch.lerp(unconditional, conditional, guidance)
 
         step = (stop - start) / steps

@@ -150,7 +150,7 @@ def _jobs(files: Sequence[Path], workflow: Path) -> dict[str, int]:
     )
     said = [line for line in (run.stderr + run.stdout).splitlines() if line.strip()]
     if run.returncode:
-        told = [line for line in said if line.startswith("error: ")]
-        raise UserError(told[-1].removeprefix("error: ") if told else f"snakemake --dry-run: {' '.join(said[-3:])}")
+        errors = [line for line in said if line.startswith("error: ")]
+        raise UserError(errors[-1].removeprefix("error: ") if errors else f"snakemake --dry-run: {' '.join(said[-3:])}")
     found = {name: int(number) for name, number in JOB.findall(run.stdout + run.stderr)}
     return {name: number for name, number in found.items() if name not in ("total", "all")}

@@ -279,8 +279,8 @@ def refine_all(
             own = [traces[row] for row in rows]
             start = pad_sequence([noise[row] for row in rows], batch_first=True).to(device)
             if isinstance(second_level, ChainDecoder):
-                told = sampler.coarse(own, [labels[row] for row in rows], settings.numbers, settings.code_error)
-                made = second_level.to_structure(start, told, settings.refine_steps, settings.decoder_guidance)
+                coarse = sampler.coarse(own, [labels[row] for row in rows], settings.numbers, settings.code_error)
+                made = second_level.to_structure(start, coarse, settings.refine_steps, settings.decoder_guidance)
             else:
                 made = second_level.integrate(start, *pad_traces([t.to(device) for t in own]), settings.refine_steps)
             return torch.stack(made, dim=2)

@@ -108,8 +108,8 @@ def _called(call: Sequence[str]) -> None:
 
 def _key(backbone: Backbone, settings: DesignSettings) -> str:
     """Name of what was designed for a backbone: a hash of its atoms, its sequence and what the designer is told."""
-    told = [backbone.sequence, settings.designer, settings.number, settings.temperature, settings.ca_only]
-    return hashlib.sha256(backbone.coords[0, :, :4].tobytes() + json.dumps(told).encode()).hexdigest()[:24]
+    given = [backbone.sequence, settings.designer, settings.number, settings.temperature, settings.ca_only]
+    return hashlib.sha256(backbone.coords[0, :, :4].tobytes() + json.dumps(given).encode()).hexdigest()[:24]
 
 
 def _options(settings: DesignSettings) -> str:

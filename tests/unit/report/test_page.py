@@ -119,7 +119,7 @@ def verdict(variant: str, seed: str, name: str, state: str, prefix: str = "") ->
     return dict(zip(VERDICT_COLUMNS, cells, strict=True))
 
 
-def write_oracle(root: Path, prefix: str) -> None:
+def write_classifier(root: Path, prefix: str) -> None:
     """Tables of a fold classifier's held-out checks."""
     checks = {
         "split": "test",
@@ -166,7 +166,7 @@ def write_results(root: Path, seeds: tuple[str, ...] = ("0",), prefix: str = "")
     judged = [verdict("concat", seed, name, state, prefix) for seed in seeds for name, state in states.items()]
     judged += [verdict("real", "", "LEAK", "not applicable", prefix)]
     write_table(root / "verdicts.tsv", VERDICT_COLUMNS, judged)
-    write_oracle(root, prefix)
+    write_classifier(root, prefix)
     return ["pca", "concat"]
 
 
@@ -574,7 +574,7 @@ def test_real_domains_of_the_level_above_stand_in_and_are_named(tmp_path: Path) 
     assert "of class 1" in page_of(tmp_path, ["pca", "concat"])
 
 
-def test_oracle_is_shown_and_where_the_nearest_domain_disagrees(plain: tuple[Path, str]) -> None:
+def test_the_classifier_is_shown_and_where_the_nearest_domain_disagrees(plain: tuple[Path, str]) -> None:
     section = " ".join(plain[1].split('<section id="classifier">')[1].split("</section>")[0].split())
     assert '<td class="num">0.91</td>' in section
     assert 'download="confusion.tsv"' in section

@@ -343,7 +343,7 @@ def test_page(reference, tmp_path):
     assert "designs" in page.read_text()
 
 
-def test_oracle_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
+def test_classifier_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):
     """A stand-in for the network: what is tested is that features find their structures."""
 
     def embed(classifier, stores, output):

@@ -126,7 +126,7 @@ def test_wilson_interval_of_a_textbook():
     assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
 
 
-def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
+def test_a_trained_classifier_predicts_held_out_classes_and_says_how_well(trained):
     checks = {(row["split"], row["level"], row["labels"]): row for row in read_table(trained / "classifier.tsv")}
     assert float(checks["test", "1", "all"]["accuracy"]) == 1
     assert checks["test", "3", "trained"]["n"] == "9"
@@ -138,7 +138,7 @@ def test_a_trained_oracle_tells_held_out_classes_and_says_how_well(trained):
     assert len(read_table(trained / "history.tsv", ["step", "validation_cross_entropy", "best"])) > 0
 
 
-def test_the_same_seed_gives_the_same_oracle(trained, data, tmp_path):
+def test_the_same_seed_gives_the_same_classifier(trained, data, tmp_path):
     train_classifier(data / "domains.h5", data / "splits.tsv", tmp_path / "again", SETTINGS)
     for name in ("weights.safetensors", "spec.json", "classifier.tsv"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
