@@ -33,6 +33,7 @@ RENAMED = {
     "generate": "sample",
     "embed --oracle": "--classifier",
     "featurize --labels": "--label-settings",
+    "manifest --settings": "--config",
     "sample --out": "--output",
     "score --labels": "--targets",
     "score --oracle": "--classifier",

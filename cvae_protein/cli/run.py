@@ -160,8 +160,8 @@ def check(
 def manifest(
     results: Annotated[Path, typer.Option(help="Folder of a run.")],
     output: Output,
-    settings: Annotated[
-        str, typer.Option("--settings", metavar="JSON|FILE", help="The whole configuration: JSON, or a YAML file.")
+    config: Annotated[
+        str, typer.Option("--config", metavar="JSON|FILE", help="The whole configuration: JSON, or a YAML file.")
     ],
     workflow: Annotated[Path, typer.Option(help="Folder of the Snakefile that ran.")] = Path("workflow"),
 ) -> None:
@@ -169,7 +169,7 @@ def manifest(
 
     \b
     Example:
-      cvae-protein manifest --results results --settings config/config.yaml -o results/ro-crate-metadata.json
+      cvae-protein manifest --results results --config config/config.yaml -o results/ro-crate-metadata.json
     """
     import json
     from dataclasses import asdict
@@ -177,7 +177,7 @@ def manifest(
     from ..config.load import load
     from ..runs.manifest import write_manifest
 
-    whole = load(json.loads(settings) if settings.lstrip().startswith("{") else Path(settings))
+    whole = load(json.loads(config) if config.lstrip().startswith("{") else Path(config))
     count = write_manifest(results, json.loads(json.dumps(asdict(whole))), output, workflow)
     say("manifest", f"{count} files in {output}")
 
@@ -197,17 +197,18 @@ def reproduce(
         bool, typer.Option("--compare-only", help="Run nothing; compare what is in the folder already.")
     ] = False,
 ) -> None:
-    """Do a run again from its manifest and say which files come out the same; exit code 1 where some do not.
+    """Do a run again from its manifest and say which files come out as recorded; exit code 1 where some do not.
 
     \b
     Example:
       cvae-protein reproduce results/ro-crate-metadata.json --output reproduced
       cvae-protein reproduce results/ro-crate-metadata.json --output results --compare-only
 
-    Call it in the project's folder. Tables that hold times are compared without them.
+    Call it in the project's folder. Tables that hold times are compared without them. What networks made may differ
+    by the tolerance that the manifest states of its kind, where the recorded file lies beside the manifest.
     """
-    from ..runs.manifest import ABSENT, DIFFERS, Manifest, compare, reasons, summary
-    from ..runs.manifest import reproduce as again
+    from ..runs.reproduce import ABSENT, DIFFERS, Manifest, compare, reasons, summary
+    from ..runs.reproduce import reproduce as again
 
     rows = compare(Manifest(recorded), output) if compare_only else again(recorded, output, cores)
     for line in summary(rows, reasons(Manifest(recorded))):

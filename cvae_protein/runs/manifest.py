@@ -1,4 +1,4 @@
-"""The manifest of a run, an RO-Crate: settings, versions, hashes, what jobs took; and the run reproduced from it."""
+"""The manifest of a run, an RO-Crate: settings, versions, hashes, tolerances, and what jobs took."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import os
 import platform
 import re
 import resource
-import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,14 +19,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .. import __version__
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
 from ..core.programs import ask
 from ..core.threads import usable_cores
 from .layout import PACKAGE
+from .tolerance import KINDS, TIMES, kind_of
 
 BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
 
@@ -105,8 +102,8 @@ TERMS = {
     "sha256": f"{RUN_TERMS}sha256",
     "resourceUsage": f"{RUN_TERMS}resourceUsage",
     "sha256WithoutTimes": f"{OWN_TERMS}sha256WithoutTimes",
+    "tolerance": f"{OWN_TERMS}tolerance",
 }
-TIMES = {"seconds", "date"}  # columns of tables that differ from run to run
 NO_RESULTS = {"logs", "checkpoints", "jobs", "tune", "run.json", NAME}
 FORMATS = {
     ".tsv": "text/tab-separated-values", ".json": "application/json", ".html": "text/html", ".h5": "application/x-hdf5",
@@ -134,7 +131,7 @@ def write_manifest(results: Path, settings: dict[str, Any], output: Path, workfl
         "@type": "Dataset",
         "name": settings["report"]["title"],
         "description": "Models, samples and scores of conditional VAEs of protein backbones, made by one run of "
-        "cvae_protein. `cvae-protein reproduce` runs it again and compares the hashes.",
+        "cvae_protein. `cvae-protein reproduce` runs it again and compares, within the tolerance that a file names.",
         "datePublished": utc(time.time()),
         "license": "The licence of the structures that were read; models and scores follow it.",
         "hasPart": [{"@id": entity["@id"]} for entity in files],
@@ -148,7 +145,7 @@ def write_manifest(results: Path, settings: dict[str, Any], output: Path, workfl
         "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
         "about": {"@id": "./"},
     }
-    graph = [descriptor, root, configuration, *used, *code, *files, *actions]
+    graph = [descriptor, root, configuration, *used, *code, *files, *_tolerances(files), *actions]
     with atomic_path(output) as temporary:
         temporary.write_text(json.dumps({"@context": [CONTEXT, TERMS], "@graph": graph}, indent=1) + "\n", "utf-8")
     return len(files)
@@ -184,7 +181,17 @@ def _file(results: Path, path: Path) -> Entity:
         "contentSize": str(path.stat().st_size),
         "encodingFormat": FORMATS.get(path.suffix, "application/octet-stream"),
         **hashes(path),
+        **({"tolerance": {"@id": f"#tolerance/{kind.name}"}} if (kind := kind_of(name)) else {}),
     }
+
+
+def _tolerances(files: list[Entity]) -> Iterator[Entity]:
+    """How far the files of each kind that is there may be from a run elsewhere; all others are to be equal."""
+    named = {entity["tolerance"]["@id"] for entity in files if "tolerance" in entity}
+    for kind in KINDS:
+        if (identifier := f"#tolerance/{kind.name}") in named:
+            facts = _property(identifier, f"tolerance of {kind.name}", kind.limit, kind.unit)
+            yield facts | {"measurementTechnique": kind.measure, "description": kind.why}
 
 
 def _input(path: Path) -> Entity:
@@ -302,95 +309,3 @@ def _action(record: Entity, files: list[Entity]) -> Iterator[Entity]:
 def _machine_line(record: Entity) -> str:
     gpus = ", ".join(record["gpus"]) or "no GPU used"
     return f"{record['host']}: {record['cores']} × {record['cpu']}, {record['memory_mb']} MB, {gpus}"
-
-
-COLUMNS = ("file", "verdict", "recorded", "found")
-EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT = "equal", "equal but for times", "differs", "absent"
-
-
-class Manifest:
-    """A manifest that `manifest.write_manifest` wrote, read and checked; `UserError` where it is none."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            graph = json.loads(path.read_text(encoding="utf-8"))["@graph"]
-            self.entities: dict[str, dict[str, Any]] = {entity["@id"]: entity for entity in graph}
-            self.settings: dict[str, Any] = json.loads(self.entities["#configuration"]["value"])
-            self.files = [self.entities[part["@id"]] for part in self.entities["./"]["hasPart"]]
-            self.machine = json.loads(self.entities["#machine"]["value"])
-            self.code = self.entities["#cvae_protein"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: expected a manifest that a run wrote, ro-crate-metadata.json ({error})"
-            ) from error
-
-    def versions(self) -> dict[str, str]:
-        """Versions of Python and of the packages at the time."""
-        return {
-            self.entities[needed["@id"]]["name"]: self.entities[needed["@id"]]["softwareVersion"]
-            for needed in self.code["softwareRequirements"]
-        }
-
-
-def reproduce(manifest: Path, output: Path, cores: int) -> list[dict[str, str]]:
-    """Run the workflow again with the settings of a manifest, into `output`; one row of `COLUMNS` per file.
-
-    Expects the project's folder as the working folder: paths of the settings are seen from there.
-    """
-    recorded = Manifest(manifest)
-    if not Path("workflow/Snakefile").is_file():
-        raise UserError("reproduce: expected to be called in the project's folder, found no workflow/Snakefile")
-    output.mkdir(parents=True, exist_ok=True)
-    configuration = output / ".reproduce.yaml"  # hidden: no result of the run
-    configuration.write_text(yaml.safe_dump(recorded.settings | {"results": str(output)}, sort_keys=False), "utf-8")
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", str(configuration)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    if subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode:
-        raise UserError(f"reproduce: the run failed; go on with {' '.join(command)}, then compare with --compare-only")
-    return compare(recorded, output)
-
-
-def compare(recorded: Manifest, results: Path) -> list[dict[str, str]]:
-    """A row of `COLUMNS` for every file of the manifest: is it in `results`, and with the same content."""
-    rows = []
-    for entity in recorded.files:
-        path = results / entity["@id"]
-        found = hashes(path) if path.is_file() else {}
-        without = "sha256WithoutTimes"
-        verdict = ABSENT if not found else EQUAL if found["sha256"] == entity["sha256"] else DIFFERS
-        if verdict == DIFFERS and without in entity and entity[without] == found.get(without):
-            verdict = EQUAL_BUT_TIMES
-        row = (entity["@id"], verdict, entity["sha256"][:12], found.get("sha256", "")[:12])
-        rows.append(dict(zip(COLUMNS, row, strict=True)))
-    return rows
-
-
-def reasons(recorded: Manifest) -> list[str]:
-    """What is other today than when the manifest was written, each a sentence: why bytes may differ."""
-    said = []
-    now = package_versions()
-    for name, version in recorded.versions().items():
-        if now.get(name) != version:
-            said.append(f"{name}: {version} then, {now.get(name, 'not installed')} now")
-    here = machine()
-    for key in ("cpu", "cores"):
-        if here[key] != recorded.machine[key]:
-            said.append(f"{key}: {recorded.machine[key]} then, {here[key]} now")
-    if (today := commit()[0]) != recorded.code["identifier"]:
-        said.append(f"commit: {recorded.code['identifier'] or 'none'} then, {today or 'none'} now")
-    return said
-
-
-def summary(rows: list[dict[str, str]], why: list[str]) -> list[str]:
-    """The outcome as lines: counts, every file that is not equal, and what may be the cause."""
-    counts = Counter(row["verdict"] for row in rows)
-    lines = [", ".join(f"{counts[name]} {name}" for name in (EQUAL, EQUAL_BUT_TIMES, DIFFERS, ABSENT) if counts[name])]
-    odd = [row for row in rows if row["verdict"] in (DIFFERS, ABSENT)]
-    if odd:
-        width = max(len(row["file"]) for row in odd)
-        lines.append(f"{'file':<{width}}  {'verdict':<8} {'recorded':<13} found")
-        lines += [f"{r['file']:<{width}}  {r['verdict']:<8} {r['recorded']:<13} {r['found']}" for r in odd]
-    if odd or why:
-        lines.append("what is other than then:" if why else "versions, machine and commit are those of then")
-        lines += [f"  {sentence}" for sentence in why]
-    return lines

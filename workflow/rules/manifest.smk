@@ -20,5 +20,5 @@ rule write_manifest:
         settings=as_json(settings),
         workflow=nearest(HERE),
     shell:
-        "cvae-protein manifest --results {params.results:q} --settings {params.settings:q} --workflow {params.workflow:q}"
+        "cvae-protein manifest --results {params.results:q} --config {params.settings:q} --workflow {params.workflow:q}"
         " --output {output.manifest:q} 2>&1 | tee {log:q} >&2"

@@ -203,7 +203,7 @@ def test_former_output_is_replaced_by_the_same_call_and_by_force_alone_where_it_
 def test_an_output_within_an_input_is_no_change_of_that_input(here):
     scores = here / "results/scores.tsv"
     write_table(scores, ["metric", "value"], [{"metric": "tm_score", "value": 0.5}])
-    words = ["manifest", "--results", "results", "--settings", "{}", "-o", "results/ro-crate-metadata.json"]
+    words = ["manifest", "--results", "results", "--config", "{}", "-o", "results/ro-crate-metadata.json"]
     assert main.run(words) == 0
     assert main.run(words) == 0
     write_table(scores, ["metric", "value"], [{"metric": "tm_score", "value": 0.25}])
