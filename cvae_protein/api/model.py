@@ -242,12 +242,10 @@ class Model:
         Found by its flow run backwards, behind their codes; standard normal deviates where the flow fits. What they
         take is that of `encode`. Raises `UserError` where the second level is a refiner, which has no such noise.
         """
-        import torch
-
         domains = self._domains(read(structures), fold)
         with telling("slow"):
             codes = self._sampler.infer(domains).mean
-            return [torch.Tensor.numpy(one.cpu()) for one in self._sampler.infer_noise(domains, codes)]
+            return [one.numpy() for one in self._sampler.infer_noise(domains, codes)]
 
     def decode(
         self,

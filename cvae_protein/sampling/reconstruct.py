@@ -113,8 +113,8 @@ def invert(
     mask = torch.arange(int(chosen.lengths.max())) < torch.from_numpy(chosen.lengths)[:, None]
     return {
         "row": torch.from_numpy(rows),
-        "features": noise_features(pad_sequence(noise, batch_first=True).cpu(), mask),
-        "norm": torch.stack([one.square().mean() for one in noise]).cpu(),
+        "features": noise_features(pad_sequence(noise, batch_first=True), mask),
+        "norm": torch.stack([one.square().mean() for one in noise]),
         "code_rmsd": errors[0],
         "both_rmsd": errors[1],
     }

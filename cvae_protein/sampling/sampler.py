@@ -112,7 +112,7 @@ class Sampler:
                 _, frame = encode_trace(batch.ca, batch.mask, self.spec.model.coefficients)
                 own = self.coarse([traces[row] for row in rows], [domains.labels[row] for row in rows], kept)
                 ca = center(batch.ca, batch.mask) @ frame
-                return decoder.to_noise(ca, batch.carbonyl @ frame, own, INVERSION_STEPS)
+                return decoder.to_noise(ca, batch.carbonyl @ frame, own, INVERSION_STEPS).cpu()
 
             return in_pieces(run, rows, f"invert {self.spec.variant}")
 
