@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.progress import telling
+from ..core.progress import verbosity
 from .structures import Structure, Structures, read
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
         ]
         hint = f"; of this run give one of {', '.join(own[:8])}" if own else ""
         raise UserError(f"{folder}: expected a folder with spec.json and weights.safetensors, found none{hint}")
-    with telling("slow"):
+    with verbosity("slow"):
         return Model(load_sampler(folder, beside), folder)
 
 
@@ -182,7 +182,7 @@ class Model:
         folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
         lengths = _lengths(length)
         check_asked(spec, folds, lengths, extrapolate)
-        with telling("slow"):
+        with verbosity("slow"):
             if valid:
                 samples = draw_valid(self._sampler, folds, lengths, settings, seed, is_valid)
             else:
@@ -233,7 +233,7 @@ class Model:
         >>> load("pretrained").encode("structures/1ubi.cif.gz").shape
         (1, 64)
         """
-        with telling("slow"):
+        with verbosity("slow"):
             return self._sampler.infer(self._domains(read(structures), fold)).mean.numpy()
 
     def encode_noise(self, structures: Any, fold: str | int | None = None) -> list[np.ndarray]:
@@ -243,7 +243,7 @@ class Model:
         take is that of `encode`. Raises `UserError` where the second level is a refiner, which has no such noise.
         """
         domains = self._domains(read(structures), fold)
-        with telling("slow"):
+        with verbosity("slow"):
             codes = self._sampler.infer(domains).mean
             return [one.numpy() for one in self._sampler.infer_noise(domains, codes)]
 
@@ -355,7 +355,7 @@ class Model:
 
         domain = self._domains(Structures([_one(structure, "structure")]), None)
         parts = []
-        with telling("slow"):
+        with verbosity("slow"):
             for label in [None] if labels is None else labels:
                 if label is not None:
                     self._label(label)
@@ -414,7 +414,7 @@ class Model:
 
         spec = self._sampler.spec
         label_ids = torch.tensor([spec.label_ids(label) for label in labels]).reshape(len(labels), -1)
-        with telling("slow"):
+        with verbosity("slow"):
             traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
             start, settings = no_noise(traces), SampleSettings()
             if noise is not None:

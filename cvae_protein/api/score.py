@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
-from ..core.progress import telling
+from ..core.progress import verbosity
 from .structures import STORES, read
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def score(
     from ..score.external import read_set, score_set, write_set
 
     own = section("score", json.dumps(settings))
-    with tempfile.TemporaryDirectory() as scratch, telling("slow"):
+    with tempfile.TemporaryDirectory() as scratch, verbosity("slow"):
         folder = Path(scratch)
         given = Path(samples) if isinstance(samples, str | Path) else read(samples).to(folder / "given.h5")[0]
         real = _store(reference, folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ..core.errors import StructureError, UserError
-from ..core.progress import telling
+from ..core.progress import verbosity
 from ..core.structure import ATOMS, CA, Backbone
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def featurize(
 
     given = {"min_length": min_length, "max_length": max_length}
     limits = replace(section("labels", "{}"), **{key: value for key, value in given.items() if value is not None})
-    with tempfile.TemporaryDirectory() as scratch, telling("slow"):
+    with tempfile.TemporaryDirectory() as scratch, verbosity("slow"):
         store, rejected = Path(scratch) / "store.h5", Path(scratch) / "rejected.tsv"
         table = None if domains is None else Path(domains)
         featurize_folder(Path(path), section("featurize", "{}"), limits, store, rejected, domains=table)
@@ -411,7 +411,7 @@ def _read_path(path: Path) -> Structures:
         return read_store(path)
     from ..score.inputs import read_samples
 
-    with telling("slow"):
+    with verbosity("slow"):
         found = read_samples(path)
     if not found.samples:
         why = "; ".join(f"{row['domain_id']}: {row['reason']}, {row['detail']}" for row in found.rejected[:3])

@@ -302,7 +302,7 @@ def _try_lock(scratch: Path) -> int | None:
 
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # as of Lustre or NFS mounted without them
-_told: set[int] = set()  # file systems without locks, of which one line is said
+_lockless: set[int] = set()  # file systems without locks, of which one line is said
 
 
 def take_lock(file: IO, how: int = fcntl.LOCK_EX) -> bool:
@@ -317,8 +317,8 @@ def take_lock(file: IO, how: int = fcntl.LOCK_EX) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise OSError(error.errno, error.strerror, file.name) from error
-        if (system := os.fstat(file.fileno()).st_dev) not in _told:
-            _told.add(system)
+        if (system := os.fstat(file.fileno()).st_dev) not in _lockless:
+            _lockless.add(system)
             unseen = "two runs or commands that make the same at once would not be noticed"
             say(os.path.dirname(file.name) or ".", f"this file system has no locks ({error.strerror}); {unseen}")
     return True

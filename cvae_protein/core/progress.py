@@ -10,20 +10,20 @@ from typing import Literal, TypeVar
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
-Told = Literal["all", "slow", "nothing"]  # slow: only the progress of what takes longer than a line's interval
-_told: Told = "all"
+Verbosity = Literal["all", "slow", "nothing"]  # slow: only the progress of what takes longer than a line's interval
+_verbosity: Verbosity = "all"
 
 
 @contextmanager
-def telling(what: Told) -> Iterator[None]:
-    """Tell less on standard error within the block, in all threads; what was told less stays so."""
-    global _told
-    before = _told
-    _told = what if before != "nothing" else before
+def verbosity(what: Verbosity) -> Iterator[None]:
+    """Say less on standard error within the block, in all threads; where less is said already, that stays."""
+    global _verbosity
+    before = _verbosity
+    _verbosity = what if before != "nothing" else before
     try:
         yield
     finally:
-        _told = before
+        _verbosity = before
 
 
 def clock(seconds: float) -> str:
@@ -34,9 +34,9 @@ def clock(seconds: float) -> str:
 
 
 def silence() -> None:
-    """Tell nothing any more."""
-    global _told
-    _told = "nothing"
+    """Say nothing any more."""
+    global _verbosity
+    _verbosity = "nothing"
 
 
 class Progress:
@@ -54,9 +54,9 @@ class Progress:
         self.done += count
         now = time.monotonic()
         interval = 0.2 if self.live else SECONDS_BETWEEN_LINES
-        if _told == "nothing" or (self.done < self.total and now - self.last_said < interval):
+        if _verbosity == "nothing" or (self.done < self.total and now - self.last_said < interval):
             return
-        if _told == "slow" and now - self.start < SECONDS_BETWEEN_LINES:
+        if _verbosity == "slow" and now - self.start < SECONDS_BETWEEN_LINES:
             return
         self.last_said = now
         elapsed = now - self.start
@@ -77,6 +77,6 @@ def track(items: Iterable[Item], stage: str, total: int, unit: str) -> Iterator[
 
 def say(stage: str, message: str) -> None:
     """One line about a stage, on standard error."""
-    if _told != "all":
+    if _verbosity != "all":
         return
     print(f"{stage}: {message}", file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ def test_version(capsys):
 
 def test_quiet_leaves_errors_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "_told", "all")  # so that afterwards it is as before
+    monkeypatch.setattr(progress, "_verbosity", "all")  # so that afterwards it is as before
     words = ["featurize", "--input", str(DATA / "1ubi.cif.gz"), "-o", "x.h5", "--rejected", "r.tsv"]
     assert main.run(words) == 0
     assert capsys.readouterr().err.splitlines()[-1] == "featurize: wrote x.h5, r.tsv"
