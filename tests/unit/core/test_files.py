@@ -221,7 +221,7 @@ def test_without_locks_it_goes_on_and_says_once_what_is_not_noticed(tmp_path, mo
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    monkeypatch.setattr("cvae_protein.core.files._told", set())
+    monkeypatch.setattr("cvae_protein.core.files._lockless", set())
     with owned(tmp_path / "a"), owned(tmp_path / "a"):
         assert holder(tmp_path / ".a.lock") is None
         write_table(tmp_path / "a", ["x"], [])
