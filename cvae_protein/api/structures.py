@@ -319,7 +319,7 @@ def featurize(
         table = None if domains is None else Path(domains)
         featurize_folder(Path(path), section("featurize", "{}"), limits, store, rejected, domains=table)
         found = Structures(read_store(store), read_table(rejected, REJECTED_COLUMNS))
-    return _told(found, path)
+    return _warned(found, path)
 
 
 def read_store(path: str | Path, fold: str | int = "", length: int | None = None) -> Structures:
@@ -416,10 +416,10 @@ def _read_path(path: Path) -> Structures:
     if not found.samples:
         why = "; ".join(f"{row['domain_id']}: {row['reason']}, {row['detail']}" for row in found.rejected[:3])
         raise UserError(f"{path}: none of its structures can be used ({why})")
-    return _told(Structures((sample.backbone for sample in found.samples), found.rejected), path)
+    return _warned(Structures((sample.backbone for sample in found.samples), found.rejected), path)
 
 
-def _told(found: Structures, path: str | Path) -> Structures:
+def _warned(found: Structures, path: str | Path) -> Structures:
     """`found`, after a warning of what was rejected."""
     if missing := found._rejected:
         first = f"{missing[0]['domain_id']}, {missing[0]['reason']} ({missing[0]['detail']})"

@@ -49,7 +49,7 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
 def fit_priors(
     model: CVAE, by_split: Mapping[str, DomainSet], settings: TrainSettings
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Weights of the aggregate posterior of whole training domains, and what the flow is worth (`worth`).
+    """Weights of the aggregate posterior of whole training domains, and the likelihood of codes under the flow (`log_likelihoods`).
 
     The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says.
     """
@@ -78,14 +78,14 @@ def fit_priors(
         name: stopped[name] for name in stopped if name.startswith(tuple(watched))
     }
     for split, each in watched.items():
-        summary |= {f"{split}_{name}": value for name, value in worth(flow, each).items()}
+        summary |= {f"{split}_{name}": value for name, value in log_likelihoods(flow, each).items()}
     shown = "validation" if "validation" in watched else "evaluated"
     gain = summary[f"{shown}_nats"] - summary[f"{shown}_gaussian_nats"]
     say(stage, f"kept step {stopped['step']}: codes of {shown} {gain:+.1f} nats likelier than by one Gaussian for all")
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}, summary
 
 
-def worth(flow: LatentFlow, codes: CodeSet) -> dict[str, float]:
+def log_likelihoods(flow: LatentFlow, codes: CodeSet) -> dict[str, float]:
     """Mean log likelihood in nats of a draw of each domain's code by a flow and by the Gaussian that it started as."""
     rows = _watched(codes)
     z, labels, lengths = codes.draw(rows, torch.Generator().manual_seed(0))

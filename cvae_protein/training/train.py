@@ -188,8 +188,8 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    priors, worth = fit_priors(model, by_split, settings)
-    next((row for row in rows if row.get("best")), rows[-1]).update(worth)
+    priors, summary = fit_priors(model, by_split, settings)
+    next((row for row in rows if row.get("best")), rows[-1]).update(summary)
     return tensors | priors, rows
 
 

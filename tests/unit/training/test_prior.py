@@ -26,7 +26,7 @@ from cvae_protein.score.metrics.latent import Codes
 from cvae_protein.score.metrics.likelihood import likelihood_rows
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.verdicts import judge
-from cvae_protein.training.prior import CodeSet, fit_flow, worth
+from cvae_protein.training.prior import CodeSet, fit_flow, log_likelihoods
 
 LATENT = 6
 SPEC = Spec(
@@ -92,7 +92,7 @@ def test_a_flow_that_nothing_stops_is_told_from_one_that_validation_stopped(
     assert "prior_gain = " in found["evidence"]
     assert bool(found["remedy"]) == (state == "flagged")
     kept = next(row for row in rows if row["best"])
-    found = worth(flow, training)
+    found = log_likelihoods(flow, training)
     assert found["nats"] > found["gaussian_nats"]
     if stopped:
         assert kept["validation_flow"] == min(row["validation_flow"] for row in rows)
@@ -110,5 +110,5 @@ def test_where_there_is_nothing_to_learn_the_gaussian_stays() -> None:
     flow.whiten(aggregate)
     held_out = codes_of(300, 1, 0.0)
     fit_flow(flow, {"evaluated": training, "validation": held_out}, settings, "test", 0)
-    found = worth(flow, held_out)
+    found = log_likelihoods(flow, held_out)
     assert found["nats"] > found["gaussian_nats"] - 1
