@@ -49,7 +49,7 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
 def fit_priors(
     model: CVAE, by_split: Mapping[str, DomainSet], settings: TrainSettings
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Weights of the aggregate posterior of whole training domains, and the likelihood of codes under the flow (`log_likelihoods`).
+    """Weights of the aggregate posterior of whole training domains and of the flow, and what the flow makes of codes.
 
     The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says.
     """
