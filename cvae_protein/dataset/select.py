@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from sys import intern
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
@@ -124,6 +125,7 @@ METHODS = {
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
+FEW_VALUES = ("cath", "scope", "role", "resolution", "method", "superfamily", "n_residues")  # a text each in memory
 UNTOLD = {"cluster": "", "none": ANY}  # label of every domain under schemes that look at no column
 
 
@@ -163,7 +165,8 @@ def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = 
     if row.residue_range or row.numbering:
         parse_range(row.residue_range or "", row.numbering or "author")
     entry = row.pdb_id.lower() if is_code(row.pdb_id) and not entry_case else row.pdb_id
-    return row._replace(pdb_id=entry, label=label_of(row, settings))
+    few = {name: intern(getattr(row, name)) for name in FEW_VALUES}
+    return row._replace(pdb_id=entry, label=intern(label_of(row, settings)), **few)
 
 
 def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str]:

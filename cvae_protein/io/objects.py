@@ -165,6 +165,13 @@ def _of_mdtraj(trajectory: Any, name: str) -> Iterator[AtomTable]:
         if same > HIGHEST_INSERTION:
             raise StructureError("not_a_structure", f"{name}: {same + 1} residues have the number {residue.resSeq}")
         insertion.append(ord("A") + same - 1 if same else 0)
+    behind = {chain.index for chain in topology.chains if names.index(names[chain.index]) < chain.index}  # of TER
+    ligands = {
+        residue.index
+        for index in behind
+        for residue in topology.chain(index).residues
+        if {"N", "C"} <= {atom.name for atom in residue.atoms}  # whose bonds tell whether they go on the chain
+    }
     residues = [atoms[index].residue for index in found.tolist()]
     columns = {
         "chain": np.array([names[residue.chain.index] for residue in residues], "U8"),
@@ -173,7 +180,7 @@ def _of_mdtraj(trajectory: Any, name: str) -> Iterator[AtomTable]:
         "residue": np.array([residue.name for residue in residues], "U8"),
         "altloc": 0,
         "occupancy": 1.0,
-        "hetero": False,
+        "hetero": [residue.index in ligands for residue in residues],
     }
     for frames in _parts(trajectory.xyz):
         yield _table(kind, frames[:, found] * NANOMETRE, columns, dict.fromkeys(names))

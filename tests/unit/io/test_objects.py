@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from Bio.PDB.PDBParser import PDBParser
 from biotite.structure.io.pdb import PDBFile
+from synthetic import chain_lines, helix, residue_lines, write
 
 from cvae_protein.core.errors import StructureError
 from cvae_protein.core.structure import CB, Backbone
@@ -75,6 +76,50 @@ def test_a_deposited_entry_is_what_its_file_is(entry):
         assert_same(backbone_of(part), expected)
     if entry.stem == "1ubi":  # mdtraj reads no alternative locations
         assert_same(backbone_of(mdtraj.load(str(entry))), expected)
+
+
+def odd_lines(altlocs):
+    """Two chains with modified and mirrored residues, an insertion, missing atoms, and an amino acid as a ligand."""
+    coords = helix(14)
+    lines = residue_lines(coords[0], "MSE", number=-1, hetero=True)
+    for index in range(1, 14):
+        name = {4: "DAL", 7: "SEP"}.get(index, "ALA")
+        options = {"number": 5 if index == 6 else index, "insertion": "A" if index == 6 else ""}
+        if index == 9 and altlocs:
+            lines += residue_lines(coords[index], name, altloc="A", occupancy=0.4, **options)
+            lines += residue_lines(coords[index] + 0.2, name, altloc="B", occupancy=0.6, **options)
+        else:
+            atoms = {2: ("CA",), 11: ("N", "CA", "C")}.get(index, ("N", "CA", "C", "O", "CB"))
+            lines += residue_lines(coords[index], name, atoms=atoms, hetero=index in (4, 7), **options)
+    free = residue_lines(coords[0] + 40, "GLU", number=900, hetero=True)
+    return [*lines, "TER", *chain_lines(coords[:9] + 50, chain="B"), *free]
+
+
+@pytest.mark.parametrize("altlocs", [True, False])
+def test_odd_structures_are_what_their_file_is(tmp_path, altlocs):
+    lines = odd_lines(altlocs)
+    path = write(tmp_path / "x.pdb", ["MODEL        1", *lines, "ENDMDL", "MODEL        2", *lines, "ENDMDL"])
+    parsed = read_structure(path)
+    objects = [PDBParser(QUIET=True).get_structure("x", path)]
+    file = PDBFile.read(path)
+    if altlocs:
+        objects.append(file.get_structure(1, altloc="all", extra_fields=["occupancy"]))
+    else:
+        objects += [file.get_structure(), file.get_structure(2), mdtraj.load(str(path)), mdtraj.load(str(path))[1]]
+    for held in objects:
+        assert chains_of(held) == ["A", "B"]
+        for chain in "AB":
+            expected = extract_domain(parsed, chain, "", "x")
+            found = backbone_of(held, chain)
+            assert_same(found, expected if found.models == 2 else expected.model(0), ids=not hasattr(held, "topology"))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_round_trip_of_odd_structures(tmp_path, make):
+    parsed = read_structure(write(tmp_path / "x.pdb", odd_lines(True)))
+    for chain in "AB":
+        backbone = extract_domain(parsed, chain, "", "x")
+        assert_same(backbone_of(make(backbone)), backbone, ids=make is not to_mdtraj)
 
 
 def test_other_programs_measure_what_we_hold(ensemble):
