@@ -1,4 +1,4 @@
-"""Print the leaderboard of a finished run as the tables that the README and the findings quote.
+"""Print the leaderboard of a finished run as the tables that the findings quote.
 
     python experiments/leaderboard.py results [--write NAME]
 

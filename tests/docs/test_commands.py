@@ -1,18 +1,21 @@
-"""Every call that the documentation shows is one that its command takes; the variant of the how-to trains."""
+"""Every call that the documentation shows is one that its command takes; variant and metric of the how-tos work."""
 
 import re
 import shlex
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import typer
 from small_models import MODEL, REFINE, TRAIN
 
 from cvae_protein.cli.main import app
+from cvae_protein.core.structure import Backbone
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.spec import Spec
+from cvae_protein.score.metrics.metric import Metric, PreparedStructure
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.parent.name != "history")]
@@ -65,3 +68,15 @@ def test_the_variant_of_the_how_to_has_its_term():
     for factor, expected in ((1, 0.0), (2, float(sum(squares) / 2))):  # twice as large: the radius once more
         output = SimpleNamespace(target=target, reconstruction=factor * target)
         assert term.term(batch, output).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_metric_of_the_how_to_is_what_it_says():
+    page = (ROOT / "docs/how-to/new-metric.md").read_text(encoding="utf-8")
+    names = {"np": np, "PreparedStructure": PreparedStructure}
+    exec(re.findall(r"```python\n(.*?)```", page, re.S)[0], names)
+    straight = np.zeros((1, 9, 5, 3))
+    straight[0, :, :, 0] = 3.8 * np.arange(9)[:, None]
+    found = [Backbone("x", "A" * size, straight[:, :size], tuple(map(str, range(size)))) for size in (9, 1)]
+    values = [Metric("end_to_end", "ratio", "real", names["end_to_end"])(PreparedStructure.of(b, "")) for b in found]
+    assert values[0] == pytest.approx(1)
+    assert np.isnan(values[1])
