@@ -26,7 +26,12 @@ def ca_lines(data, of_polymers=False):
     for line in lines:
         if line.startswith(("MODEL", "ENDMDL", "END")):
             model += 1
-        elif line.startswith(("ATOM  ", "HETATM")) and line[12:16].strip() == "CA" and line[17:20] in AMINO_ACIDS:
+        elif (
+            not of_polymers
+            and line.startswith(("ATOM  ", "HETATM"))
+            and line[12:16].strip() == "CA"
+            and line[17:20] in AMINO_ACIDS
+        ):
             found.append((model, line[21:22], line[22:27]))
     return found
 

@@ -111,7 +111,7 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
             yield f"seeds: expected whole numbers ≥ 0 and ≤ {LARGEST_SEED}, got {seed}"
     results = settings.results
     if results.startswith(("~", "$")) or set(results) & set("{}") or not results.isprintable():
-        yield f"results: expected one line without braces, ~ or $, which stand for nothing here, got {results!r}"
+        yield f"results: expected a path without braces, ~, $ or line ends, got {results!r}"
     if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
         yield (
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "

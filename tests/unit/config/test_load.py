@@ -234,6 +234,7 @@ def test_terms_that_look_at_single_structures_do_not_compare_them() -> None:
         ("results: ~/r\n", "results: expected a path without"),
         ("results: $HOME/r\n", "results: expected a path without"),
         ("results: res{x}\n", "results: expected a path without"),
+        ('results: "a\\nb"\n', "results: expected a path without"),
     ],
 )
 def test_what_yaml_takes_otherwise_than_it_stands_there_is_told(tmp_path, text, said):
