@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests python experiments/account.py [FOLDER ...]
 
-Lines are counted by `tests/ca_lines.py`, which looks at the text alone. Of files in the folders that are named, no line of
-a standard amino acid may be lost. Without any it is the mirrors of the archive in ../shared, where there are such: there
-lines of polymers have to be just as many as are stored or of another conformer. Ends with exit code 1 where some are lost.
+Lines are counted by `tests/ca_lines.py`, which looks at the text alone. Of files in the folders that are named, no line
+of a standard amino acid may be lost. Without any it is the mirrors of the archive in ../shared, where there are such:
+there lines of polymers have to be just as many as are stored or of another conformer. Ends with exit code 1 where some
+are lost.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def main() -> int:
             said = f"{stored} stored, {found.alternates} alternates, {found.ligands} ligands"
             print(f"{path.name}: {len(told)} lines, {said}")
     print(
-        f"{len(files)} files, {lines} CA lines, {without} of them without a position, {ligands} of ligands, {lost} files "
-        f"that lose some; refused: {dict(refused)}"
+        f"{len(files)} files, {lines} CA lines, {without} of them without a position, {ligands} of ligands, "
+        f"{lost} files that lose some; refused: {dict(refused)}"
     )
     return int(lost > 0)
 
