@@ -1,22 +1,26 @@
 """Fit priors to one trained model's codes and print what held-out codes are worth under each, rung by rung.
 
     python experiments/prior_likelihood.py RESULTS VARIANT [--seed 0] [--steps 3000] [--dropout 0.1 0.3 0.5]
+        [--codes CODES.safetensors] [--widen]
 
 Nats are log densities of one draw of each domain's code, less those under one Gaussian for all classes (full
 covariance, given the length), with 95 % intervals over superfamilies; "norm" is the squared norm of the flow's noise
 over the latent size. Mixtures of Gaussians (full covariance, length as a further number) have as many components as
-validation likes.
+validation likes. With `--widen`, each flow and the Gaussian are then also judged with the factor on codes under which
+those of validation are likeliest. Codes take long; they are kept in the file `--codes`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
@@ -24,13 +28,15 @@ from cvae_protein.config.settings import ScoreSettings, TrainSettings
 from cvae_protein.core.files import read_table
 from cvae_protein.core.labels import RUNGS
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.priors import AggregatePosterior, LatentFlow
+from cvae_protein.model.priors import AggregatePosterior, Gaussian, LatentFlow
 from cvae_protein.model.registry import load_model, load_weights
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.score.metrics.metric import bootstrap_means, bounds
 from cvae_protein.training.prior import CodeSet, codes_of, fit_flow
 
 COMPONENTS = (1, 2, 4, 8, 16)
+COLUMNS = ("mean", "logvar", "labels", "lengths", "chance")  # of a file of codes
+WIDER = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +119,12 @@ def compare(
         print(f"a Gaussian a class\t{split}\t{gains(found, each)}", flush=True)
     if own is not None:
         judge("the model's own flow", own, held, "")
+    if given.widen:
+        plain = LatentFlow(spec)
+        plain.whiten(aggregate)
+        widen("one Gaussian", plain, held)
+        if own is not None:
+            widen("the model's own flow", own, held)
     if given.mixture:
         count, densities = mixture(training, held)
         for split, each in held.items():
@@ -131,6 +143,8 @@ def compare(
             losses = f"{kept['validation_flow']:.1f} ({kept['validation_gaussian_flow']:.1f})"
             name = f"flow, dropout {dropout:g}, label dropout {hidden:g}"
             judge(name, flow, held, f"{kept['step']}\t{losses}")
+            if given.widen:
+                widen(name, flow, held)
 
 
 def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -> None:
@@ -143,6 +157,39 @@ def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -
         densities, noise = (torch.cat(part) for part in zip(*parts, strict=True))
         norm = noise.square().sum(-1).mean() / noise.shape[1]
         print(f"{name}\t{split}\t{gains(densities, each)}\t{norm:.2f}\t{more}", flush=True)
+
+
+def widen(name: str, flow: LatentFlow, held: Mapping[str, HeldOut]) -> None:
+    """Judge a flow whose codes are spread by the factor under which validation codes are likeliest; it keeps that."""
+    each = held["validation"]
+    factor, best, found = flow.factor.clone(), 1.0, -math.inf
+    for wider in WIDER:
+        flow.factor.copy_(wider * factor)
+        likely = flow.log_density(each.z, each.labels, each.lengths)[0].mean().item()
+        if likely > found:
+            best, found = wider, likely
+    flow.factor.copy_(best * factor)
+    judge(f"{name}, widened by {best:g}", flow, held, "")
+
+
+def read_codes(path: Path) -> dict[str, CodeSet]:
+    """Codes that an earlier run has kept."""
+    kept = load_file(path)
+    found = {}
+    for split in ("train", "validation", "test"):
+        mean, logvar, labels, lengths, chance = (kept[f"{split}/{name}"] for name in COLUMNS)
+        found[split] = CodeSet(Gaussian(mean, logvar), labels, lengths, chance.numpy())
+    return found
+
+
+def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
+    """Keep codes for a later run."""
+    found = {}
+    for split, each in codes.items():
+        chance = torch.from_numpy(each.chance)
+        columns = each.posterior.mean, each.posterior.logvar, each.labels, each.lengths, chance
+        found |= {f"{split}/{name}": column.contiguous() for name, column in zip(COLUMNS, columns, strict=True)}
+    save_file(found, path)
 
 
 def main() -> None:
@@ -159,17 +206,23 @@ def main() -> None:
     parser.add_argument("--inference-steps", type=int, default=20, help="of latent refinement; 0: the encoder's codes")
     parser.add_argument("--most", type=int, default=1000, help="domains of a rung whose codes are judged")
     parser.add_argument("--mixture", action="store_true", help="fit mixtures too")
+    parser.add_argument("--widen", action="store_true", help="spread codes by what validation likes best")
+    parser.add_argument("--codes", type=Path, help="file to keep codes in; where it is there, it is read")
     given = parser.parse_args()
     folder = given.results / "models" / given.variant / f"seed{given.seed}"
     model = load_model(folder)
     by_split = read_split(given.results / "domains.h5", given.results / "splits.tsv")
     facts = {row["domain_id"]: row for row in read_table(given.results / "splits.tsv", ("superfamily", "rung"))}
-    codes, about = {}, {}
+    codes = read_codes(given.codes) if given.codes and given.codes.is_file() else {}
+    about, known = {}, bool(codes)
     for split in ("train", "validation", "test"):
         domains = by_split[split].first_conformations()
-        codes[split] = codes_of(model, domains, given.inference_steps)
+        if not known:
+            codes[split] = codes_of(model, domains, given.inference_steps)
         columns = ([facts[name][key] or name for name in domains.ids] for key in ("superfamily", "rung"))
         about[split] = tuple(map(np.array, columns))
+    if given.codes and not known:
+        write_codes(given.codes, codes)
     tensors, own = load_tensors(folder / "weights.safetensors")[0], None
     if any(name.startswith("flow.") for name in tensors):
         load_weights(own := LatentFlow(model.spec), "flow.", folder, tensors)
