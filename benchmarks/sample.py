@@ -31,7 +31,15 @@ from cvae_protein.model.priors import AggregatePosterior, LatentFlow
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.relax import FREE
-from cvae_protein.sampling.sampler import Sampler, decode_all, draw_codes, noise_seeds, refine_all, relax_all
+from cvae_protein.sampling.sampler import (
+    Sampler,
+    decode_all,
+    draw_codes,
+    noise_seeds,
+    refine_all,
+    relax_all,
+    start_noise,
+)
 
 OUTPUT = Path(__file__).parent / "results/sample.tsv"
 COLUMNS = ("what", "unit", "ours", "peer_name", "peer", "ratio", "goal", "machine", "date")
@@ -97,7 +105,8 @@ def measure(device: torch.device, length: int, count: int, rounds: int, settings
         return draw_codes(sampler, labels, lengths, settings, generator())
 
     def refine() -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return refine_all(sampler, traces, ["1"] * count, settings, noise_seeds(count, generator()), "benchmark")
+        noise = start_noise([length] * count, noise_seeds(count, generator()), settings.refine_noise)
+        return refine_all(sampler, traces, ["1"] * count, settings, noise, "benchmark")
 
     drawn, refined = codes(), refine()
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 LONG = ("faults", "workflow", "docs", "packaging", "golden")  # folders of tests that take longest
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items):
     """Let one process of several run a whole file, so that what its tests share is made once, and long ones begin.
 

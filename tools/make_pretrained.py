@@ -22,7 +22,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, read_table
 from cvae_protein.model.registry import FOLDER
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
-from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler, noise_seeds
+from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler, noise_seeds, start_noise
 
 LARGEST = 15_000_000  # bytes of both weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
@@ -68,7 +68,8 @@ def drawn(model: Path, refiner: Path) -> np.ndarray:
     settings = SampleSettings(relax_steps=0)
     codes = draw_codes(sampler, labels, lengths, settings, generator)
     traces = decode_all(sampler.model, codes, labels, lengths)
-    return np.concatenate(complete(sampler, traces, names, settings, noise_seeds(len(traces), generator), "compare")[0])
+    noise = start_noise([len(trace) for trace in traces], noise_seeds(len(traces), generator), settings.refine_noise)
+    return np.concatenate(complete(sampler, traces, names, settings, noise, "compare")[0])
 
 
 def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:

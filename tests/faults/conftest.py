@@ -10,6 +10,7 @@ from small_run import finish, make_project
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # and so, being registered later, before that of tests/conftest.py
 def pytest_collection_modifyitems(config, items):
     """Leave out the long ones unless the marker is asked for; the others share one clean run, in one process."""
     for item in items:
