@@ -1,6 +1,6 @@
 """Print whether every CA line of PDB and mmCIF files is accounted for by what was read.
 
-    PYTHONPATH=tests python experiments/account.py [FOLDER ...]
+    PYTHONPATH=tests python experiments/account.py [--every 1] [FOLDER ...]
 
 Lines are counted by `tests/ca_lines.py`, which looks at the text alone. Of files in the folders that are named, no line
 of a standard amino acid may be lost. Without any it is the mirrors of the archive in ../shared, where there are such:
@@ -10,6 +10,7 @@ are lost.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,12 +27,16 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> int:
     """Read all files and print one line, after one for each file with a difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
+    parser.add_argument("--every", type=int, default=1, help="read one file of so many")
+    given = parser.parse_args()
     mirrors = sorted((ROOT.parent / "shared").glob("*/mirror"))
-    folders = [Path(name) for name in sys.argv[1:]] or mirrors
+    folders = given.folders or mirrors
     lost = lines = without = ligands = 0
     refused: Counter[str] = Counter()
     files = [path for folder in folders for path, name in structure_files(folder) if name]
-    for path in files:
+    for path in files[:: given.every]:
         try:
             found = read_structure(path)
         except StructureError as error:
@@ -48,8 +53,8 @@ def main() -> int:
             said = f"{stored} stored, {found.alternates} alternates, {found.ligands} ligands"
             print(f"{path.name}: {len(told)} lines, {said}")
     print(
-        f"{len(files)} files, {lines} CA lines, {without} of them without a position, {ligands} of ligands, "
-        f"{lost} files that lose some; refused: {dict(refused)}"
+        f"{len(files[:: given.every])} of {len(files)} files, {lines} CA lines, {without} of them without a position, "
+        f"{ligands} of ligands, {lost} files that lose some; refused: {dict(refused)}"
     )
     return int(lost > 0)
 
