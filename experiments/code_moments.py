@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from cvae_protein.config.settings import ModelSettings, RefineSettings, ScoreSettings
+from cvae_protein.config.settings import RefineSettings, ScoreSettings
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import truncate
 from cvae_protein.model.batch import read_split
@@ -43,17 +42,14 @@ def views(results: Path) -> Iterator[tuple[str, str, np.ndarray, list[str], list
     yield "nothing", "", scores.numpy(), labels, ids
     trained, variance = len(by_split["train"]), model.linear.decode.weight.detach().square().sum(0)
     for depth in LEVELS:
-        spec = make_spec("pca", 0, ModelSettings(), RefineSettings(), depth, by_split["train"], {})
+        spec = make_spec("pca", 0, model.spec.model, RefineSettings(), depth, by_split["train"], {})
         components = ClassWhitening(spec)
         label_ids = torch.tensor([spec.label_ids(label) for label in labels])
         components.fit(scores[:trained], label_ids[:trained], torch.ones(trained), variance)
         levels = " ".join(list(LEVELS.values())[:depth])
-        yield "mean", levels, (scores - _mean(components, label_ids)).numpy(), labels, ids
+        mean = components.to_scores(torch.zeros_like(scores), label_ids)
+        yield "mean", levels, (scores - mean).numpy(), labels, ids
         yield "mean and covariance", levels, components.to_codes(scores, label_ids).numpy(), labels, ids
-
-
-def _mean(components: ClassWhitening, label_ids: Tensor) -> Tensor:
-    return components.to_scores(torch.zeros(len(label_ids), ModelSettings().latent), label_ids)
 
 
 def skill(codes: np.ndarray, labels: list[str], groups: np.ndarray, level: int, settings: ScoreSettings) -> Estimate:

@@ -217,6 +217,8 @@ class Model:
         _check_seed(seed)
         if spread is not None and temperature is not None:
             raise UserError("around: expected a spread or a temperature, got both")
+        if spread is not None and (isinstance(spread, bool) or not isinstance(spread, int | float | np.number)):
+            raise UserError(f"spread: expected a number of Å, got {spread!r}")
         settings = self._settings(n, temperature, None)
         return self._around(structure, settings, seed, None if fold is None else [self._label(fold)], spread)
 
@@ -268,8 +270,8 @@ class Model:
         from ..sampling.sample import SHORTEST
 
         codes = np.atleast_2d(np.asarray(codes, np.float32))
-        if codes.ndim != 2 or codes.shape[1] != self.latent:
-            raise UserError(f"codes: expected (n, {self.latent}), got {codes.shape}")
+        if codes.ndim != 2 or codes.shape[1] != self.latent or not len(codes):
+            raise UserError(f"codes: expected (n, {self.latent}) of one or more, got {codes.shape}")
         lengths = list(_lengths(length) or [])
         lengths = lengths * len(codes) if len(lengths) == 1 else lengths
         if len(lengths) != len(codes) or any(one < SHORTEST for one in lengths):

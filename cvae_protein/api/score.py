@@ -65,7 +65,7 @@ def score(
     own = section("score", json.dumps(settings))
     with tempfile.TemporaryDirectory() as scratch, verbosity("slow"):
         folder = Path(scratch)
-        given = Path(samples) if isinstance(samples, str | Path) else read(samples).to(folder / "given.h5")[0]
+        given = Path(samples) if isinstance(samples, str | Path) else _stored(samples, folder / "given.h5", "samples")
         real = _store(reference, folder)
         found = read_set(given, real, Path(splits) if splits else None, Path(targets) if targets else None)
         stored = write_set(found, folder, "samples", 0)
@@ -96,7 +96,12 @@ def _store(reference: Any, folder: Path) -> Path:
     """The store of real domains that `reference` is, or that is made of it."""
     if isinstance(reference, str | Path) and Path(reference).suffix in STORES:
         return Path(reference)
-    domains = read(reference)
-    if not domains:
-        raise UserError("reference: expected real domains to compare with, got none")
-    return domains.to(folder / "reference.h5")[0]
+    return _stored(reference, folder / "reference.h5", "reference")
+
+
+def _stored(source: Any, path: Path, name: str) -> Path:
+    """What `read` takes, in a store."""
+    found = read(source, name)
+    if not found:
+        raise UserError(f"{name}: expected one structure or more to compare, got none")
+    return found.to(path)[0]

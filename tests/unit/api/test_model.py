@@ -135,10 +135,10 @@ def test_codes_and_back(model, folder):
     assert path.labels == ["3"] * 3
     by_label = model.decode(codes[:1], 76, fold="3")
     assert rmsd(path[0].ca, by_label[0].ca) < 0.2
-    with pytest.raises(cvae.UserError, match=r"codes: expected \(n, 64\), got \(1, 63\)"):
+    with pytest.raises(cvae.UserError, match=r"codes: expected \(n, 64\) of one or more, got \(1, 63\)"):
         model.decode(codes[0, :63], 76)
-    with pytest.raises(cvae.UserError, match="length: expected one or 2, got 1"):
-        model.decode(codes, [76])
+    with pytest.raises(cvae.UserError, match="length: expected one or 2, each 5 residues or more, got"):
+        model.decode(codes, [76] * 3)
     with pytest.raises(cvae.UserError, match="a: expected one structure, got 2"):
         model.interpolate(domains, domains[0])
     with pytest.raises(cvae.UserError, match="found a refiner"):
@@ -160,6 +160,8 @@ def test_around_and_like(model, folder):
     assert model.sample(like=domain.coords[0]).labels == [""]
     with pytest.raises(cvae.UserError, match=r"fold: expected one of 1, 2, 3 .* got '9'"):
         model.around(domain, fold="9")
+    with pytest.raises(cvae.UserError, match="spread: expected a number of Å, got '2'"):
+        model.around(domain, spread="2")
 
 
 def test_a_folder_without_a_model_names_those_of_the_run(tmp_path):
