@@ -53,7 +53,7 @@ from cvae_protein.model.registry import FOLDER
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.variants.adversarial import extra_terms
 from cvae_protein.runs.sweep import changed
-from cvae_protein.sampling.reconstruct import heldout_rmsd
+from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import draw_codes, load_sampler
 from cvae_protein.score.metrics.distribution import FeatureSet, coverage
 from cvae_protein.score.metrics.latent import (
@@ -435,7 +435,7 @@ def train_traces(
         return contact_maps(torch.from_numpy(np.stack(traces)).float()).numpy()
 
     def error(domains: DomainSet, z: Tensor, labels: Tensor) -> Tensor:
-        return heldout_rmsd(sampler.model, domains, sampler.decode(z, labels, torch.from_numpy(domains.lengths)))
+        return trace_errors(sampler.model, domains, sampler.decode(z, labels, torch.from_numpy(domains.lengths)))
 
     def draw(labels: Tensor, lengths: Tensor) -> Tensor:
         return draw_codes(sampler, labels, lengths, settings.sample, torch.Generator().manual_seed(seed))

@@ -24,7 +24,7 @@ from cvae_protein.core import variants
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.registry import FOLDER
-from cvae_protein.sampling.reconstruct import heldout_rmsd
+from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.training.train import train
 
@@ -48,7 +48,7 @@ def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]
     domains = read_split(store, splits)["test"].first_conformations()
     posterior = sampler.infer(domains)
     labels, lengths = domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths)
-    error = heldout_rmsd(sampler.model, domains, sampler.decode(posterior.mean, labels, lengths))
+    error = trace_errors(sampler.model, domains, sampler.decode(posterior.mean, labels, lengths))
     return error.numpy(), posterior.kl(sampler.prior(labels, lengths)).sum(-1).mean().item()
 
 

@@ -36,7 +36,7 @@ from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.critics import profile
 from cvae_protein.model.registry import load_model
 from cvae_protein.model.representation import decode_trace, encode_trace
-from cvae_protein.sampling.reconstruct import heldout_rmsd
+from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.training.train import train
@@ -120,7 +120,7 @@ def seen_by_probe(traces: list[torch.Tensor]) -> np.ndarray:
 def swapped(model: CVAE, mean: torch.Tensor, domains: DomainSet, probe: Pipeline) -> tuple[float, float]:
     """RMSD under every other class over that under the own one, and the share in which the probe tells that class."""
     labels, lengths = domains.label_ids(model.spec), torch.from_numpy(domains.lengths)
-    own = heldout_rmsd(model, domains, decode_all(model, mean, labels, lengths)).mean()
+    own = trace_errors(model, domains, decode_all(model, mean, labels, lengths)).mean()
     errors, kept = [], []
     for index, name in enumerate(model.spec.vocabulary[0], 1):
         rows = torch.nonzero(labels[:, 0] != index)[:, 0]
@@ -131,7 +131,7 @@ def swapped(model: CVAE, mean: torch.Tensor, domains: DomainSet, probe: Pipeline
             *(tuple(part[i] for i in rows) for part in (domains.coords, domains.ids, domains.labels)),
             domains.weights[rows],
         )
-        errors.append(heldout_rmsd(model, others, made).mean())
+        errors.append(trace_errors(model, others, made).mean())
         kept.append(np.mean(probe.predict(seen_by_probe(made)) == name))
     return (torch.stack(errors).mean() / own).item(), float(np.mean(kept))
 
@@ -145,7 +145,7 @@ def measure(
     posterior, labels = codes["test"], test.label_ids(model.spec)
     lengths = torch.from_numpy(test.lengths)
     with torch.no_grad():
-        error = heldout_rmsd(model, test, decode_all(model, posterior.mean, labels, lengths)).numpy()
+        error = trace_errors(model, test, decode_all(model, posterior.mean, labels, lengths)).numpy()
         prior = model.prior(model.condition(labels, lengths))
         rate = posterior.kl(prior).sum(-1).mean().item()
         ratio, kept = swapped(model, posterior.mean, test, probe)

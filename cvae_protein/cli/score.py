@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 
 from ..core.errors import UserError
 from ..core.progress import say
+from ..core.variants import REAL, REAL_ROWS
 from .options import Given, Output, Seed, UsageError, app, settings_of
 from .outputs import PAGE, REJECTED, SAMPLES, SCORES, folder, table, writes
 from .outputs import Output as Written
@@ -47,9 +48,15 @@ EXTERNAL = {
 
 
 def _scored(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """A folder of tables, and the page where one is asked for."""
-    output = folder(EXTERNAL, ["samples.h5"]) if given["reference"] else folder(SCORED)
-    return {given["output"]: output} | ({given["report"]: PAGE} if given["report"] else {})
+    """A folder of tables, or one a set and their differences, and the page where one is asked for."""
+    own, output = given["output"], folder(EXTERNAL, ["samples.h5"])
+    found = {given["report"]: PAGE} if given["report"] else {}
+    if not given["reference"]:
+        return found | {own: folder(SCORED)}
+    if len(given["samples"] or ()) < 2:
+        return found | {own: output}
+    sets = {own / name: output for name in _set_names(given["samples"], given["variant"])}
+    return found | sets | {own / "differences.tsv": Written(table("metric", "first", "second", "difference"))}
 
 
 @app.command()
@@ -59,7 +66,8 @@ def score(
     store: Annotated[Path | None, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")] = None,
     splits: Annotated[Path | None, typer.Option("--splits", help="Table that `split` wrote.")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Folder that `sample` wrote; with --reference: a folder or file of anyone's.")
+        list[Path] | None,
+        typer.Option(help="Folder that `sample` wrote; with --reference: a folder or file of anyone's, repeatable."),
     ] = None,
     variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "",
     seed: Seed = 0,
@@ -103,42 +111,56 @@ def score(
       cvae-protein score --real --store domains.h5 --splits splits.tsv -o scores/real
       cvae-protein score --samples designs/ --reference domains.h5 --splits splits.tsv --targets targets.tsv \\
           --classifier models/classifier --report designs.html -o scores/designs
+      cvae-protein score --samples ours/ --samples theirs/ --reference domains.h5 --report both.html -o scores/both
 
     With --reference, --samples is a folder or file of PDB, mmCIF or BinaryCIF (.gz too; each model and chain is a
-    sample) or a store. Without --splits the whole reference is held out and nothing is known of training.
-    Every row of scores.tsv names its unit and which direction is better.
+    sample) or a store. Given several times, it names sets that are compared: each has its folder below --output, and
+    differences.tsv says how they differ, with intervals. Without --splits the whole reference is held out and nothing
+    is known of training. Every row of scores.tsv names its unit and which direction is better.
     """
     from ..score.score import score_real, score_samples
 
     own = settings_of("score", settings)
+    folders = samples or []
     if reference is not None:
         _refuse("--reference", store=store, audit=audit, features=features, real_features=real_features, real=real)
-        if samples is None:
+        if not folders:
             raise UsageError("score --reference: expected --samples, a folder or file of structures or a store")
         from ..api.score import set_embeddings
-        from ..score.external import read_set, score_set, write_set
+        from ..score.compare import write_differences
+        from ..score.external import read_set, score_set, score_stand_ins, write_set
 
-        name = _name(variant or samples.resolve().name.split(".", 1)[0])
-        given = read_set(
-            samples, reference, splits, targets, exclude or (), include or ()
-        )  # before the search, as all that may want a file
-        stored = write_set(given, output, name, seed)
-        embeddings = (
-            set_embeddings(given, classifier, reference, output / "samples.h5") if classifier and stored else None
-        )
-        score_set(given, output, name, seed, own, embeddings)
+        names = _set_names(folders, variant)
+        sets = {
+            name: read_set(path, reference, splits, targets, exclude or (), include or ())
+            for name, path in zip(names, folders, strict=True)
+        }  # before the search, as all that may want a file
+        places = {name: output / name if len(names) > 1 else output for name in names}
+        for name, given in sets.items():
+            place = places[name]
+            stored = write_set(given, place, name, seed)
+            embeddings = (
+                set_embeddings(given, classifier, reference, place / "samples.h5") if classifier and stored else None
+            )
+            score_set(given, place, name, seed, own, embeddings)
+        if len(names) > 1:
+            tables = {name: place / "structures.tsv" for name, place in places.items()}
+            write_differences(tables, own, output / "differences.tsv")
         if report is not None:  # last: the tables stay where the page cannot be written
-            _write_page(report, reference, splits, name, seed, output)
+            with tempfile.TemporaryDirectory() as scratch:
+                real = Path(scratch) / "real"
+                score_stand_ins(next(iter(sets.values())).domains, own, real)
+                _write_page(report, reference, splits, seed, places, real)
         return
     _refuse("--store", targets=targets, exclude=exclude, include=include, classifier=classifier, report=report)
     if store is None or splits is None:
         raise UsageError("score: expected --store and --splits of a run, or --reference to score samples of any origin")
     if real:
         score_real(store, splits, own, output, real_features, per_class)
-    elif samples is None or not variant:
-        raise UsageError("score: expected --samples and --variant, or --real")
+    elif len(folders) != 1 or not variant:
+        raise UsageError("score: expected --samples, once, and --variant, or --real")
     else:
-        score_samples(store, splits, samples, variant, seed, own, output, audit, features, real_features)
+        score_samples(store, splits, folders[0], variant, seed, own, output, audit, features, real_features)
 
 
 def _refuse(form: str, **others: object) -> None:
@@ -312,25 +334,51 @@ def _name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:40].lstrip("._-") or "samples"
 
 
-def _write_page(page: Path, reference: Path, splits: Path | None, name: str, seed: int, output: Path) -> None:
-    """The page of a run, of a folder that is laid out like one and holds this set alone."""
+def _set_names(paths: Sequence[Path], variant: str) -> list[str]:
+    """Names of the sets: of their folder or file, unlike each other; `--variant` names one set alone."""
+    if variant and len(paths) > 1:
+        raise UsageError("score --variant: names one set; several are named by their folders")
+    from ..io.read import unused
+
+    names: list[str] = []
+    for path in paths:
+        name = _name(variant or path.resolve().name.split(".", 1)[0])
+        names.append(unused(name, set(names) | set(REAL_ROWS), "samples"))
+    return names
+
+
+def _write_page(
+    page: Path, reference: Path, splits: Path | None, seed: int, places: Mapping[str, Path], real: Path
+) -> None:
+    """The page of a run, of a folder that is laid out like one and holds these sets and `real` alone."""
     from ..config.load import section
+    from ..core.files import read_table, write_rejected
     from ..report.page import write_report
+    from ..score.score import collect
 
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch)
         for stage in ("samples", "scores"):
-            (results / stage / name).mkdir(parents=True)
-            (results / stage / name / f"seed{seed}").symlink_to(output.resolve(), target_is_directory=True)
-        for file in ("scores.tsv", "rejected.tsv", "samples.tsv"):
-            (results / file).symlink_to((output / file).resolve())
-        (results / "domains.h5").symlink_to(reference.resolve())
+            for name, place in places.items():
+                (results / stage / name).mkdir(parents=True)
+                (results / stage / name / f"seed{seed}").symlink_to(place.resolve(), target_is_directory=True)
+        (results / "scores" / REAL).symlink_to(real.resolve(), target_is_directory=True)
+        collect([*(place / "scores.tsv" for place in places.values()), real / "scores.tsv"], results / "scores.tsv")
+        lost = [row for place in places.values() for row in read_table(place / "rejected.tsv")]
+        write_rejected(results / "rejected.tsv", lost)
+        differing = next(iter(places.values())).parent / "differences.tsv"
+        if len(places) > 1:
+            (results / differing.name).symlink_to(differing.resolve())
+        beside = [reference.parent / "domains.tsv"] if (reference.parent / "domains.tsv").is_file() else []
+        for file in (reference, *beside):
+            (results / f"domains{file.suffix}").symlink_to(file.resolve())
         if splits is not None:
             (results / "splits.tsv").symlink_to(splits.resolve())
         try:
-            write_report(results, section("report", "{}"), [name], [str(seed)], page)
+            write_report(results, section("report", "{}"), list(places), [str(seed)], page)
         except (UserError, OSError, KeyError, ValueError) as error:
-            raise UserError(f"{page}: the page cannot be written ({error}); the tables are in {output}") from error
+            where = ", ".join(map(str, places.values()))
+            raise UserError(f"{page}: the page cannot be written ({error}); the tables are in {where}") from error
     say("score", f"page {page}")
 
 

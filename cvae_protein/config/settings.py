@@ -402,6 +402,11 @@ class VerdictSettings(Section):
         "MEMORISATION: TM-score to training, as a share of the reconstructions', from which samples are copies",
         gt=0,
     )
+    overfit: float = setting(
+        1.5,
+        "OVERFIT: highest error of reconstructions of held-out domains, as a ratio to that of training domains",
+        ge=1,
+    )
     fail_run: bool = setting(False, "a verdict that is flagged fails the run, after all is written")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -121,6 +122,14 @@ def variant_colours(variants: Sequence[str]) -> dict[str, str]:
     return {**real, REAL_SHUFFLED: SHUFFLED_COLOUR, BASELINE: PCA_COLOUR, **colours}
 
 
+HOVER = "hover:"
+
+
+def hover(artist: Artist, text: str) -> None:
+    """Let the page say `text` where the pointer rests on a drawn mark."""
+    artist.set_gid(HOVER + text)
+
+
 def css(colour: str) -> str:
     """A colour as the page writes it."""
     return "currentColor" if colour == INK else colour
@@ -146,6 +155,7 @@ def svg(figure: Figure, alt: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(rf'<g id="{HOVER}([^"]*)"([^>]*)>', r"<g\2><title>\1</title>", text)  # escaped as an attribute
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"\n\s*", "\n", text)
     text = text.replace(INK, "currentColor")
@@ -204,21 +214,51 @@ def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
 
 
 def rate_distortion(
-    clouds: Sequence[tuple[str, np.ndarray, np.ndarray]], means: Sequence[tuple[str, float, float]], xlabel: str
+    clouds: Sequence[tuple[str, np.ndarray, np.ndarray]], means: Sequence[tuple[str, str, float, float]], xlabel: str
 ) -> Markup:
-    """Rate in nats against CA RMSD in Å: a cloud of held-out domains and a mean for each (colour, rate, RMSD)."""
+    """Rate in nats against CA RMSD in Å, held-out domains as a cloud with its curve for each (colour, rate, RMSD).
+
+    `means` are (name, colour, rate, RMSD), one a model; the best trade-offs among them are joined by a dotted line.
+    """
     with panel(3.9, 3.1) as (figure, (axes,)):
         for colour, rate, rmsd in clouds:
             axes.scatter(rate, rmsd, s=9, color=colour, alpha=0.28, linewidths=0, rasterized=True)
-        for colour, nats, error in means:
+        for colour, rate, rmsd in clouds:
+            middles, errors = running_mean(rate, rmsd)
+            axes.plot(middles, errors, color=colour, linewidth=1.5, zorder=3)
+        for name, colour, nats, error in means:
             if np.isfinite(nats):
-                axes.scatter([nats], [error], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=4)
+                mark = axes.scatter([nats], [error], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=5)
             else:
-                axes.axhline(error, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
+                mark = axes.axhline(error, color=colour, linewidth=1.4, dashes=(4, 2), zorder=3)
+            hover(mark, f"{name}: {nats:.0f} nats, {error:.2f} Å" if np.isfinite(nats) else f"{name}: {error:.2f} Å")
+        best = lower_envelope([(nats, error) for _, _, nats, error in means if np.isfinite(nats)])
+        if best:
+            axes.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, dashes=(1.5, 1.5), zorder=4)
         axes.set(xlabel=xlabel, ylabel="held-out CA RMSD, Å")
         axes.set_ylim(bottom=0)
         alt = "Rate in nats against held-out reconstruction error; large dots are the means of the variants"
         return svg(figure, alt)
+
+
+def running_mean(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of x and y in up to eight bins of equally many points along x; empty where there are fewer than 16."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() < 16:
+        return np.zeros(0), np.zeros(0)
+    order = np.argsort(x[known], kind="stable")
+    parts = np.array_split(order, min(8, known.sum() // 8))
+    at, means = (np.array([values[known][part].mean() for part in parts]) for values in (x, y))
+    return at, means
+
+
+def lower_envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other one has less of both than, in order of the first coordinate: a rate-distortion curve."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not best or point[1] < best[-1][1]:
+            best.append(point)
+    return best
 
 
 def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabel: str) -> Markup:
@@ -226,12 +266,15 @@ def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabe
     with panel(3.1, 2.7) as (figure, (axes,)):
         for colour, rate, value, low, high in points:
             axes.plot([rate, rate], [low, high], color=colour, linewidth=1.2, zorder=2)
-            axes.scatter([rate], [value], s=28, color=colour, zorder=3)
+            mark = axes.scatter([rate], [value], s=28, color=colour, zorder=3)
+            hover(mark, f"{rate:.0f} nats: {value:.3g} ({low:.3g} to {high:.3g})")
         axes.set(xlabel="rate, nats a domain", ylabel=ylabel, xscale="log")
         return svg(figure, f"{ylabel} against the rate of each training, with its interval")
 
 
-def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
+def cumulative(
+    series: Sequence[tuple[str, np.ndarray]], xlabel: str, ylabel: str = "share of held-out domains"
+) -> Markup:
     """Share of held-out domains at or below each value, one line per series of (colour, values)."""
     with panel(3.9, 3.1) as (figure, (axes,)):
         top = np.nanpercentile(np.concatenate([values for _, values in series]), 99)
@@ -239,8 +282,8 @@ def cumulative(series: Sequence[tuple[str, np.ndarray]], xlabel: str) -> Markup:
             x = np.sort(values[np.isfinite(values)])
             ends, shares = [*x, max(top, x[-1])], [*np.arange(1, len(x) + 1) / len(x), 1]
             axes.step(ends, shares, where="post", color=colour, linewidth=1.7)
-        axes.set(xlim=(0, top * 1.02), ylim=(0, 1.01), xlabel=xlabel, ylabel="share of held-out domains")
-        return svg(figure, f"Cumulative distribution of {xlabel} over held-out domains")
+        axes.set(xlim=(0, top * 1.02), ylim=(0, 1.01), xlabel=xlabel, ylabel=ylabel)
+        return svg(figure, f"Cumulative distribution of {xlabel}, {ylabel}")
 
 
 def _shades(colour: str) -> LinearSegmentedColormap:
@@ -334,7 +377,9 @@ def kl_bars(kl: np.ndarray, blocks: Mapping[str, Sequence[int]], colour: str) ->
         for index, (name, values) in enumerate(named.items()):
             ordered = np.sort(values)[::-1][:MOST_DIMENSIONS]
             x = position + np.arange(len(ordered))
-            axes.bar(x, ordered, width=0.8, color=colour, alpha=1.0 if index % 2 == 0 else 0.55)
+            bars = axes.bar(x, ordered, width=0.8, color=colour, alpha=1.0 if index % 2 == 0 else 0.55)
+            for place, bar in enumerate(bars):
+                hover(bar, f"{name} dimension {place + 1} by KL: {ordered[place]:.3g} nats".strip())
             if name:
                 axes.text(x.mean(), 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
             position += len(ordered) + 1
@@ -350,15 +395,19 @@ def _distance_map(axes: Axes, ca: np.ndarray, title: str) -> None:
     axes.imshow(levels, cmap="viridis", vmin=0, vmax=MAP_LIMIT, interpolation="none")
     axes.set_title(title, fontsize=9)
     axes.grid(False)
-    axes.set(xticks=[], yticks=[])
+    axes.set(xlabel="residue")
     axes.spines[:].set_visible(False)
 
 
 def distance_maps(sample: np.ndarray, nearest: np.ndarray, titles: tuple[str, str]) -> Markup:
     """CA distance maps (L, 3) of a sample and of its nearest held-out domain, 0 to 40 Å."""
-    with panel(4.0, 2.25, columns=2) as (figure, (left, right)):
+    with panel(4.3, 2.45, columns=2) as (figure, (left, right)):
         _distance_map(left, sample, titles[0])
         _distance_map(right, nearest, titles[1])
+        left.set_ylabel("residue")
+        shades = figure.colorbar(right.images[0], ax=[left, right], shrink=0.75, ticks=[0, 20, 40], pad=0.02)
+        shades.set_label("Å")
+        shades.outline.set_visible(False)
         return svg(figure, f"CA distance maps: {titles[0]} beside {titles[1]}")
 
 
@@ -367,7 +416,7 @@ def quantiles(
 ) -> Markup:
     """Spread of a metric for each (name, colour, values): 5-95 % thin, 25-75 % thick, the median a dot."""
     with panel(3.4, 0.75 + 0.27 * len(groups)) as (figure, (axes,)):
-        for row, (_, colour, values) in enumerate(groups):
+        for row, (name, colour, values) in enumerate(groups):
             finite = values[np.isfinite(values)]
             if not len(finite):
                 axes.text(0.5, row, "no value", transform=axes.get_yaxis_transform(), ha="center", va="center")
@@ -375,7 +424,8 @@ def quantiles(
             low, first, middle, third, high = np.percentile(finite, [5, 25, 50, 75, 95])
             axes.plot([low, high], [row, row], color=colour, linewidth=1.1, solid_capstyle="butt")
             axes.plot([first, third], [row, row], color=colour, linewidth=5.5, alpha=0.55, solid_capstyle="butt")
-            axes.scatter([middle], [row], s=34, color=colour, edgecolors="white", linewidths=1, zorder=4)
+            mark = axes.scatter([middle], [row], s=34, color=colour, edgecolors="white", linewidths=1, zorder=4)
+            hover(mark, f"{name}: median {middle:.3g}, half {first:.3g} to {third:.3g}, n = {len(finite)}")
         axes.set_yticks(range(len(groups)), [name for name, _, _ in groups])
         axes.set_ylim(len(groups) - 0.45, -0.55)
         axes.set(xlim=limits, title=title, xlabel=metric)
@@ -398,3 +448,64 @@ def principal(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     points[:, :count] = left[:, :count] * values[:count]
     shares[:count] = values[:count] ** 2 / max((values**2).sum(), 1e-12)
     return points, shares
+
+
+TM_BINS = np.linspace(0, 1, 41)
+
+
+def histogram(groups: Sequence[tuple[str, str, np.ndarray]], own: str, xlabel: str) -> Markup:
+    """Shares of TM-scores for each (name, colour, values): those of `own` as bars, the others as outlines."""
+    with panel(3.1, 2.5) as (figure, (axes,)):
+        for name, colour, values in groups:
+            finite = values[np.isfinite(values)]
+            if not len(finite):
+                continue
+            shares = np.histogram(finite, TM_BINS)[0] / len(finite)
+            said = f"{name}: mean {finite.mean():.3f}, n = {len(finite)}"
+            if name == own:
+                bars = axes.bar(TM_BINS[:-1], shares, np.diff(TM_BINS), align="edge", color=colour, alpha=0.6)
+                for low, high, share, bar in zip(TM_BINS[:-1], TM_BINS[1:], shares, bars, strict=True):
+                    hover(bar, f"{name}: {share:.0%} from {low:.3g} to {high:.3g}")
+            else:
+                line = axes.stairs(
+                    shares, TM_BINS, color=colour, linewidth=1.3, linestyle="-" if name == REAL else (0, (3, 1.6))
+                )
+                hover(line, said)
+            middle = axes.plot([finite.mean()] * 2, [0, 0.012], color=colour, linewidth=4, solid_capstyle="butt")[0]
+            hover(middle, said)
+        axes.axvline(0.5, color=MUTED, linewidth=0.8, dashes=(2, 2))
+        axes.set(xlim=_span(groups), xlabel=xlabel, ylabel="share", title=own)
+        return svg(figure, f"{xlabel} of {', '.join(name for name, *_ in groups)}; tick: mean, dotted: 0.5")
+
+
+def _span(groups: Sequence[tuple[str, str, np.ndarray]]) -> tuple[float, float]:
+    """Limits of TM-scores that hold all but the lowest 0.5 %, whole tenths at least 0.3 apart."""
+    values = np.concatenate([values[np.isfinite(values)] for *_, values in groups])
+    low, high = np.percentile(values, [0.5, 100]) if len(values) else (0.0, 1.0)
+    top = min(1.0, np.ceil(10 * high) / 10)
+    return float(min(np.floor(10 * low) / 10, top - 0.3)), float(top)
+
+
+def by_length(series: Sequence[tuple[str, str, Sequence[tuple[float, float, int]]]], ylabel: str) -> Markup:
+    """A mean against the length, a line for each (name, colour, points), a point (residues, mean, structures)."""
+    with panel(3.9, 2.8) as (figure, (axes,)):
+        for name, colour, points in series:
+            x, y, _ = zip(*points, strict=True)
+            axes.plot(x, y, color=colour, linewidth=1.4)
+            for length, value, count in points:
+                mark = axes.scatter([length], [value], s=18 + 6 * np.sqrt(count), color=colour, linewidths=0, zorder=3)
+                hover(mark, f"{name}, about {length:.0f} residues: {value:.3g}, n = {count}")
+        axes.set(xlabel="length, residues", ylabel=ylabel)
+        axes.set_ylim(0, 1.02)
+        return svg(figure, f"{ylabel} by length of {', '.join(name for name, *_ in series)}")
+
+
+def structure_map(real: np.ndarray, own: np.ndarray, colours: Sequence[str], title: str, limits: np.ndarray) -> Markup:
+    """Real domains (R, 2), grey, and samples (n, 2), each in its colour, in one plane; `limits` (2, 2) low and high."""
+    with panel(3.1, 3.0) as (figure, (axes,)):
+        axes.scatter(real[:, 0], real[:, 1], s=7, color=MUTED, alpha=0.45, linewidths=0, rasterized=True)
+        axes.scatter(own[:, 0], own[:, 1], s=16, c=list(colours), edgecolors="white", linewidths=0.5, rasterized=True)
+        (left, bottom), (right, top) = limits
+        axes.set(xlim=(left, right), ylim=(bottom, top), title=title, xticks=[], yticks=[])
+        axes.set(xlabel="component 1", ylabel="component 2")
+        return svg(figure, f"Map of structure space: {len(own)} {title} among {len(real)} real domains, grey")

@@ -40,16 +40,21 @@ def simple_ss(letters: str) -> str:
     return "".join("H" if c in "HGI" else "E" if c in "EB" else "-" for c in letters)
 
 
-def outline(coords: np.ndarray) -> list[str]:
-    """CA trace (L, 5, 3) seen along its thinnest axis, as four SVG point lists from start to end in a 64 x 64 box."""
-    ca = coords[:, 1]
-    ca = ca[np.isfinite(ca).all(axis=1)]
-    centred = ca - ca.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    flat = centred @ axes[:2].T
-    flat = 32 + 28 * flat / max(np.abs(flat).max(), 1e-6)
-    bounds = np.linspace(0, len(flat) - 1, 5).astype(int)
-    return [" ".join(f"{x:.0f},{y:.0f}" for x, y in flat[start : stop + 1]) for start, stop in pairwise(bounds)]
+def outlines(*structures: np.ndarray) -> list[list[str]]:
+    """CA traces (L, 5, 3) in one frame, seen along the thinnest axis of the first, in 64 x 64 boxes of one scale.
+
+    Each is four SVG point lists from start to end.
+    """
+    traces = [coords[np.isfinite(coords[:, 1]).all(axis=1), 1] for coords in structures]
+    _, _, axes = np.linalg.svd(traces[0] - traces[0].mean(axis=0), full_matrices=False)
+    flat = [(trace - trace.mean(axis=0)) @ axes[:2].T for trace in traces]
+    largest = max(1e-6, *(float(np.abs(points).max(initial=0)) for points in flat))
+    return [_pieces(32 + 28 * points / largest) for points in flat]
+
+
+def _pieces(points: np.ndarray) -> list[str]:
+    bounds = np.linspace(0, len(points) - 1, 5).astype(int)
+    return [" ".join(f"{x:.0f},{y:.0f}" for x, y in points[start : stop + 1]) for start, stop in pairwise(bounds)]
 
 
 def _shape(entry: Entry, coords: np.ndarray, label: str) -> dict:
@@ -62,20 +67,24 @@ def _shape(entry: Entry, coords: np.ndarray, label: str) -> dict:
     }
 
 
-def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str]) -> dict:
-    """One item of the gallery: sample, nearest held-out domain in its frame, and what was measured."""
+def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str], pdb_id: str = "") -> dict:
+    """One item of the gallery: sample, nearest held-out domain in its frame, and what was measured.
+
+    `pdb_id` is that of the nearest domain, where it has one.
+    """
     centre = np.nanmean(sample.backbone.coords[0].reshape(-1, 3), axis=0)
     item = {
         "sample": _shape(sample, sample.backbone.coords[0] - centre, str(sample.facts["label"])),
         "tm": _or_none(row.get("nearest_tm")),
         "training_tm": _or_none(row.get("training_tm")),
         "facts": {said: _or_none(row[name]) for name, said in FACTS.items() if name in row},
-        "outline": outline(sample.backbone.coords[0]),
+        "outlines": outlines(sample.backbone.coords[0]),
         "nearest": None,
     }
     if nearest is not None:
         coords, _ = superpose(nearest.backbone, sample.backbone)
-        item["nearest"] = _shape(nearest, coords - centre, row.get("nearest_label", ""))
+        item["nearest"] = _shape(nearest, coords - centre, row.get("nearest_label", "")) | {"pdb": pdb_id}
+        item["outlines"] = outlines(sample.backbone.coords[0], coords)
     return item
 
 
@@ -102,7 +111,8 @@ def _fold_items(results: Results, variant: str, parts: tuple[str, ...], folds: S
         near = nearest_entries(results, [rows.get(name, {}) for name in names])
         for entry in results.entries(*parts, ids=names):
             row = rows.get(entry.backbone.id, {})
-            found.setdefault(fold, []).append(pair(entry, near.get(row.get("nearest_id", "")), row))
+            name = row.get("nearest_id", "")
+            found.setdefault(fold, []).append(pair(entry, near.get(name), row, results.pdb_ids.get(name, "")))
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..core.variants import NEW_MEMBER, REAL, REAL_ROWS, REFERENCES, find
+from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_ROWS, REFERENCES, find
 from .results import Results, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
@@ -19,6 +19,10 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
         "ss_q3": ("Secondary structure", "residues with helix, strand or coil as in the domain"),
         "right_handed": ("Right-handed", "nearer to the domain than to its mirror image"),
         "mirror_rmsd": ("Mirror RMSD", "against the mirror image: larger means chirality is kept"),
+        "generalisation_ratio": (
+            "Held-out over training error",
+            "trace RMSD of held-out domains over that of training domains: far above 1 = overfitted",
+        ),
         "rate": ("Rate", "divergence of a domain's posterior from the prior"),
         "permuted_code_ratio": (
             "Permuted code",
@@ -251,6 +255,7 @@ def leaderboard(results: Results) -> list[dict]:
             _mark_best(cells, direction)
             _place_bars(cells)
             said = {
+                "better": direction,
                 "unit": unit if unit in UNITS else "",
                 "direction": DIRECTIONS.get(direction, "no better direction"),
             }
@@ -261,7 +266,7 @@ def leaderboard(results: Results) -> list[dict]:
 
 
 def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
-    """The best ranked model of a few headline metrics, beside `pca` and `real`."""
+    """The best ranked model of a few headline metrics, beside `pca`, `real` and `new_member`."""
     lines = {line["metric"]: line for group in groups for line in group["lines"]}
     found = []
     for line in (lines[metric] for metric in wanted if metric in lines):
@@ -269,7 +274,7 @@ def tiles(groups: Sequence[dict], wanted: Sequence[str]) -> list[dict]:
         models = _ranked(cells)
         best = [name for name, cell in models.items() if cell.mark == "best"]
         if models:
-            others = {name: cells[name].shown for name in REFERENCES if name in cells}
+            others = {name: cells[name].shown for name in (BASELINE, REAL, NEW_MEMBER) if name in cells}
             cell = models[best[0]] if best else next(iter(models.values()))
             equal = not best and len(models) > 1
             found.append({**line, "best": best or list(models), "equal": equal, "cell": cell, "others": others})
@@ -294,6 +299,7 @@ MEANINGS = {
     "MODE-COLLAPSE": "samples cover few folds",
     "MEMORISATION": "samples are copies of training domains",
     "PRIOR-OVERFIT": "held-out codes are likelier under one Gaussian than under the prior",
+    "OVERFIT": "held-out domains are rebuilt far worse than training domains",
 }
 
 

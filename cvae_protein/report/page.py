@@ -14,11 +14,12 @@ from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
 from ..core.variants import BASELINE, REAL, REAL_ROWS, find
-from . import class_cards, sections
+from ..similarity.nearest_structures import RECALL
+from . import class_cards, samples, sections
 from .figures import as_tsv, css, variant_colours
 from .gallery import gallery
-from .given import OF_MODELS, given
-from .leaderboard import board_table, leaderboard, matrix, tiles
+from .given import OF_MODELS, differences, given
+from .leaderboard import board_table, leaderboard, matrix, show, tiles
 from .results import Results
 from .summary import summary
 
@@ -89,6 +90,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         fold_legend=sections.fold_legend(results),
         head=head,
         given=given(results),
+        differences=differences(results),
+        difference_table=as_tsv(results.table("differences.tsv"))[0],
         of_models=OF_MODELS,
         summary=summary(results, head, best, verdicts),
         audit=sections.leak_audit(results),
@@ -102,6 +105,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         verdicts=verdicts,
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],
         **_fold_classes(results),
+        **_samples(results, colours),
+        recall=RECALL,
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
         symptoms=sections.symptoms(results, colours),
@@ -119,6 +124,25 @@ def render(results: Results, settings: ReportSettings) -> str:
         rejected=rejected,
         rejected_cut=rejected_cut,
     )
+
+
+def _samples(results: Results, colours: dict[str, str]) -> dict[str, object]:
+    """What the template shows of the samples: classes, nearest domains, lengths, one map, and designs."""
+    designs = samples.designability(results, colours)
+    designed = [line["name"] for line in designs["lines"]] if designs else []
+    drawn = [name for name in results.variants if results.structures(name, ("sample",))]
+    return {
+        "asked": samples.confusion(results),
+        "asked_table": as_tsv(samples.confusion_table(results))[0],
+        "nearest": samples.nearest(results, colours),
+        "lengths": samples.by_length(results, colours),
+        "sampled": [(css(colours[name]), name) for name in (*drawn, REAL)],
+        "space": samples.structure_space(results),
+        "designs": designs,
+        "designed": [(css(colours[name]), name) for name in designed],
+        "design_table": as_tsv(designs["rows"])[0] if designs else "",
+        "show": show,
+    }
 
 
 def _fold_classes(results: Results) -> dict[str, object]:

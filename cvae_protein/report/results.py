@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from ..store.layout import Entry
 from ..store.read import Store
 
 MOST_SHOWN = 400  # structures of a store
+PDB_ID = re.compile(r"[0-9](?=[0-9]{0,2}[a-z])[a-z0-9]{3}")
 LONGEST_NAME = 40  # letters of a fold's name that are shown
 NEEDED = {"confusion.tsv": ("predicted",), "verdicts.tsv": ("state",)}  # columns, by name of the table
 
@@ -113,7 +115,8 @@ class Results:
     def structures(self, variant: str, kinds: tuple[str, ...]) -> list[dict[str, str]]:
         """Rows of `structures.tsv` of a variant (all seeds) or of `real`, of the given kinds."""
         if variant == "real":
-            return self.table("scores", "real", "structures.tsv")
+            rows = self.table("scores", "real", "structures.tsv")
+            return [row for row in rows if row.get("kind", "") in kinds]
         tables = (self.table(*self.place("scores", variant, seed), "structures.tsv") for seed in self.seeds)
         return [row for rows in tables for row in rows if row.get("kind", "") in kinds]
 
@@ -136,6 +139,12 @@ class Results:
     def splits(self) -> dict[str, dict[str, str]]:
         """Row of `splits.tsv` of each domain."""
         return {row["domain_id"]: row for row in self.table("splits.tsv")}
+
+    @cached_property
+    def pdb_ids(self) -> dict[str, str]:
+        """PDB id, in small letters, of each domain whose row of `domains.tsv` has one."""
+        ids = {row["domain_id"]: row.get("pdb_id", "").lower() for row in self.table("domains.tsv")}
+        return {name: pdb for name, pdb in ids.items() if PDB_ID.fullmatch(pdb)}
 
     @cached_property
     def held_out(self) -> list[str]:

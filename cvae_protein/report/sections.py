@@ -11,6 +11,7 @@ import numpy as np
 from ..core.geometry import torsions
 from ..core.labels import RUNGS, is_within
 from ..dataset.leak_audit import BINS, summary
+from ..similarity.tm_score import SAME_FOLD
 from ..store.layout import Entry
 from . import figures
 from .figures import MUTED, Column, Plot, css, plot
@@ -190,7 +191,7 @@ def reconstruction(results: Results, colours: dict[str, str]) -> list[Plot]:
     panels = []
     if trace:
         clouds = [(colours[v], rate[v], trace[v]) for v in trace]
-        means = [(colours[v], _mean(rate[v]), _mean(trace[v])) for v in trace]
+        means = [(v, colours[v], _mean(rate[v]), _mean(trace[v])) for v in trace]
         drawn = figures.rate_distortion(clouds, means, "rate, nats a domain")
         table = long_table(trace, "variant", "trace_rmsd") | {"rate": np.concatenate(list(rate.values()))}
         panels.append(plot(drawn, "rate_distortion", table))
@@ -295,32 +296,31 @@ def _torsions(entries: Sequence[Entry]) -> np.ndarray:
 
 
 def ramachandran(results: Results, colours: dict[str, str]) -> list[tuple[str, list[Plot]]]:
-    """A row for each variant: real, reconstructed, sampled before and after relaxation."""
+    """A row of real held-out domains, and one for each variant: reconstructed, sampled before and after relaxation."""
     real = _torsions(results.entries("domains.h5", ids=results.held_out))
 
     def drawn(angles: np.ndarray, name: str, title: str) -> Plot:
         figure = figures.ramachandran(angles, real, colours[name], title)
         return plot(figure, f"ramachandran_{name}_{title}", figures.ramachandran_counts(angles))
 
-    first = [drawn(real, "real", "real, held out")] if len(real) else []
-    rows = []
+    rows = [("real", [drawn(real, "real", "real, held out")])] if len(real) else []
     for variant in results.variants:
         kinds = (("reconstructions", "reconstructed"), ("raw", "sampled, not relaxed"), ("samples", "sampled"))
         found = [(title, _torsions(results.samples(variant, kind))) for kind, title in kinds]
         found = [(title, angles) for title, angles in found if np.isfinite(angles).all(axis=1).sum() >= 20]
         if found:
-            rows.append((variant, first + [drawn(angles, variant, title) for title, angles in found]))
-    return rows
+            rows.append((variant, [drawn(angles, variant, title) for title, angles in found]))
+    return rows if [name for name, _ in rows] != ["real"] else []
 
 
 def distance_maps(results: Results) -> list[tuple[str, list[Plot]]]:
-    """For each variant, the first sample of each class beside its nearest held-out domain."""
+    """For each variant, the first sample of each class that has the fold of a held-out domain (TM > 0.5), beside it."""
     rows = []
     for variant, seed, parts in results.runs("samples", "samples.h5"):
         if seed != results.seeds[0]:
             continue
         table = results.table(*results.place("scores", variant, seed), "structures.tsv")
-        matched = [row for row in table if row.get("kind") == "sample" and row.get("nearest_id")]
+        matched = [row for row in table if row.get("kind") == "sample" and number(row.get("nearest_tm")) > SAME_FOLD]
         panels = []
         for fold in results.folds[:OPEN_CLASSES]:
             row = next((row for row in matched if row["label"] == fold), None)

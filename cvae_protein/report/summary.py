@@ -85,7 +85,7 @@ def summary(results: Results, head: Mapping, tiles: Sequence[Mapping], verdicts:
     ran = f"{len(models)} model{'s' if len(models) != 1 else ''} ({', '.join(models)})"
     sentences = []
     if head["domains"]:
-        steps = sorted({each["steps"] for each in trainings(results).values()})
+        steps = sorted({each["steps"] for each in trainings(results).values()} - {0})  # a closed-form fit has none
         over = f" over {' to '.join(dict.fromkeys(f'{steps[k]:,.0f}' for k in (0, -1)))} steps" if steps else ""
         sentences.append(
             f"{ran} learnt from {counts['train']} domains{over}, judged on {counts['test']} domains {head['novelty']}; "

@@ -24,6 +24,7 @@ from .relax import HELD
 from .sampler import INVERSION_STEPS, Sampler, complete, draw_codes, no_noise, other_class, refine_all
 
 MOST_JUDGED = {"train": 512, "validation": 1024, "test": 2048}  # domains whose codes are judged by the priors
+MOST_REBUILT = 512  # domains of a split that are decoded for the error of training beside that of held-out domains
 MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
 MOST_INVERTED = 256  # held-out domains whose noise of the second level is looked at
 
@@ -45,12 +46,14 @@ def write_latents(
     """Posterior mean, log variance and divergence from the prior, per dimension, of every domain.
 
     Beside them `prior_draw`, a code for the label and the length of each domain from the prior that samples come from,
-    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on. In the
-    group `judged`, what the priors make of one draw of the code of each domain (`judge_codes`), NaN where a split has
-    more than are looked at. Where the second level is a decoder, the group `second_level` has what `invert` says.
+    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on.
+    `trace_rmsd` is the error in Å of the decoded posterior mean, of up to 512 domains a split. In the group `judged`,
+    what the priors make of one draw of the code of each domain (`judge_codes`). Both are NaN for what is not looked at.
+    Where the second level is a decoder, the group `second_level` has what `invert` says.
     """
     generator = torch.Generator().manual_seed(seed)
     judged: list[dict[str, Tensor]] = []
+    errors: list[Tensor] = []
     parts: dict[str, list] = {"mean": [], "logvar": [], "kl": [], "prior_draw": []}
     text: dict[str, list[str]] = {"id": [], "label": [], "split": []}
     for split, domains in by_split.items():
@@ -70,6 +73,10 @@ def write_latents(
         judged.append(
             {name: torch.full((len(domains),), torch.nan).index_copy(0, rows, each) for name, each in seen.items()}
         )
+        errors.append(torch.full((len(domains),), torch.nan))
+        rebuilt = rows[:MOST_REBUILT]
+        made = sampler.decode(posterior.mean[rebuilt], labels[rebuilt], lengths[rebuilt])
+        errors[-1][rebuilt] = trace_errors(sampler.model, domains, made, rebuilt.tolist())
         values = (posterior.mean, posterior.logvar, posterior.kl(prior), drawn)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value.numpy())
@@ -86,6 +93,7 @@ def write_latents(
         file.attrs["levels"] = sampler.spec.depth
         for name, arrays in parts.items():
             file[name] = np.concatenate(arrays)
+        file["trace_rmsd"] = torch.cat(errors).numpy()
         for name in judged[0]:
             file[f"judged/{name}"] = torch.cat([each[name] for each in judged]).numpy()
         for name, words in text.items():
@@ -109,7 +117,7 @@ def invert(
     stage, errors = f"reconstruct {sampler.spec.variant} seed {sampler.spec.seed}", []
     for start, steps in ((no_noise(traces), settings.refine_steps), (noise, INVERSION_STEPS)):
         made = refine_all(sampler, traces, chosen.labels, replace(whole, refine_steps=steps), start, stage)
-        errors.append(heldout_rmsd(sampler.model, chosen, [ca.cpu() for ca, _ in made]))
+        errors.append(trace_errors(sampler.model, chosen, [ca.cpu() for ca, _ in made]))
     mask = torch.arange(int(chosen.lengths.max())) < torch.from_numpy(chosen.lengths)[:, None]
     return {
         "row": torch.from_numpy(rows),
@@ -140,12 +148,12 @@ def write_reconstructions(
     swapped = sampler.decode(posterior.mean, others, lengths)
     facts = {
         "rate": posterior.kl(prior).sum(-1),
-        "trace_rmsd": heldout_rmsd(model, domains, own),
-        "permuted_code_rmsd": heldout_rmsd(model, domains, permuted).where(
+        "trace_rmsd": trace_errors(model, domains, own),
+        "permuted_code_rmsd": trace_errors(model, domains, permuted).where(
             permutation != torch.arange(len(domains)),
             torch.nan,  # alone in its class: its own code is no other one
         ),
-        "swapped_label_rmsd": heldout_rmsd(model, domains, swapped),
+        "swapped_label_rmsd": trace_errors(model, domains, swapped),
     }
     stage = f"reconstruct {spec.variant} seed {spec.seed}"
     without_noise = replace(settings, numbers=0, code_error=0.0)  # the mean of both levels of latents
@@ -170,10 +178,10 @@ def write_reconstructions(
     write_store(folder / "swapped.h5", entries, kind="reconstructions")
 
 
-def heldout_rmsd(model: CVAE, domains: DomainSet, made: Sequence[Tensor]) -> Tensor:
-    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,)."""
+def trace_errors(model: CVAE, domains: DomainSet, made: Sequence[Tensor], rows: Sequence[int] | None = None) -> Tensor:
+    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,), or to those `rows`."""
     errors = []
-    for row, trace in enumerate(made):
+    for row, trace in zip(range(len(domains)) if rows is None else rows, made, strict=True):
         wanted = model.describe(domains.batch(model.spec, [row]))[1][0]
         errors.append((wanted - trace).square().sum(-1).mean().sqrt())
     return torch.stack(errors)

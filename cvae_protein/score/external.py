@@ -14,8 +14,10 @@ from ..core.errors import UserError
 from ..core.files import read_table, write_rejected, write_table
 from ..core.labels import is_within
 from ..core.progress import say, track
+from ..core.variants import REAL
 from ..io.read import SUFFIX
 from ..io.write import MANIFEST
+from ..similarity.nearest_structures import Search
 from ..store.layout import Entry
 from ..store.read import Store
 from ..store.write import write_store
@@ -23,8 +25,16 @@ from .inputs import Found, Sample, prepare, read_domains, read_samples
 from .metrics import novelty
 from .metrics.classifier import EmbeddingPair, read_features
 from .metrics.metric import ALL, SCORE_COLUMNS, Better, ScoreRow, generator, mean_estimate
-from .metrics.novelty import RealDomains
-from .score import STRUCTURE_COLUMNS, evaluate_structures, read_held_out, structure_table
+from .metrics.novelty import RealDomains, find_nearest
+from .score import (
+    STRUCTURE_COLUMNS,
+    evaluate_nearest,
+    evaluate_structures,
+    read_held_out,
+    stand_ins,
+    structure_table,
+    write_scores,
+)
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "duplicate_of")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){0,7}")  # of a classification or of one's own
@@ -229,6 +239,24 @@ def score_set(
         "score",
         f"{len(structures)} samples beside {len(samples.domains.held_out)} held-out domains: {output / 'scores.tsv'}",
     )
+
+
+def score_stand_ins(domains: RealDomains, settings: ScoreSettings, output: Path) -> None:
+    """Write `scores.tsv` and `structures.tsv` of real domains that are evaluated as samples: the row `real` of a set.
+
+    They are validation domains of the split, else training domains, else domains of the reference itself, each without
+    itself and its superfamily (that of the split, else its label of four levels) as neighbours. Nothing of them rests
+    on the fold classifier.
+    """
+    if not any(domains.superfamily.values()):
+        known = [*domains.held_out, *domains.training, *domains.validation]
+        domains = replace(domains, superfamily={each.id: each.label for each in known if each.label.count(".") >= 3})
+    structures = stand_ins(domains.validation or domains.training or domains.held_out, settings)
+    search = Search(settings.neighbours)
+    nearest = find_nearest(structures, domains, search, settings, domains.unrelated)
+    found = evaluate_nearest(structures, nearest, domains, search, settings, None, domains.unrelated)
+    table = structure_table(structures, REAL, found.values, found.nearest)
+    write_scores(output, {REAL: found.rows}, "", table)
 
 
 def _count_rows(samples: SampleSet, settings: ScoreSettings) -> list[ScoreRow]:

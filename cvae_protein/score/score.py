@@ -305,6 +305,7 @@ def score_samples(
     rows += _rung_rows(pairs, rebuilt, domains.rung, settings)
     codes = read_codes(samples / "latents.h5")
     rows += [*latent_rows(codes, domains.superfamily, settings), *prior_rows(codes, settings)]
+    rows += reconstruction.generalisation_rows(codes, domains.superfamily, settings)
     rows += likelihood_rows(codes, domains.superfamily, domains.rung, settings)
     if (inverted := read_inverted(samples / "latents.h5")) is not None:
         held_out = codes.take(codes.splits == "test")
@@ -383,11 +384,12 @@ def score_real(
     """Evaluate real domains as samples are evaluated, `per_class` of each class: the rows of `roles`.
 
     Those of `real` with their classes permuted are the variant `real_shuffled`: the values of metrics of the class
-    where the class says nothing. `structures.tsv` has the domains of `real`.
+    where the class says nothing. `structures.tsv` has the domains of `real` and `new_member`, by their kind.
     """
     domains = read_domains(store, splits)
     search = Search(settings.neighbours)
     rows: dict[str, list[ScoreRow]] = {}
+    table: list[dict[str, object]] = []
     for role, (pool, allowed) in roles(domains).items():
         structures = stand_ins(pool, settings, per_class, role)
         say("score", f"{len(structures)} real domains as {role}")
@@ -396,8 +398,9 @@ def score_real(
         embeddings = read_embeddings(real_features, real_features, names, domains) if real_features else None
         found = evaluate_nearest(structures, nearest, domains, search, settings, embeddings, allowed)
         rows[role] = found.rows
+        if role in (REAL, NEW_MEMBER):
+            table += structure_table(structures, role, found.values, found.nearest, found.predictions)
         if role == REAL:
-            table = [*structure_table(structures, REAL, found.values, found.nearest, found.predictions)]
             order = generator(settings, "shuffled").permutation(len(structures)).tolist()
             shuffled = [replace(each, label=structures[k].label) for each, k in zip(structures, order, strict=True)]
             ceiling = evaluate_nearest(shuffled, nearest, domains, search, settings, embeddings, allowed)

@@ -258,6 +258,22 @@ def prior_overfit(case: Case) -> Sign:
     return found
 
 
+def overfit(case: Case) -> Sign:
+    """OVERFIT: held-out domains are rebuilt far worse than training domains are.
+
+    `generalisation_ratio` is the error of the one over that of the other. Held-out domains are of other superfamilies,
+    so that a ratio above 1 is no fault; an interval that holds the limit shows neither.
+    """
+    if not case.has_code:
+        return _not_applicable(case, "")
+    limit = case.limits.overfit
+    threshold = f"interval of generalisation_ratio above {limit:g}"
+    found = read_sign(case.scores, "generalisation_ratio", threshold, lambda score: score.low > limit)
+    if found.state == PASS and not case.scores["generalisation_ratio"].high <= limit:
+        return Sign(UNKNOWN, f"{found.evidence}: the interval holds {limit:g}, or there is none", threshold)
+    return found
+
+
 VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
     {
         "COLLAPSE": (
@@ -289,6 +305,12 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
             prior_overfit,
             "Hold domains out for validation (split.validation), which ends the flow's training, train on more, "
             "or draw from sample.prior: gaussian (findings: A flow that starts as one Gaussian).",
+        ),
+        "OVERFIT": (
+            overfit,
+            "Train on more domains (labels.table, labels.max_length), and raise model.inference_steps, whose descent "
+            "mends the encoder's guess, which overfits most "
+            "(findings: A decoder along the chain, and codes bettered by descent, beat `pca`).",
         ),
     }
 )

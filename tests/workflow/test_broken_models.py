@@ -114,8 +114,8 @@ def verdicts_of(ground, monkeypatch):
     broken = [*variants.__path__, str(Path(__file__).parents[1] / "broken_variants")]
     monkeypatch.setattr(variants, "__path__", broken)
 
-    def judged(variant, changes=None, size=None):
-        given = (ground / "domains.h5", ground / "splits.tsv")
+    def judged(variant, changes=None, size=None, splits="splits.tsv"):
+        given = (ground / "domains.h5", ground / splits)
         model, own = replace(MODEL, **(size or {})), replace(TRAIN, **(changes or {}))
         name = f"{variant}-{len(list(ground.glob('models/*')))}"
         places = {stage: ground / stage / name for stage in ("models", "samples", "features", "scores")}
@@ -151,6 +151,18 @@ def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, varia
     row = verdicts_of(variant, changes, size)[verdict]
     assert row["state"] == "flagged", row
     assert row["evidence"]
+    assert row["remedy"]
+
+
+def test_a_model_of_two_families_a_class_is_overfitted(ground, verdicts_of):
+    """Eight components of a dozen domains, of which half are all but copies, hold these and no other."""
+    rows = read_table(ground / "splits.tsv")
+    for row in rows:
+        if row["split"] == "train" and row["domain_id"][1:4] not in ("f00", "f01"):
+            row["split"] = "excluded"
+    write_table(ground / "few.tsv", list(rows[0]), rows)
+    row = verdicts_of("concat", {"steps": 10, "flow_steps": 10}, splits="few.tsv")["OVERFIT"]
+    assert row["state"] == "flagged", row
     assert row["remedy"]
 
 

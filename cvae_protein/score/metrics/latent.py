@@ -47,7 +47,8 @@ class Codes:
 
     `prior_draw` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
     `levels` are the label's levels that the model is conditioned on, 0 where the file does not say; `judged` what the
-    priors make of one draw of each code (D,), by the names of `likelihood.PRIOR_METRICS`.
+    priors make of one draw of each code (D,), by the names of `likelihood.PRIOR_METRICS`; `trace_rmsd` (D,) the error
+    of the decoded posterior mean in Å, NaN where it was not decoded.
     """
 
     ids: np.ndarray
@@ -60,13 +61,14 @@ class Codes:
     prior_draw: np.ndarray | None = None
     levels: int = 0
     judged: Mapping[str, np.ndarray] = field(default_factory=dict)
+    trace_rmsd: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: np.ndarray) -> Codes:
         """The codes of the domains `rows` (indices or mask)."""
-        names = ("ids", "labels", "splits", "mean", "logvar", "kl", "prior_draw")
+        names = ("ids", "labels", "splits", "mean", "logvar", "kl", "prior_draw", "trace_rmsd")
         found = {name: getattr(self, name)[rows] for name in names if getattr(self, name) is not None}
         return replace(self, **found, judged={name: values[rows] for name, values in self.judged.items()})
 
@@ -83,11 +85,12 @@ def read_codes(path: Path) -> Codes:
             arrays = [np.asarray(file[name][:], float) for name in ("mean", "logvar", "kl")]
             drawn = np.asarray(file["prior_draw"][:], float) if "prior_draw" in file else None
             judged = {name: np.asarray(values[:], float) for name, values in file.get("judged", {}).items()}
+            errors = np.asarray(file["trace_rmsd"][:], float) if "trace_rmsd" in file else None
             blocks, levels = json.loads(file.attrs.get("blocks", "{}")), int(file.attrs.get("levels", 0))
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a readable file of codes ({error})") from error
     ranges = {name: (int(start), int(stop)) for name, (start, stop) in blocks.items()}
-    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn, levels, judged)
+    return Codes(texts[0], texts[1], texts[2], arrays[0], arrays[1], arrays[2], ranges, drawn, levels, judged, errors)
 
 
 def active_units(codes: Codes) -> float:

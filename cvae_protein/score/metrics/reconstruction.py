@@ -7,10 +7,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...config.settings import ScoreSettings
 from ...core.geometry import rmsd
 from ...core.structure import CA, CB
 from ...similarity.tm_score import tm_score
-from .metric import UNASSIGNED, Metric, PreparedStructure
+from .latent import Codes
+from .metric import (
+    ALL,
+    UNASSIGNED,
+    UNDEFINED,
+    Estimate,
+    Metric,
+    PreparedStructure,
+    ScoreRow,
+    bootstrap_means,
+    bounds,
+    generator,
+)
 
 LDDT_RADIUS = 15.0  # Å, pairs of the reference that count
 LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # Å
@@ -166,3 +179,45 @@ METRICS = (
     Metric("swapped_label_ratio", "ratio", "none", swapped_label_ratio),
 )
 """Metrics of a `Pair`."""
+
+GENERALISATION = "generalisation_ratio"
+
+
+def generalisation_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
+    """Row of `generalisation_ratio`, and `trace_rmsd` of training domains, both over all classes.
+
+    The ratio is the mean error of held-out domains over that of training domains, both decoded from the mean of their
+    posterior: 1 where a model rebuilds what it has not seen as well as what it has. Intervals over superfamilies.
+    """
+
+    def row(metric: str, unit: str, estimate: Estimate, split: str, note: str = "") -> ScoreRow:
+        return ScoreRow(metric, unit, "low", ALL, estimate, split, note)
+
+    if codes.trace_rmsd is None:
+        note = "latents.h5 does not say how well training domains are rebuilt"
+        return [row(GENERALISATION, "ratio", UNDEFINED, "test", note)]
+    groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
+    means: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    drawn: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        here = (codes.splits == split) & np.isfinite(codes.trace_rmsd)
+        counts[split] = int(here.sum())
+        if not counts[split]:
+            return [row(GENERALISATION, "ratio", UNDEFINED, "test", f"no domain of the split {split} was decoded")]
+        means[split] = float(codes.trace_rmsd[here].mean())
+        random = generator(settings, GENERALISATION, split)
+        several = len(np.unique(groups[here])) > 1
+        drawn[split] = (
+            bootstrap_means(codes.trace_rmsd[here], groups[here], settings.bootstrap, random)
+            if several
+            else np.full(settings.bootstrap, np.nan)
+        )
+    ratio = means["test"] / means["train"] if means["train"] > 0 else float("nan")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limits = bounds(drawn["test"] / drawn["train"], settings)
+    training = Estimate(means["train"], *bounds(drawn["train"], settings), counts["train"])
+    return [
+        row(GENERALISATION, "ratio", Estimate(ratio, *limits, counts["test"]), "test"),
+        row("trace_rmsd", "Å", training, "train"),
+    ]

@@ -15,14 +15,15 @@ def results(tmp_path):
         | {"atoms": "CA alone" if k == 2 else "backbone", "duplicate_of": "s0" if k == 1 else ""}
         for k in range(3)
     ]
-    write_table(tmp_path / "samples.tsv", SAMPLE_COLUMNS, rows)
+    place = tmp_path / "scores/designs/seed0"
+    write_table(place / "samples.tsv", SAMPLE_COLUMNS, rows)
     lost = {"domain_id": "<b>x", "source": "x.pdb", "reason": "too_short", "detail": "3 residues"}
-    write_rejected(tmp_path / "rejected.tsv", [lost])
+    write_rejected(place / "rejected.tsv", [lost])
     return Results(tmp_path, ["designs"], ["0"])
 
 
 def test_what_was_given_is_counted(results, tmp_path):
-    found = given(results)
+    (found,) = given(results)
     assert (found["read"], found["files"], found["lost"], found["labelled"], found["repeated"]) == (3, 2, 1, 0, 1)
     assert found["lengths"] == (60, 62)
     assert found["atoms"] == [("backbone", 2), ("CA alone", 1)]

@@ -340,7 +340,38 @@ def test_page(reference, tmp_path):
     page = tmp_path / "page.html"
     code, _ = score(tmp_path / "designs", reference, tmp_path / "out", "--targets", table, "--report", page)
     assert code == 0
-    assert "designs" in page.read_text()
+    text = page.read_text()
+    assert "designs" in text
+    assert "real: " in text.split('id="leaderboard"')[1].split("</section>")[0]  # real domains, scored the same way
+
+
+def test_two_sets_stand_side_by_side(reference, tmp_path):
+    for name, seed in (("ours", 1), ("theirs", 5)):
+        save(tmp_path / f"{name}/a.pdb", chain(44, seed), chain(46, seed + 1), chain(48, seed + 2))
+    page = tmp_path / "page.html"
+    more = ("--samples", tmp_path / "theirs", "--report", page)
+    code, _ = score(tmp_path / "ours", reference, tmp_path / "out", *more)
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == [
+        "differences.tsv",
+        "ours",
+        "theirs",
+    ]
+    rows = {row["metric"]: row for row in read_table(tmp_path / "out/differences.tsv")}
+    assert {(row["first"], row["second"]) for row in rows.values()} == {("ours", "theirs")}
+    means = [
+        next(
+            float(row["value"])
+            for row in read_table(tmp_path / f"out/{name}/scores.tsv")
+            if (row["metric"], row["fold"]) == ("nearest_tm", "all")
+        )
+        for name in ("ours", "theirs")
+    ]
+    assert float(rows["nearest_tm"]["difference"]) == pytest.approx(means[0] - means[1], abs=1e-4)
+    section = page.read_text().split('id="differences"')[1].split("</section>")[0]
+    assert "ours − theirs" in section
+    code, _ = score(tmp_path / "ours", reference, tmp_path / "out2", *more, "--variant", "mine")
+    assert code == 2
 
 
 def test_classifier_that_could_not_see_one_sample(reference, tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ SOUND = {
     "training_tm": (0.55, 0.5, 0.6),
     "memorisation_ratio": (1.2, 1.15, 1.25),
     "prior_gain": (6.0, 4.0, 8.0),
+    "generalisation_ratio": (1.2, 1.1, 1.3),
 }
 NAN = float("nan")
 LIMITS = VerdictSettings()
@@ -74,7 +75,15 @@ def states(rows):
 
 def test_a_sound_model_is_quiet_and_says_why(found):
     rows = found()
-    assert list(rows) == ["COLLAPSE", "LEAK", "CONDITION-IGNORED", "MODE-COLLAPSE", "MEMORISATION", "PRIOR-OVERFIT"]
+    assert list(rows) == [
+        "COLLAPSE",
+        "LEAK",
+        "CONDITION-IGNORED",
+        "MODE-COLLAPSE",
+        "MEMORISATION",
+        "PRIOR-OVERFIT",
+        "OVERFIT",
+    ]
     assert set(states(rows).values()) == {"pass"}
     assert all(row["evidence"] and row["threshold"] and not row["remedy"] for row in rows.values())
     assert rows["LEAK"]["evidence"].startswith("class_leakage = 0.04 (0.01 to 0.06), n = 48; class_leakage_level2 = ")
@@ -98,6 +107,7 @@ def test_a_sound_model_is_quiet_and_says_why(found):
         ("MEMORISATION", {"training_tm": (0.9, 0.87, 0.93)}),
         ("MEMORISATION", {"memorisation_ratio": (1.9, 1.8, 2.0)}),
         ("PRIOR-OVERFIT", {"prior_gain": (-12.0, -15.0, -9.0)}),
+        ("OVERFIT", {"generalisation_ratio": (2.2, 1.9, 2.5)}),
     ],
 )
 def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
@@ -131,6 +141,9 @@ def test_each_sign_fires_its_verdict_alone(found, verdict, changes):
         ("PRIOR-OVERFIT", {"prior_gain": None}, "prior_gain: no row"),
         ("PRIOR-OVERFIT", {"prior_gain": (-1.0, -3.0, 1.0)}, "the interval holds 0"),
         ("PRIOR-OVERFIT", {"prior_gain": (5.0, NAN, NAN)}, "or there is none"),
+        ("OVERFIT", {"generalisation_ratio": None}, "generalisation_ratio: no row"),
+        ("OVERFIT", {"generalisation_ratio": (1.6, 1.4, 1.8)}, "the interval holds 1.5"),
+        ("OVERFIT", {"generalisation_ratio": (1.2, NAN, NAN)}, "or there is none"),
     ],
 )
 def test_what_is_missing_is_unknown_and_never_quiet(found, verdict, changes, said):
@@ -295,6 +308,7 @@ def test_structures_of_someone_else_have_no_code_to_judge(found):
         "MODE-COLLAPSE": "flagged",
         "MEMORISATION": "pass",
         "PRIOR-OVERFIT": "not applicable",
+        "OVERFIT": "not applicable",
     }
 
 
@@ -308,9 +322,12 @@ def test_real_domains_are_judged_too_and_stay_quiet_and_ceilings_are_not(tmp_pat
 
 
 def test_thresholds_are_settings(found):
-    lax = VerdictSettings(leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0)
+    lax = VerdictSettings(
+        leak=0.9, leak_margin=0.9, coverage=0.1, memorisation=1.0, swap_followed=0.5, active=0.0, overfit=9.0
+    )
     broken = {"class_leakage": (0.5, 0.4, 0.6), "coverage": (0.2, 0.1, 0.3), "swap_followed": (0.2, 0.1, 0.3)}
     broken |= {"training_tm": (0.9, 0.85, 0.95), "active_share": (0.05, 0.0, 0.1)}
+    broken |= {"generalisation_ratio": (3.0, 2.5, 3.5)}
     assert {name for name, state in states(found(broken)).items() if state == "pass"} == {"PRIOR-OVERFIT"}  # no limit
     assert set(states(found(broken, limits=lax)).values()) == {"pass"}
     assert "skill > 0.9" in found(broken, limits=lax)["LEAK"]["threshold"]
@@ -376,6 +393,6 @@ def test_the_exit_code_is_set_after_the_table_is_written(tmp_path, capsys, varia
     command = ["verdicts", "--scores", str(tmp_path / "scores.tsv"), "-o", str(tmp_path / "verdicts.tsv")]
     assert main.run([*command, *arguments]) == code
     rows = read_table(tmp_path / "verdicts.tsv", VERDICT_COLUMNS)
-    assert len(rows) == 18
+    assert len(rows) == 3 * len(VERDICTS)
     said = capsys.readouterr().err
     assert ("exit code 3, for these flagged: concat 0 MODE-COLLAPSE" in said) == (code == 3)

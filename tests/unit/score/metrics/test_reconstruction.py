@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from dataclasses import replace
 
 import biotite.structure as biotite
 import mdtraj
@@ -8,11 +9,14 @@ import pytest
 from score_synthetic import chain, deformed, moved, prepared, ubiquitin
 from tmtools import tm_align
 
+from cvae_protein.config.settings import ScoreSettings
+from cvae_protein.score.metrics.latent import Codes
 from cvae_protein.score.metrics.reconstruction import (
     Pair,
     backbone_rmsd,
     ca_rmsd,
     ca_tm_score,
+    generalisation_rows,
     lddt,
     mirror_rmsd,
     right_handed,
@@ -122,3 +126,21 @@ def test_of_too_few_residues_nothing_is_said():
     pair = Pair(prepared(ubiquitin()[:2]), prepared(ubiquitin()[:2]))
     assert np.isnan([ca_rmsd(pair), ca_tm_score(pair)]).all()
     assert ca_tm_score(Pair(prepared(ubiquitin()), prepared(ubiquitin()))) == pytest.approx(1)
+
+
+def test_held_out_error_is_set_against_that_of_training():
+    """Errors of 2 Å and 1 Å, and what was not decoded left out: a ratio of 2, with an interval around it."""
+    random = np.random.default_rng(0)
+    splits = np.array(["train"] * 60 + ["test"] * 40 + ["validation"] * 5)
+    errors = np.where(splits == "test", 2.0, 1.0) + random.normal(0, 0.05, 105)
+    errors[:10], errors[100:] = np.nan, 9.0
+    names, empty = np.array([f"d{k}" for k in range(105)]), np.zeros((105, 2))
+    codes = Codes(names, names, splits, empty, empty, empty, trace_rmsd=errors)
+    ratio, training = generalisation_rows(codes, {}, ScoreSettings(bootstrap=100))
+    assert ratio.estimate.value == pytest.approx(2, abs=0.05)
+    assert 1.9 < ratio.estimate.low < ratio.estimate.value < ratio.estimate.high < 2.1
+    assert (ratio.estimate.n, training.estimate.n, training.split) == (40, 50, "train")
+    (absent,) = generalisation_rows(codes.take(splits == "train"), {}, ScoreSettings())
+    assert absent.note == "no domain of the split test was decoded"
+    (old,) = generalisation_rows(replace(codes, trace_rmsd=None), {}, ScoreSettings())
+    assert np.isnan(old.estimate.value)
