@@ -15,6 +15,7 @@ from ..core.progress import say, track
 from ..core.structure import CA, LONGEST_PEPTIDE_BOND, Backbone, C, N, O
 from ..io.read import LARGEST_COORDINATE, SUFFIX, guarded, read_structure, structure_files, unused
 from ..io.residues import ParsedStructure
+from ..io.trajectory import is_trajectory
 from ..io.write import MANIFEST
 from ..similarity.nearest_structures import FEWEST
 from ..store.layout import RESIDUE_ID_BYTES
@@ -168,6 +169,11 @@ def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list
     shown = printable(str(source))
     if not source.exists():
         raise UserError(f"{shown}: expected structures or a folder of them, found nothing there")
+    if source.is_file() and is_trajectory(source):
+        raise UserError(
+            f"{shown}: a trajectory; `featurize --input {shown} --topology FILE -o frames.h5 --rejected no.tsv` makes "
+            "a store of its frames, which can be scored"
+        )
     if source.is_file():
         return [source]
     below = [found for found in structure_files(source) if not found[0].name.startswith(".")]

@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
@@ -14,7 +15,8 @@ from tmtools import tm_align
 from cvae_protein.cli.main import run
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
-from cvae_protein.io.write import write_mmcif, write_pdb
+from cvae_protein.io.write import write_each, write_mmcif, write_pdb
+from cvae_protein.score.external import read_set
 from cvae_protein.score.inputs import placed_oxygen, read_samples
 from cvae_protein.similarity.nearest_structures import gathered, tm_align_score
 from cvae_protein.store.layout import Entry
@@ -441,6 +443,20 @@ def test_trajectories_are_known_whatever_their_ending(tmp_path, ending):
     (tmp_path / f"design_0_pX0_traj.{ending}").write_text("x")
     found = read_samples(tmp_path)
     assert ([sample.file for sample in found.samples], found.rejected) == (["design_0.pdb"], [])
+
+
+def test_a_trajectory_alone_says_how_it_is_taken(tmp_path):
+    (tmp_path / "x.xtc").write_bytes(b"frames")
+    with pytest.raises(UserError, match=r"x\.xtc: a trajectory; `featurize --input .*x\.xtc --topology FILE"):
+        read_samples(tmp_path / "x.xtc")
+
+
+def test_a_folder_that_we_wrote_has_its_labels(reference, tmp_path, capsys):
+    bodies = [replace(backbone(chain(44, seed)), id=f"s{seed}") for seed in (1, 2)]
+    write_each([(body, {"label": f"my_{body.id}"}) for body in bodies], tmp_path / "set")
+    found = read_set(tmp_path / "set", reference / "domains.h5", None, None).found
+    assert [sample.structure.label for sample in found.samples] == ["my_s1", "my_s2"]
+    assert "passed over" not in capsys.readouterr().err
 
 
 def test_a_folder_of_nothing_but_trajectories_says_how_it_is_taken(tmp_path):
