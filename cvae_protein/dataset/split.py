@@ -288,7 +288,7 @@ def balanced_weights(domains: Sequence[SplitDomain]) -> dict[str, float]:
     A superfamily is a connected component over the names that classifications give it and over sequence clusters; each
     has the same share, which its sequence clusters share evenly, and each cluster's its domains. The mean is 1.
     """
-    shares = {}
+    shares: dict[str, float] = {}
     for part in components(domains, SCHEMES["superfamily"]):
         clusters = {member.id: member.sequence_cluster or f"domain {member.id}" for member in part.members}
         sizes = Counter(clusters.values())
