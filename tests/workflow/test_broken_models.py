@@ -155,7 +155,7 @@ def test_a_model_broken_on_purpose_fires_its_verdict(verdicts_of, verdict, varia
 
 
 def test_a_model_of_two_families_a_class_is_overfitted(ground, verdicts_of):
-    """Eight components of a dozen domains, of which half are all but copies, hold these and no other."""
+    """Eight components of a dozen domains hold these, and others half as well."""
     rows = read_table(ground / "splits.tsv")
     for row in rows:
         if row["split"] == "train" and row["domain_id"][1:4] not in ("f00", "f01"):

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 from score_synthetic import chain, deformed, moved, prepared, ubiquitin
 
+from cvae_protein.core.files import read_table
 from cvae_protein.score.metrics.novelty import NearestDomains, nearest_same_class
 from cvae_protein.similarity import nearest_structures
-from cvae_protein.similarity.nearest_structures import Library, Search, descriptor, tm_align_score
+from cvae_protein.similarity.nearest_structures import RECALL, Library, Search, descriptor, tm_align_score
 
 LIBRARY = [prepared(chain(70 + seed, seed), label=f"{1 + seed % 2}.10", name=f"c{seed}") for seed in range(16)]
 
@@ -64,3 +67,14 @@ def test_the_class_is_kept_level_by_level():
         0,
         0,
     ]
+
+
+def test_the_page_states_the_recall_that_was_measured():
+    rows = read_table(Path(__file__).parents[3] / "benchmarks/results/nearest.tsv", ("what", "n", "ours", "peer_name"))
+    found = {row["what"].split(", ", 1)[1]: row for row in rows}
+    for kind in ("samples", "real domains"):
+        row = found[f"recall, {kind}"]
+        hits = round(float(row["ours"]) * int(row["n"]))
+        assert f"{hits} of {row['n']} {kind} ({row['peer_name'].removeprefix('95 % interval ')})" in RECALL
+    worst = max(float(found[f"worst miss, {kind}"]["ours"]) for kind in ("samples", "real domains"))
+    assert f"at most {worst:.3f} in" in RECALL
