@@ -4,7 +4,7 @@ import gzip
 from typing import get_args, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import chain_lines, helix, write
 
@@ -359,6 +359,7 @@ def test_a_named_format_is_read_as_it_is_named(tmp_path):
         select_domains(settings_of(tmp_path, LIST, format="cath-daily"), tmp_path / "d", tmp_path / "r")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_line_stops_a_reader(tmp_path_factory, line):
     folder = tmp_path_factory.mktemp("line")
