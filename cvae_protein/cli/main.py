@@ -11,17 +11,19 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from ..core.errors import StructureError, UserError
+from ..core.signals import ENDING, heeded
 from ..core.threads import limit_threads, may_start_thread, usable_cores
 from . import dataset, model, score  # noqa: F401  (each registers its commands)
 from . import run as _run  # noqa: F401  (likewise)
 from .options import UsageError, app
 from .outputs import WORKFLOW
 
-DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143  # 70: EX_SOFTWARE
+DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130  # 70: EX_SOFTWARE
 PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
 RENAMED = {
     "labels": "select",
@@ -64,16 +66,19 @@ EXTRAS = {
 """The extra of the package that brings a module."""
 PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless told how many
 LAUNCHER = "launch"
+OUTPUT = "standard output"
 CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in heeded():
+        signal.signal(number, _terminate)
     started = time.time()
     _open_streams()
     if (command := sys.argv[1] if len(sys.argv) > 1 else "") != LAUNCHER:  # torchrun says it to each of its processes
         limit_threads(usable_cores() if command in PARALLEL else 1)
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"  # it overrules h5py, and stores need no locks: whole or absent
     code = run(sys.argv[1:])
     if folder := os.environ.get(WORKFLOW):
         from ..runs.manifest import write_record
@@ -83,7 +88,10 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Give the process the standard streams that it was started without, and let them print any text."""
+    """Give the process the standard streams that it was started without, and let them print any text.
+
+    Standard error tells how things go and is no result, so that what cannot be written there is lost and no more.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -94,6 +102,34 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    for name, kind in (("stdout", _Output), ("stderr", _Progress)):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            file = io.BufferedWriter(kind(stream.fileno(), "w", closefd=False))
+            by_line = name == "stderr" or stream.line_buffering
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=by_line))
+
+
+class _Output(io.FileIO):
+    """Standard output, named where it cannot be written."""
+
+    def write(self, data: Any) -> int:
+        """Write `data`, a buffer."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, OUTPUT) from error
+
+
+class _Progress(io.FileIO):
+    """Standard error, whose text is lost where it cannot be written: its disk is full, or its reader is gone."""
+
+    def write(self, data: Any) -> int:
+        """Write `data`, a buffer, or lose it."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return memoryview(data).nbytes
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -114,16 +150,19 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except SystemExit as error:
-        if error.code == TERMINATED:
-            print("cvae-protein: ended by SIGTERM; nothing half-written is left", file=sys.stderr)
+        if isinstance(error.code, int) and error.code - 128 in ENDING:
+            name = signal.Signals(error.code - 128).name
+            print(f"cvae-protein: ended by {name}; nothing half-written is left", file=sys.stderr)
         raise
     except BrokenPipeError:  # the reader, such as `head`, has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return PIPE_CLOSED
     except OSError as error:
         if error.errno is None:
             return _defect(arguments, error)
         said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if error.filename == OUTPUT:
+            _drop_output()
         return _mistake("; ".join(filter(None, [said, WAYS_OUT.get(error.errno, "")])))
     except ModuleNotFoundError as error:
         if (name := (error.name or "").split(".")[0]) not in EXTRAS:
@@ -133,6 +172,11 @@ def run(arguments: Sequence[str]) -> int:
         return _mistake(f"memory does not suffice ({error or 'no number is told'}); use a machine with more")
     except Exception as error:
         return _defect(arguments, error)
+
+
+def _drop_output() -> None:
+    """Let what is printed go nowhere, so that the end of the process has nothing to complain about."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def renamed(arguments: Sequence[str]) -> Iterator[str]:
@@ -167,9 +211,9 @@ def _defect(arguments: Sequence[str], error: BaseException) -> int:
     return DEFECT
 
 
-def _terminate(*_: object) -> None:
+def _terminate(number: int, _: object) -> None:
     """Leave through the `finally` blocks, so that no temporary file stays."""
-    raise SystemExit(TERMINATED)
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

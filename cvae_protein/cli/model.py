@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,9 @@ import typer
 
 from ..config.settings import SampleSettings
 from ..core.errors import StructureError, UserError
+from ..core.programs import TORCHRUN
 from ..core.progress import say
+from ..core.signals import ENDING
 from .options import (
     Batch,
     Checkpoint,
@@ -98,7 +101,7 @@ def train(
     """
     from ..training.gpu_slots import take
 
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # else `launch` has taken the GPUs of all processes
+    if TORCHRUN not in os.environ:  # else `launch` has taken the GPUs of all processes
         take(1)
     from ..training.train import train as run
 
@@ -128,6 +131,8 @@ def launch(
     if program is None:
         raise UserError("launch: expected the program torchrun, which comes with torch; it is not on PATH")
     take(processes, inherited=True)
+    handed_on = (signal.SIGINT, signal.SIGQUIT, *ENDING)
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(each.name for each in handed_on))  # read by torchrun
     # Standalone means this machine: its own name need not resolve for that.
     os.execv(
         program,

@@ -24,13 +24,14 @@ import typer
 
 from ..core.errors import UserError
 from ..core.files import MARKER, REJECTED_COLUMNS, atomic_path, recover, try_move
+from ..core.programs import is_first
 from ..core.progress import say
 
 WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
 NOT_COMPARED = frozenset({"force", "jobs", "cores"})  # options that leave the outcome as it is
 FORCE = typer.Option("--force", help="Replace a former output of this command that has other inputs or settings.")
-FIRST = os.environ.get("RANK", "0") == "0"  # of the processes of a training, the one that writes
+FIRST = is_first()
 Recognise = Callable[[Path], bool]
 Parameters = Mapping[str, Any]
 
@@ -179,6 +180,7 @@ class Guard:
 
     def __init__(self, command: str, parameters: Parameters, targets: Mapping[Path, Output], reads: list[str]) -> None:
         self.command, self.targets = command, targets
+        self.name = _as_given(command)
         self.inputs = [*_inputs(parameters), *(Path(path) for path in reads if os.path.exists(path))]
         compared = parameters.keys() - NOT_COMPARED - NAMES
         self.made = {_absolute(path).resolve() for path in targets}  # may lie in an input or in each other
@@ -198,7 +200,7 @@ class Guard:
                 continue
             if not (path.is_dir() if kind.is_folder else path.is_file()):
                 wanted = "folder" if kind.is_folder else "file"
-                raise UserError(f"{path}: `{self.command}` writes a {wanted} there, found something else; {OTHER}")
+                raise UserError(f"{path}: `{self.name}` writes a {wanted} there, found something else; {OTHER}")
             if os.path.ismount(path):
                 raise UserError(f"{path}: is where a file system is mounted and cannot be replaced; {OTHER}")
             empty = not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0
@@ -208,7 +210,7 @@ class Guard:
             self._check_ours(path, kind, record)
             if not (kind.goes_on or self.in_workflow or force or self._is_repeated(record)):
                 raise UserError(
-                    f"{path}: is there already, of other inputs or settings of `{self.command}` than these or of a "
+                    f"{path}: is there already, of other inputs or settings of `{self.name}` than these or of a "
                     f"workflow; --force replaces it, or give another path"
                 )
             if kind.is_folder and not kind.goes_on:
@@ -238,23 +240,23 @@ class Guard:
     def _check_ours(self, path: Path, kind: Output, record: Mapping[str, Any]) -> None:
         """`UserError` where something at `path` is not what this command writes."""
         if record.get("command", self.command) != self.command:
-            raise UserError(f"{path}: is an output of `{record['command']}`; {OTHER}")
+            raise UserError(f"{path}: is an output of `{_as_given(record['command'])}`; {OTHER}")
         if not kind.is_folder:
             if not record and not kind.is_ours(path):
-                raise UserError(f"{path}: is not known to be an output of `{self.command}`; {OTHER}")
+                raise UserError(f"{path}: is not known to be an output of `{self.name}`; {OTHER}")
             return
         entries = sorted(path.iterdir(), key=lambda entry: entry.name)
         for entry in entries:
             if entry.resolve() in self.made or (kind.goes_on and (entry / MARKER).is_file()):
                 continue  # another output of this call, or the scratch folder of a killed writer
             if not _is_among(entry, kind.files):
-                raise UserError(f"{path}: holds {entry.name}, which `{self.command}` does not write; {OTHER}")
+                raise UserError(f"{path}: holds {entry.name}, which `{self.name}` does not write; {OTHER}")
         if record or kind.goes_on or self.in_workflow:
             return
         names = [entry.name for entry in entries]
         for pattern in kind.files.keys() - kind.optional:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UserError(f"{path}: is no output of `{self.command}`, which has {pattern} as well; {OTHER}")
+                raise UserError(f"{path}: is no output of `{self.name}`, which has {pattern} as well; {OTHER}")
 
     def _describe(self, value: Any) -> Any:
         """An option as the record keeps it: paths with size and date of what lies there, settings as values."""
@@ -285,7 +287,7 @@ class Guard:
         """Say last where what was made lies."""
         made = [str(path) for path in self.targets if path.exists()]
         if made and FIRST:
-            say(self.command.replace("_", "-"), f"wrote {', '.join(made)}")
+            say(self.name, f"wrote {', '.join(made)}")
 
     def record(self, *, finished: bool) -> None:
         """Write beside each output what made it; of a call that failed, only that it did."""
@@ -298,6 +300,11 @@ class Guard:
             facts = {"command": self.command, "call": self.call if finished else None, "content": content}
             with atomic_path(_record_path(path)) as temporary:
                 temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+
+
+def _as_given(command: str) -> str:
+    """The name of a command as it is given in a call."""
+    return command.replace("_", "-")
 
 
 OTHER = "give another path, or remove it yourself"

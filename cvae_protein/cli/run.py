@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import UserError
+from ..core.programs import settle_cache
 from ..core.progress import say
 from ..core.threads import usable_cores
 from .options import Depth, Given, ModelGiven, Output, Splits, Stored, TrainGiven, app, settings_of
@@ -101,7 +102,8 @@ def run(
         raise UserError("run: expected the program snakemake, found none; install cvae_protein[workflow]")
     given = ["--configfile", str(config)] if config else []
     os.environ["PATH"] = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs call cvae-protein
-    os.execv(program, [program, "--cores", str(cores), *given, *(targets or [])])
+    settle_cache()
+    os.execv(program, [program, *given, "--cores", str(cores), *(targets or [])])
 
 
 @app.command()

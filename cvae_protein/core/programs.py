@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 from .errors import UserError
 from .progress import say
@@ -28,6 +29,35 @@ def ask(*command: str, without: tuple[str, ...] = ()) -> subprocess.CompletedPro
         raise UserError(f"{' '.join(command)}: no answer within {LONGEST:.0f} s") from error
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be started ({error.strerror})") from error
+
+
+def settle_cache() -> None:
+    """Give Snakemake a folder below the working one for its cache where the home folder cannot be written to."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    try:
+        (usual / "snakemake").mkdir(parents=True, exist_ok=True)
+        usable = os.access(usual / "snakemake", os.W_OK | os.X_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        os.environ["XDG_CACHE_HOME"] = str(Path(".snakemake/cache").absolute())
+        say("run", f"{usual}: cannot be written to; Snakemake's cache lies in {os.environ['XDG_CACHE_HOME']}")
+
+
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun, on which `launch` is built, for its processes
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes: alone, or the first of a training of several.
+
+    Other launchers set `RANK` as well, such as that of the job a shell was opened in, without dividing our work.
+    """
+    return TORCHRUN not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def said_gpus(count: object) -> str:
+    """`1 GPU` or `2 GPUs`."""
+    return f"{count} GPU" if str(count) == "1" else f"{count} GPUs"
 
 
 GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from pathlib import Path
 
 THREADS = "OMP_NUM_THREADS"  # read by OpenMP, torch, OpenBLAS and MKL alike, when they are loaded
+NUMBERS = re.compile(r"\s*\+?0*[1-9]\d*\s*(,.*)?")  # one, or a list by levels of nesting
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def limit_threads(count: int) -> None:
-    """Hold numerical libraries that are loaded from now on to `count` threads, unless the environment says a number."""
-    os.environ.setdefault(THREADS, str(count))
+    """Hold numerical libraries that are loaded from now on to `count` threads, unless the environment says a number.
+
+    What is no number of threads (empty, 0, a variable of a scheduler that is not set) would give them all cores.
+    """
+    if not NUMBERS.fullmatch(os.environ.get(THREADS, "")):
+        os.environ[THREADS] = str(count)
 
 
 def usable_cores() -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 
 import torch
 
-from ..core.programs import listed_gpus
+from ..core.programs import listed_gpus, said_gpus
 from ..core.progress import say
 
 ASKED = "CVAE_PROTEIN_GPUS"  # set by the workflow for its trainings: how many GPUs they are to have
-VISIBLE = re.compile(r"\d|GPU-|MIG-")  # what `CUDA_VISIBLE_DEVICES` begins with where it names some
+NONE = ("", "-1", "NoDevFiles", "none", "void")  # values of `CUDA_VISIBLE_DEVICES` that are meant to show none
 
 
 def pick_device(stage: str) -> torch.device:
@@ -36,8 +35,8 @@ def name_of(device: torch.device) -> str:
 def _expected() -> str:
     """Why a GPU was to be expected, empty where none was."""
     if os.environ.get(ASKED, "0") not in ("", "0"):
-        return f"the run asks for {os.environ[ASKED]} GPUs"
+        return f"the run asks for {said_gpus(os.environ[ASKED])}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return f"CUDA_VISIBLE_DEVICES is {visible}" if VISIBLE.match(visible) else ""
-    return f"nvidia-smi lists {len(names)} GPUs" if (names := listed_gpus()) else ""
+        return "" if visible in NONE else f"CUDA_VISIBLE_DEVICES is {visible}"
+    return f"nvidia-smi lists {said_gpus(len(names))}" if (names := listed_gpus()) else ""

@@ -22,7 +22,7 @@ from typing import Any
 from .. import __version__
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
-from ..core.programs import ask
+from ..core.programs import ask, is_first
 from ..core.threads import usable_cores
 from .layout import PACKAGE
 from .tolerance import KINDS, TIMES, kind_of
@@ -39,7 +39,7 @@ def write_record(folder: Path, arguments: Sequence[str], started: float, code: i
     first; what cannot be written is no reason to fail a job.
     """
     given = _output(arguments)
-    if not given or os.environ.get("RANK", "0") != "0":
+    if not given or not is_first():
         return
     output = os.path.relpath(given, folder.parent)  # holds though the results folder is renamed
     own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -12,14 +12,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import UserError
 from ..core.files import atomic_path, holder, owned
-from ..core.programs import ask
+from ..core.programs import ask, settle_cache
 from ..core.progress import say
 from .manifest import NAME as MANIFEST
 from .manifest import result_files, utc
@@ -48,12 +48,6 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
     with contextlib.suppress(UserError):  # a record that cannot be read is replaced
         before = read(results)
     unfinished = before["logs"] if before and not before["outcome"] else []
-    if before and before["outcome"] == "done" and _is_elsewhere(results, before) and "--touch" not in sys.argv:
-        said = "was made in another place, of which Snakemake has no record here, so that all is made again"
-        say(
-            str(results),
-            f"{said}; where nothing has changed, stop this run and give the same command with --touch first",
-        )
     command = command_line()
     facts = {
         "results": str(Path(results).resolve()),
@@ -71,9 +65,16 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
     _write(path, facts)
 
 
-def _is_elsewhere(results: str | Path, facts: Mapping[str, Any]) -> bool:
-    """Whether a record is of a run in another folder, or of results that lay elsewhere."""
-    return facts["cwd"] != str(Path.cwd()) or facts["results"] != str(Path(results).resolve())
+def say_taken_elsewhere(results: str | Path) -> None:
+    """Say, before anything is planned, where finished results are of a run in another place."""
+    try:
+        facts = read(results)
+    except UserError:  # none, or of another version
+        return
+    elsewhere = facts["cwd"] != str(Path.cwd()) or facts["results"] != str(Path(results).resolve())
+    if facts["outcome"] == "done" and elsewhere and "--touch" not in sys.argv:
+        said = "was made in another place, of which Snakemake has no record here, so that all would be made again"
+        say(str(results), f"{said}; where nothing has changed, give the same command with --touch first")
 
 
 def check_dates(inputs: Iterable[str | Path]) -> None:
@@ -193,6 +194,7 @@ def resume(results: Path) -> NoReturn:
     if not Path(facts["cwd"]).is_dir():
         raise UserError(f"{record_of(results)}: the folder of the run, {facts['cwd']}, is gone; start it again by hand")
     os.chdir(facts["cwd"])
+    settle_cache()
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
     os.execve(command[0], command, os.environ | {"PATH": path})
 

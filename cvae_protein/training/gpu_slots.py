@@ -15,7 +15,7 @@ from typing import IO
 
 from ..core.errors import UserError
 from ..core.files import take_lock
-from ..core.programs import ask, listed_gpus
+from ..core.programs import ask, listed_gpus, said_gpus
 from ..core.progress import say
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -48,11 +48,13 @@ def take(count: int, inherited: bool = False) -> None:
         say("gpu", f"takes none of the {len(names)} that nvidia-smi lists, since torch cannot use them ({why})")
         return
     if count > len(names):
-        raise UserError(f"expected {count} GPUs for the training, this machine has {len(names)}; lower train.processes")
+        raise UserError(
+            f"expected {said_gpus(count)} for the training, this machine has {len(names)}; lower train.processes"
+        )
     waits = False
     while len(found := _lock_free(names, count)) < count:
         if not waits:
-            say("gpu", f"waits until {count} of {len(names)} GPUs are free; other trainings of yours have the rest")
+            say("gpu", f"waits for {count} of {said_gpus(len(names))}; other trainings of yours have the rest")
         waits = True
         time.sleep(SECONDS_BETWEEN_LOOKS)
     for handle in found.values():

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..config.settings import TrainSettings
 from ..core.errors import UserError
 from ..core.progress import Progress, say
+from ..core.signals import heeded
 from ..model import batch
 from .checkpoint import DrawState, Packed, TrainingState, former
 from .distributed import ALONE, Ranks
@@ -50,9 +51,6 @@ def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
         yield add
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
 class Signals:
     """Within it the first signal to stop is noted in `received`; a second one does what it did before."""
 
@@ -62,7 +60,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
-            self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, *heeded())}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:

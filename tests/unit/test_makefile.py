@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """#!/bin/sh
 echo "${0##*/} $*" >> "$CALLS"
 case "$*" in
-"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/snakemake" ;;
+"-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/cvae-protein" ;;
 esac
 """
 
@@ -34,7 +34,7 @@ def test_make_works_in_a_folder_with_a_space_in_its_path(tmp_path, root, monkeyp
     assert done.stderr == ""
     calls = (folder / "calls").read_text().splitlines()
     assert "python3 -m venv .venv" in calls
-    assert calls[-1] == "snakemake --configfile my own.yaml --cores 3 a.tsv"  # a target, not a second file of settings
+    assert calls[-1] == "cvae-protein run --config my own.yaml --cores 3 a.tsv"
     assert (folder / ".venv/.installed").is_file()
     assert "the whole workflow" in make("help").stdout
 
@@ -53,4 +53,4 @@ def test_make_runs_on_the_cores_that_it_is_given(tmp_path, root):
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, given),
     )
-    assert "snakemake --cores 1 " in done.stdout, done.stderr
+    assert "cvae-protein run --cores 1 " in done.stdout, done.stderr

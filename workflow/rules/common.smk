@@ -293,6 +293,11 @@ def say_failed():
     )
 
 
+if workflow.storage_settings.default_storage_provider:
+    sys.exit(
+        "error: results lie in a folder that all jobs see, not behind a storage provider; "
+        "run without --default-storage-provider, and copy the folder when it is done"
+    )
 name_user()
 for (
     path
@@ -301,10 +306,14 @@ for (
 settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
 # The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.
+# In an environment or image of their own, jobs see no packages of the user's home.
+DEPLOYED = "PYTHONNOUSERSITE=1" if workflow.deployment_settings.deployment_method else ""
 shell.prefix(
-    f"set -euo pipefail; export CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
+    f"set -euo pipefail; export {DEPLOYED} CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
 )
 checked_by(configuration.check_files, settings)
+if workflow.is_main_process:
+    resume.say_taken_elsewhere(settings.results)
 BATCHES = range(count_batches())
 POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)

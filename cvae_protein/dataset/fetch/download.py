@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Self
 from urllib.parse import SplitResult, urlsplit
@@ -253,6 +254,8 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 MOST_REDIRECTS = 5
+OF_CONNECTIONS = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables of the environment that say how connections are made."""
 SMALL = 1 << 16  # bytes of an error page that are read, so that its connection serves the next request
 TRICKLE = 1000  # bytes a second; slower than that is as good as no answer
 FAILURES_OF_A_LOST_HOST = 5  # files in a row, each with all its tries
@@ -272,18 +275,28 @@ class Downloader:
         self._most_bytes = int(settings.max_megabytes * 1e6)
         self._paused_until: dict[str, float] = defaultdict(float)  # what servers asked for, by host
         self._failures: Counter[str] = Counter()  # files in a row, by host
-        self._client = httpx.AsyncClient(
-            timeout=settings.timeout,
-            limits=httpx.Limits(max_connections=settings.connections, max_keepalive_connections=settings.connections),
-            headers={"User-Agent": f"cvae_protein/{__version__}", "Accept-Encoding": "identity"},
-            mounts={"http://": None},  # the loopback, which no proxy reaches
-        )
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        """Made where a server is asked: a run from files needs none, whatever the environment says of one."""
+        most = self.settings.connections
+        try:
+            return httpx.AsyncClient(
+                timeout=self.settings.timeout,
+                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+                headers={"User-Agent": f"cvae_protein/{__version__}", "Accept-Encoding": "identity"},
+                mounts={"http://": None},  # the loopback, which no proxy reaches
+            )
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+            given = " or ".join(name for name in os.environ if name.upper() in OF_CONNECTIONS)  # may hold passwords
+            raise UserError(f"fetch: no connection can be made ({error}); correct or unset {given}") from error
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        if "_client" in vars(self):
+            await self._client.aclose()
 
     async def file(self, url: str, path: Path, check: Check, revalidate: bool = False) -> tuple[Receipt, bool]:
         """Download `url` to `path`, unless it is there from that address; the receipt, and whether it was downloaded.

@@ -109,10 +109,12 @@ def test_run_becomes_snakemake(tmp_path, monkeypatch):
     (tmp_path / "workflow").mkdir()
     (tmp_path / "workflow/Snakefile").touch()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").touch()
     called = []
     monkeypatch.setattr("os.execv", lambda program, words: called.append(words[1:]))
-    assert main.run(["run", "--cores", "2", "results/domains.h5", "-n"]) == 0
-    assert called == [["--cores", "2", "results/domains.h5", "-n"]]
+    assert main.run(["run", "--config", "c.yaml", "--cores", "2", "results/domains.h5", "-n"]) == 0
+    # The target behind another option, else it would be a second file of settings.
+    assert called == [["--configfile", "c.yaml", "--cores", "2", "results/domains.h5", "-n"]]
 
 
 def test_help_names_the_stages_and_loads_nothing_heavy():
@@ -220,7 +222,7 @@ def test_exit_code_of_what_a_stage_raises(raised, code, said, monkeypatch, capsy
     assert ("Traceback" in text) == (code == 70)
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_path):
     sleeper = (
         "import signal, sys, time\n"
@@ -239,6 +241,7 @@ def test_interrupted_process_leaves_with_its_code_and_no_scratch(how, code, tmp_
         _, said = process.communicate(timeout=20)
     assert process.returncode == code
     assert "Traceback" not in said
+    assert how == signal.SIGINT or f"ended by {how.name}" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,9 +277,12 @@ def test_an_interrupt_that_a_library_sent_for_want_of_threads_is_told_as_that(mo
 
 def test_launch_needs_no_name_of_the_machine(monkeypatch):
     called = []
+    monkeypatch.setenv("PET_SIGNALS_TO_HANDLE", "")
+    monkeypatch.delenv("PET_SIGNALS_TO_HANDLE")
     monkeypatch.setattr("os.execv", lambda program, words: called.append(words))
     monkeypatch.setattr("cvae_protein.training.gpu_slots.take", lambda *_, **__: None)
     assert main.run(["launch", "--processes", "2", "true"]) == 0
+    assert "SIGUSR1" in os.environ["PET_SIGNALS_TO_HANDLE"]  # torchrun's own way to hand it on
     assert called[0][1:] == ["--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2", "--no-python", "true"]
 
 

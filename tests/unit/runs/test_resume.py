@@ -125,14 +125,15 @@ def test_results_taken_elsewhere_are_said_to_be_made_again(tmp_path, monkeypatch
     (tmp_path / "clone").mkdir()
     (tmp_path / "results").rename(tmp_path / "clone/results")
     monkeypatch.chdir(tmp_path / "clone")
-    resume.begin("results", [], [])
+    resume.say_taken_elsewhere("results")
     assert "results: was made in another place" in capsys.readouterr().err
+    resume.begin("results", [], [])
     resume.end("results", "done")
     resume._held.close()
-    resume.begin("results", [], [])
+    resume.say_taken_elsewhere("results")
     assert capsys.readouterr().err == ""
-    resume._held.close()
     (tmp_path / "clone/results/run.json").write_text("{}")  # of another version
+    resume.say_taken_elsewhere("results")
     resume.begin("results", [], [])
     resume._held.close()
     assert resume.read("results")["cwd"] == str(tmp_path / "clone")

@@ -92,7 +92,7 @@ def test_trainings_take_different_gpus_and_a_killed_one_gives_its_own_back(machi
     names = [process.stdout.readline().strip() for process in (first, second)]
     assert sorted(names) == ["GPU-aaaa-0", "GPU-bbbb-1"]
     third = taker(1)
-    assert "waits until 1 of 2 GPUs are free" in third.stderr.readline()
+    assert "waits for 1 of 2 GPUs" in third.stderr.readline()
     time.sleep(1.5)
     assert third.poll() is None
     second.kill()  # a program that took over by exec holds the GPU until then
@@ -165,9 +165,10 @@ def test_gpus_that_torch_cannot_use_are_not_taken_nor_waited_for(machine, monkey
     ("environment", "listed", "said"),
     [
         ({}, [], ""),
-        ({}, ["GPU-a"], ", although nvidia-smi lists 1 GPUs: torch "),
+        ({}, ["GPU-a"], ", although nvidia-smi lists 1 GPU: torch "),
         ({"CUDA_VISIBLE_DEVICES": ""}, ["GPU-a"], ""),
         ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, ["GPU-a"], ""),
+        ({"CUDA_VISIBLE_DEVICES": "gpu:1"}, ["GPU-a"], ", although CUDA_VISIBLE_DEVICES is gpu:1: torch "),
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, [], ", although CUDA_VISIBLE_DEVICES is 0,1: torch "),
         ({"CVAE_PROTEIN_GPUS": "0"}, [], ""),
         ({"CVAE_PROTEIN_GPUS": "2"}, [], ", although the run asks for 2 GPUs: torch "),

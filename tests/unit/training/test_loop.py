@@ -355,7 +355,7 @@ def command(data: tuple[Path, Path], folder: Path, name: str, checkpoint: Path, 
     [
         (signal.SIGTERM, 143, "adversarial", 0),
         (signal.SIGINT, 130, "concat", 2),
-        (signal.SIGTERM, 143, "refiner", 0),
+        (signal.SIGUSR1, 138, "refiner", 0),  # as Slurm's --signal sends
         (signal.SIGTERM, 143, "decoder", 0),
     ],
 )

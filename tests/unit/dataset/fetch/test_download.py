@@ -351,3 +351,19 @@ def test_content_is_that_of_the_entry(tmp_path, content, name, certain, said):
     with pytest.raises(StructureError, match=said) as caught:
         check_structure(tmp_path / "x", name, 10**7, certain)
     assert caught.value.code == "bad_download"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "socks://u:secret@proxy:1080"), ("https_proxy", "ftp://proxy"), ("SSL_CERT_FILE", "/none.pem")],
+)
+def test_a_useless_proxy_or_certificate_is_named_where_a_server_is_asked(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+
+    async def go():
+        async with Downloader(settings_for(tmp_path)) as downloader:  # files that are there need no connection
+            with pytest.raises(UserError, match=f"no connection can be made .*; correct or unset .*{name}") as caught:
+                await downloader.file("https://host.invalid/1a28.cif.gz", tmp_path / "cache/x", CHECK)
+            assert "secret" not in str(caught.value)
+
+    asyncio.run(go())
