@@ -20,7 +20,7 @@ from ..config.settings import SampleSettings
 from ..core.errors import StructureError, UserError
 from ..core.programs import TORCHRUN
 from ..core.progress import say
-from ..core.signals import ENDING
+from ..core.signals import heeded
 from .options import (
     Batch,
     Checkpoint,
@@ -131,7 +131,7 @@ def launch(
     if program is None:
         raise UserError("launch: expected the program torchrun, which comes with torch; it is not on PATH")
     take(processes, inherited=True)
-    handed_on = (signal.SIGINT, signal.SIGQUIT, *ENDING)
+    handed_on = (signal.SIGINT, signal.SIGQUIT, *heeded())
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(each.name for each in handed_on))  # read by torchrun
     # Standalone means this machine: its own name need not resolve for that.
     os.execv(

@@ -15,18 +15,20 @@ from .progress import say
 LONGEST = 60.0  # seconds; a busy Slurm answers within some
 
 
-def ask(*command: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def ask(*command: str, without: tuple[str, ...] = (), longest: float = 0.0) -> subprocess.CompletedProcess[str]:
     """What a program answers; `UserError` where it cannot be started or does not answer in time.
 
     without : variables of the environment that it does not get
+    longest : seconds within which it is to answer, where those are not `LONGEST`
     """
+    longest = longest or LONGEST
     kept: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in without}
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=LONGEST, env=kept
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=longest, env=kept
         )
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{' '.join(command)}: no answer within {LONGEST:.0f} s") from error
+        raise UserError(f"{' '.join(command)}: no answer within {longest:.0f} s") from error
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be started ({error.strerror})") from error
 

@@ -28,7 +28,7 @@ PROBE = "import torch; print(torch.__version__); print(torch.cuda.is_available()
 
 def unusable() -> str:
     """Why torch can use no GPU, empty where it can; asked in a process of its own, since CUDA then has its devices."""
-    asked = ask(sys.executable, "-c", PROBE)
+    asked = ask(sys.executable, "-c", PROBE, longest=600)  # torch alone takes a minute on a busy file system
     version, _, usable = asked.stdout.strip().partition("\n")
     why = asked.stderr.strip().splitlines()
     return "" if usable == "True" else f"torch {version}" + (f": {why[0]}" if why else "")
