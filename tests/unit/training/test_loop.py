@@ -322,7 +322,7 @@ def best_at_step_4(*_: object) -> object:
 
 PROGRAM = """
 import os, signal, sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {here!r}
 import test_loop as t
 from pathlib import Path
 from cvae_protein.cli import main as cli; from cvae_protein.training import train
@@ -374,7 +374,7 @@ def test_a_signal_saves_a_checkpoint_and_the_rest_is_the_same(
     checkpoint = tmp_path / "checkpoint.safetensors"
     arguments = command(data, tmp_path / "out", name, checkpoint, own)
     step = 5
-    here = str(Path(__file__).parent)
+    here = [str(Path(__file__).parents[place]) for place in (0, 2)]
     program = PROGRAM.format(here=here, step=step, number=int(number), arguments=arguments, patience=patience)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert run.returncode == code, run.stderr
