@@ -131,6 +131,7 @@ class AggregatePosterior(nn.Module):
 TIME = 32  # features of the flow time
 DEPTH = 4  # hidden layers
 STEPS = 25  # of the integration, two evaluations each
+WIDER = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
 DIRECTIONS = (
     8  # random ones, by which the trace of the flow's Jacobian is estimated; fewer dimensions are taken one by one
 )
@@ -240,9 +241,21 @@ class LatentFlow(nn.Module):
         return _log_density_of_normal(x) + volume - self.factor.diagonal().log().sum(), x
 
     @torch.no_grad()
-    def gaussian_log_density(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """Log density in nats (B,) of codes (B, Z) under the Gaussian that the flow starts from."""
-        return _log_density_of_normal(self._whitened(codes, lengths)) - self.factor.diagonal().log().sum()
+    def widen(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> float:
+        """Spread codes by the factor under which `codes` (B, Z), none of which the flow was fitted to, are likeliest.
+
+        New codes lie wider than those that an encoder was trained on, whatever the prior. The factor, one of `WIDER`,
+        is 1 where nothing is gained.
+        """
+        factor, best, most = self.factor.clone(), 1.0, -math.inf
+        for wider in WIDER:
+            self.factor.copy_(wider * factor)
+            likelihood = self.log_density(codes, labels, lengths)[0].mean().item()
+            if not likelihood > most:
+                break
+            best, most = wider, likelihood
+        self.factor.copy_(best * factor)
+        return best
 
     def _integrate(
         self, x: Tensor, start: float, stop: float, labels: Tensor, lengths: Tensor, guidance: float

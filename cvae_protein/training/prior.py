@@ -21,6 +21,7 @@ from .loop import Losses, Task, minimise
 
 CODES_A_STEP = 256
 MOST_WATCHED = 512  # codes of a split
+MOST_WIDENED = 256  # codes of validation that decide how far a flow is widened
 DRAWS = 4  # noises and times of each of them
 
 
@@ -77,19 +78,23 @@ def fit_priors(
     summary = {"flow_step": stopped["step"]} | {
         name: stopped[name] for name in stopped if name.startswith(tuple(watched))
     }
+    if "validation" in watched:
+        rows = _watched(watched["validation"])[:MOST_WIDENED]
+        summary["flow_widened"] = flow.widen(*watched["validation"].draw(rows, torch.Generator().manual_seed(0)))
     for split, each in watched.items():
-        summary |= {f"{split}_{name}": value for name, value in log_likelihoods(flow, each).items()}
+        summary |= {f"{split}_{name}": value for name, value in log_likelihoods(flow, aggregate, each).items()}
     shown = "validation" if "validation" in watched else "evaluated"
     gain = summary[f"{shown}_nats"] - summary[f"{shown}_gaussian_nats"]
     say(stage, f"kept step {stopped['step']}: codes of {shown} {gain:+.1f} nats likelier than by one Gaussian for all")
     return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}, summary
 
 
-def log_likelihoods(flow: LatentFlow, codes: CodeSet) -> dict[str, float]:
-    """Mean log likelihood in nats of a draw of each domain's code by a flow and by the Gaussian that it started as."""
+def log_likelihoods(flow: LatentFlow, aggregate: AggregatePosterior, codes: CodeSet) -> dict[str, float]:
+    """Mean log likelihood in nats of a draw of each domain's code by a flow and by one Gaussian for all classes."""
     rows = _watched(codes)
     z, labels, lengths = codes.draw(rows, torch.Generator().manual_seed(0))
-    found = {"nats": flow.log_density(z, labels, lengths)[0], "gaussian_nats": flow.gaussian_log_density(z, lengths)}
+    gaussian = aggregate.log_density(z, torch.zeros_like(lengths), lengths)
+    found = {"nats": flow.log_density(z, labels, lengths)[0], "gaussian_nats": gaussian}
     return {name: each.mean().item() for name, each in found.items()}
 
 

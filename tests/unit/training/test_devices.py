@@ -34,7 +34,7 @@ DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, step
 QUICK = replace(TRAIN, steps=2, flow_steps=2, report_every=1)
 SAMPLE = SampleSettings(per_class=1, refine_steps=1, relax_steps=2)
 TRAINED = ("refiner", "decoder", "branched", "adversarial", "literal_adversarial", "training_copies")
-MAY_WAIT = {"watch", "validate", "log_likelihoods"}  # functions that look at a training every few hundred steps
+MAY_WAIT = {"watch", "validate", "log_likelihoods", "widen"}  # functions that look at a training now and then
 BACK = (torch.ops.aten._to_copy.default,)
 
 

@@ -92,7 +92,7 @@ def test_a_flow_that_nothing_stops_is_told_from_one_that_validation_stopped(
     assert "prior_gain = " in found["evidence"]
     assert bool(found["remedy"]) == (state == "flagged")
     kept = next(row for row in rows if row["best"])
-    found = log_likelihoods(flow, training)
+    found = log_likelihoods(flow, aggregate, training)
     assert found["nats"] > found["gaussian_nats"]
     if stopped:
         assert kept["validation_flow"] == min(row["validation_flow"] for row in rows)
@@ -110,5 +110,23 @@ def test_where_there_is_nothing_to_learn_the_gaussian_stays() -> None:
     flow.whiten(aggregate)
     held_out = codes_of(300, 1, 0.0)
     fit_flow(flow, {"evaluated": training, "validation": held_out}, settings, "test", 0)
-    found = log_likelihoods(flow, held_out)
+    found = log_likelihoods(flow, aggregate, held_out)
     assert found["nats"] > found["gaussian_nats"] - 1
+
+
+def test_a_flow_is_widened_as_far_as_new_codes_lie() -> None:
+    training = codes_of(2000, 0, 0.0)
+    aggregate = AggregatePosterior(LATENT, 2)
+    aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
+    for spread, wider in ((0.9, 1.0), (1.12, 1.15), (2.0, 1.3)):
+        flow = LatentFlow(SPEC)
+        flow.whiten(aggregate)
+        given = codes_of(2000, 1, 0.0)
+        new = CodeSet(Gaussian(spread * given.posterior.mean, given.posterior.logvar), *list(vars(given).values())[1:])
+        drawn = new.draw(torch.arange(2000), torch.Generator().manual_seed(7))
+        before, factor = flow.log_density(*drawn)[0].mean(), flow.factor.clone()
+        assert flow.widen(*drawn) == wider
+        torch.testing.assert_close(flow.factor, wider * factor)
+        assert flow.log_density(*drawn)[0].mean() >= before
+        if spread == 1.12:
+            assert flow.to_noise(*drawn).square().mean() == pytest.approx(1, abs=0.05)
