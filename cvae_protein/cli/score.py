@@ -148,9 +148,9 @@ def score(
             write_differences(tables, own, output / "differences.tsv")
         if report is not None:  # last: the tables stay where the page cannot be written
             with tempfile.TemporaryDirectory() as scratch:
-                real = Path(scratch) / "real"
-                score_stand_ins(next(iter(sets.values())).domains, own, real)
-                _write_page(report, reference, splits, seed, places, real)
+                beside = Path(scratch) / "real"
+                score_stand_ins(next(iter(sets.values())).domains, own, beside)
+                _write_page(report, reference, splits, seed, places, beside)
         return
     _refuse("--store", targets=targets, exclude=exclude, include=include, classifier=classifier, report=report)
     if store is None or splits is None:

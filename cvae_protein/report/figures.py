@@ -227,6 +227,7 @@ def rate_distortion(
             middles, errors = running_mean(rate, rmsd)
             axes.plot(middles, errors, color=colour, linewidth=1.5, zorder=3)
         for name, colour, nats, error in means:
+            mark: Artist
             if np.isfinite(nats):
                 mark = axes.scatter([nats], [error], s=75, color=colour, edgecolors="white", linewidths=1.3, zorder=5)
             else:

@@ -307,7 +307,9 @@ settings = checked_by(configuration.load, config)
 # Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
 # The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.
 # In an environment or image of their own, jobs see no packages of the user's home.
-DEPLOYED = "PYTHONNOUSERSITE=1" if workflow.deployment_settings.deployment_method else ""
+DEPLOYED = (
+    "PYTHONNOUSERSITE=1" if workflow.deployment_settings.deployment_method else ""
+)
 shell.prefix(
     f"set -euo pipefail; export {DEPLOYED} CVAE_PROTEIN_JOBS={shlex.quote(result('jobs'))}; "
 )
