@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from ..core.errors import StructureError, UserError
+from ..core.progress import verbosity
 from ..core.signals import ENDING, heeded
 from ..core.threads import limit_threads, may_start_thread, usable_cores
 from . import dataset, model, score  # noqa: F401  (each registers its commands)
@@ -135,7 +136,8 @@ class _Progress(io.FileIO):
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
     try:
-        result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
+        with verbosity("all"):  # what `--quiet` silences ends with the command
+            result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
         sys.stdout.flush()
         if result == INTERRUPTED:  # typer turns an interrupt into its exit code
             return _interrupted()

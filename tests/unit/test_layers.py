@@ -106,7 +106,9 @@ def test_commands_import_stages_when_they_run():
             "config.settings",
             "core.errors",
             "core.files",
+            "core.programs",
             "core.progress",
+            "core.signals",
             "core.threads",
         }, path.name
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import typer
@@ -74,8 +75,11 @@ def workplace(tmp_path_factory, root_folder):
     ):
         (place / folder).mkdir(parents=True)
     domains = cvae.featurize(root_folder / "data/embedded", place / "some.tsv")
-    for name in ("domains", "results/domains", "results/samples/concat/seed0/samples", "samples/concat/seed0/samples"):
+    for name in ("domains", "results/domains", "results/samples/concat/seed0/samples"):
         domains.to(place / f"{name}.h5")
+    long = next(each for each in domains if each.label.startswith("2") and len(each.sequence) >= 110)
+    cut = {"sequence": long.sequence[:110], "coords": long.coords[:, :110], "residue_ids": long.residue_ids[:110]}
+    cvae.Structures([*domains, replace(long, id="cut", **cut)]).to(place / "samples/concat/seed0/samples.h5")
     cvae.featurize(root_folder / "tests/data/1ubi.cif.gz").to(place / "run.xtc")
     for number in (0, 1):
         domains[number : number + 1].to(place / f"draws/seed{number}.h5")

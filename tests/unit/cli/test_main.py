@@ -138,7 +138,7 @@ MISTAKES = [
     ("featurize --domains d --entries e --batch 4/4 -o x --rejected y", "0 ≤ I < N"),
     ("sample --model m -o x", "expected --fold, --around, or --store and --splits"),
     ("sample --model m -o x.h5 --temperature 99", "sample.temperature: expected a number ≥ 0 and ≤ 10"),
-    ("score --store a --splits b -o c", "expected --samples and --variant, or --real"),
+    ("score --store a --splits b -o c", "expected --samples, once, and --variant, or --real"),
     ("report --results r --variants pca --seeds x -o c", "--seeds: expected whole numbers"),
     ("merge a.txt -o x --rejected y", "expected .h5 stores and .tsv tables, got a.txt"),
     ("export -i none.h5 -o x.pdb", "none.h5: expected an HDF5 store"),

@@ -47,7 +47,7 @@ CALLS = {
     "verdicts": "verdicts --scores t.tsv -o {output}",
     "sweep": "sweep t.tsv -o {output}",
     "tune": "tune --store s.h5 --splits p.tsv -o {output}",
-    "manifest": "manifest --results r --settings c.yaml -o {output}",
+    "manifest": "manifest --results r --config c.yaml -o {output}",
     "reproduce": "reproduce m.json -o {output}",
 }
 """A call of each command with a place for each option that names an output; empty where a command has none."""
