@@ -69,7 +69,7 @@ def draw(rows: list[Row], output: Path) -> None:
     beside = lower.twinx()
     line(beside, probes, "CA RMSD of the code, Å", "distance that the code leaves", COLOURS["distance"], "--")
     beside.set(ylabel="CA RMSD, Å", ylim=(0, None))
-    ticks = sorted({int(row["numbers"]) for row in swaps})
+    ticks = sorted({int(row["numbers"]) for row in [*swaps, *probes]})
     lower.set_xscale("log", base=2)
     lower.set_xticks(ticks, [str(tick) for tick in ticks])
     upper.legend(fontsize=8, frameon=False)
