@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvae_protein.core import progress
 from cvae_protein.core.structure import Backbone
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
     order = {folder: place for place, folder in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], len(order)))
+
+
+@pytest.fixture(autouse=True)
+def unsilenced(monkeypatch):
+    """What a call with `--quiet` silences, be it but parsed, is no other test's."""
+    monkeypatch.setattr(progress, "_verbosity", "all")
 
 
 @pytest.fixture
