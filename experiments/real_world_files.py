@@ -156,8 +156,9 @@ def unread(path: Path, alphas: int) -> str:
     return said if read + found.alternates + found.ligands < alphas else ""
 
 
-def featurize_one(path: Path, expected: int, alphas: int) -> list[tuple[str, str, str]]:
-    """Rows (id, outcome, detail) of one file that tells of so many chains and CA."""
+def featurize_one(path: Path) -> list[tuple[str, str, str]]:
+    """Rows (id, outcome, detail) of one file, also of the chains and CA that it tells of and that have no row."""
+    expected, alphas = told(path)
     with tempfile.TemporaryDirectory() as folder:
         output, rejected = Path(folder) / "x.h5", Path(folder) / "x.tsv"
         featurize_folder(path, FeaturizeSettings(), LENGTHS, output, rejected)
@@ -172,12 +173,12 @@ def featurize_one(path: Path, expected: int, alphas: int) -> list[tuple[str, str
     return kept + dropped
 
 
-def _work(path: Path, expected: tuple[int, int], pipe) -> None:
+def _work(path: Path, pipe) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress lines and warnings of libraries
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     started = time.perf_counter()
     try:
-        rows = featurize_one(path, *expected)
+        rows = featurize_one(path)
     except BaseException:
         rows = [("", "CRASH", traceback.format_exc(limit=-3))]
     pipe.send(Found(rows, time.perf_counter() - started))
@@ -187,7 +188,7 @@ def run(path: Path, seconds: float) -> Found:
     """What becomes of a file in a process of its own."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(path, told(path), theirs))
+    process = context.Process(target=_work, args=(path, theirs))
     process.start()
     theirs.close()
     try:

@@ -60,10 +60,14 @@ def _of_mmcif(lines, of_polymers):
 def _of_binary(data, of_polymers):
     from biotite.structure.io.pdbx import BinaryCIFFile
 
-    atoms = next(iter(BinaryCIFFile.read(io.BytesIO(data)).values()))["atom_site"]
-    columns = {tag: atoms[tag].as_array(str).tolist() for tag in {*RESIDUE, *USED} & set(atoms)}
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
-    return [tuple(row.get(tag, "?") for tag in RESIDUE) for row in rows if _counts(row, of_polymers)]
+    found = []
+    for block in BinaryCIFFile.read(io.BytesIO(data)).values():
+        if "atom_site" in block:  # not in a dictionary of ligands
+            atoms = block["atom_site"]
+            columns = {tag: atoms[tag].as_array(str).tolist() for tag in {*RESIDUE, *USED} & set(atoms)}
+            rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+            found += [tuple(row.get(tag, "?") for tag in RESIDUE) for row in rows if _counts(row, of_polymers)]
+    return found
 
 
 def _counts(row, of_polymers):

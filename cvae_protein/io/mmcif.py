@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -338,18 +337,22 @@ def read_blocks(data: bytes, name: str) -> AtomTable:
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
     try:
-        document = gemmi.cif.read_string(data)
+        document = gemmi.cif.read_string(data, 0)  # unchecked: files that were joined may have blocks of one name
+        for number, block in enumerate(document, 1):
+            block.name += f" {number}"
+        document.check_for_missing_values()
+        document.check_for_duplicates()
     except ValueError as error:
         cut = any(sign in str(error) for sign in ("Wrong number of values", "unterminated", "expected value"))
         raise StructureError("truncated" if cut else "not_a_structure", f"{name}: {error}") from error
     tables = []
-    for block in document:
+    for block in (part for each in document for part in (each, *_frames(each))):
         table = block.find_mmcif_category("_atom_site.")
         if not len(table):
             continue
         tags = [tag.partition(".")[2].lower() for tag in table.tags]
         columns = {
-            tag: np.array([gemmi.cif.as_string(cell) if cell[0] in "'\";" else cell for cell in table.column(index)])
+            tag: np.array([_unquoted(cell) for cell in table.column(index)])
             for index, tag in enumerate(tags)
             if tag in ATOM_TAGS
         }
@@ -358,6 +361,16 @@ def read_blocks(data: bytes, name: str) -> AtomTable:
     if not tables:
         raise StructureError("not_a_structure", f"{name}: an mmCIF file without _atom_site coordinates")
     return _one_after_another(tables)
+
+
+def _frames(block: gemmi.cif.Block) -> list[gemmi.cif.Block]:
+    """The save frames of a block."""
+    return [item.frame for item in block if item.frame is not None]
+
+
+def _unquoted(cell: str) -> str:
+    """Text of a cell without its quotes and the blanks that pad it there, as in `' CA '`."""
+    return gemmi.cif.as_string(cell).strip() if cell[0] in "'\";" else cell
 
 
 def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTable:
@@ -488,16 +501,16 @@ def read_binary_cif(data: bytes, name: str) -> AtomTable:
 
     Raises `StructureError` with the code truncated, not_a_structure or too_large.
     """
-    from biotite.structure.io.pdbx import BinaryCIFFile  # slow to load, and few files need it
+    import msgpack  # slow to load, and few files need it
+    from biotite.structure.io.pdbx import BinaryCIFBlock
 
     tables = []
     try:
-        file = BinaryCIFFile.read(io.BytesIO(data))
-        for content in file.serialize()["dataBlocks"]:
+        for content in msgpack.unpackb(data)["dataBlocks"]:  # of which several may have one name
             categories = {category["name"].lstrip("_"): category for category in content["categories"]}
             if "atom_site" in categories:
                 _check_sizes({key: categories[key] for key in ("atom_site", *TAGS) if key in categories}, name)
-                block = file[content["header"]]
+                block = BinaryCIFBlock.deserialize(content)
                 atoms = {tag.lower(): block["atom_site"][tag].as_array(str) for tag in block["atom_site"]}
                 atoms = {tag: column for tag, column in atoms.items() if tag in ATOM_TAGS}
                 tables.append(_of_columns(atoms, gemmi.make_structure_from_block(_as_text(block)), name))

@@ -66,7 +66,7 @@ def parse_range(text: str, numbering: str = "author") -> list[Segment]:
     return segments
 
 
-HEAD = 1 << 18  # bytes in which a file says what it is
+HEAD = 1 << 24  # bytes in which a file says what it is, behind whatever comments
 CHUNK = 1 << 20
 MESSAGE_PACK_MAP = (*range(0x80, 0x90), 0xDE, 0xDF)  # first byte of a BinaryCIF file, and of no text
 CODE = re.compile(r"(?:pdb_0000)?([1-9][a-z0-9]{3})")  # of the PDB, short or extended, in small letters
@@ -227,7 +227,9 @@ def guarded(function: Callable[..., Made], *arguments: object) -> Made:
 
 
 PDB_RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL\b|CRYST1|REMARK|TITLE |COMPND|EXPDTA|SEQRES)", re.MULTILINE)
-CIF_BLOCK = re.compile(rb"(?:[ \t\n]++|#[^\n]*+\n)*+data_", re.IGNORECASE)  # possessive: a long head is looked at once
+CIF_BLOCK = re.compile(  # possessive: a long head is looked at once
+    rb"(?:[ \t\n]++|#[^\n]*+\n)*+(?:data_|global_)", re.IGNORECASE
+)
 MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_FILE = 2**28  # bytes, unpacked

@@ -206,13 +206,73 @@ def test_blocks_are_further_models(tmp_path):
     assert reading(tmp_path / "y.cif", tags, rows, numbered).models == [1, 7]
 
 
-def test_blocks_of_a_binary_file_are_further_models(tmp_path):
-    file = pdbx.BinaryCIFFile.read(io.BytesIO(as_binary(FILES[1])))
-    file["again"] = next(iter(file.values()))
-    written = io.BytesIO()
-    file.write(written)
-    (tmp_path / "x.bcif").write_bytes(written.getvalue())
+def lengths(path):
+    """Residues of each model of a file."""
+    found = read_structure(path)
+    return [int((found.model == number).sum()) for number in found.models]
+
+
+@pytest.mark.parametrize(
+    ("before", "between"),
+    [
+        ("data_x\n", "data_x\n"),  # files that were joined
+        ("data_\n", "data_\n"),
+        ("data_x\n", "save_y\n"),
+        ("data_info\n_struct.title 'none'\ndata_x\n", "DATA_y\n"),
+        ("data_x\n_a.text\n;\ndata_fake\n_atom_site.id 1\n;\n", "data_y\n"),
+        ("global_\n_a.b 1\ndata_x\n", "data_y\n"),
+    ],
+)
+def test_no_block_is_lost(tmp_path, before, between):
+    rows = [path.read_text().partition("\n")[2] for path in (one_block(tmp_path, 12), one_block(tmp_path, 9))]
+    text = before + rows[0] + between + rows[1] + ("save_\n" if "save" in between else "")
+    (tmp_path / "x.cif").write_text(text)
+    assert lengths(tmp_path / "x.cif") == [12, 9]
+    (tmp_path / "y.cif.gz").write_bytes(gzip.compress(text[:700].encode()) + gzip.compress(text[700:].encode()))
+    assert lengths(tmp_path / "y.cif.gz") == [12, 9]
+
+
+def one_block(tmp_path, length):
+    """An mmCIF file of one helix, the first line of which names its block."""
+    tags, rows = table(tmp_path, chain_lines(helix(length)))
+    path = tmp_path / f"{length}.cif"
+    path.write_text("".join(["data_x\nloop_\n", *(f"_atom_site.{tag}\n" for tag in tags), *map(line_of, rows)]))
+    return path
+
+
+def line_of(cells):
+    return " ".join(cells) + "\n"
+
+
+def test_a_block_with_a_tag_twice_is_told(tmp_path):
+    tags, rows = table(tmp_path)
+    with pytest.raises(StructureError, match=r"duplicate tag _atom_site\.id"):
+        reading(tmp_path / "x.cif", [*tags, "id"], [[*row, "1"] for row in rows])
+    text = one_block(tmp_path, 8).read_text()
+    (tmp_path / "y.cif").write_text(text + text.partition("\n")[2])  # two tables of atoms in one block
+    with pytest.raises(StructureError, match="duplicate tag"):
+        read_structure(tmp_path / "y.cif")
+
+
+@pytest.mark.parametrize("name", ["again", ""])
+def test_blocks_of_a_binary_file_are_further_models(tmp_path, name):
+    content = msgpack.unpackb(as_binary(FILES[1]))
+    (block,) = content["dataBlocks"]
+    content["dataBlocks"].append({**block, "header": name or block["header"]})
+    (tmp_path / "x.bcif").write_bytes(msgpack.packb(content))
     assert read_structure(tmp_path / "x.bcif").models == [1, 2]
+
+
+@pytest.mark.parametrize("cell", ["' {} '", '"{}"', "'{}  '", "' {}'", "\n; {}\n;\n"])
+def test_cells_are_quoted_and_padded_as_one_likes(tmp_path, cell):
+    tags, rows = table(tmp_path)
+    expected = reading(tmp_path / "x.cif", tags, rows)
+    named = [place for place, tag in enumerate(tags) if tag.endswith(("atom_id", "comp_id", "asym_id", "Cartn_x"))]
+    quoted = [[cell.format(text) if place in named else text for place, text in enumerate(row)] for row in rows]
+    found = reading(tmp_path / "x.cif", tags, quoted)
+    np.testing.assert_array_equal(found.coords, expected.coords)
+    assert found.chains == expected.chains
+    assert found.letter.tolist() == expected.letter.tolist()
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,8 @@ ASTRAL = b"HEADER    SCOPe/ASTRAL domain d1a28a_ [19287]       02-MAR-17   0000\
         (header("    "), "1a28", True, "does not say"),
         (ASTRAL, "1a28", False, None),
         (b"ATOM      1  N   MET A   1\n", "1a28", False, None),
+        (b"# told at length\n" * 30_000 + b"data_1A28\n_entry.id 1A28\n", "1a28", True, None),
+        (b"made by a program\n" * 30_000 + header("2XHE"), "1a28", False, "of the entry 2XHE"),
         (b"data_model\n", "AF-P12345-F1", False, None),
         (b"data_model\n", "1a28", True, "of the entry model"),
         (b"\x83junk", "1a28", True, "not readable as BinaryCIF"),
