@@ -39,7 +39,7 @@ def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
     if not output.suffix:
         return {output: EACH}
     check_format(output, format)
-    backbones = read_backbones(given["input"], given["fold"], given["length"]) if given["by_length"] else []
+    backbones = read_backbones(given["store"], given["fold"], given["length"]) if given["by_length"] else []
     paths = targets(backbones, output, format, by_length=given["by_length"])
     return {path: STRUCTURE_FILES.get(path.suffix, Written(recorded)) for path in paths}
 
@@ -47,7 +47,7 @@ def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
 @app.command()
 @writes(_exported)
 def export(
-    input: Annotated[Path, typer.Option("--input", "-i", help="Store of samples or domains (.h5).")],
+    store: Annotated[Path, typer.Option(help="HDF5 store of samples or domains.")],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder, for a file a structure and a table; or a .pdb, .cif or .xtc."),
@@ -63,8 +63,8 @@ def export(
 
     \b
     Example:
-      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta/
-      cvae-protein export --input samples/concat/seed0/samples.h5 --fold 2 --length 110 -o beta.xtc
+      cvae-protein export --store samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta/
+      cvae-protein export --store samples/concat/seed0/samples.h5 --fold 2 --length 110 -o beta.xtc
 
     Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å. What one file holds is of one length.
     """
@@ -77,9 +77,9 @@ def export(
         if by_length:
             raise UsageError("export --by-length: expected a file as --output; a folder has a file a structure")
         with atomic_path(output) as made:
-            write_each(each_with_facts(input, fold, length), made, format or "pdb")
+            write_each(each_with_facts(store, fold, length), made, format or "pdb")
         return
-    run(read_backbones(input, fold, length), output, format, by_length=by_length)
+    run(read_backbones(store, fold, length), output, format, by_length=by_length)
 
 
 @app.command()

@@ -222,7 +222,7 @@ def sample(
     ] = None,
     depth: Annotated[
         int,
-        typer.Option(min=1, max=4, help="With --splits: levels of the label to sample by, of those the model knows."),
+        typer.Option(min=1, max=4, help="With --splits: label levels to sample by, of those the model knows."),
     ] = 4,
     batch: Batch = "0/1",
     drawn: Annotated[

@@ -131,6 +131,9 @@ Batch = Annotated[
     str, typer.Option("--batch", metavar="I/N", help="Which share of the work, counted from 0; `merge` joins them.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
+MODEL_SEED = typer.Option(
+    "--model-seed", min=0, max=LARGEST_SEED, help="Seed of the model that drew the samples, as the tables name it."
+)
 
 
 PATHS = ("table", "boundaries", "include", "names", "superfamilies", "locked", "cache")

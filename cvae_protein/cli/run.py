@@ -87,9 +87,9 @@ def run(
     \b
     Example:
       cvae-protein run --cores 2
-      cvae-protein run --config config/examples/architecture.yaml --cores 2 -n
+      cvae-protein run --config config/examples/architecture.yaml --cores 2 --dry-run
 
-    Becomes `snakemake`: its options, such as -n, which only says what would be done, may stand at the end.
+    Becomes `snakemake`: its options, such as --dry-run, which only says what would be done, may stand at the end.
     """
     import shutil
     import sys

@@ -13,7 +13,7 @@ import typer
 from ..core.errors import UserError
 from ..core.progress import say
 from ..core.variants import REAL, REAL_ROWS
-from .options import Given, Output, Seed, UsageError, app, settings_of
+from .options import MODEL_SEED, Given, Output, UsageError, app, settings_of
 from .outputs import PAGE, REJECTED, SAMPLES, SCORES, folder, table, writes
 from .outputs import Output as Written
 
@@ -70,7 +70,7 @@ def score(
         typer.Option(help="Folder that `sample` wrote; with --reference: a folder or file of anyone's, repeatable."),
     ] = None,
     variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "",
-    seed: Seed = 0,
+    model_seed: Annotated[int, MODEL_SEED] = 0,
     audit: Annotated[
         Path | None, typer.Option(help="Table that `leak-audit` wrote: reconstructions also by nearness to training.")
     ] = None,
@@ -107,7 +107,7 @@ def score(
     \b
     Example:
       cvae-protein score --store domains.h5 --splits splits.tsv --samples samples/concat/seed0 --variant concat \\
-          --seed 0 --features features/concat/seed0 --real-features features/real/domains.h5 -o scores/concat/seed0
+          --features features/concat/seed0 --real-features features/real/domains.h5 -o scores/concat/seed0
       cvae-protein score --real --store domains.h5 --splits splits.tsv -o scores/real
       cvae-protein score --samples designs/ --reference domains.h5 --splits splits.tsv --targets targets.tsv \\
           --classifier models/classifier --report designs.html -o scores/designs
@@ -138,11 +138,11 @@ def score(
         places = {name: output / name if len(names) > 1 else output for name in names}
         for name, given in sets.items():
             place = places[name]
-            stored = write_set(given, place, name, seed)
+            stored = write_set(given, place, name, model_seed)
             embeddings = (
                 set_embeddings(given, classifier, reference, place / "samples.h5") if classifier and stored else None
             )
-            score_set(given, place, name, seed, own, embeddings)
+            score_set(given, place, name, model_seed, own, embeddings)
         if len(names) > 1:
             tables = {name: place / "structures.tsv" for name, place in places.items()}
             write_differences(tables, own, output / "differences.tsv")
@@ -150,7 +150,7 @@ def score(
             with tempfile.TemporaryDirectory() as scratch:
                 beside = Path(scratch) / "real"
                 score_stand_ins(next(iter(sets.values())).domains, own, beside)
-                _write_page(report, reference, splits, seed, places, beside)
+                _write_page(report, reference, splits, model_seed, places, beside)
         return
     _refuse("--store", targets=targets, exclude=exclude, include=include, classifier=classifier, report=report)
     if store is None or splits is None:
@@ -160,7 +160,7 @@ def score(
     elif len(folders) != 1 or not variant:
         raise UsageError("score: expected --samples, once, and --variant, or --real")
     else:
-        score_samples(store, splits, folders[0], variant, seed, own, output, audit, features, real_features)
+        score_samples(store, splits, folders[0], variant, model_seed, own, output, audit, features, real_features)
 
 
 def _refuse(form: str, **others: object) -> None:
@@ -181,9 +181,9 @@ def designability(
     samples: Annotated[Path, typer.Option(help="Store of structures; with --splits that of the domains.")],
     output: Output,
     splits: Annotated[Path | None, typer.Option("--splits", help="Table of `split`: assess its test domains.")] = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Most structures, taken evenly.")] = 100,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the table names it.")] = "real",
-    seed: Annotated[str, typer.Option(help="Seed of its training, as the table names it.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most structures to assess, taken evenly.")] = 100,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "real",
+    model_seed: Annotated[int | None, MODEL_SEED] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps sequences and predictions; default: beside the output.")
     ] = None,
@@ -193,7 +193,7 @@ def designability(
 
     \b
     Example:
-      cvae-protein designability --samples samples/concat/seed0/samples.h5 --variant concat --seed 0 -o designs/concat
+      cvae-protein designability --samples samples/concat/seed0/samples.h5 --variant concat --model-seed 0 -o designs
       cvae-protein designability --samples domains.h5 --splits splits.tsv \\
           --settings '{"predictor": "esmfold"}' -o designs/real
 
@@ -205,7 +205,8 @@ def designability(
 
     kept = cache or output.with_name(f"{output.name}.kept")
     own, scores = settings_of("design", settings), section("score", "{}")
-    score_designs(samples, splits, number, variant, seed, own, scores, output, kept)
+    seed = "" if model_seed is None else str(model_seed)
+    score_designs(samples, splits, limit, variant, seed, own, scores, output, kept)
 
 
 @app.command()
@@ -271,8 +272,8 @@ def ensemble(
     ] = "",
     topology: Annotated[Path | None, typer.Option(help="PDB, mmCIF or GRO file of a trajectory's atoms.")] = None,
     stride: Annotated[int, typer.Option(min=1, help="Take every so many-th frame or model of the reference.")] = 1,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the table names it.")] = "samples",
-    seed: Seed = 0,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "samples",
+    model_seed: Annotated[int, MODEL_SEED] = 0,
     settings: Given = "",
 ) -> None:
     """Judge conformations drawn around one domain beside its NMR models and other conformers in a store.
@@ -295,7 +296,7 @@ def ensemble(
         if reference.suffix.lower() not in (".h5", ".hdf5"):
             store = Path(scratch, "reference.h5")
             _store_frames(reference, topology, stride, store)
-        score_ensemble(samples, store, domain or _sole(store, reference), variant, seed, own, output)
+        score_ensemble(samples, store, domain or _sole(store, reference), variant, model_seed, own, output)
 
 
 def _store_frames(source: Path, topology: Path | None, stride: int, store: Path) -> None:

@@ -77,8 +77,8 @@ STAGES = {
     "samples/concat/seed0": ("sample", *MODEL, "--seed", "0", *STORE, "--settings", CONFIG),
     "scores/concat/seed0": (
         *("score", *STORE, "--audit", "results/leak_audit.tsv", "--samples", "results/samples/concat/seed0"),
-        *("--variant", "concat", "--seed", "0", "--settings", CONFIG, "--features", "results/features/concat/seed0"),
-        *("--real-features", "results/features/real/domains.h5"),
+        *("--variant", "concat", "--model-seed", "0", "--settings", CONFIG),
+        *("--features", "results/features/concat/seed0", "--real-features", "results/features/real/domains.h5"),
     ),
     "scores.tsv": (
         *("collect", "results/scores/real/scores.tsv", "results/scores/concat/seed0/scores.tsv"),

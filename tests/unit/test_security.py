@@ -111,8 +111,8 @@ def test_hostile_values_through_the_whole_path(tmp_path, monkeypatch, values):
             *("merge", "out/0.h5", "out/rejected/select.tsv", "out/f.tsv", "out/b.tsv"),
             *("-o", "out/domains.h5", "--rejected", "out/rejected.tsv"),
         ],
-        ["export", "-i", "out/domains.h5", "-o", "out/domains.cif"],
-        ["export", "-i", "out/domains.h5", "-o", "out/domains.pdb"],
+        ["export", "--store", "out/domains.h5", "-o", "out/domains.cif"],
+        ["export", "--store", "out/domains.h5", "-o", "out/domains.pdb"],
     ]
     for stage in stages:
         assert run(stage) == 0, stage[0]
@@ -143,8 +143,8 @@ def test_a_stranger_s_store_writes_nothing_outside(tmp_path, monkeypatch, value)
     facts = {"label": value, "variant": value, "seed": 0}
     write_store("x.h5", [Entry(chain, facts)], compression="gzip")
     for name in ("x.pdb", "x.cif", "x.xtc"):
-        assert run(["export", "-i", "x.h5", "-o", name]) in (0, 1)
-    run(["export", "-i", "x.h5", "-o", "y.pdb", "--by-length"])
+        assert run(["export", "--store", "x.h5", "-o", name]) in (0, 1)
+    run(["export", "--store", "x.h5", "-o", "y.pdb", "--by-length"])
     allowed = {"x.h5", "x.pdb", "x.cif", "x.xtc", "y-L30.pdb"}
     records = {f".{name}.made.json" for name in allowed}
     assert {path.name for path in (tmp_path / "work").iterdir()} <= allowed | records

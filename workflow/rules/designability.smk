@@ -25,7 +25,7 @@ rule design:
         settings=as_json(settings.design),
     shell:
         "CVAE_PROTEIN_GPUS={resources.gpu} cvae-protein designability --samples {input.samples:q}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --cache {params.cache:q}"
+        " --variant {wildcards.variant} --model-seed {wildcards.seed} --cache {params.cache:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 
 

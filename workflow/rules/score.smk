@@ -46,7 +46,7 @@ rule score:
     shell:
         "cvae-protein score --store {input.store:q} --splits {input.splits:q}"
         " --audit {input.audit:q}"
-        " --samples {params.samples:q} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --samples {params.samples:q} --variant {wildcards.variant} --model-seed {wildcards.seed}"
         " --features {params.features:q} --real-features {input.real_features:q}"
         " --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q} >&2"
 

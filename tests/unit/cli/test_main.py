@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
+import typer
 
 import cvae_protein
 from cvae_protein.cli import main
@@ -141,7 +143,7 @@ MISTAKES = [
     ("score --store a --splits b -o c", "expected --samples, once, and --variant, or --real"),
     ("report --results r --variants pca --seeds x -o c", "--seeds: expected whole numbers"),
     ("merge a.txt -o x --rejected y", "expected .h5 stores and .tsv tables, got a.txt"),
-    ("export -i none.h5 -o x.pdb", "none.h5: expected an HDF5 store"),
+    ("export --store none.h5 -o x.pdb", "none.h5: expected an HDF5 store"),
     ("report --results none --variants pca -o c", "none: expected the folder of a run, found none"),
     ("report --results . --variants pca,nosuch -o c", ".: nothing of pca, nosuch there; its variants are none"),
     ("info none", "none: expected the folder of a model or of a run, or a store"),
@@ -164,11 +166,35 @@ MISTAKES = [
         ("score --labels=t.tsv -o x", "--labels is now --targets"),
         ("train --model {} -o x", "--model is now --model-settings"),
         ("sample --model m --out x", "--out is now --output"),
+        ("export -i s.h5 -o x", "-i is now --store"),
+        ("export --input=s.h5 -o x", "--input is now --store"),
+        ("score --samples s --variant v --seed 0 -o x", "--seed is now --model-seed"),
+        ("designability --samples s.h5 -n 4 -o x", "-n is now --limit"),
     ],
 )
 def test_former_names_are_answered_with_the_new_ones(arguments, said, capsys):
     assert main.run(arguments.split()) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_option_is_of_one_kind_whatever_its_command():
+    """`length` is a number to look for, or numbers and ranges to draw from; `config` is a file, or what is in one."""
+    kinds: dict[str, set[type]] = {}
+    short: dict[str, set[str]] = {}
+    commands = typer.main.get_command(app).commands
+    for registered in app.registered_commands:
+        hints = typing.get_type_hints(registered.callback)
+        for option in commands[registered.callback.__name__.replace("_", "-")].params:
+            given = hints.get(option.name)
+            while inner := [each for each in typing.get_args(given) if each is not type(None)]:
+                (given,) = inner  # of a list, or of what may be left out
+            if given is not None and option.param_type_name == "option":
+                kinds.setdefault(option.name, set()).add(given)
+            for name in option.opts:
+                if re.fullmatch("-[a-z]", name):
+                    short.setdefault(name, set()).add(option.name)
+    assert {name for name, found in kinds.items() if len(found) > 1} == {"length", "config"}
+    assert {name: len(found) for name, found in short.items()} == dict.fromkeys(("-c", "-n", "-o"), 1)
 
 
 @pytest.mark.parametrize(("arguments", "said"), MISTAKES)
@@ -315,10 +341,11 @@ def test_export_by_hand(make_backbone, tmp_path):
     write_store(tmp_path / "a.h5", [Entry(backbone, {"label": "2"})])
     for suffix in ("pdb", "cif", "xtc"):
         assert (
-            main.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")]) == 0
+            main.run(["export", "--store", str(tmp_path / "a.h5"), "--fold", "2", "-o", str(tmp_path / f"x.{suffix}")])
+            == 0
         )
         assert (tmp_path / f"x.{suffix}").stat().st_size
-    assert main.run(["export", "-i", str(tmp_path / "a.h5"), "--fold", "3", "-o", str(tmp_path / "y.pdb")]) == 1
+    assert main.run(["export", "--store", str(tmp_path / "a.h5"), "--fold", "3", "-o", str(tmp_path / "y.pdb")]) == 1
 
 
 def test_schema_to_the_terminal(capsys, root: Path):

@@ -41,7 +41,7 @@ CALLS = {
     "designability": "designability --samples s.h5 -o {output}",
     "collect": "collect t.tsv -o {output}",
     "report": "report --results r --variants pca -o {output}",
-    "export": "export -i s.h5 --format pdb -o {output}",
+    "export": "export --store s.h5 --format pdb -o {output}",
     "schema": "schema -o {output}",
     "ensemble": "ensemble --samples x --reference s.h5 --domain d -o {output}",
     "verdicts": "verdicts --scores t.tsv -o {output}",

@@ -124,7 +124,7 @@ def test_a_file_cut_short_is_found_by_every_stage(tmp_path, share, capsys):
     path = tmp_path / "s.h5"
     write_store(path, many(30))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    for command in (["verify"], ["split", "-o", str(tmp_path / "x"), "--store"], ["export", "-o", "x.pdb", "-i"]):
+    for command in (["verify"], ["split", "-o", str(tmp_path / "x"), "--store"], ["export", "-o", "x.pdb", "--store"]):
         assert main.run([*command, str(path)]) == 1
         captured = capsys.readouterr()
         assert "cvae-protein verify" in captured.out + captured.err
