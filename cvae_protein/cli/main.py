@@ -159,6 +159,9 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click has met it, and asks for exit code 1
+            _drop_output()
+            return PIPE_CLOSED
         if isinstance(error.code, int) and error.code - 128 in ENDING:
             name = signal.Signals(error.code - 128).name
             print(f"cvae-protein: ended by {name}; nothing half-written is left", file=sys.stderr)

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -258,59 +258,111 @@ def sample(
     folder, refiner = resolve(Path(model), refiner)
     if around and fold and len(fold) > 1:
         raise UsageError(f"sample --around {around}: expected one --fold or none, got {len(fold)}")
-    around_alone = {"spread": spread, "keep-noise": noise_kept}
-    if fold and not around:
-        _refuse("--fold", **around_alone, store=store, splits=splits, drawn=drawn)
-    elif around:
-        _refuse("--around", length=length, extrapolate=extrapolate, valid=valid, drawn=drawn)
+    of_folds = {"length": length, "extrapolate": extrapolate, "valid": valid}
+    of_around = {"spread": spread, "keep-noise": noise_kept}
+    if around:
+        _refuse("--around", **of_folds, drawn=drawn)
+    elif fold:
+        _refuse("--fold", **of_around, store=store, splits=splits, drawn=drawn)
     else:
-        _refuse(
-            "neither --fold nor --around",
-            **around_alone,
-            length=length,
-            extrapolate=extrapolate,
-            valid=valid,
-            drawn=None if splits else drawn,
-        )
-    _check_form(output, format, len(set(parse_lengths(length))) == 1 if length else bool(around), fold or around)
-    share, parts = batch_of(batch), output.with_name(f".{output.name}.parts")
-    if fold and not around:
-        from ..sampling.sample import sample_folds
-
-        lengths = parse_lengths(length) if length else None
-        if valid:
-            from ..sampling.sample import sample_valid
-            from ..score.metrics.physical_validity import is_valid
-
-            if share != (0, 1):
-                raise UsageError("sample --valid: expected no --batch, since how many have to be drawn is not known")
-            ask = partial(sample_valid, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
-            _write(output, partial(ask, is_valid=is_valid), format)
-            return
-        draw = partial(sample_folds, folder, refiner, fold, lengths, own, seed, extrapolate=extrapolate)
-        _write(output, partial(draw, batch=share, parts=parts), format)
-    elif around:
-        from ..model.batch import read_domain
-        from ..sampling.sample import sample_around
-
+        _refuse("neither --fold nor --around", **of_around, **of_folds, drawn=None if splits else drawn)
+    lengths = parse_lengths(length) if length else None
+    _check_form(output, format, len(set(lengths)) == 1 if lengths else bool(around), fold or around)
+    draw = _Draw(folder, refiner, own, seed, output, format, batch_of(batch))
+    if around:
         if spread is not None and (temperature is not None or keep is not None):
             raise UsageError("sample --spread: expected no --temperature and no --keep, which are of codes drawn anew")
-        asked = fold[0] if fold else None
-        domain = _first_chain(Path(around)) if store is None else read_domain(store, splits, around)
-        around_it = partial(
-            sample_around, folder, refiner, domain, own, seed, fold=asked, spread=spread, noise_kept=noise_kept
-        )
-        _write(output, partial(around_it, batch=share, parts=parts), format)
+        _sample_around(draw, around, store, splits, fold[0] if fold else None, spread, noise_kept)
+    elif fold:
+        (_sample_valid if valid else _sample_folds)(draw, fold, lengths, extrapolate)
     elif store is not None and splits is not None:
-        if share != (0, 1):
-            raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")
-        _sample_heldout(folder, refiner, store, splits, own, seed, output, depth, drawn or ())
-    elif store is None and splits is None and share != (0, 1):
-        from ..sampling.sample import sample_batch
-
-        sample_batch(folder, refiner, own, seed, output, depth, share)
+        _sample_heldout(draw, store, splits, depth, drawn or ())
+    elif store is None and splits is None and draw.share != WHOLE:
+        _sample_batch(draw, depth)
     else:
         raise UsageError("sample: expected --fold, --around, or --store and --splits, or a --batch of the last")
+
+
+WHOLE = (0, 1)  # the share of a draw that is all of it
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What every form of `sample` is given; `share` counts from 0, as `--batch`."""
+
+    model: Path
+    refiner: Path
+    settings: SampleSettings
+    seed: int
+    output: Path
+    format: str
+    share: tuple[int, int]
+
+    @property
+    def parts(self) -> Path:
+        """Folder in which finished parts of a draw wait for the rest."""
+        return self.output.with_name(f".{self.output.name}.parts")
+
+
+def _sample_folds(draw: _Draw, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool) -> None:
+    """Samples of fold classes."""
+    from ..sampling.sample import sample_folds
+
+    ask = partial(sample_folds, draw.model, draw.refiner, folds, lengths, draw.settings, draw.seed)
+    _write(draw, partial(ask, extrapolate=extrapolate, batch=draw.share, parts=draw.parts))
+
+
+def _sample_valid(draw: _Draw, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool) -> None:
+    """So many samples of fold classes that are physically valid."""
+    from ..sampling.sample import sample_valid
+    from ..score.metrics.physical_validity import is_valid
+
+    if draw.share != WHOLE:
+        raise UsageError("sample --valid: expected no --batch, since how many have to be drawn is not known")
+    ask = partial(sample_valid, draw.model, draw.refiner, folds, lengths, draw.settings, draw.seed)
+    _write(draw, partial(ask, extrapolate=extrapolate, is_valid=is_valid))
+
+
+def _sample_around(
+    draw: _Draw,
+    around: str,
+    store: Path | None,
+    splits: Path | None,
+    fold: str | None,
+    spread: float | None,
+    noise_kept: float,
+) -> None:
+    """Conformations around a structure: a file, or a domain of a store."""
+    from ..model.batch import read_domain
+    from ..sampling.sample import sample_around
+
+    domain = _first_chain(Path(around)) if store is None else read_domain(store, splits, around)
+    ask = partial(sample_around, draw.model, draw.refiner, domain, draw.settings, draw.seed)
+    chosen = partial(ask, fold=fold, spread=spread, noise_kept=noise_kept)
+    _write(draw, partial(chosen, batch=draw.share, parts=draw.parts))
+
+
+def _sample_heldout(draw: _Draw, store: Path, splits: Path, depth: int, drawn: Sequence[Path]) -> None:
+    """The step of a run: stores of the learning side and one PDB file per sample, all of them or none."""
+    from ..core.files import atomic_path
+    from ..io.write import write_each
+    from ..sampling.sample import sample_heldout
+    from ..store.read import each_with_facts
+
+    if draw.share != WHOLE:
+        raise UsageError("sample --batch: expected no --store and --splits, which are for the step as a whole")
+    with atomic_path(draw.output) as folder:
+        sample_heldout(
+            draw.model, draw.refiner, store, splits, draw.settings, draw.seed, folder, depth, drawn, draw.parts
+        )
+        write_each(each_with_facts(folder / "samples.h5"), folder)
+
+
+def _sample_batch(draw: _Draw, depth: int) -> None:
+    """A share of the samples of a run's step, which `_sample_heldout` joins."""
+    from ..sampling.sample import sample_batch
+
+    sample_batch(draw.model, draw.refiner, draw.settings, draw.seed, draw.output, depth, draw.share)
 
 
 def _first_chain(path: Path) -> DomainSet:
@@ -347,48 +399,25 @@ def _check_form(output: Path, format: str, one_length: bool, chosen: object) -> 
         )
 
 
-def _write(output: Path, draw: Callable[[Path], None], format: str) -> None:
-    """What `draw` writes to a store, as that store, as one file of structures, or as a folder with a file each."""
-    if output.suffix == ".h5":
-        draw(output)
+def _write(draw: _Draw, ask: Callable[[Path], None]) -> None:
+    """What `ask` writes to a store, as that store, as one file of structures, or as a folder with a file each."""
+    if draw.output.suffix == ".h5":
+        ask(draw.output)
         return
     from ..core.files import atomic_path
     from ..io.write import check_format, export, write_each
     from ..store.read import each_with_facts, read_backbones
 
-    if output.suffix:
-        check_format(output)
+    if draw.output.suffix:
+        check_format(draw.output)
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "samples.h5"
-        draw(drawn)
-        if output.suffix:
-            export(read_backbones(drawn), output)
+        ask(drawn)
+        if draw.output.suffix:
+            export(read_backbones(drawn), draw.output)
             return
-        with atomic_path(output) as made:
-            write_each(each_with_facts(drawn), made, format)
-
-
-def _sample_heldout(
-    model: Path,
-    refiner: Path,
-    store: Path,
-    splits: Path,
-    own: Any,
-    seed: int,
-    output: Path,
-    depth: int,
-    drawn: Sequence[Path],
-) -> None:
-    """The step of a run: stores of the learning side and one PDB file per sample, all of them or none."""
-    from ..core.files import atomic_path
-    from ..io.write import write_each
-    from ..sampling.sample import sample_heldout
-    from ..store.read import each_with_facts
-
-    with atomic_path(output) as folder:
-        parts = output.with_name(f".{output.name}.parts")
-        sample_heldout(model, refiner, store, splits, own, seed, folder, depth, drawn, parts)
-        write_each(each_with_facts(folder / "samples.h5"), folder)
+        with atomic_path(draw.output) as made:
+            write_each(each_with_facts(drawn), made, draw.format)
 
 
 CLASSIFIER_FILES = {

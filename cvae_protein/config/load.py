@@ -277,7 +277,7 @@ for _tag, _read in (("map", _mapping), ("int", _integer), ("float", _real)):
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, with text as keys; `UserError` with line and column of what YAML would misread."""
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # a pipe, as of `<(…)` in a shell, is a file
         raise UserError(f"{path}: expected a YAML configuration file, found no file there")
     try:
         return _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()

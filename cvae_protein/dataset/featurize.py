@@ -264,8 +264,9 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
 
     Their column `name` is the file's own, whatever its letters and length, which several may share.
     """
-    if not source.exists():
-        raise UserError(f"{source}: expected a structure file or a folder of them, found nothing there")
+    if not (source.is_file() or source.is_dir()):
+        there = "a pipe or device, which cannot be read twice" if source.exists() else "nothing there"
+        raise UserError(f"{source}: expected a structure file or a folder of them, found {there}")
     found = structure_files(source)
     files: dict[str, dict[str, str]] = {}
     for path, given in found:
@@ -293,11 +294,10 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
         try:
             structure = guarded(read_structure, Path(file["path"]))
             chains = structure.chains
-            if structure.ligands:
-                raise StructureError("ligand", f"{structure.ligands} amino acids belong to no chain and are left out")
-        except StructureError as error:
-            if error.code == "ligand":
-                dropped.append(rejection(name, file["path"], error))
+            if structure.left_out:
+                dropped.append(rejection(name, file["path"], structure.left_out))
+        except StructureError:
+            pass  # told by the row without a chain
         for chain in chains:
             for models in conformers(structure, chain) if structure and len(structure.models) > 1 else [[]]:
                 domain_id = unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, rows, "structure")

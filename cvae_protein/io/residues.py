@@ -138,6 +138,12 @@ class ParsedStructure:
         """Numbers of the models in the file's order."""
         return list(dict.fromkeys(self.model.tolist()))
 
+    @property
+    def left_out(self) -> StructureError | None:
+        """What is to be told of amino acids that belong to no chain; None where there are none."""
+        said = f"{self.ligands} amino acids belong to no chain and are left out"
+        return StructureError("ligand", said) if self.ligands else None
+
     def backbone(self, rows: np.ndarray, name: str) -> Backbone:
         """The residues `rows`, int (model, L), as a structure; residue types and ids are those of the first model."""
         first = rows[0]

@@ -167,8 +167,9 @@ def _fits(path: Path, source: Path, patterns: Iterable[str]) -> bool:
 def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list[Path]:
     """The structure files that are taken; what is left out is counted and said."""
     shown = printable(str(source))
-    if not source.exists():
-        raise UserError(f"{shown}: expected structures or a folder of them, found nothing there")
+    if not (source.is_file() or source.is_dir()):
+        what = "a pipe or device, which cannot be read twice" if source.exists() else "nothing there"
+        raise UserError(f"{shown}: expected structures or a folder of them, found {what}")
     if source.is_file() and is_trajectory(source):
         raise UserError(
             f"{shown}: a trajectory; `featurize --input {shown} --topology FILE -o frames.h5 --rejected no.tsv` makes "
@@ -226,6 +227,8 @@ def _of_files(
 
 
 def _of_structure(structure: ParsedStructure, file: str) -> Iterator[Sample | StructureError]:
+    if structure.left_out:
+        yield structure.left_out
     models, several = structure.models, len(structure.chains) > 1
     for model in models:
         here = structure.model == model

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import typing
 from pathlib import Path
 
@@ -393,6 +394,31 @@ def test_a_reader_that_has_enough(tmp_path):
     call = f"{sys.executable} -m cvae_protein.cli.main schema | head -c 10"
     found = subprocess.run(["sh", "-c", call], capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert (found.returncode, found.stderr) == (0, b"")
+
+
+def test_a_reader_that_wants_nothing():
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [sys.executable, "-m", "cvae_protein.cli.main", "schema"]
+    found = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (main.PIPE_CLOSED, b"")
+
+
+def test_what_is_read_from_a_pipe(tmp_path, capsys):
+    """Settings, once; a structure file is read twice, for its hash and for its atoms."""
+    os.mkfifo(tmp_path / "pipe")
+    writing = threading.Thread(target=(tmp_path / "pipe").write_text, args=("labels: {min_length: 77}\n",))
+    writing.start()
+    shutil.copy(DATA / "1ubi.cif.gz", tmp_path / "x.cif.gz")
+    outputs = ["-o", str(tmp_path / "o.h5"), "--rejected", str(tmp_path / "r.tsv")]
+    settings = ["--label-settings", str(tmp_path / "pipe")]
+    assert main.run(["featurize", "--input", str(tmp_path / "x.cif.gz"), *outputs, *settings]) == 0
+    writing.join()
+    assert [row["reason"] for row in read_table(tmp_path / "r.tsv")] == ["too_short"]
+    rejected = str(tmp_path / "n.tsv")
+    assert main.run(["featurize", "--input", str(tmp_path / "pipe"), "-o", "none.h5", "--rejected", rejected]) == 1
+    assert "found a pipe or device, which cannot be read twice" in capsys.readouterr().err
 
 
 def test_a_defect_comes_with_a_file_to_send(tmp_path, monkeypatch, capsys):

@@ -541,3 +541,24 @@ def test_links_of_a_folder_of_samples(tmp_path):
         ("gone.pdb", "not_found"),
         ("lost", "not_found"),
     ]
+
+
+def test_samples_in_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="found a pipe or device"):
+        read_samples(tmp_path / "pipe")
+
+
+def test_free_amino_acids_have_a_row(tmp_path):
+    save(tmp_path / "x.pdb", chain(40, 1))
+    (tmp_path / "x.pdb").write_text(
+        (tmp_path / "x.pdb").read_text().replace("END\n", "")
+        + "".join(
+            f"HETATM 9000  {name:<3} GLU B   1    {90 + place:8.3f}{90:8.3f}{90:8.3f}  1.00  0.00\n"
+            for place, name in enumerate(("N", "CA", "C", "O"))
+        )
+        + "END\n"
+    )
+    found = read_samples(tmp_path)
+    assert len(found.samples) == 1
+    assert [(row["domain_id"], row["reason"]) for row in found.rejected] == [("x.pdb", "ligand")]
