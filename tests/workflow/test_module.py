@@ -1,5 +1,6 @@
 """The workflow as others use it: as a module of their own workflow, its graph, its report, and its catalogue entry."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -122,3 +123,51 @@ def test_catalogue_finds_what_it_asks_for():
         assert (ROOT / name).is_file(), name
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     assert all("description" in value and "default" in value for value in schema["properties"].values())
+
+
+BUCKET = """
+from dataclasses import dataclass
+from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
+from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
+from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase, StorageQueryValidationResult
+
+
+@dataclass
+class StorageProviderSettings(StorageProviderSettingsBase):
+    pass
+
+
+class StorageProvider(StorageProviderBase):
+    pass
+
+
+class StorageObject(StorageObjectRead, StorageObjectWrite):
+    pass
+
+
+for each in (StorageProvider, StorageObject):  # nothing of them is called before a run is planned
+    for name in each.__abstractmethods__:
+        setattr(each, name, lambda *_, **__: None)
+    each.__abstractmethods__ = frozenset()
+StorageProvider.is_valid_query = lambda query: StorageQueryValidationResult(query=query, valid=True)
+"""
+
+
+@pytest.mark.workflow
+def test_results_behind_a_storage_provider_are_refused_in_one_line(tmp_path, project):
+    """As on S3, and as the executor for Kubernetes asks for."""
+    plugin = tmp_path / "snakemake_storage_plugin_bucket/__init__.py"
+    plugin.parent.mkdir()
+    plugin.write_text(BUCKET)
+    paths = f"{project}{os.pathsep}{tmp_path}"
+    command = [str(BIN / "snakemake"), "--cores", "1", "--default-storage-provider", "bucket"]
+    command += ["--default-storage-prefix", "bucket://results"]
+    known = environment(project) | {"PYTHONPATH": paths}
+    done = subprocess.run(command, cwd=project, env=known, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert errors == [
+        "error: results lie in a folder that all jobs see, not behind a storage provider; run without "
+        "--default-storage-provider, and copy the folder when it is done"
+    ]
+    assert "Traceback" not in done.stderr
