@@ -1,10 +1,11 @@
-"""Draw docs/founding.png from results/founding.tsv: the axis of the rate, and what each remedy changes.
+"""Draw the pictures of the recorded founding experiment: the axis of the rate, and what each remedy changes.
 
-    python experiments/founding_plot.py
+    python experiments/founding_plot.py    # docs/founding.png, and docs/founding_short_form.png
 
 Above, four symptoms of the designs on contact maps against the rate in nats, one line a design along the weight of the
-divergence, other settings as dots, the package's own variants of the reference run as diamonds. Below, a row a setting,
-a column a symptom; red is what the package's limits flag, yellow what too few domains neither show nor exclude.
+divergence, other settings as dots, nested codes as triangles, the package's own variants of the reference run as
+diamonds. Below, a row a setting, a column a symptom; red is what the package's limits flag, yellow a leak that one seed
+alone shows, or whose interval over seeds reaches 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from founding_tables import CHANCE, LIMITS, SAID, Setting, settings
+from founding_tables import AS_IT_STANDS, CHANCE, LIMITS, RECORDED, Setting, recorded
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -21,6 +22,7 @@ from cvae_protein.core.files import read_table
 from cvae_protein.report.figures import variant_colours
 
 HERE = Path(__file__).parent
+PICTURES = {"full form": "founding.png", "short form": "founding_short_form.png"}
 SYMPTOMS = (
     ("active", "active units, share", LIMITS.active),
     ("spread", "spread of samples, real = 1", None),
@@ -32,7 +34,8 @@ CELLS = (
     ("leak_held", "leak", "LEAK"),
     ("class_swapped", "swap followed", "CONDITION-IGNORED"),
     ("coverage", "coverage", "MODE-COLLAPSE"),
-    ("error", "error ratio", ""),
+    ("generalisation", "held out /\ntraining", "OVERFIT"),
+    ("error", "error / as\nit stands", ""),
 )
 OWN = ("concat", "branched", "adversarial", "flow_prior")
 ORDER = ("as it stands", "KL weight", "KL weight 8", "KL weight 0.1", "latent size", "nested code", "against the label")
@@ -50,9 +53,10 @@ def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
     colours = variant_colours([f"literal_{name}" for name in names])
     for place, (name, title, limit) in zip(axes, SYMPTOMS, strict=True):
         others = [s for s in found if s.group not in ("KL weight", "as it stands") and s.design == "concat"]
-        place.scatter(
-            [max(s["rate_held"], 0.01) for s in others], [value(s, name) for s in others], 9, color="#bbbbbb", zorder=1
-        )
+        nested = [s for s in others if s.group == "nested code"]
+        for dots, size, marker, label in ((others, 9, "o", "other settings"), (nested, 26, "^", "nested codes")):
+            points = [max(s["rate_held"], 0.01) for s in dots], [value(s, name) for s in dots]
+            place.scatter(*points, size, color="#aaaaaa", marker=marker, label=label, zorder=1)
         for design in names:
             own = [s for s in found if s.design == design and s.group in ("KL weight", "as it stands")]
             own.sort(key=lambda s: s["rate_held"])
@@ -67,7 +71,7 @@ def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
             place.axhline(limit, color="#c0392b", linewidth=0.8, linestyle=":")
         place.set(xscale="log", xlabel="rate, nats", ylim=(-0.05, 1.05))
         place.set_title(title, loc="left", fontsize=9)
-    axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper left")
+    axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=7, loc="upper left")
 
 
 OF_PACKAGE = {"active": "active_share", "leak_held": "class_leakage", "class_swapped": "swap_followed"}
@@ -90,9 +94,8 @@ def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> N
             colour = next((states[each] for each in ("", *setting.verdicts) if each in states), PASSED)
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white"))
             axes.text(column + 0.5, row + 0.5, f"{number:.2f}", ha="center", va="center", fontsize=7)
-    said = [s.change if s.design == "concat" else f"{s.design}: {s.change}" for s in found]
-    axes.set_yticks([row + 0.5 for row in range(len(found))], said, fontsize=7)
-    axes.set_xticks([column + 0.5 for column in range(len(CELLS))], [title for _, title, _ in CELLS], fontsize=8)
+    axes.set_yticks([row + 0.5 for row in range(len(found))], [s.title for s in found], fontsize=7)
+    axes.set_xticks([column + 0.5 for column in range(len(CELLS))], [title for _, title, _ in CELLS], fontsize=7.5)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set(xlim=(0, len(CELLS)), ylim=(len(found), 0))
@@ -100,23 +103,27 @@ def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> N
         side.set_visible(False)
 
 
-def main() -> None:
-    """Read the table, draw."""
-    rows = read_table(HERE / "results/founding.tsv", [*SAID, "seed"])
-    done = [{"row": {k: v if k in SAID else float(v or "nan") for k, v in row.items()}} for row in rows]
-    found = [s for s in settings(done) if s.form == "contacts"]
+def draw(found: Sequence[Setting], output: Path) -> None:
+    """The picture of the settings on contact maps."""
+    found = [s for s in found if s.form == "contacts"]
     found.sort(key=lambda s: (ORDER.index(s.group) if s.group in ORDER else len(ORDER), s.group, s.design != "concat"))
     half = -(-len(found) // 2)
-    figure = Figure(figsize=(11, 3.2 + 0.17 * half), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2.6, 0.17 * half + 0.6))
+    figure = Figure(figsize=(11, 3.4 + 0.17 * half), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.6, 0.17 * half + 0.8))
     axis(upper.subplots(1, 4), found)
-    usual = {s.design: s["error_held"] for s in found if s.change == "as it stands"}
+    usual = {s.design: s["error_held"] for s in found if s.change == AS_IT_STANDS}
     for place, part in zip(lower.subplots(1, 2), (found[:half], found[half:]), strict=True):
         cells(place, part, usual)
     said = ((PASSED, "passes"), (UNKNOWN, "neither shown nor excluded"), (FLAGGED, "flagged"), (PLAIN, "no limit"))
     keys = [Rectangle((0, 0), 1, 1, facecolor=colour, label=label) for colour, label in said]
     lower.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False, fontsize=8)
-    figure.savefig(HERE.parent / "docs/founding.png", dpi=110)
+    figure.savefig(output, dpi=110)
+
+
+def main() -> None:
+    """Read the recorded tables, draw."""
+    for form, name in PICTURES.items():
+        draw(recorded(RECORDED[form]), HERE.parent / "docs" / name)
 
 
 if __name__ == "__main__":

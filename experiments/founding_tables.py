@@ -1,17 +1,24 @@
-"""The tables of `founding.py`: what each training showed, the designs, the axis, the remedies, the statements."""
+"""The tables of `founding.py`: what each training showed, the designs, remedies, statements and verdicts.
+
+python experiments/founding_tables.py    # statement by statement and verdict by verdict, of the recorded results
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cvae_protein.config.settings import VerdictSettings
-from cvae_protein.core.files import write_table
+from cvae_protein.core.files import read_table, write_table
+from cvae_protein.score.verdicts import VERDICTS
 
+RESULTS = Path(__file__).parent / "results"
+RECORDED = {"full form": RESULTS / "founding_union.tsv", "short form": RESULTS / "founding.tsv"}
 LIMITS = VerdictSettings()
 STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # two-sided 95 % of so many seeds
 CHANCE = 1 / 3  # of three classes
@@ -29,12 +36,12 @@ class Mean:
     count: int
 
     def __str__(self) -> str:
-        """Three significant digits, and the half width where there is one."""
+        """Three significant digits, and the half width where there is one and seeds differ."""
         if not math.isfinite(self.value):
             return "-"
         digits = max(0, 2 - math.floor(math.log10(abs(self.value)))) if self.value else 2
         shown = f"{self.value:.{min(digits, 3)}f}"
-        return shown if not math.isfinite(self.half) else f"{shown} ± {self.half:.{min(digits, 3)}f}"
+        return f"{shown} ± {self.half:.{min(digits, 3)}f}" if self.half > 0 else shown
 
 
 def mean_of(values: Iterable[float]) -> Mean:
@@ -57,14 +64,25 @@ class Setting:
     change: str
     measures: Mapping[str, Mean]
 
+    @property
+    def title(self) -> str:
+        """The change, and the design where it is not the first."""
+        return self.change if self.design == "concat" else f"{self.design}: {self.change}"
+
     def __getitem__(self, name: str) -> float:
         return self.measures[name].value
+
+    @property
+    def count(self) -> int:
+        """Seeds behind the measures."""
+        return self.measures["error_held"].count
 
     @property
     def verdicts(self) -> tuple[str, ...]:
         """What is flagged, by the limits of the package's verdicts.
 
-        The swap is told by a classifier of contact maps, coverage beside that of as many training domains. A leak, of
+        The swap is told by a classifier of contact maps, coverage beside that of as many training domains, and held-out
+        errors are set beside those of training in nats (of traces in Å, as the package does). A leak, of
         training or of held-out codes, whose interval over seeds reaches 0, or that one seed alone shows, has a question
         mark: it is neither shown nor excluded.
         """
@@ -78,8 +96,15 @@ class Setting:
             "LEAK" if sure else "LEAK?": bool(leaks),
             "CONDITION-IGNORED": self["class_swapped"] < LIMITS.swap_followed * CHANCE,
             "MODE-COLLAPSE": self["coverage"] < LIMITS.coverage * self["coverage_real"],
+            "OVERFIT": self["generalisation"] > LIMITS.overfit,
         }
         return tuple(name for name, flagged in signs.items() if flagged)
+
+
+def recorded(path: Path) -> list[Setting]:
+    """The settings of a table that `write_tables` wrote."""
+    rows = read_table(path, [*SAID, "seed"])
+    return settings([{"row": {k: v if k in SAID else float(v or "nan") for k, v in row.items()}} for row in rows])
 
 
 def settings(done: Sequence[Mapping]) -> list[Setting]:
@@ -87,7 +112,8 @@ def settings(done: Sequence[Mapping]) -> list[Setting]:
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for each in done:
         row = each["row"]
-        grouped.setdefault(tuple(row[name] for name in SAID), []).append(row)
+        ratio = {"generalisation": row["error_held"] / row["error_train"]}
+        grouped.setdefault(tuple(row[name] for name in SAID), []).append(row | ratio)
     return [
         Setting(*key, {name: mean_of(row[name] for row in rows) for name in rows[0] if name not in (*SAID, "seed")})
         for key, rows in grouped.items()
@@ -140,7 +166,7 @@ def changes(found: Sequence[Setting], form: str) -> str:
         [
             s.design,
             s.change,
-            s.measures["error_held"].count,
+            s.count,
             *(s.measures[name] for name, _ in COLUMNS),
             ", ".join(s.verdicts) or "nothing",
         ]
@@ -149,90 +175,170 @@ def changes(found: Sequence[Setting], form: str) -> str:
     return table(["design", "change", "seeds", *(title for _, title in COLUMNS), "flagged"], rows)
 
 
-Decide = Callable[[Sequence[Setting]], str]
+WORDS = dict(COLUMNS) | {"coverage_real": "of training domains", "generalisation": "ratio", "class_own": "own label"}
 
 
-def _figures(change: str, design: str, *names: str) -> Decide:
-    """The measures of one setting on contact maps, in words."""
-
-    def decide(found: Sequence[Setting]) -> str:
-        setting = find(found, "contacts", design, change)
-        if setting is None:
-            return "not trained"
-        titles = dict(COLUMNS)
-        return ", ".join(f"{titles.get(name, name)} {setting.measures[name]}" for name in names)
-
-    return decide
+def figures(setting: Setting, names: Sequence[str]) -> str:
+    """Measures of a setting, in the order of `names`."""
+    return f"{setting.title}: " + " / ".join(str(setting.measures[name]) for name in names)
 
 
-def _both(*parts: tuple[str, Decide]) -> Decide:
-    return lambda found: "; ".join(f"{title}: {decide(found)}" for title, decide in parts)
+@dataclass(frozen=True)
+class Statement:
+    """A claim, the measures that decide it, and where on contact maps to look: designs, each with a change."""
+
+    claim: str
+    measures: tuple[str, ...]
+    where: tuple[tuple[str, str], ...]
 
 
-STATEMENTS: tuple[tuple[str, Decide], ...] = (
-    (
-        "plain concatenation often suffers from posterior collapse, as the model relies on the label",
-        _figures(AS_IT_STANDS, "concat", "active_held", "information_held", "permuted_held"),
+def _concat(*changes: str) -> tuple[tuple[str, str], ...]:
+    return tuple(("concat", change) for change in changes)
+
+
+OF_COLLAPSE = ("active_held", "information_held", "permuted_held")
+EACH_DESIGN = (("concat", AS_IT_STANDS), ("branched", AS_IT_STANDS), ("adversarial", AS_IT_STANDS))
+STATEMENTS = (
+    Statement(
+        "a conditional VAE can be built, though with difficulty",
+        ("active_held", "class_swapped", "coverage", "coverage_real"),
+        EACH_DESIGN,
     ),
-    (
-        "posterior collapse: the encoder ignores the input (where it does occur)",
-        _both(
-            ("KL weight 30", _figures("KL weight 30", "concat", "active_held", "information_held", "permuted_held")),
-            (
-                "loss averaged over x",
-                _figures("loss averaged over x", "concat", "active_held", "information_held", "permuted_held"),
-            ),
-        ),
+    Statement("concatenation tends to posterior collapse: the label does the work", OF_COLLAPSE, EACH_DESIGN[:1]),
+    Statement(
+        "in a collapsed model the code is the same for every structure",
+        OF_COLLAPSE,
+        _concat("KL weight 8", "KL weight 30", "loss averaged over x"),
     ),
-    (
-        "mode collapse: few samples even with varying codes and conditions",
-        _figures(AS_IT_STANDS, "concat", "spread", "coverage", "coverage_real"),
+    Statement(
+        "mode collapse: few different samples, whatever code and label",
+        ("spread", "coverage", "coverage_real"),
+        EACH_DESIGN,
     ),
-    (
-        "separate paths improve the learning of distinct features, but may not suffice",
-        _figures(AS_IT_STANDS, "branched", "leak_held", "class_swapped", "active_held", "error_held"),
+    Statement(
+        "the difficulty is a code free of the label beside a decoder that obeys it",
+        ("leak_held", "leak_train", "class_swapped", "class_own"),
+        EACH_DESIGN,
     ),
-    (
-        "an adversary enforces a more meaningful latent space and mitigates mode collapse",
-        _both(
-            ("weight 0", _figures("adversary 0", "adversarial", "leak_held", "spread", "coverage")),
-            ("weight 1", _figures(AS_IT_STANDS, "adversarial", "leak_held", "spread", "coverage")),
-            ("weight 50", _figures("adversary 50", "adversarial", "leak_held", "spread", "coverage")),
-        ),
+    Statement(
+        "where code and label are not told apart, collapse follows",
+        ("leak_held", "active_held", "information_held"),
+        _concat(AS_IT_STANDS, "KL weight 8", "KL weight 0.1"),
     ),
-    (
-        "insufficient capacity of encoder or decoder contributes to collapse",
-        _both(
-            ("width 16", _figures("width 16", "concat", "active_held", "spread", "error_held")),
-            ("encoder 16", _figures("encoder width 16", "concat", "active_held", "spread", "error_held")),
-            ("decoder 16", _figures("decoder width 16", "concat", "active_held", "spread", "error_held")),
-        ),
+    Statement(
+        "separate paths tell label and structure apart better, but may not suffice",
+        ("leak_held", "class_swapped", "error_held"),
+        EACH_DESIGN[:2],
     ),
-    (
-        "improper regularisation contributes to collapse",
-        _both(
-            ("KL weight 8", _figures("KL weight 8", "concat", "active_held", "spread", "class_swapped")),
-            ("KL weight 0.1", _figures("KL weight 0.1", "concat", "active_held", "spread", "class_swapped")),
-        ),
+    Statement(
+        "an adversary gives the latent space more meaning and lessens mode collapse, if it is tuned",
+        ("leak_held", "active_held", "spread", "coverage"),
+        (EACH_DESIGN[0], EACH_DESIGN[2], ("adversarial", "adversary 30")),
     ),
-    (
-        "an inappropriate loss contributes to collapse",
-        _both(
-            ("averaged", _figures("loss averaged over x", "concat", "active_held", "spread")),
-            ("Gaussian, sigma 1", _figures("Gaussian, sigma 1", "concat", "active_held", "spread")),
-            ("Gaussian, learnt", _figures("Gaussian, sigma learnt", "concat", "active_held", "spread")),
-        ),
+    Statement(
+        "too small an encoder or decoder contributes",
+        ("active_held", "information_held", "coverage", "error_held"),
+        _concat(AS_IT_STANDS, "width 16", "encoder width 16", "decoder width 16", "depth 6", "width 2048"),
     ),
-    (
-        "z has to capture what is independent of y while the decoder follows y",
-        _figures(AS_IT_STANDS, "concat", "leak_held", "leak_train", "class_swapped"),
+    Statement(
+        "wrong regularisation contributes",
+        ("active_held", "information_held", "class_swapped"),
+        _concat("KL weight 0.1", AS_IT_STANDS, "KL weight 8"),
+    ),
+    Statement(
+        "a wrong loss contributes",
+        ("active_held", "information_held"),
+        _concat(AS_IT_STANDS, "loss averaged over x", "Gaussian, sigma 1", "Gaussian, sigma learnt"),
+    ),
+    Statement(
+        "other penalties on the latent space are worth trying",
+        ("leak_held", "class_swapped", "coverage"),
+        _concat(AS_IT_STANDS, "HSIC 1000", "class MMD 300", "CLUB 10", "label adversary 30"),
+    ),
+    Statement(
+        "what is best depends on the data",
+        ("leak_held", "error_held", "error_train"),
+        _concat("10% of the data", "30% of the data", AS_IT_STANDS),
     ),
 )
 
 
-def statements(found: Sequence[Setting]) -> str:
-    """What the document claims, and the figures that decide it."""
-    return table(["claim", "figures (contact maps)"], [[claim, decide(found)] for claim, decide in STATEMENTS])
+def statements(forms: Mapping[str, Sequence[Setting]]) -> str:
+    """What is claimed, and the figures that decide it, a column a form."""
+
+    def cell(statement: Statement, found: Sequence[Setting]) -> str:
+        known = [find(found, "contacts", design, change) for design, change in statement.where]
+        return "; ".join(figures(each, statement.measures) for each in known if each) or "not trained"
+
+    rows = [
+        [each.claim, " / ".join(WORDS[name] for name in each.measures)]
+        + [cell(each, found) for found in forms.values()]
+        for each in STATEMENTS
+    ]
+    return table(["claim", "figures", *forms], rows)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A verdict, the measures that it rests on, and two changes of the first design: with the fault, with a remedy."""
+
+    verdict: str
+    measures: tuple[str, ...]
+    fault: str
+    remedy: str
+
+
+FAULTS = (
+    Fault("COLLAPSE", OF_COLLAPSE, "KL weight 8", AS_IT_STANDS),
+    Fault("COLLAPSE", OF_COLLAPSE, "KL weight 8", "KL weight 8, free bits 0.5"),
+    Fault("LEAK", ("leak_held", "leak_train"), AS_IT_STANDS, "nested 0.5, the first 4"),
+    Fault("LEAK", ("leak_held", "leak_train"), AS_IT_STANDS, "latent 4"),
+    Fault("LEAK", ("leak_held", "leak_train"), AS_IT_STANDS, "10% of the data"),
+    Fault("CONDITION-IGNORED", ("class_swapped",), "KL weight 0.1", AS_IT_STANDS),
+    Fault("CONDITION-IGNORED", ("class_swapped",), "KL weight 0.1", "latent 4"),
+    Fault("CONDITION-IGNORED", ("class_swapped",), "KL weight 0.1", "KL weight 0.1, latent 4"),
+    Fault("MODE-COLLAPSE", ("coverage", "coverage_real"), "decoder width 16", AS_IT_STANDS),
+    Fault("OVERFIT", ("error_held", "error_train", "generalisation"), "10% of the data", AS_IT_STANDS),
+    Fault("OVERFIT", ("error_held", "error_train", "generalisation"), AS_IT_STANDS, "nested 0.5, the first 4"),
+)
+NOT_MEASURED = {
+    "MEMORISATION": "a contact map has no TM-score to training domains; a run of the designs on traces judges it",
+    "PRIOR-OVERFIT": "the prior N(0, I) is fitted to nothing",
+}
+"""Verdicts of the package that no measure here stands for, and why."""
+
+
+def verdict_by_verdict(forms: Mapping[str, Sequence[Setting]]) -> str:
+    """For each verdict of the package, a setting with the fault, one under a remedy, and what is said of either."""
+    unsure = "neither shown nor excluded"
+
+    def state(setting: Setting, verdict: str) -> str:
+        states = {verdict: "flagged", f"{verdict}?": unsure}
+        return next((states[each] for each in setting.verdicts if each in states), "passes")
+
+    rows: list[list[object]] = []
+    for verdict in VERDICTS:
+        if verdict in NOT_MEASURED:
+            rows.append([verdict, "-", "-", NOT_MEASURED[verdict], "-", "-"])
+            continue
+        for form, found in forms.items():
+            maps = [s for s in found if s.form == "contacts"]
+            counts = Counter(state(s, verdict) for s in maps)
+            share = f"{counts['flagged']} of {len(maps)}" + (f", {counts[unsure]} {unsure}" if counts[unsure] else "")
+            chosen = [each for each in FAULTS if each.verdict == verdict]
+            pairs = [
+                (each, [find(maps, "contacts", "concat", x) for x in (each.fault, each.remedy)]) for each in chosen
+            ]
+            shown = [(each, pair) for each, pair in pairs if all(pair) and state(pair[0], verdict) == "flagged"]
+            for each, pair in shown:
+                words = [
+                    f"{figures(s, each.measures)} ({state(s, verdict)}, {s.count} seed{'s' * (s.count > 1)})"
+                    for s in pair
+                ]
+                rows.append([verdict, form, " / ".join(WORDS[name] for name in each.measures), *words, share])
+            if not shown:
+                rows.append([verdict, form, "-", "no such setting was trained", "-", share])
+    return table(["verdict", "form", "figures", "fault", "remedy", "flagged in, of settings"], rows)
 
 
 def clean(found: Sequence[Setting]) -> str:
@@ -273,7 +379,19 @@ def write_tables(done: Sequence[Mapping], output: Path) -> None:
     found = settings(done)
     for form in ("contacts", "traces", "own"):
         print(f"\n## Designs as they stand: {form}\n\n{designs(found, form)}")
-    print(f"\n## Statement by statement\n\n{statements(found)}")
+    of_this = {"contact maps": found}
+    print(f"\n## Statement by statement\n\n{statements(of_this)}")
+    print(f"\n## Verdict by verdict\n\n{verdict_by_verdict(of_this)}")
     for form in ("contacts", "traces", "own"):
         print(f"\n## Every setting: {form}\n\n{changes(found, form)}")
     print(f"\n## Nothing flagged\n\n{clean(found)}")
+
+
+def main() -> None:
+    """Print what the recorded results say of each statement and of each verdict."""
+    forms = {form: recorded(path) for form, path in RECORDED.items()}
+    print(f"## Statement by statement\n\n{statements(forms)}\n\n## Verdict by verdict\n\n{verdict_by_verdict(forms)}")
+
+
+if __name__ == "__main__":
+    main()
