@@ -342,7 +342,8 @@ class Model:
         except TypeError as error:
             raise UserError(f"n, temperature, guidance: expected numbers, got {merged}") from error
         except UserError as error:
-            raise UserError(str(error).replace("sample.per_class", "n").replace("sample.", "")) from error
+            said = str(error).removeprefix("settings: ")
+            raise UserError(said.replace("sample.per_class", "n").replace("sample.", "")) from error
 
     def _around(
         self,

@@ -18,6 +18,7 @@ def test_the_package_loads_nothing_until_it_is_used():
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert found.startswith("[] ")
     assert all(f"'{name}'" in found for name in ("load", "featurize", "read_store", "score"))
+    assert "import_module" not in found  # what a notebook completes is what is for use
     with pytest.raises(AttributeError, match=r"no attribute 'loda'; it has .*load"):
         cvae.loda  # noqa: B018
 
