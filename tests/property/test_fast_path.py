@@ -63,18 +63,23 @@ def test_blocks_are_joined(monkeypatch, block):
     assert_same(fast(data), expected)
 
 
-def padded(data):
-    """The same file as the archive writes it: columns of one width, left-aligned."""
+def parted(data):
+    """Lines of a file before its table of atoms, the cells of that table, and lines behind it."""
     lines = data.decode().splitlines()
     head = lines.index(next(line for line in lines if line.startswith("_atom_site.")))
     first = head + next(i for i, line in enumerate(lines[head:]) if not line.startswith("_atom_site."))
     last = first
     while last < len(lines) and lines[last][:1].isalnum():
         last += 1
-    table = [line.split() for line in lines[first:last]]
+    return lines[:first], [line.split() for line in lines[first:last]], lines[last:]
+
+
+def padded(data):
+    """The same file as the archive writes it: columns of one width, left-aligned."""
+    before, table, behind = parted(data)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = ["".join(f"{cell:<{width + 1}}" for cell, width in zip(row, widths, strict=True)) for row in table]
-    return "\n".join([*lines[:first], *rows, "#", *lines[last:], ""]).encode()
+    return "\n".join([*before, *rows, "#", *behind, ""]).encode()
 
 
 @pytest.mark.parametrize("path", SMALL, ids=lambda path: path.name)
@@ -127,6 +132,36 @@ def test_moved_lines_are_read_alike_or_left(data, source, target, keep):
     found = fast(data)
     if found is not None:
         assert_same(found, whole(data))
+
+
+GAPS = (" ", "  ", "\t", "\n", "\n\n", " \n ", " # told\n", "\n# ATOM 1 CA\n")
+FORMS = ("{}", "'{}'", '"{}"', "' {} '", "\n;{}\n;")  # of a cell; what is `.` or `?` means another thing in quotes
+TABLES = [(before, rows[:50], behind) for before, rows, behind in map(parted, TEXTS[:3])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2),
+    st.lists(st.sampled_from(GAPS), min_size=1, max_size=4),
+    st.lists(st.sampled_from(FORMS), min_size=1, max_size=4),
+    st.lists(st.integers(1, 40), min_size=1, max_size=5),
+)
+def test_rows_are_read_however_their_cells_are_packed(which, gaps, forms, strides):
+    """Several rows a line and several lines a row, cells in quotes or as text of their own, comments in between."""
+    before, rows, behind = TABLES[which]
+    expected = whole("\n".join([*before, *map(" ".join, rows), *behind, ""]).encode())
+    assert not isinstance(expected, str)
+    text, place = "", 0
+    for number, cell in enumerate(cell for row in rows for cell in row):
+        gap, form = "\n" if number % len(rows[0]) == 0 else " ", "{}"
+        if number == place:  # the others are as usual
+            place += strides[number % len(strides)]
+            gap, form = gaps[number % len(gaps)], forms[number % len(forms)] if cell not in (".", "?") else "{}"
+        text += gap + form.format(cell)
+    data = "\n".join([*before, text.lstrip(), *behind, ""]).encode()
+    assert_same(whole(data), expected)
+    if (found := fast(data)) is not None:
+        assert_same(found, expected)
 
 
 @settings(max_examples=200, deadline=None)
