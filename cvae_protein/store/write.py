@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import atomic_path
-from ..core.progress import track
+from ..core.progress import say, track
 from ..core.secondary_structure import secondary_structures
 from ..core.structure import Backbone
 from .layout import (
@@ -333,6 +333,19 @@ def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression
     return parts.rows
 
 
+def _say_gaps(ids: Iterable[bytes]) -> None:
+    """Say which numbers are missing among the ids of samples, as where the part of one job is not there."""
+    found: dict[str, set[int]] = {}
+    for name in ids:
+        draw, _, number = name.decode().rpartition("-")
+        if number.isdecimal():
+            found.setdefault(draw, set()).add(int(number))
+    for draw, numbers in found.items():
+        if missing := sorted(set(range(max(numbers))) - numbers):
+            said = f"{len(missing)} of {max(numbers) + 1} samples {draw}-… are in no part, the first {missing[0]:04d}"
+            say("merge", f"{said}; is a part missing?")
+
+
 class Parts:
     """The non-empty stores that are to be joined, and the types of their joint table."""
 
@@ -355,6 +368,8 @@ class Parts:
                         raise UserError(f"{path}: the domain {name.decode()} is in {self.paths[owner[name]]} as well")
                 self.rows += len(file["center"])
                 self.paths.append(path)
+        if self.kind == "samples":
+            _say_gaps(owner)
 
     def _add_kind(self, file: h5py.File, path: Path) -> None:
         kind = bytes(file.attrs.get("kind", b"domains")).decode()

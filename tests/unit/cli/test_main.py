@@ -328,6 +328,19 @@ def test_merge_joins_stores_and_rejections_in_order(make_backbone, tmp_path, cap
     assert "2 conformations kept, 2 domains rejected, 2 notes on what was kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("there", "said"), [((0, 2, 3), "1 of 4 samples concat-0-2-7-… are in no part, the first 0001"), ((0, 1), "")]
+)
+def test_merge_tells_of_a_missing_part(make_backbone, tmp_path, capsys, there, said):
+    for number in there:
+        entry = Entry(make_backbone(f"concat-0-2-7-{number:04d}"), {"label": "2"})
+        write_store(tmp_path / f"part{number}.h5", [entry], kind="samples")
+    parts = [str(path) for path in sorted(tmp_path.glob("part*.h5"))]
+    assert main.run(["merge", *parts, "-o", str(tmp_path / "all.h5"), "--rejected", str(tmp_path / "n.tsv")]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "in no part" in line]
+    assert [said in line for line in lines] == [True] * bool(said)
+
+
 def test_merge_of_nothing_still_writes_why(tmp_path):
     write_store(tmp_path / "a.h5", [])
     rejected = {"domain_id": "d", "source": "s", "reason": "too_short", "detail": "3 residues"}

@@ -9,6 +9,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
 from cvae_protein.runs import plan
 
+ROOT = Path(__file__).parents[3]
 JOBS = {"select": 1, "featurize": 2, "train": 4, "train_second_level": 1, "sample": 4, "score": 4}
 
 
@@ -45,6 +46,22 @@ def test_time_grows_with_what_is_done(settings):
         return plan.plan(replace(settings, train=replace(settings.train, **train)), [], Path()).seconds
 
     assert seconds(steps=4000) - seconds(steps=400) == pytest.approx(4 * 3600 * 32 / 204)
+
+
+SMALL_RUN = {
+    **dict.fromkeys(("select", "fetch", "name_folds", "merge", "cluster", "split", "audit_leaks", "embed_real"), 1),
+    **dict.fromkeys(("train_classifier", "train_second_level", "score_real", "collect", "judge", "report"), 1),
+    **dict.fromkeys(("train", "sample", "embed", "score"), 4),
+    **{"featurize": 2, "write_manifest": 1},
+}
+
+
+def test_time_of_the_small_run(monkeypatch):
+    """Its jobs took 146 s of CPU time in all, by their records (2026-11-30)."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(plan, "_jobs", lambda files, workflow: SMALL_RUN)
+    small = load(layered([ROOT / ".test/config/config.yaml"]))
+    assert 146 / 1.5 < plan.plan(small, [], Path("workflow")).seconds < 146 * 1.5
 
 
 def test_classes_that_are_not_known_before(settings):
