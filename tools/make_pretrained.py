@@ -1,8 +1,9 @@
 """Make a model of a finished run the package's reference model, with its model card.
 
-    python tools/make_pretrained.py results --variant concat --seed 0 --about about.md [--output FOLDER]
+    python tools/make_pretrained.py results --version 1 --variant concat --seed 0 --about about.md [--output FOLDER]
 
-Copies model and refiner of that seed. Where both are above 15 MB, the networks' weights are stored as float16; the
+Copies model, refiner and, where there is one, decoder of that seed, and lists what superfamilies they were trained on.
+Where all are above 15 MB, the networks' weights are stored as float16; the
 script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card
 has the text of `--about` (data, split, for what it is made) and the figures of scores.tsv.
 """
@@ -10,6 +11,7 @@ has the text of `--about` (data, split, for what it is made) and the figures of 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -19,12 +21,14 @@ import torch
 
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import atomic_path, read_table
-from cvae_protein.model.registry import FOLDER
+from cvae_protein.core.files import atomic_path, read_table, sha256
+from cvae_protein.core.labels import label_order, superfamily
+from cvae_protein.core.pretrained import FOLDER, SUPERFAMILIES, VERSION
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler, noise_seeds, start_noise
+from cvae_protein.store.read import Store
 
-LARGEST = 15_000_000  # bytes of both weights together
+LARGEST = 15_000_000  # bytes of all weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
 FARTHEST = 0.1  # Å that rounding may move an atom
 METRICS = {
@@ -118,23 +122,48 @@ def cell(rows: dict[tuple[str, str], dict[str, str]], variant: str, metric: str)
     return f"{value:.3g} ({low:.3g} to {high:.3g}, n = {row['n']})"
 
 
-def adopt(results: Path, variant: str, seed: int, about: str, output: Path, largest: int = LARGEST) -> None:
-    """Write the folder `output` with model, refiner and card; `UserError` where it gets too large or too inexact."""
-    model, refiner = (results / "models" / name / f"seed{seed}" for name in (variant, "refiner"))
-    text = card(results, Spec.read(model / "spec.json"), variant, seed, about)
-    size = sum((folder / "weights.safetensors").stat().st_size for folder in (model, refiner))
+def trained_superfamilies(results: Path) -> list[str]:
+    """Superfamilies, by all names in the store, of the domains that train whole or as crops."""
+    rows = read_table(results / "splits.tsv", ["domain_id", "split"])
+    with Store(results / "domains.h5") as store:
+        codes = (
+            str(store.fact(row["domain_id"], key))
+            for row in rows
+            if row["split"] in ("train", "crops")
+            for key in ("label", "cath", "scope")
+        )
+        return sorted({name for code in codes if (name := superfamily(code))}, key=label_order)
+
+
+def adopt(
+    results: Path, variant: str, seed: int, about: str, output: Path, version: int, largest: int = LARGEST
+) -> None:
+    """Write the folder `output` with model, second levels, card, version and superfamilies.
+
+    `UserError` where it gets too large or too inexact.
+    """
+    models = {"model": results / "models" / variant / f"seed{seed}"}
+    models |= {name: results / "models" / name / f"seed{seed}" for name in ("refiner", "decoder")}
+    models = {name: folder for name, folder in models.items() if folder.is_dir()}
+    text = card(results, Spec.read(models["model"] / "spec.json"), variant, seed, about)
+    size = sum((folder / "weights.safetensors").stat().st_size for folder in models.values())
+    rounded = size > largest
     with atomic_path(output) as folder:
-        for source, name in ((model, "model"), (refiner, "refiner")):
-            copy_model(source, folder / name, rounded=size > largest)
+        for name, source in models.items():
+            copy_model(source, folder / name, rounded)
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-        if size > largest:
+        (folder / SUPERFAMILIES).write_text("".join(f"{name}\n" for name in trained_superfamilies(results)))
+        hashes = {f"{name}/weights.safetensors": sha256(folder / name / "weights.safetensors") for name in models}
+        (folder / VERSION).write_text(json.dumps({"version": version, "sha256": hashes}, indent=2) + "\n")
+        if rounded:
             size = sum(path.stat().st_size for path in folder.rglob("weights.safetensors"))
             if size > largest:
-                raise UserError(f"{model}: expected at most {largest} bytes of weights, got {size} as float16")
-            moved = np.abs(drawn(folder / "model", folder / "refiner") - drawn(model, refiner)).max()
-            print(f"stored as float16; atoms of samples move by at most {moved:.3f} Å")
-            if moved > FARTHEST:
-                raise UserError(f"{model}: rounding moves atoms by {moved:.3f} Å, more than {FARTHEST} Å")
+                raise UserError(f"{results}: expected at most {largest} bytes of weights, got {size} as float16")
+            for name in models.keys() - {"model"}:
+                moved = np.abs(drawn(folder / "model", folder / name) - drawn(models["model"], models[name])).max()
+                print(f"stored as float16; with the {name}, atoms of samples move by at most {moved:.3f} Å")
+                if moved > FARTHEST:
+                    raise UserError(f"{models[name]}: rounding moves atoms by {moved:.3f} Å, more than {FARTHEST} Å")
     print(f"{output}: {variant}, seed {seed}, {size / 1e6:.1f} MB of weights")
 
 
@@ -142,13 +171,14 @@ def main() -> None:
     """Fill the package's folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
+    parser.add_argument("--version", type=int, required=True, help="number of this model, one more than the last one's")
     parser.add_argument("--variant", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--about", type=Path, help="text on data, split and purpose, in Markdown")
     parser.add_argument("--output", type=Path, default=FOLDER)
     given = parser.parse_args()
     about = given.about.read_text(encoding="utf-8") if given.about else ""
-    adopt(given.results, given.variant, given.seed, about, given.output)
+    adopt(given.results, given.variant, given.seed, about, given.output, given.version)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
 
 
 def _split_mistakes(split: SplitSettings) -> Iterator[str]:
+    if split.unseen_first and split.scheme not in ("superfamily", "topology"):
+        yield f"unseen_first: expected scheme superfamily or topology, which hold superfamilies out, got {split.scheme}"
     if math.fsum((split.test, split.validation)) >= 1:
         yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
     if split.scheme == "file" and not (split.file and re.fullmatch("[0-9a-f]{64}", split.sha256)):
@@ -77,11 +79,15 @@ def _train_mistakes(train: TrainSettings) -> Iterator[str]:
 def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
     if refine.width % refine.heads:
         yield f"heads: expected a divisor of width, got {refine.heads} heads for {refine.width} channels"
+    if not (refine.steps or refine.start):
+        yield "steps: expected 1 or more, or `start` with the weights to take as they are, got 0"
 
 
 def _decoder_mistakes(decoder: DecoderSettings) -> Iterator[str]:
     if decoder.width % decoder.heads:
         yield f"heads: expected a divisor of width, got {decoder.heads} heads for {decoder.width} channels"
+    if not (decoder.steps or decoder.start):
+        yield "steps: expected 1 or more, or `start` with the weights to take as they are, got 0"
     if decoder.depth % decoder.stages:
         yield f"stages: expected a divisor of depth, got {decoder.stages} stages for {decoder.depth} blocks"
 
@@ -99,6 +105,8 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
             )
             said = f"; did you mean {near[0]}?" if near else ""
             yield f"variants: expected some of {', '.join(known)} (files in model/variants), got {name!r}{said}"
+    if variants.FINE_TUNED in settings.variants and not settings.train.start:
+        yield "train.start: expected `pretrained` or the folder of a trained model with the variant fine_tuned, got ''"
     if variants.PRETRAINED in settings.variants and settings.labels.scheme != "cath":
         scheme = settings.labels.scheme
         yield f"variants: expected no {variants.PRETRAINED} with labels.scheme {scheme}; its labels are those of cath"

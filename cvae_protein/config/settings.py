@@ -168,6 +168,11 @@ class SplitSettings(Section):
     max_per_topology: int = setting(
         20, "`ladder`: most domains of a topology in the test and in the validation split; 0 = no limit", ge=0
     )
+    unseen_first: bool = setting(
+        False,
+        "hold out what the package's model was not trained on, so that it can be compared with fairly, where that is "
+        "half of what is wanted of a class or more; with scheme superfamily or topology",
+    )
     seed: int = setting(0, "of the random choice of what is held out", ge=0, le=LARGEST_SEED)
 
 
@@ -231,6 +236,10 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """How a variant is trained."""
 
+    start: str = setting(
+        "pretrained",
+        "what the variant `fine_tuned` begins as: `pretrained`, the package's model, or the folder of a `concat`",
+    )
     steps: int = setting(400, "optimiser steps", ge=1)
     batch_size: int = setting(32, "structures per step", ge=1)
     learning_rate: float = setting(1e-3, "at its peak", gt=0, le=1)
@@ -266,11 +275,14 @@ class TrainSettings(Section):
 class RefineSettings(Section):
     """The refiner that turns a decoded trace into a full backbone; one for all variants."""
 
+    start: str = setting(
+        "", "trained weights to begin with: `pretrained`, the package's, or a folder; empty: from scratch"
+    )
     width: int = setting(96, "channels", ge=8, le=2048)
     depth: int = setting(4, "blocks", ge=1, le=64)
     heads: int = setting(4, "attention heads", ge=1, le=64)
     crop: int = setting(64, "residues of a training window", ge=16, le=4096)
-    steps: int = setting(1000, "optimiser steps", ge=1)
+    steps: int = setting(1000, "optimiser steps; 0 takes the weights of `start` as they are", ge=0)
     batch_size: int = setting(24, "windows per step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
 
@@ -279,6 +291,9 @@ class RefineSettings(Section):
 class DecoderSettings(Section):
     """The decoder over whole chains that may take the refiner's place; one for all variants."""
 
+    start: str = setting(
+        "", "trained weights to begin with: `pretrained`, the package's, or a folder; empty: from scratch"
+    )
     width: int = setting(128, "channels", ge=8, le=2048)
     depth: int = setting(6, "blocks", ge=1, le=64)
     stages: int = setting(3, "predictions of the structure on the way; a divisor of depth", ge=1, le=64)
@@ -286,7 +301,7 @@ class DecoderSettings(Section):
     longest: int = setting(128, "residues of a training structure; longer chains are cropped", ge=40, le=4096)
     crop: float = setting(0.2, "share of other training structures cropped at random", ge=0, le=1)
     label_dropout: float = setting(0.15, "share of labels hidden in training, level by level", ge=0, lt=1)
-    steps: int = setting(6000, "optimiser steps", ge=1)
+    steps: int = setting(6000, "optimiser steps; 0 takes the weights of `start` as they are", ge=0)
     batch_size: int = setting(16, "structures per step", ge=1)
     learning_rate: float = setting(2e-3, "at its peak", gt=0, le=1)
 
@@ -445,7 +460,8 @@ class Settings(Section):
     results: str = setting("results", "folder of all outputs", min_length=1)
     variants: tuple[str, ...] = setting(
         ("concat", "branched", "adversarial", "pretrained"),
-        "models to train beside `pca`; `pretrained`: the trained one of the package, scored beside them",
+        "models to train beside `pca`; `pretrained`: the trained one of the package, scored beside them; `fine_tuned`: "
+        "that one trained further",
     )
     seeds: tuple[int, ...] = setting((0,), "one training per seed and variant", min_length=1)
     labels: LabelSettings = setting(LabelSettings, "domain table and labels")

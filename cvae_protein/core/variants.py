@@ -30,6 +30,7 @@ class Variant:
     view: bool = False  # the trained weights of the variant that it shares, its code being the noise of their flow
     prior: Prior = "settings"
     ranked: bool = True  # whether it may be called the best of a run
+    started: bool = False  # begins with trained weights (`train.start`)
 
     @property
     def file(self) -> str:
@@ -44,6 +45,7 @@ class Variant:
 
 BASELINE = "pca"
 PRETRAINED = "pretrained"  # the trained model that comes with the package, of labels of CATH
+FINE_TUNED = "fine_tuned"
 REAL, REAL_SHUFFLED = "real", "real_shuffled"  # held-out domains judged as samples, by their class or by another
 # Real domains that play a sampler: an ideal one, which draws new members of trained superfamilies, and a copying one.
 NEW_MEMBER, TRAINING = "new_member", "training"
@@ -65,7 +67,9 @@ RECORDS = {
         # views of one model (Chen et al. 2017, section 3.2). This is the second: the code is the flow's noise, in which
         # classes are not told apart if the flow fits, and the label decides what the decoder makes of it.
         Variant("flow_prior", "concat", view=True),
-        Variant(PRETRAINED, "concat", ranked=False),
+        Variant(PRETRAINED, "concat"),
+        # The package's model, or another one, trained further on the run's domains, whose labels are added to its own.
+        Variant(FINE_TUNED, "concat", started=True),
     )
 }
 

@@ -103,21 +103,26 @@ def _fill(
 def assign(parts: list[Component], settings: SplitSettings, scheme: Scheme) -> dict[str, str]:
     """Set `split` of every component, class by class; the order of candidates is drawn from `settings.seed`.
 
-    Returns the classes that cannot have `min_test` held-out domains beside some to train on, each with a sentence. A
-    test set never has more domains of a class than its goal (components whose class is another left aside), and fewer
-    only where no component that is left may go: it is too large, or training has no other of its kind.
+    With `settings.unseen_first` these are what the package's model has not seen; others only where those are less than
+    half of what is wanted of a class. Returns the classes that cannot have `min_test` held-out domains beside some to
+    train on, each with a sentence. A test set never has more domains of a class than its goal (components whose class
+    is another left aside), and fewer only where no component that is left may go: it is too large, or training has no
+    other of its kind.
     """
     order = np.random.default_rng(settings.seed).permutation(len(parts))
     shuffled = [parts[index] for index in order]
     totals = sum((part.sizes for part in parts), Counter())
     training = TrainingCounts(parts)
+    unseen = [part for part in shuffled if part.unseen] if settings.unseen_first else []
     short: dict[str, str] = {}
     for fold in sorted(totals):
         goals = {
             "test": max(round(settings.test * totals[fold]), settings.min_test),
             "validation": round(settings.validation * totals[fold]),
         }
-        held = _hold_out(shuffled, training, fold, goals, scheme.strict)["test"]
+        held = _hold_out(unseen, training, fold, goals, scheme.strict)["test"] if unseen else 0
+        if 2 * held < goals["test"]:
+            held = _hold_out(shuffled, training, fold, goals, scheme.strict)["test"]
         held = _fill(shuffled, training, fold, goals["test"], held, settings.min_test, scheme.strict)
         if held < settings.min_test:
             groups = sum(part.main_class == fold for part in parts)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..core.labels import RUNGS, architecture, first_level, superfamily, topology
+from ..core.pretrained import may_know
 
 ALTERNATIVE = "alternative"
 
@@ -127,6 +128,11 @@ class Component:
     kept: frozenset[str] = frozenset()
     topologies: Counter[str] = field(default_factory=Counter)
     split: str = "train"
+
+    @property
+    def unseen(self) -> bool:
+        """Whether the package's model was trained on relatives of none of them."""
+        return not any(may_know(member.codes) for member in self.members)
 
     @property
     def main_class(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from torch import Tensor, nn
 
 from ..config.settings import DecoderSettings
-from ..core import variants
+from ..core import pretrained, variants
 from ..core.errors import UserError
 from .cvae import CVAE
 from .decoder import ChainDecoder
@@ -36,7 +37,7 @@ def load_model(folder: Path) -> CVAE:
     return model
 
 
-def load_weights(module: nn.Module, prefix: str, source: Path, tensors: dict[str, Tensor]) -> None:
+def load_weights(module: nn.Module, prefix: str, source: Path, tensors: Mapping[str, Tensor]) -> None:
     """Give a module its weights, which are named by a prefix, and set it to evaluation."""
     state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
@@ -58,23 +59,16 @@ def load_second_level(folder: Path) -> Refiner | ChainDecoder:
     return refiner
 
 
-FOLDER = Path(__file__).parent / "pretrained"  # model/ and refiner/, each with spec.json and weights.safetensors
-
-
 def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
     """Folders of a model and of its second level.
 
-    The name `pretrained` stands for the package's model; a folder of that name is given as `./pretrained`. Without
-    `refiner`, a model's is the one beside it in the models folder of a run, of the same seed: the refiner, or the
-    decoder where there is no refiner. Raises `UserError` where
-    the package has no model.
+    The name `pretrained`, or a version of it as `pretrained@1`, stands for the package's model; a folder of that name
+    is given as `./pretrained`. Without `refiner`, a model's is the one beside it in the models folder of a run, of the
+    same seed: the refiner, or the decoder where there is no refiner. Raises `UserError` where the package has no such
+    model.
     """
-    if str(model) != variants.PRETRAINED:
+    if not pretrained.is_named(str(model)):
         own, other = (model.parent.parent / name / model.name for name in ("refiner", "decoder"))
         return model, refiner or (other if other.is_dir() and not own.is_dir() else own)
-    if not (FOLDER / "model/spec.json").is_file():
-        raise UserError(
-            f"pretrained: expected a model in {FOLDER}, found none; this copy of the package has no pretrained model. "
-            "Train one with `make run` and give its folder, such as results/models/concat/seed0"
-        )
-    return FOLDER / "model", refiner or FOLDER / "refiner"
+    folder = pretrained.package_model(str(model))
+    return folder / "model", refiner or folder / "refiner"

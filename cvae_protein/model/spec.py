@@ -84,6 +84,12 @@ class Spec:
         """Number of label levels."""
         return len(self.vocabulary)
 
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """First-level labels of the domains that it was trained on, without those that only its start knew."""
+        others = self.origin.get("start", {}).get("classes", ())
+        return tuple(name for name in self.vocabulary[0] if name not in others)
+
     def folds(self) -> list[dict[str, str | int]]:
         """A row a label: `fold`, its training `domains`, and residues of the `shortest`, `median` and `longest`."""
         return [

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_ROWS, REFERENCES, find
+from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_ROWS, REFERENCES
 from .results import Results, number
 
 HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
@@ -127,6 +127,7 @@ class Cell:
     seeds: list[tuple[str, float]]
     n: str
     unit: str = ""
+    ranked: bool = True
     mark: str = ""
     bar: dict[str, float] = field(default_factory=dict)
     span: str = "interval"
@@ -188,7 +189,7 @@ def _ranked(cells: dict[str, Cell]) -> dict[str, Cell]:
     return {
         name: cell
         for name, cell in cells.items()
-        if name not in REAL_ROWS and find(name).ranked and math.isfinite(cell.value)
+        if name not in REAL_ROWS and cell.ranked and math.isfinite(cell.value)
     }
 
 
@@ -251,6 +252,8 @@ def leaderboard(results: Results) -> list[dict]:
                 continue
             found = by_metric[metric]
             cells = {name: cell_of(found[name]) for name in (*results.variants, *REAL_ROWS) if name in found}
+            for name, cell in cells.items():
+                cell.ranked = name not in results.unranked
             direction, unit = better[metric]
             _mark_best(cells, direction)
             _place_bars(cells)

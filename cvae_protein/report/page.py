@@ -13,7 +13,7 @@ from ..config.settings import ReportSettings
 from ..core.errors import REASONS
 from ..core.files import atomic_path
 from ..core.progress import say
-from ..core.variants import BASELINE, REAL, REAL_ROWS, find
+from ..core.variants import BASELINE, REAL, REAL_ROWS
 from ..similarity.nearest_structures import RECALL
 from . import class_cards, samples, sections
 from .figures import as_tsv, css, variant_colours
@@ -100,7 +100,8 @@ def render(results: Results, settings: ReportSettings) -> str:
         board=board,
         board_table=as_tsv(board_table(board))[0],
         columns=[*results.variants, REAL, *(name for name in REAL_ROWS if name in scored and name != REAL)],
-        unranked=[name for name in results.variants if not find(name).ranked],
+        unranked=results.unranked,
+        seen=results.seen,
         tiles=best,
         verdicts=verdicts,
         verdict_table=as_tsv(results.table("verdicts.tsv"))[0],

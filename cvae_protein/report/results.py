@@ -17,6 +17,8 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.files import check_may_read, read_table
 from ..core.labels import ANY, CLASS_NAMES, first_level, is_text_of, is_within, label_order
+from ..core.pretrained import may_know
+from ..core.variants import FINE_TUNED, PRETRAINED, find
 from ..store.layout import Entry
 from ..store.read import Store
 
@@ -150,6 +152,28 @@ class Results:
     def held_out(self) -> list[str]:
         """Ids of the domains of the split `test`."""
         return [name for name, row in self.splits.items() if row.get("split") == "test"]
+
+    @cached_property
+    def seen(self) -> list[str]:
+        """Held-out domains of whose relatives the package's model may have been trained on."""
+        store, columns = self.store("domains.h5"), ("label", "cath", "scope")
+        held = [name for name, row in self.splits.items() if row.get("split") in ("test", "validation")]
+        if store is None:
+            return held
+        return [name for name in held if may_know(str(store.fact(name, column, "")) for column in columns)]
+
+    @cached_property
+    def unranked(self) -> list[str]:
+        """Variants that may not be called the best: controls, and what may have been trained on what is held out."""
+        known = bool(self.seen) or not self.held_out
+        return [name for name in self.variants if not find(name).ranked or (known and self._is_packaged(name))]
+
+    def _is_packaged(self, variant: str) -> bool:
+        """Whether a variant is the package's model or began as that; one that began as another says nothing of it."""
+        if variant != FINE_TUNED:
+            return variant == PRETRAINED
+        specs = (self.json(*self.place("models", variant, seed), "spec.json") or {} for seed in self.seeds)
+        return any(spec.get("origin", {}).get("start") for spec in specs)
 
     @cached_property
     def folds(self) -> list[str]:

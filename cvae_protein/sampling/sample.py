@@ -100,10 +100,11 @@ EXTRAPOLATE = "ask for other lengths, or for extrapolation (--extrapolate, extra
 def folds_to_draw(spec: Spec, depth: int) -> list[str]:
     """The labels of `depth` levels, or as many as the model knows, with at least `FEWEST_MEMBERS` training domains.
 
-    A class that has none of them is drawn itself.
+    A class that has none of them is drawn itself. Of a model that began as another one, classes that only that one was
+    trained on are left out.
     """
     folds: list[str] = []
-    for name in spec.vocabulary[0]:
+    for name in spec.own_classes:
         finest = [label for label in spec.vocabulary[:depth][-1] if label.startswith(f"{name}.")]
         folds += [label for label in finest if len(spec.lengths[label]) >= FEWEST_MEMBERS] or [name]
     return folds

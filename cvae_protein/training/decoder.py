@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -78,8 +79,9 @@ def train_decoder(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
+    begun: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained decoder and its history."""
+    """Weights of the trained decoder and its history; `begun` are those to start from, if any."""
     own, whole = cast(DecoderSettings, spec.refine), by_split["train"]
     domains = whole.with_crops_of(by_split.get("crops"))
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
@@ -123,4 +125,4 @@ def train_decoder(
             found.append({name: value.item() for name, (value, _) in terms.items()})
         return {f"validation_{name}": float(np.mean([terms[name] for terms in found])) for name in found[0]}
 
-    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng, drawn)
+    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng, begun, drawn)

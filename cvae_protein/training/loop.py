@@ -100,6 +100,7 @@ class Task:
     score : of a row; the weights of the row with the least one are kept, by default those of the last row
     checkpoint : if given, the file that an interrupted training goes on from
     structures : of a step; where memory is short they are shared out to parts
+    started : whether the module begins with trained weights; the first row is theirs, and they may be the best
     """
 
     stage: str
@@ -115,6 +116,7 @@ class Task:
     checkpoint: Path | None = None
     ranks: Ranks = ALONE
     structures: int = 1
+    started: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ def _run(task: Task, state: TrainingState, settings: TrainSettings, curves: Curv
     """All steps, with rows, checkpoints and rollbacks."""
     progress = Progress(task.stage, task.steps, "steps", done=state.step)
     saved = started = time.monotonic()
+    if task.started and not state.rows:
+        _report(task, state, _Step({}, math.nan, "", 0))
     before, good = state.seconds, [state.snapshot()]
     while state.step < task.steps and not _out_of_patience(task, state, settings):
         seen = _descend(task, state, settings, signals)

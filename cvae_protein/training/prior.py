@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from ..core.progress import say
 from ..model.batch import DomainSet, hide_labels
 from ..model.cvae import CVAE
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
+from ..model.registry import load_weights
 from .checkpoint import TrainingState
 from .distributed import Ranks
 from .loop import Losses, Task, minimise
@@ -48,16 +51,23 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
 
 
 def fit_priors(
-    model: CVAE, by_split: Mapping[str, DomainSet], settings: TrainSettings
+    model: CVAE,
+    by_split: Mapping[str, DomainSet],
+    settings: TrainSettings,
+    begun: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weights of the aggregate posterior of whole training domains and of the flow, and what the flow makes of codes.
 
-    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says.
+    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says. `begun`
+    are the weights of those of the model that it began as: the flow goes on from its own, and classes that no domain is
+    of keep theirs.
     """
     spec, domains = model.spec, by_split["train"]
     codes = codes_of(model, domains, spec.model.inference_steps)
     mean, logvar = codes.posterior.mean, codes.posterior.logvar
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
+    if begun:
+        load_weights(aggregate, "aggregate.", Path(settings.start), begun)
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(mean[first], logvar[first], codes.labels[first, 0], codes.lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
@@ -68,13 +78,16 @@ def fit_priors(
     if not record.has_flow:
         return tensors, {}
     flow = LatentFlow(spec, settings.flow_dropout)
-    flow.whiten(aggregate)
+    if begun:
+        load_weights(flow, "flow.", Path(settings.start), begun)
+    else:
+        flow.whiten(aggregate)
     watched = {"evaluated": codes}
     if "validation" in by_split:
         held_out = by_split["validation"].first_conformations()
         watched["validation"] = codes_of(model, held_out, spec.model.inference_steps)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
-    stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed) if row["best"])
+    stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed, bool(begun)) if row["best"])
     summary = {"flow_step": stopped["step"]} | {
         name: stopped[name] for name in stopped if name.startswith(tuple(watched))
     }
@@ -104,12 +117,17 @@ def _watched(codes: CodeSet) -> Tensor:
 
 
 def fit_flow(
-    flow: LatentFlow, watched: Mapping[str, CodeSet], settings: TrainSettings, stage: str, seed: int
+    flow: LatentFlow,
+    watched: Mapping[str, CodeSet],
+    settings: TrainSettings,
+    stage: str,
+    seed: int,
+    started: bool = False,
 ) -> list[dict[str, float]]:
     """Train a flow on the codes `evaluated`; its weights are those that have the least loss on those of `validation`.
 
-    Those of the last step where there are none. Rows have the flow's loss and, as `gaussian_flow`, that of the Gaussian
-    that it starts as.
+    Those of the last step where there are none. It may be `started` with trained weights. Rows have the flow's loss
+    and, as `gaussian_flow`, that of the Gaussian that codes are whitened by.
     """
     codes = watched["evaluated"]
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
@@ -132,7 +150,9 @@ def fit_flow(
 
     score = (lambda row: row["validation_flow"]) if "validation" in watched else (lambda row: -row["step"])
     optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    task = Task(stage, flow, losses, watch, settings.flow_steps, settings.learning_rate, {}, seed, score=score)
+    task = Task(
+        stage, flow, losses, watch, settings.flow_steps, settings.learning_rate, {}, seed, score=score, started=started
+    )
     often = replace(settings, report_every=max(1, settings.flow_steps // ROWS), patience=PATIENCE)
     return minimise(task, TrainingState(flow.named_parameters(), optimizer, generator, rng), often)
 

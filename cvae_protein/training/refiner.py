@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -75,8 +76,9 @@ def train_refiner(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
+    begun: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained refiner and its history."""
+    """Weights of the trained refiner and its history; `begun` are those to start from, if any."""
     refine, whole = cast(RefineSettings, spec.refine), by_split["train"]
     domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
@@ -111,4 +113,4 @@ def train_refiner(
         loss, _ = loss_of(held_out, rows, fixed, torch.Generator().manual_seed(0), ALONE)
         return {"validation_flow": loss.item()}
 
-    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng)
+    return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng, begun)

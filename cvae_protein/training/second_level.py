@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config.settings import DecoderSettings, RefineSettings, TrainSettings
 from ..model.batch import DomainSet, LengthBuckets
+from ..model.registry import load_weights
 from ..model.representation import PrincipalComponents, encode_trace
 from ..model.spec import Spec
 from .checkpoint import TrainingState
@@ -44,13 +45,17 @@ def train_network(
     checkpoint: Path | None,
     generator: torch.Generator,
     rng: np.random.Generator,
+    begun: Mapping[str, Tensor],
     drawn: LengthBuckets | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a second level, with its kind before their names, and the history of its training.
 
     The weights are those of the row of least `validation_flow`, of the last row where no domain is for validation.
+    `begun` are those to start from, if any; in no steps at all they stay as they are.
     """
     own = cast(RefineSettings | DecoderSettings, spec.refine)
+    if begun:
+        load_weights(net, f"{spec.variant}.", Path(own.start), begun)
     optimizer = torch.optim.AdamW(net.parameters(), own.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",
@@ -65,6 +70,7 @@ def train_network(
         checkpoint=checkpoint,
         ranks=ranks,
         structures=own.batch_size,
+        started=bool(begun),
     )
     rows = minimise(task, TrainingState(net.named_parameters(), optimizer, generator, rng, (), drawn), settings)
     return {f"{spec.variant}.{name}": value for name, value in net.cpu().state_dict().items()}, rows

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config.settings import DecoderSettings, ModelSettings, RefineSettings, TrainSettings
-from ..core import variants
+from ..core import pretrained, variants
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import depth_of, lineage
@@ -32,9 +34,11 @@ from .loop import Losses, Task, minimise
 from .prior import fit_priors
 from .refiner import train_refiner
 from .second_level import MOST_LINEAR
+from .start import begin
 from .validation import eval_batches, selection_score, validate
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
+RISES = ("ramp", "cosine")  # kinds of a schedule
 LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
 
 
@@ -77,15 +81,24 @@ def train(
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
+        start = refine.start if variant in SECOND_LEVELS else train.start if variants.find(variant).started else ""
+        if variants.find(variant).started and not start:
+            raise UserError(
+                f"train.start: expected `pretrained` or the folder of a trained model for {variant}, got ''"
+            )
+        begun: dict[str, Tensor] = {}
+        if start:
+            spec, begun = begin(spec, start)
+            say(f"train {variant} seed {seed}", f"begins as {spec.origin['start']['name']}")
         torch.manual_seed(seed)  # dropout and initial weights
         run = SECOND_LEVELS.get(variant, _train_variant)
         device = pick_device(f"train {variant} seed {seed}")
-        tensors, rows = run(spec, by_split, train, ranks, checkpoint, device)
+        tensors, rows = run(spec, by_split, train, ranks, checkpoint, device, begun)
         if not ranks.first:
             return
         with atomic_path(output) as folder:
             folder.mkdir()
-            made = replace(spec, origin=origin | {"device": name_of(device)})
+            made = replace(spec, origin=spec.origin | {"device": name_of(device)})
             (folder / "spec.json").write_text(made.to_json(), encoding="utf-8")
             save_tensors(folder / "weights.safetensors", tensors)
             columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -115,7 +128,7 @@ def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: P
 
 def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
     """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
-    source, _ = registry.resolve(Path(variants.PRETRAINED), None)
+    source = pretrained.package_model() / "model"
     device = pick_device(f"train {variants.PRETRAINED}")
     model = registry.load_model(source).to(device)
     rows = [{"step": 0, "seconds": 0.0} | validate(model, eval_batches(by_split, model.spec, device))]
@@ -127,9 +140,9 @@ def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
 
 
 def _facts(settings: TrainSettings) -> dict:
-    """The settings that the outcome depends on."""
+    """The settings that the outcome depends on; what it starts from is told apart."""
     facts = asdict(settings)
-    del facts["processes"], facts["checkpoint_seconds"]
+    del facts["processes"], facts["checkpoint_seconds"], facts["start"]
     return facts
 
 
@@ -161,20 +174,21 @@ def _train_variant(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
+    begun: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of a trained variant, its aggregate posterior beside it, and its history."""
+    """Weights of a trained variant, its priors beside it, and its history; `begun` are those to start from."""
     module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = by_split["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
-    pool = domains.with_crops_of(by_split.get("crops"))
-    repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
-    if len(repeated) > MOST_LINEAR:
-        repeated = rng.choice(repeated, MOST_LINEAR, replace=False)
-    crops = crop(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
-    augmented = training_batch(pool, spec, np.stack([repeated, *crops], axis=1), 0.0, rng)
-    model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
-    model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
+    if begun:
+        registry.load_weights(model, "cvae.", Path(settings.start), begun)
+        # A rise guards untrained codes against collapse; these are past it.
+        settings = (
+            replace(settings, kl=replace(settings.kl, kind="constant")) if settings.kl.kind in RISES else settings
+        )
+    else:
+        _fit_linear(model, by_split, settings, rng)
     model.to(device)
     if variants.find(spec.variant).trained:
         terms = evidence_terms(settings) + further_terms(model, settings.terms, generator)
@@ -188,9 +202,22 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    priors, summary = fit_priors(model, by_split, settings)
+    priors, summary = fit_priors(model, by_split, settings, begun)
     next((row for row in rows if row.get("best")), rows[-1]).update(summary)
     return tensors | priors, rows
+
+
+def _fit_linear(model: CVAE, by_split: dict[str, DomainSet], settings: TrainSettings, rng: np.random.Generator) -> None:
+    """Let an untrained model begin with the principal components of whole and cut training domains."""
+    spec, domains = model.spec, by_split["train"]
+    pool = domains.with_crops_of(by_split.get("crops"))
+    repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
+    if len(repeated) > MOST_LINEAR:
+        repeated = rng.choice(repeated, MOST_LINEAR, replace=False)
+    crops = crop(pool.lengths[repeated], settings.crop, rng, int(domains.lengths.max()))
+    augmented = training_batch(pool, spec, np.stack([repeated, *crops], axis=1), 0.0, rng)
+    model.fit_linear(augmented, torch.from_numpy(pool.weights[repeated]).float())
+    model.fit_components(domains.batch(spec), torch.from_numpy(domains.weights).float())
 
 
 def variant_task(
@@ -244,5 +271,6 @@ def variant_task(
         checkpoint=checkpoint,
         ranks=ranks,
         structures=settings.batch_size,
+        started="start" in spec.origin,
     )
     return task, TrainingState(model.named_parameters(), optimizer, generator, rng, controllers, buckets)

@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 try:
     import cvae_protein
     from cvae_protein.config import load as configuration
-    from cvae_protein.core import variants
+    from cvae_protein.core import pretrained, variants
     from cvae_protein.runs import sweep, resume
     from cvae_protein.core.errors import UserError
     from cvae_protein.dataset.formats import count_rows
@@ -205,13 +205,30 @@ def package_data(folder):
     )
 
 
-def package_model():
-    """Files of the trained model that comes with the package; as `sources` where it is installed."""
+def start_files(start):
+    """Files of the trained weights that a training begins with; of the package's as `sources` where it is installed."""
+    if not start:
+        return []
+    if not pretrained.is_named(start):
+        return [f"{start}/{name}" for name in ("spec.json", "weights.safetensors")]
     if not CHECKOUT:
         return VERSION
+    files = pretrained.FOLDER.rglob("*")
     return sorted(
-        nearest(path) for path in (PACKAGE / "model/pretrained/model").iterdir()
+        nearest(path) for path in files if path.suffix != ".md" and path.is_file()
     )
+
+
+def start_of_variant(name, train):
+    """What the training of a variant begins with, by the settings `train`; empty where that is nothing."""
+    if name == variants.PRETRAINED:
+        return name
+    return train.start if variants.find(name).started else ""
+
+
+def told_to_variant(name, train):
+    """Settings of a variant's training, without what its outcome does not depend on."""
+    return as_json(replace(train, processes=1, start=start_of_variant(name, train)))
 
 
 def nearest(path):
@@ -321,3 +338,4 @@ POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)
 MODELS = [*settings.variants, variants.BASELINE]
 SECOND_LEVEL = settings.second_level  # refiner, or decoder over whole chains
+OF_SECOND_LEVEL = settings.refine if SECOND_LEVEL == "refiner" else settings.decoder

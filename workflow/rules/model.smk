@@ -15,6 +15,7 @@ rule train_second_level:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         code=sources("training/train.py"),
+        start=start_files(OF_SECOND_LEVEL.start),
     output:
         spec=result("models", SECOND_LEVEL, "seed{seed}/spec.json"),
         weights=result("models", SECOND_LEVEL, "seed{seed}/weights.safetensors"),
@@ -48,7 +49,7 @@ rule train:
         shared=shared_training(result),
         code=lambda wildcards: [
             *variant_sources(wildcards.variant, "training/train.py"),
-            *(package_model() if wildcards.variant == variants.PRETRAINED else []),
+            *start_files(start_of_variant(wildcards.variant, settings.train)),
         ],
     output:
         spec=result("models/{variant}/seed{seed}/spec.json"),
@@ -71,7 +72,7 @@ rule train:
         shared=shared_option,
         record=record_of,
         depth=settings.labels.depth,
-        train=as_json(replace(settings.train, processes=1)),
+        train=lambda wildcards: told_to_variant(wildcards.variant, settings.train),
         model=as_json(settings.model),
     shell:
         "CVAE_PROTEIN_GPUS={resources.gpu} OMP_NUM_THREADS=$((({threads} + {resources.processes} - 1) / {resources.processes}))"

@@ -12,7 +12,9 @@ use rule train as train_point with:
         shared=shared_training(point_result),
         code=lambda wildcards: [
             *variant_sources(wildcards.variant, "training/train.py"),
-            *(package_model() if wildcards.variant == variants.PRETRAINED else []),
+            *start_files(
+                start_of_variant(wildcards.variant, POINTS[wildcards.point].train)
+            ),
         ],
     output:
         spec=point_result("models/{variant}/seed{seed}/spec.json"),
@@ -26,8 +28,8 @@ use rule train as train_point with:
         shared=shared_option,
         record=record_of,
         depth=settings.labels.depth,
-        train=lambda wildcards: as_json(
-            replace(POINTS[wildcards.point].train, processes=1)
+        train=lambda wildcards: told_to_variant(
+            wildcards.variant, POINTS[wildcards.point].train
         ),
         model=of_point("model"),
 

@@ -156,7 +156,9 @@ def test_absent_file_is_a_users_mistake(tmp_path):
 def test_variants_are_the_files_of_the_folder_and_the_records_beside_them():
     files = {path.stem for path in (ROOT / "cvae_protein/model/variants").glob("[a-z]*.py")}
     assert files == {"adversarial", "branched", "concat", "literal_adversarial", "literal_branched", "literal_concat"}
-    assert set(choices()) == files | {"flow_prior", "pca_flow", "pretrained", "swapped_label", "training_copies"}
+    assert set(choices()) == files | {
+        *("fine_tuned", "flow_prior", "pca_flow", "pretrained", "swapped_label", "training_copies")
+    }
     assert set(Settings().variants) <= set(choices())
 
 

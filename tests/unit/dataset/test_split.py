@@ -8,6 +8,8 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.labels import superfamily, topology
 from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset import homology
+from cvae_protein.dataset.hold_out import assign
 from cvae_protein.dataset.homology import SplitDomain
 from cvae_protein.dataset.split import COLUMNS, SPLITS, balanced_weights, split_domains
 from cvae_protein.model.batch import read_split
@@ -150,6 +152,32 @@ def test_codes_that_cannot_be_compared_count_as_related(tmp_path):
     }
     assert all(a == b for a, b, _ in found_splits)
     assert any(a != c for a, _, c in found_splits)
+
+
+def test_what_the_packages_model_has_not_seen_is_held_out_first(tmp_path, monkeypatch):
+    entries = many(classes=(1, 2), topologies=6, superfamilies=4)
+    seen = {f"{c}.10.{t}.{s}" for c, fewest in ((1, 2), (2, 5)) for t in range(6) for s in range(4) if t < fewest}
+    monkeypatch.setattr(homology, "may_know", lambda codes: bool(seen & set(codes)))
+    for seed in range(3):
+        rows = split(tmp_path, entries, unseen_first=True, seed=seed)
+        held = [name for name, row in rows.items() if row["split"] in ("test", "validation")]
+        first = [name for name in held if name.startswith("1")]
+        assert len(first) >= 15
+        assert not any(row["label"] in seen for name, row in rows.items() if name in first)
+        # Of class 2, too few were not seen.
+        assert sum(rows[name]["label"] in seen for name in held if name.startswith("2")) >= 3
+
+
+def test_the_embedded_domains_suffice_to_hold_out_what_the_packages_model_has_not_seen(root):
+    domains = [
+        SplitDomain(row["domain_id"], row["cath"], row["cath"], row["scope"], row["role"], row["group"])
+        for row in read_table(root / "data/domains.tsv", ["domain_id", "cath", "scope", "role", "group"])
+    ]
+    parts = homology.components(domains, homology.SCHEMES["superfamily"])
+    assert assign(parts, SplitSettings(unseen_first=True), homology.SCHEMES["superfamily"]) == {}
+    held = [part for part in parts if part.split != "train"]
+    assert sum(sum(part.sizes.values()) for part in held) >= 50
+    assert all(part.unseen for part in held)
 
 
 def test_seed_decides_and_repeats(tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 from cvae_protein.cli import main
 from cvae_protein.config.settings import ModelSettings, RefineSettings
+from cvae_protein.core import pretrained
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
 from cvae_protein.model import registry
@@ -21,6 +22,7 @@ from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.store.read import Store
+from cvae_protein.store.write import Entry, write_store
 
 SPEC = Spec(
     "pca",
@@ -45,7 +47,7 @@ def script(request: pytest.FixtureRequest):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, make_backbone) -> Path:
     """A finished run with one untrained model."""
     torch.manual_seed(0)
     results = tmp_path / "results"
@@ -60,7 +62,11 @@ def run(tmp_path: Path) -> Path:
     for p in net.parameters():
         p.data.add_(0.02 * torch.randn_like(p))
     save_tensors(refiner / "weights.safetensors", {f"refiner.{n}": v for n, v in net.state_dict().items()})
-    write_table(results / "splits.tsv", ["split"], [{"split": s} for s in ("train", "train", "test")])
+    domains = {"d1": ("train", "1.10.20.30", ""), "d2": ("crops", "", "b.1.1.2"), "d3": ("test", "3.40.50.300", "")}
+    facts = {name: {"label": cath, "cath": cath, "scope": scope} for name, (_, cath, scope) in domains.items()}
+    write_store(results / "domains.h5", (Entry(make_backbone(name), own) for name, own in facts.items()))
+    rows = [{"domain_id": name, "split": split} for name, (split, *_) in domains.items()]
+    write_table(results / "splits.tsv", ["domain_id", "split"], rows)
     row = dict.fromkeys(SCORES, "") | {"variant": "pca", "seed": 3, "fold": "all", "metric": "physically_valid"}
     other = row | {"seed": 4, "value": 0.1, "low": 0, "high": 1, "n": 8}
     row |= {"value": 0.96123, "low": 0.9, "high": 1, "n": 48}
@@ -71,7 +77,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in place of the package's."""
-    monkeypatch.setattr(registry, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "package")
     return tmp_path / "package"
 
 
@@ -83,7 +89,7 @@ def draw(*arguments: str | Path) -> int:
 def test_samples_come_right_from_the_package(
     script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    script.adopt(run, "pca", 3, "Domains of a test.", package)
+    script.adopt(run, "pca", 3, "Domains of a test.", package, 1)
     pdb = tmp_path / "samples.pdb"
     assert draw("--fold", "2.60.40", "--length", "55", "-n", "3", "-o", pdb) == 0
     assert len(re.findall(r"^ATOM.{8} CA ", pdb.read_text(), re.M)) == 3 * 55
@@ -98,7 +104,7 @@ def test_samples_come_right_from_the_package(
 def test_lengths_that_training_had_not_are_told(
     script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    script.adopt(run, "pca", 3, "", package)
+    script.adopt(run, "pca", 3, "", package, 1)
     output = tmp_path / "samples.h5"
     asked = ("--fold", "2.60.40", "--length", "45", "--length", "5", "--length", "180", "-n", "3", "-o", output)
     assert draw(*asked) == 1
@@ -134,7 +140,7 @@ def test_lengths_that_training_had_not_are_told(
 def test_what_the_model_cannot_draw_is_refused(
     arguments: str, said: str, script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    script.adopt(run, "pca", 3, "", package)
+    script.adopt(run, "pca", 3, "", package, 1)
     capsys.readouterr()
     assert draw(*arguments.split(), "-n", "1", "-o", tmp_path / "x.h5") == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -142,8 +148,46 @@ def test_what_the_model_cannot_draw_is_refused(
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_a_version_is_named_and_checked(
+    script, run: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    script.adopt(run, "pca", 3, "", package, 4)
+    assert pretrained.package_model("pretrained@4") == pretrained.package_model() == package
+    assert registry.resolve(Path("pretrained@4"), None)[0] == package / "model"
+    asked = ["--fold", "2", "--length", "60", "-n", "1", "-o", str(tmp_path / "x.pdb")]
+    capsys.readouterr()
+    assert main.run(["sample", "--model", "pretrained@3", *asked]) == 1
+    assert capsys.readouterr().err.startswith("error: pretrained@3: expected pretrained or pretrained@4")
+    with (package / "refiner/weights.safetensors").open("ab") as file:
+        file.write(b"x")
+    pretrained._sha256.cache_clear()
+    with pytest.raises(UserError, match=r"refiner/weights.safetensors: is not the file of pretrained@4; install"):
+        pretrained.package_model()
+
+
+def test_the_package_lists_what_its_model_was_trained_on(script, run: Path, package: Path) -> None:
+    script.adopt(run, "pca", 3, "", package, 1)
+    assert (package / "superfamilies.txt").read_text() == "b.1.1\n1.10.20.30\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "known"),
+    [
+        (("2.60.40.10", "", ""), True),
+        (("", "", "b.1.1.1"), True),
+        (("9.99.99.10", "9.99.99.10", ""), False),
+        (("9.99.99.10", "", "b.1.1.1"), True),  # known by another name
+        (("2.60.40", "", ""), True),  # one of a topology of which the model knows a superfamily
+        (("9.99.99", "", ""), False),
+        (("kinase", "", ""), True),  # nobody knows
+    ],
+)
+def test_what_the_packages_model_may_know(codes: tuple[str, ...], known: bool) -> None:
+    assert pretrained.may_know(codes) == known
+
+
 def test_the_largest_seed_draws(script, run: Path, package: Path, tmp_path: Path) -> None:
-    script.adopt(run, "pca", 3, "", package)
+    script.adopt(run, "pca", 3, "", package, 1)
     seed = str(2**64 - 1)
     assert draw("--fold", "2", "--length", "60", "-n", "1", "--seed", seed, "-o", tmp_path / "x.pdb") == 0
 
@@ -158,11 +202,11 @@ def test_a_package_without_the_model_says_what_to_do(
 
 
 def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path) -> None:
-    script.adopt(run, "pca", 3, "Domains of a test.", package)
+    script.adopt(run, "pca", 3, "Domains of a test.", package, 1)
     text = (package / "MODEL_CARD.md").read_text()
     assert "| physically valid samples | 0.961 (0.9 to 1, n = 48) | 0.99 (0.9 to 1, n = 48) |" in text
     assert "Domains of a test." in text
-    assert "1 test, 2 train" in text
+    assert "1 crops, 1 test, 1 train" in text
     assert "5 labelled domains of 40 to 90 residues" in text
     assert "5" * 64 in text
     with pytest.raises(UserError, match=r"expected rows of concat, seed 3"):
@@ -174,16 +218,16 @@ def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
 ) -> None:
     source = run / "models/pca/seed3/weights.safetensors"
     whole = sum(path.stat().st_size for path in (run / "models").rglob("weights.safetensors"))
-    script.adopt(run, "pca", 3, "", package, largest=whole - 1)
+    script.adopt(run, "pca", 3, "", package, 1, largest=whole - 1)
     rounded, exact = load_tensors(package / "model/weights.safetensors")[0], load_tensors(source)[0]
     assert rounded["cvae.decoder.correct.into.weight"].dtype == torch.float16
     assert torch.equal(rounded["aggregate.joint_covariance"], exact["aggregate.joint_covariance"])
     before = (package / "MODEL_CARD.md").read_text()
     monkeypatch.setattr(script, "FARTHEST", 0.0)
     with pytest.raises(UserError, match="rounding moves atoms"):
-        script.adopt(run, "pca", 3, "another", package, largest=whole - 1)
+        script.adopt(run, "pca", 3, "another", package, 1, largest=whole - 1)
     with pytest.raises(UserError, match="expected at most 10 bytes"):
-        script.adopt(run, "pca", 3, "another", package, largest=10)
+        script.adopt(run, "pca", 3, "another", package, 1, largest=10)
     assert (package / "MODEL_CARD.md").read_text() == before
 
 
@@ -191,8 +235,10 @@ def test_what_the_package_holds_is_installed_with_it(root: Path) -> None:
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
         "cvae_protein"
     ]
-    names = ("MODEL_CARD.md", "model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
+    names = ("MODEL_CARD.md", "version.json", "superfamilies.txt")
+    names += ("model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
     for name in names:
         assert any(fnmatch(f"model/pretrained/{name}", pattern) for pattern in patterns), name
-    held = [path for path in registry.FOLDER.rglob("*") if path.is_file()]
+    assert pretrained.package_model(pretrained.version()) == pretrained.FOLDER
+    held = [path for path in pretrained.FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in held) <= 16_000_000

@@ -13,7 +13,7 @@ import torch
 from small_models import MODEL, REFINE, TRAIN, a_chain, write_domains
 
 from cvae_protein.config.settings import DecoderSettings, SampleSettings, Schedule, ScoreSettings, TrainSettings
-from cvae_protein.core import variants
+from cvae_protein.core import pretrained, variants
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.geometry import rmsd
@@ -44,7 +44,7 @@ from cvae_protein.training.refiner import crop_windows
 from cvae_protein.training.train import make_spec, train
 
 DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=4, batch_size=4)
-MODELS = [name for name in variants.names() if name != variants.PRETRAINED]
+MODELS = [name for name in variants.names() if name not in (variants.PRETRAINED, variants.FINE_TUNED)]
 LINEAR_AT_FIRST = [name for name in MODELS if not name.startswith("literal_")]
 SAMPLE = SampleSettings(per_class=2, refine_steps=2, relax_steps=5)
 
@@ -433,7 +433,7 @@ def test_the_model_of_the_package_stands_beside_those_of_a_run(
     data: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, made = trained / "flow_prior/seed0", tmp_path / "pretrained/seed1"
-    monkeypatch.setattr(registry, "FOLDER", tmp_path / "package")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "package/model").symlink_to(source)
     train(*data, "pretrained", 1, made, MODEL, TRAIN, REFINE, 1)

@@ -29,6 +29,7 @@ from cvae_protein.report.page import render
 from cvae_protein.report.results import Results
 from cvae_protein.report.sections import _curve, training
 from cvae_protein.score.metrics import diversity, physical_validity
+from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store
 
 HOSTILE = "<script>alert(1)</script>"
@@ -240,6 +241,20 @@ def test_what_may_know_the_held_out_domains_or_is_broken_on_purpose_is_never_bes
     _, alone = lines_of(tmp_path, rows[2:], *list(values)[2:])
     assert not any(cell.mark for cell in alone["nearest_tm"]["cells"].values())
     assert tiles(groups, ["nearest_tm"])[0]["cell"].value == 0.4
+
+
+@pytest.mark.parametrize(("code", "best"), [("9.99.99.10", "pretrained"), ("2.60.40.10", "concat")])
+def test_the_packages_model_may_be_best_where_it_has_seen_no_relative(
+    tmp_path: Path, make_backbone, code: str, best: str
+) -> None:
+    write_store(tmp_path / "domains.h5", [Entry(make_backbone("d1"), {"label": code, "cath": code, "scope": ""})])
+    write_table(tmp_path / "splits.tsv", ["domain_id", "split"], [{"domain_id": "d1", "split": "test"}])
+    rows = [
+        score(name, "0", "nearest_tm", value, "high", 0.01) for name, value in (("concat", 0.4), ("pretrained", 0.9))
+    ]
+    groups, _ = lines_of(tmp_path, rows, "concat", "pretrained")
+    assert tiles(groups, ["nearest_tm"])[0]["best"] == [best]
+    assert Results(tmp_path, ["concat", "pretrained"], ["0"]).seen == ([] if best == "pretrained" else ["d1"])
 
 
 def test_real_is_what_an_ideal_sampler_draws_where_that_is_known(tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""Print what samples of one model become by different second levels, beside real domains at equal n.
+
+    python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
+        --level decoder=data/union/decoder:64:0.25 --level decoder16=data/union/decoder:16:1 [--number 100]
+        [--classifier models/classifier] [--seed 0]
+
+The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
+and starts the second level from that much noise. Samples are compared with the domains of the split `test`; the row
+`real` are validation domains of superfamilies and topologies that training has not, `new_member` those of trained
+superfamilies, at most as many of each class as there are samples. In brackets 95 % intervals over structures, and `n`.
+Structures a second are those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import cvae_protein as cvae
+from cvae_protein.config.settings import SampleSettings, ScoreSettings
+from cvae_protein.core.files import read_table
+from cvae_protein.core.geometry import rmsd
+from cvae_protein.core.labels import first_level
+from cvae_protein.model.batch import as_backbone
+from cvae_protein.sampling.draw import Samples
+from cvae_protein.sampling.sample import draw_samples
+from cvae_protein.sampling.sampler import load_sampler
+from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
+from cvae_protein.score.metrics.physical_validity import physically_valid, strand
+from cvae_protein.store.layout import Entry
+from cvae_protein.store.read import Store
+from cvae_protein.store.write import write_store
+
+METRICS = (
+    *("helix", "strand", "wasserstein_helix", "wasserstein_strand", "ramachandran_favoured", "physically_valid"),
+    *("nearest_tm", "nearest_same_class", "classifier_accuracy", "memorisation_ratio", "tm_coverage"),
+    "mean_pairwise_tm",
+)
+REAL = {"real": ("new_superfamily", "new_topology"), "new_member": ("new_member",)}  # rungs of validation domains
+
+
+def parsed(text: str) -> tuple[str, Path, int, float | None]:
+    """Name, folder, numbers kept (0 = all) and start noise of a `--level`."""
+    name, _, rest = text.partition("=")
+    folder, *own = rest.split(":")
+    return name, Path(folder), int(own[0]) if own else 0, float(own[1]) if len(own) > 1 else None
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """A store of relaxed samples with their target labels."""
+    rows = zip(samples.names, samples.labels, samples.relaxed, strict=True)
+    write_store(path, (Entry(as_backbone(name, atoms), {"label": label}) for name, label, atoms in rows))
+
+
+def write_real(path: Path, domains: Path, splits: Path, rungs: tuple[str, ...], most: int) -> None:
+    """A store of validation domains of some rungs, at random at most so many of each class."""
+    rows = read_table(splits, ["domain_id", "split", "label", "rung"])
+    rows = [row for row in rows if row["split"] == "validation" and row["rung"] in rungs]
+    order = np.random.default_rng(0).permutation(len(rows))
+    chosen: dict[str, list[str]] = {}
+    for row in (rows[place] for place in order):
+        chosen.setdefault(first_level(row["label"]), []).append(row["domain_id"])
+    labels = {name: label for label, names in chosen.items() for name in names[:most]}
+    with Store(domains) as store:
+        write_store(path, (Entry(e.backbone, {"label": labels[e.backbone.id]}) for e in store.entries(list(labels))))
+
+
+def raw_rows(samples: Samples) -> list[tuple[str, str, str]]:
+    """Class, name and value of what only unrelaxed samples say: validity, strand, and how far relaxation moves CA."""
+    found = []
+    for label in [*sorted(set(samples.labels)), "all"]:
+        rows = [row for row, own in enumerate(samples.labels) if label in (own, "all")]
+        prepared = [PreparedStructure.of(as_backbone(samples.names[row], samples.raw[row]), label) for row in rows]
+        moved = [rmsd(samples.raw[row][:, 1], samples.relaxed[row][:, 1]) for row in rows]
+        for name, values in (("valid", map(physically_valid, prepared)), ("strand", map(strand, prepared))):
+            one = mean_estimate(np.array(list(values)), ScoreSettings(), np.random.default_rng(0))
+            found.append((label, f"{name} before relaxation", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f})"))
+        found.append((label, "moved by relaxation, Å (median)", f"{np.median(moved):.2f}"))
+    return found
+
+
+def main() -> None:
+    """Print a table a class, a column a level."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("domains", type=Path)
+    parser.add_argument("splits", type=Path)
+    parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise]")
+    parser.add_argument("--number", type=int, default=100)
+    parser.add_argument("--classifier", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+
+    def add(column: str, label: str, metric: str, value: str) -> None:
+        cells.setdefault((label, metric), {})[column] = value
+
+    with tempfile.TemporaryDirectory() as scratch:
+        stores = {name: Path(scratch) / f"{name}.h5" for name in (*REAL, *(level[0] for level in asked.level))}
+        for name, rungs in REAL.items():
+            write_real(stores[name], asked.domains, asked.splits, rungs, asked.number)
+        for name, folder, numbers, noise in asked.level:
+            sampler = load_sampler(asked.model, folder)
+            own = SampleSettings(per_class=asked.number, numbers=numbers)
+            own = own if noise is None else replace(own, refine_noise=noise)
+            began = time.monotonic()
+            samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
+            add(name, "all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")
+            for label, metric, value in raw_rows(samples):
+                add(name, label, metric, value)
+            write_samples(stores[name], samples)
+        for name, store in stores.items():
+            table = cvae.score(store, asked.domains, splits=asked.splits, classifier=asked.classifier)
+            for row in table[table["metric"].isin(METRICS)].to_dict("records"):
+                if pd.notna(row["value"]):
+                    low, high = f"{row['low']:.2f}", f"{row['high']:.2f}"
+                    add(name, row["fold"], row["metric"], f"{row['value']:.2f} ({low}-{high}, {row['n']})")
+    names = list(stores)
+    print("| class | | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
+    for label in sorted({label for label, _ in cells if label != "worst_decile"}):
+        for metric in dict.fromkeys([*METRICS, *(name for own, name in cells if own == label)]):
+            if row := cells.get((label, metric)):
+                print(f"| {label} | {metric} | " + " | ".join(row.get(name, "") for name in names) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Trainings that begin with trained weights: labels are added, nothing is lost, and the start may stay the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import MODEL, REFINE, TRAIN, write_domains, write_two_classes
+
+from cvae_protein.config.settings import DecoderSettings
+from cvae_protein.core.errors import UserError
+from cvae_protein.core.files import read_table
+from cvae_protein.model.batch import read_split
+from cvae_protein.model.registry import load_model
+from cvae_protein.model.spec import Spec, load_tensors
+from cvae_protein.sampling.sample import folds_to_draw
+from cvae_protein.training.start import begin
+from cvae_protein.training.train import make_spec, train
+
+DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=4, batch_size=4)
+Data = tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and both second levels of domains of classes 1, 2 and 3, two levels deep."""
+    folder = tmp_path_factory.mktemp("start")
+    data = write_domains(folder)
+    for name, refine in (("concat", REFINE), ("refiner", REFINE), ("decoder", DECODER)):
+        train(*data, name, 0, folder / name, MODEL, TRAIN, refine, 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """Other domains, of classes 1 and 2 with labels `1.1`, `1.3`, `2.0`, `2.2` that the start does not know."""
+    return write_two_classes(tmp_path_factory.mktemp("own"))
+
+
+def spec_of(data: Data, variant: str = "fine_tuned", depth: int = 2) -> Spec:
+    return make_spec(variant, 0, MODEL, REFINE, depth, read_split(*data)["train"], {})
+
+
+def test_labels_are_added_and_those_of_the_start_are_kept(started: Path, data: Data) -> None:
+    before, own = Spec.read(started / "concat/spec.json"), spec_of(data)
+    spec, tensors = begin(own, str(started / "concat"))
+    weights = load_tensors(started / "concat/weights.safetensors")[0]
+    for level in range(2):
+        assert set(spec.vocabulary[level]) == {*before.vocabulary[level], *own.vocabulary[level]}
+        rows, old = (x[f"cvae.condition.levels.{level}.weight"] for x in (tensors, weights))
+        for row, name in enumerate(spec.vocabulary[level], 1):
+            known = name in before.vocabulary[level]
+            assert torch.equal(rows[row], old[before.vocabulary[level].index(name) + 1 if known else 0])
+    assert spec.lengths["1.10"] == before.lengths["1.10"]
+    assert spec.lengths["1"] == own.lengths["1"]
+    third = tensors["aggregate.joint_mean"][spec.vocabulary[0].index("3") + 1]
+    assert torch.equal(third, weights["aggregate.joint_mean"][before.vocabulary[0].index("3") + 1])
+
+
+def test_levels_that_the_start_was_not_told_add_nothing_at_first(started: Path, data: Data, tmp_path: Path) -> None:
+    train(*data, "concat", 0, tmp_path / "concat", MODEL, TRAIN, REFINE, 1)
+    spec, tensors = begin(spec_of(data), str(tmp_path / "concat"))
+    assert spec.depth == 2
+    assert tensors["cvae.condition.levels.1.weight"].shape[0] == len(spec.vocabulary[1]) + 1
+    assert not tensors["cvae.condition.levels.1.weight"].any()
+
+
+def test_the_first_row_is_that_of_the_start_and_may_be_the_best(started: Path, data: Data, tmp_path: Path) -> None:
+    ruinous = replace(TRAIN, start=str(started / "concat"), learning_rate=100.0, steps=4, report_every=2, ema=0.0)
+    train(*data, "fine_tuned", 0, tmp_path / "made", MODEL, ruinous, REFINE, 2)
+    rows = read_table(tmp_path / "made/history.tsv", ["step", "best", "validation_bound"])
+    assert [row["step"] for row in rows] == ["0", "2", "4"]
+    assert [row["best"] for row in rows] == ["1", "0", "0"]
+    made, before = (load_model(folder) for folder in (tmp_path / "made", started / "concat"))
+    for name, value in before.state_dict().items():
+        if "levels" not in name:
+            assert torch.equal(made.state_dict()[name], value), name
+
+
+def test_what_goes_on_gets_better_and_draws_the_runs_classes(started: Path, data: Data, tmp_path: Path) -> None:
+    train(*data, "fine_tuned", 0, tmp_path / "made", MODEL, replace(TRAIN, start=str(started / "concat")), REFINE, 2)
+    rows = read_table(tmp_path / "made/history.tsv", ["step", "validation_bound"])
+    assert min(float(row["validation_bound"]) for row in rows[1:]) < float(rows[0]["validation_bound"])
+    spec = Spec.read(tmp_path / "made/spec.json")
+    assert spec.origin["start"]["classes"] == ["3"]
+    assert folds_to_draw(spec, 1) == ["1", "2"]
+    assert spec.label_ids("3.10")[0] > 0
+
+
+@pytest.mark.parametrize(("name", "settings"), [("refiner", REFINE), ("decoder", DECODER)])
+def test_a_second_level_is_taken_as_it_is_or_trained_on(
+    name: str, settings, started: Path, data: Data, tmp_path: Path
+) -> None:
+    weights = load_tensors(started / name / "weights.safetensors")[0]
+    for steps in (0, 3):
+        own = replace(settings, start=str(started / name), steps=steps)
+        train(*data, name, 0, tmp_path / f"{steps}", MODEL, TRAIN, own, 2)
+        rows = read_table(tmp_path / f"{steps}/history.tsv", ["step", "best", "validation_flow"])
+        assert [row["step"] for row in rows] == ["0", "3"][: 1 + bool(steps)]
+    taken = load_tensors(tmp_path / "0/weights.safetensors")[0]
+    assert all(torch.equal(taken[key], value) for key, value in weights.items() if "levels" not in key)
+
+
+def test_a_start_of_another_kind_is_refused(started: Path, data: Data, tmp_path: Path) -> None:
+    for start, said in (("refiner", "expected a trained concat, which fine_tuned starts from, got refiner"),):
+        with pytest.raises(UserError, match=said):
+            begin(spec_of(data), str(started / start))
+    with pytest.raises(UserError, match=r"train.start: expected `pretrained` or the folder of a trained model"):
+        train(*data, "fine_tuned", 0, tmp_path / "no", MODEL, replace(TRAIN, start=""), REFINE, 2)
+    with pytest.raises(UserError, match=r"expected the spec.json of a trained model"):
+        begin(spec_of(data), str(tmp_path / "nowhere"))
