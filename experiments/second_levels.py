@@ -5,10 +5,11 @@
         [--classifier models/classifier] [--seed 0]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
-and starts the second level from that much noise. Samples are compared with the domains of the split `test`; the row
-`real` are validation domains of superfamilies and topologies that training has not, `new_member` those of trained
-superfamilies, at most as many of each class as there are samples. In brackets 95 % intervals over structures, and `n`.
-Structures a second are those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
+and starts the second level from that much noise. Samples are compared with domains of the splits `test` and `train`, at
+random at most `--reference` of each class and split, the same for every column. The column `real` are validation
+domains of superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as
+many of each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are
+those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pandas as pd
 
 import cvae_protein as cvae
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
-from cvae_protein.core.files import read_table
+from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.labels import first_level
 from cvae_protein.model.batch import as_backbone
@@ -58,15 +59,18 @@ def write_samples(path: Path, samples: Samples) -> None:
     write_store(path, (Entry(as_backbone(name, atoms), {"label": label}) for name, label, atoms in rows))
 
 
-def write_real(path: Path, domains: Path, splits: Path, rungs: tuple[str, ...], most: int) -> None:
-    """A store of validation domains of some rungs, at random at most so many of each class."""
-    rows = read_table(splits, ["domain_id", "split", "label", "rung"])
-    rows = [row for row in rows if row["split"] == "validation" and row["rung"] in rungs]
-    order = np.random.default_rng(0).permutation(len(rows))
-    chosen: dict[str, list[str]] = {}
-    for row in (rows[place] for place in order):
-        chosen.setdefault(first_level(row["label"]), []).append(row["domain_id"])
-    labels = {name: label for label, names in chosen.items() for name in names[:most]}
+def some_of_each(rows: list[dict[str, str]], most: int) -> list[dict[str, str]]:
+    """Rows of a table of splits, at random at most so many of each class."""
+    chosen: dict[str, list[dict[str, str]]] = {}
+    for place in np.random.default_rng(0).permutation(len(rows)):
+        chosen.setdefault(first_level(rows[place]["label"]), []).append(rows[place])
+    return [row for own in chosen.values() for row in own[:most]]
+
+
+def write_real(path: Path, domains: Path, rows: list[dict[str, str]], rungs: tuple[str, ...], most: int) -> None:
+    """A store of validation domains of some rungs, at most so many of each class."""
+    rows = some_of_each([row for row in rows if row["split"] == "validation" and row["rung"] in rungs], most)
+    labels = {row["domain_id"]: first_level(row["label"]) for row in rows}
     with Store(domains) as store:
         write_store(path, (Entry(e.backbone, {"label": labels[e.backbone.id]}) for e in store.entries(list(labels))))
 
@@ -93,6 +97,7 @@ def main() -> None:
     parser.add_argument("splits", type=Path)
     parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise]")
     parser.add_argument("--number", type=int, default=100)
+    parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -103,8 +108,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         stores = {name: Path(scratch) / f"{name}.h5" for name in (*REAL, *(level[0] for level in asked.level))}
+        rows = read_table(asked.splits, ["domain_id", "split", "label", "rung"])
         for name, rungs in REAL.items():
-            write_real(stores[name], asked.domains, asked.splits, rungs, asked.number)
+            write_real(stores[name], asked.domains, rows, rungs, asked.number)
+        parts = ([row for row in rows if row["split"] == split] for split in ("test", "train"))
+        kept = {row["domain_id"] for part in parts for row in some_of_each(part, asked.reference)}
+        splits = Path(scratch) / "splits.tsv"
+        write_table(splits, list(rows[0]), [r if r["domain_id"] in kept else r | {"split": "excluded"} for r in rows])
         for name, folder, numbers, noise in asked.level:
             sampler = load_sampler(asked.model, folder)
             own = SampleSettings(per_class=asked.number, numbers=numbers)
@@ -116,7 +126,7 @@ def main() -> None:
                 add(name, label, metric, value)
             write_samples(stores[name], samples)
         for name, store in stores.items():
-            table = cvae.score(store, asked.domains, splits=asked.splits, classifier=asked.classifier)
+            table = cvae.score(store, asked.domains, splits=splits, classifier=asked.classifier)
             for row in table[table["metric"].isin(METRICS)].to_dict("records"):
                 if pd.notna(row["value"]):
                     low, high = f"{row['low']:.2f}", f"{row['high']:.2f}"
