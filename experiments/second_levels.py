@@ -2,7 +2,7 @@
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=data/union/decoder:64:0.25 --level decoder16=data/union/decoder:16:1 [--number 100]
-        [--classifier models/classifier] [--seed 0]
+        [--rebuilt 50] [--classifier models/classifier] [--seed 0]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
 and starts the second level from that much noise. Samples are compared with domains of the splits `test` and `train`, at
@@ -34,6 +34,7 @@ from cvae_protein.sampling.sample import draw_samples
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
 from cvae_protein.score.metrics.physical_validity import physically_valid, strand
+from cvae_protein.score.metrics.reconstruction import Pair, backbone_rmsd, ca_tm_score, ss_q3
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.read import Store
 from cvae_protein.store.write import write_store
@@ -89,6 +90,25 @@ def raw_rows(samples: Samples) -> list[tuple[str, str, str]]:
     return found
 
 
+def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Name and value of how near held-out domains are when they are rebuilt from their codes."""
+    labels = {row["domain_id"]: row["label"] for row in rows}
+    with Store(domains) as store:
+        real = cvae.Structures(entry.backbone for entry in store.entries(list(labels)))
+    made = cvae.load(model, refiner=folder).reconstruct(
+        cvae.Structures(replace(one, label=labels[one.id]) for one in real)
+    )
+    pairs = [
+        Pair(PreparedStructure.of(own, labels[own.id]), PreparedStructure.of(other, labels[own.id]))
+        for own, other in zip(made, real, strict=True)
+    ]
+    found = []
+    for name, function in (("backbone RMSD, Å", backbone_rmsd), ("TM-score", ca_tm_score), ("Q3", ss_q3)):
+        one = mean_estimate(np.array([function(pair) for pair in pairs]), ScoreSettings(), np.random.default_rng(0))
+        found.append((f"rebuilt: {name}", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f}, {len(pairs)})"))
+    return found
+
+
 def main() -> None:
     """Print a table a class, a column a level."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,6 +118,7 @@ def main() -> None:
     parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise]")
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
+    parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -122,6 +143,9 @@ def main() -> None:
             began = time.monotonic()
             samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
             add(name, "all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")
+            held = some_of_each([row for row in rows if row["split"] == "test"], asked.rebuilt)
+            for metric, value in rebuilt_rows(asked.model, folder, asked.domains, held):
+                add(name, "all", metric, value)
             for label, metric, value in raw_rows(samples):
                 add(name, label, metric, value)
             write_samples(stores[name], samples)

@@ -5,7 +5,7 @@
 Copies model, refiner and, where there is one, decoder of that seed, and lists what superfamilies they were trained on.
 Where all are above 15 MB, the networks' weights are stored as float16; the
 script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card
-has the text of `--about` (data, split, for what it is made) and the figures of scores.tsv.
+has the text of `--about` (data, split, for what it is made) and the figures of scores.tsv or those of `--figures`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, read_table, sha256
 from cvae_protein.core.labels import label_order, superfamily
 from cvae_protein.core.pretrained import FOLDER, SUPERFAMILIES, VERSION
+from cvae_protein.core.variants import PRETRAINED
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load_sampler, noise_seeds, start_noise
 from cvae_protein.store.read import Store
@@ -76,38 +77,40 @@ def drawn(model: Path, refiner: Path) -> np.ndarray:
     return np.concatenate(complete(sampler, traces, names, settings, noise, "compare")[0])
 
 
-def card(results: Path, spec: Spec, variant: str, seed: int, about: str) -> str:
-    """The model card as Markdown."""
-    counts = Counter(row["split"] for row in read_table(results / "splits.tsv", ["split"]))
+def figures_of_run(results: Path, variant: str, seed: int) -> str:
+    """The figures in `scores.tsv`, as a Markdown table."""
     rows = {}
     for row in read_table(results / "scores.tsv", ["variant", "seed", "fold", "metric", "value", "low", "high", "n"]):
         if row["fold"] == "all" and (row["variant"], row["seed"]) in ((variant, str(seed)), ("real", "")):
             rows[row["variant"], row["metric"]] = row
     if not any(name == variant for name, _ in rows):
         raise UserError(f"{results / 'scores.tsv'}: expected rows of {variant}, seed {seed}; score the run first")
+    lines = (f"| {text} | {cell(rows, variant, name)} | {cell(rows, 'real', name)} |" for name, text in METRICS.items())
+    head = "Mean and 95 % interval; `real` are validation domains scored as if they were samples.\n"
+    return "\n".join([head, f"| | {variant} | real |", "|---|---|---|", *lines, ""])
+
+
+def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version: int, figures: str = "") -> str:
+    """The model card as Markdown; its `figures` are those of the run where none are given."""
+    counts = Counter(row["split"] for row in read_table(results / "splits.tsv", ["split"]))
     lengths = [n for name in spec.vocabulary[0] for n in spec.lengths[name]]
     origin = spec.origin
     return "\n".join(
         [
-            "# Reference model\n",
+            f"# {PRETRAINED}@{version}\n",
             f"`cvae-protein sample --model pretrained` draws from this model: variant `{variant}`, seed {seed}.\n",
             "## Data and split\n",
             *([about.strip() + "\n"] if about.strip() else []),
             f"- Domains: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}",
-            f"- Trained on {len(lengths)} labelled domains of {min(lengths)} to {max(lengths)} residues",
+            f"- Trained on {len(lengths)} labelled domains of {min(lengths)} to {max(lengths)} residues,",
+            f"  and on crops of longer ones, of the superfamilies in `{SUPERFAMILIES}`",
             f"- Label levels: {spec.depth}, with {', '.join(str(len(names)) for names in spec.vocabulary)} labels each",
             f"- SHA-256 of the store: {origin.get('store', 'unknown')}",
             f"- SHA-256 of the splits: {origin.get('splits', 'unknown')}",
             f"- PyTorch {origin.get('torch', 'unknown')}\n",
             "## Figures\n",
-            "Mean and 95 % interval; `real` are validation domains scored as if they were samples.\n",
-            f"| | {variant} | real |",
-            "|---|---|---|",
-            *(
-                f"| {text} | {cell(rows, variant, name)} | {cell(rows, 'real', name)} |"
-                for name, text in METRICS.items()
-            ),
-            "\n## Limits\n",
+            figures.strip() + "\n" if figures else figures_of_run(results, variant, seed),
+            "## Limits\n",
             LIMITS,
         ]
     )
@@ -136,7 +139,14 @@ def trained_superfamilies(results: Path) -> list[str]:
 
 
 def adopt(
-    results: Path, variant: str, seed: int, about: str, output: Path, version: int, largest: int = LARGEST
+    results: Path,
+    variant: str,
+    seed: int,
+    about: str,
+    output: Path,
+    version: int,
+    figures: str = "",
+    largest: int = LARGEST,
 ) -> None:
     """Write the folder `output` with model, second levels, card, version and superfamilies.
 
@@ -145,7 +155,7 @@ def adopt(
     models = {"model": results / "models" / variant / f"seed{seed}"}
     models |= {name: results / "models" / name / f"seed{seed}" for name in ("refiner", "decoder")}
     models = {name: folder for name, folder in models.items() if folder.is_dir()}
-    text = card(results, Spec.read(models["model"] / "spec.json"), variant, seed, about)
+    text = card(results, Spec.read(models["model"] / "spec.json"), variant, seed, about, version, figures)
     size = sum((folder / "weights.safetensors").stat().st_size for folder in models.values())
     rounded = size > largest
     with atomic_path(output) as folder:
@@ -175,10 +185,11 @@ def main() -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--about", type=Path, help="text on data, split and purpose, in Markdown")
+    parser.add_argument("--figures", type=Path, help="Markdown in place of the figures in scores.tsv")
     parser.add_argument("--output", type=Path, default=FOLDER)
     given = parser.parse_args()
-    about = given.about.read_text(encoding="utf-8") if given.about else ""
-    adopt(given.results, given.variant, given.seed, about, given.output, given.version)
+    about, figures = (path.read_text(encoding="utf-8") if path else "" for path in (given.about, given.figures))
+    adopt(given.results, given.variant, given.seed, about, given.output, given.version, figures)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path
     assert "5 labelled domains of 40 to 90 residues" in text
     assert "5" * 64 in text
     with pytest.raises(UserError, match=r"expected rows of concat, seed 3"):
-        script.card(run, SPEC, "concat", 3, "")
+        script.card(run, SPEC, "concat", 3, "", 1)
 
 
 def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
