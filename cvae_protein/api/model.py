@@ -31,7 +31,8 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
     ----------
     model : `pretrained`, which comes with the package, or the folder of a model, such as
         `results/models/concat/seed0`
-    refiner : folder of the refiner or decoder that completes traces to backbones; by default that of the run and seed
+    refiner : folder of the second level that completes traces to backbones, or `refiner` or `decoder` for the one
+        beside the model; by default the refiner, or the decoder where there is no refiner
 
     Raises
     ------

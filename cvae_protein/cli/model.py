@@ -164,7 +164,9 @@ def sample(
         ),
     ],
     seed: Seed = 0,
-    refiner: Annotated[Path | None, typer.Option(help="Trained refiner; default: models/refiner beside it.")] = None,
+    refiner: Annotated[
+        Path | None, typer.Option(help="Folder of a second level; `refiner` or `decoder`: the one beside the model.")
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
     fold: Annotated[

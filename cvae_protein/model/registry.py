@@ -18,6 +18,8 @@ from .decoder import ChainDecoder
 from .refiner import Refiner
 from .spec import Spec, load_tensors
 
+SECOND_LEVELS = ("refiner", "decoder")
+
 
 def variant(name: str) -> ModuleType:
     """The module that builds a variant; `UserError` where there is none of that name."""
@@ -63,12 +65,15 @@ def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
     """Folders of a model and of its second level.
 
     The name `pretrained`, or a version of it as `pretrained@1`, stands for the package's model; a folder of that name
-    is given as `./pretrained`. Without `refiner`, a model's is the one beside it in the models folder of a run, of the
-    same seed: the refiner, or the decoder where there is no refiner. Raises `UserError` where the package has no such
-    model.
+    is given as `./pretrained`. A second level is a folder, or `refiner` or `decoder`: the one beside the model, in the
+    package or in the models folder of a run, of the same seed. Without it that is the refiner, or the decoder where
+    there is no refiner. Raises `UserError` where the package has no such model.
     """
-    if not pretrained.is_named(str(model)):
-        own, other = (model.parent.parent / name / model.name for name in ("refiner", "decoder"))
-        return model, refiner or (other if other.is_dir() and not own.is_dir() else own)
-    folder = pretrained.package_model(str(model))
-    return folder / "model", refiner or folder / "refiner"
+    if pretrained.is_named(str(model)):
+        folder = pretrained.package_model(str(model))
+        model, beside = folder / "model", {name: folder / name for name in SECOND_LEVELS}
+    else:
+        beside = {name: model.parent.parent / name / model.name for name in SECOND_LEVELS}
+    if refiner is not None:
+        return model, beside.get(str(refiner), refiner)
+    return model, next((folder for folder in beside.values() if folder.is_dir()), beside["refiner"])

@@ -199,6 +199,7 @@ def test_a_package_without_the_model_says_what_to_do(
     assert "no pretrained model. Train one with `make run`" in capsys.readouterr().err
     assert registry.resolve(Path("./models/concat/seed1"), None)[1] == Path("models/refiner/seed1")
     assert registry.resolve(Path("a/b/seed1"), Path("r")) == (Path("a/b/seed1"), Path("r"))
+    assert registry.resolve(Path("a/b/seed1"), Path("decoder")) == (Path("a/b/seed1"), Path("a/decoder/seed1"))
 
 
 def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path) -> None:
