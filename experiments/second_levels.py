@@ -1,8 +1,8 @@
 """Print what samples of one model become by different second levels, beside real domains at equal n.
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
-        --level decoder=cvae_protein/model/pretrained/decoder:64:0.25 --level decoder16=cvae_protein/model/pretrained/decoder:16:1 [--number 100]
-        [--rebuilt 50] [--classifier models/classifier] [--seed 0]
+        --level decoder=models/decoder/seed0:64:0.25 --level decoder16=models/decoder/seed0:16:1
+        [--number 100] [--rebuilt 50] [--classifier models/classifier] [--seed 0]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
 and starts the second level from that much noise. Samples are compared with domains of the splits `test` and `train`, at
