@@ -227,7 +227,7 @@ class Structures(Sequence[Structure]):
         --------
         >>> samples = load("pretrained").sample(fold="2", length=60, n=2)
         >>> [file.name for file in samples.to("designs")]
-        ['flow_prior-0-2-0-0000.pdb', 'flow_prior-0-2-0-0001.pdb']
+        ['concat-0-2-0-0000.pdb', 'concat-0-2-0-0001.pdb']
         >>> samples.to("both.cif")
         [PosixPath('both.cif')]
         """

@@ -42,7 +42,7 @@ def test_arrays_of_a_structure(samples):
     assert np.abs(one.torsions[0, 1:-1, :2]).max() <= np.pi
     assert len(one.secondary_structure) == 60
     assert one.sequence == "A" * 60
-    assert (one.label, one.facts["variant"]) == ("2", "flow_prior")
+    assert (one.label, one.facts["variant"]) == ("2", "concat")
     assert list(samples.table["length"]) == [60, 60, 50]
     assert set(samples.table) > {"id", "label", "length", "draw_seed", "temperature"}
 

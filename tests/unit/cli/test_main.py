@@ -92,8 +92,8 @@ def test_quiet_leaves_errors_alone(tmp_path, monkeypatch, capsys):
 def test_info_of_model_store_and_run(capsys, make_backbone, tmp_path):
     assert main.run(["info"]) == 0
     text = capsys.readouterr().out
-    assert "variant: flow_prior" in text
-    assert re.search(r"2\.60\.40 +579 +58 +106 +128", text)
+    assert "variant: concat" in text
+    assert re.search(r"2\.60\.40 +1051 +50 +105 +128", text)
     (tmp_path / "run/models").mkdir(parents=True)
     (tmp_path / "run/scores.tsv").write_text(
         "variant\tseed\tsplit\tfold\tmetric\tvalue\nconcat\t0\ttest\tall\tnearest_tm\t0.43\n"

@@ -102,7 +102,7 @@ def test_the_command_takes_a_file_and_writes_a_trajectory(tmp_path, capsys):
     words += ["--settings", '{"relax_steps": 20}']
     assert run([*words, "-o", str(tmp_path / "near.h5")]) == 0
     with Store(tmp_path / "near.h5") as store:
-        assert store.ids == [f"1ubi-flow_prior-0-0-{number:04d}" for number in range(3)]
+        assert store.ids == [f"1ubi-concat-0-0-{number:04d}" for number in range(3)]
         assert set(store.columns["spread"].tolist()) == {1.5}
     assert run([*words, "--temperature", "1", "-o", str(tmp_path / "x.h5")]) == 2
     assert "sample --spread: expected no --temperature" in capsys.readouterr().err
