@@ -224,7 +224,8 @@ def assess(
     note = f"best of {settings.number}" if settings.predictor else f"mean of {settings.number}"
     table: list[dict[str, object]] = []
     for index, (backbone, label) in enumerate(zip(backbones, labels, strict=True)):
-        facts: dict[str, object] = {"id": backbone.id, "label": label, "length": len(backbone)}
+        facts: dict[str, object] = dict.fromkeys(STRUCTURE_COLUMNS)
+        facts |= {"id": backbone.id, "label": label, "length": len(backbone)}
         table.append(facts | {name: f"{column[index]:.5g}" for name, column in values.items()})
     return [replace(row, note=note) for row in rows], table
 

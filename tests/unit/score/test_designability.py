@@ -79,7 +79,8 @@ def test_without_a_predictor_nothing_is_called_designable(tools):
     settings, own, folder = tools
     rows, table = assess([own], [""], replace(settings, predictor=""), SCORES, folder / "cache")
     assert {row.metric for row in rows} == {"design_nll", "design_recovery"}
-    assert "designable" not in table[0]
+    assert table[0].keys() == set(module.STRUCTURE_COLUMNS)  # which `designs.tsv` has
+    assert table[0]["designable"] is None
 
 
 def test_programs_that_do_not_do_as_they_should_are_told(tools):
