@@ -15,7 +15,7 @@ from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.programs import ask
 from ..core.progress import say, track
-from ..similarity.nearest_structures import MARGIN, DomainTrace, Library, ranked, tm_align_score
+from ..similarity.nearest_structures import ALIGNED, MARGIN, DomainTrace, Library, ranked, tm_align_score
 from ..similarity.screen import Shape
 from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
 from ..similarity.tm_score import SAME_FOLD
@@ -124,7 +124,6 @@ def write_clusters(output: Path, sequence: Mapping[str, str], structure: Mapping
     write_table(output, COLUMNS, rows)
 
 
-ALIGNED = 8  # structures that each is aligned with, at most
 METHOD = f"TM-align {SAME_FOLD} of the longer"
 
 

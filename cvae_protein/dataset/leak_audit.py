@@ -15,7 +15,7 @@ from ..core.errors import UserError
 from ..core.files import owned, read_table, sha256, write_table
 from ..core.labels import RUNGS
 from ..core.progress import Progress, say
-from ..similarity.nearest_structures import FEWEST, DomainTrace, Search, SubstructureLibrary, tm_align_score
+from ..similarity.nearest_structures import ALIGNED, FEWEST, DomainTrace, Search, SubstructureLibrary, tm_align_score
 from ..similarity.sequences import Sequences
 from ..store.read import Store
 
@@ -29,7 +29,6 @@ BINS = ((0.5, "tm_to_0.5"), (0.8, "tm_0.5_to_0.8"), (float("inf"), "tm_above_0.8
 """Upper limits of the highest TM-score to training, and the name of each bin."""
 THRESHOLDS = (("max_tm", 0.5), ("max_tm", 0.8), ("max_identity", 0.3), ("max_identity", 0.9))
 """What the summary counts domains above."""
-ALIGNED = 8  # training domains that are aligned by TM-align, at most
 SAVED_EVERY = 20.0  # seconds
 
 

@@ -12,14 +12,15 @@ from tmtools import tm_align
 
 from ..core.progress import track
 from ..core.structure import CA
-from .screen import LOOK, Shape, screen
+from .screen import Shape, look, look_closer, screen
 
 POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them
 CAP = 30.0  # Å; longer distances say no more
 LENGTH_WINDOW, LENGTH_SHARE = 25, 0.25  # library structures within either of the query's length are compared
-SCREENED_CLOSELY = 32  # structures that the first screen leaves to the second
-MARGIN = 0.15  # what an exact score may exceed the approximate one by; 99 % of pairs stay below 0.13
+SCREENED_CLOSELY = 96  # structures that the first screen leaves to the second
+ALIGNED = 16  # of them, those that are aligned exactly at most, best estimate first
+MARGIN = 0.1  # what an exact score may exceed the approximate one by
 FEWEST = 5  # CA that an alignment needs
 LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
 RECALL = (
@@ -149,14 +150,17 @@ class Library:
 
 
 def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: np.ndarray | float = 1.0) -> Ranking:
-    """The 32 best `candidates` of a library by both screens, best first, with their estimated TM-scores.
+    """The 96 best `candidates` of a library by both screens, best first, with their estimated TM-scores.
 
     relative : factor of the estimate of each candidate, where the score is normalised by another length
     """
+    if not len(candidates):
+        return []
     factor = np.broadcast_to(np.asarray(relative, float), len(candidates))
-    first = screen(query, [library.shapes[index] for index in candidates], LOOK) * factor
-    left = np.argsort(-first, kind="stable")[:SCREENED_CLOSELY]
-    estimates = screen(query, [library.shapes[candidates[index]] for index in left.tolist()]) * factor[left]
+    shapes = [library.shapes[index] for index in candidates]
+    first, starts = look(query, shapes)
+    left = np.argsort(-first * factor, kind="stable")[:SCREENED_CLOSELY]
+    estimates = look_closer(query, [shapes[index] for index in left.tolist()], starts[left]) * factor[left]
     order = np.argsort(-estimates, kind="stable")
     return [(candidates[left[index]], float(estimates[index])) for index in order.tolist()]
 

@@ -1,4 +1,4 @@
-"""Estimated TM-score of one structure with many: gapless starts and local geometry, then alignment in turn."""
+"""Estimated TM-score of one structure with many: starts from like windows, then alignment in turn, in two screens."""
 
 from __future__ import annotations
 
@@ -10,52 +10,99 @@ import numpy as np
 
 from .tm_score import distance_scale, rotations
 
-KEPT = 4  # gapless starts of a target that are aligned with gaps
 SUPERPOSITIONS = 3  # reweighted superpositions per round
 FLOOR = 0.15  # residue score below which two residues are better left unaligned
 CELLS = 1_000_000  # of the score matrices of one batch of targets, for each start
 LOCAL_WIDTH = 3.0  # Å, of the likeness of two local chain geometries
 FAR = 1e3  # Å, where the padding of shorter targets is put, so that nothing aligns to it
+WINDOWS = (24, 48)  # residues of the windows whose likeness gives starts
+STEP = 4  # residues from one window to the next
+PLACES = 8  # averaged points along a window
+PAIRS = np.triu_indices(PLACES, 1)
+CORNERS = np.array([(0, 2, 5, 7), (0, 1, 3, 4), (3, 4, 6, 7), (0, 3, 4, 7), (1, 2, 5, 6)])  # whose turn has a hand
+ALIKE = 16  # pairs of like windows of a target that give starts
+OFFSET = 8  # residues between the starts without gaps
+PROMISING = 3  # starts that the first screen aligns, beside the one of local geometry
+LOOKED_AT = 3  # every how many residues of the query the first screen aligns
+COMPARED = (4, 2)  # every how many residues of query and targets are compared to tell which starts promise most
+TURN = 5.0  # Å that chains are apart which lie on each other at right angles, over √2
+CLOSER = (4, 2, 1)  # superpositions of a target that enter each round of the second screen
 Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How closely a screen looks.
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of one size of a chain: averaged points in Å (W, 8, 3), and what no motion changes of them (W, 33)."""
 
-    every : every how many residues of the query are looked at, all residues of the targets being so
-    offset : residues between the gapless starts
-    alignments : starts of a target that enter each round of alignment and superposition
-    """
+    points: np.ndarray
+    features: np.ndarray
 
-    every: int
-    offset: int
-    alignments: tuple[int, ...]
-
-
-LOOK = Effort(3, 8, (2, 1))
-CLOSE = Effort(1, 4, (5, 2, 1))
+    @classmethod
+    def of(cls, trace: np.ndarray, size: int) -> Windows:
+        """The windows of `size` residues of a CA trace (L, 3); none where it is shorter."""
+        starts = np.arange(0, len(trace) - size + 1, STEP)
+        edges = starts[:, None] + size // PLACES * np.arange(PLACES + 1)
+        sums = np.pad(np.cumsum(trace, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
+        points = (np.diff(sums[edges], axis=1) / (size // PLACES)).astype(np.float32)
+        distances = np.linalg.norm(points[:, PAIRS[0]] - points[:, PAIRS[1]], axis=2)
+        first, second, third = np.moveaxis(np.diff(points[:, CORNERS], axis=2), 2, 0)
+        hands = np.cbrt(np.einsum("wci,wci->wc", first, np.cross(second, third)))
+        return cls(points, np.concatenate([distances, hands], axis=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What a screen sees of a structure: its CA around their centre in Å (L, 3), and its local geometry (L, 4)."""
+    """What a screen sees of a structure of L residues.
+
+    points : its CA around their centre in Å (L, 3)
+    turns : its local geometry (L, 4)
+    directions : unit vectors along the chain, over four residues (L, 3)
+    windows : its windows of each of the sizes `WINDOWS`
+    """
 
     points: np.ndarray
     turns: np.ndarray
+    directions: np.ndarray
+    windows: tuple[Windows, ...]
 
     @classmethod
     def of(cls, trace: np.ndarray) -> Shape:
         """The shape of a CA trace (L, 3)."""
         points = (trace - trace.mean(axis=0)).astype(np.float32)
-        return cls(points, _local_geometry(points))
-
-    def every(self, step: int) -> Shape:
-        """Every `step`-th residue."""
-        return Shape(self.points[step // 2 :: step], self.turns[step // 2 :: step])
+        padded = np.pad(points, ((2, 2), (0, 0)), mode="edge")
+        along = padded[4:] - padded[:-4]
+        along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+        return cls(points, _local_geometry(points), along, tuple(Windows.of(points, size) for size in WINDOWS))
 
     def __len__(self) -> int:
         return len(self.points)
+
+
+@dataclass(frozen=True, eq=False)
+class Superpositions:
+    """Superpositions of a query on each of T targets, k of each, with their summed residue scores (T, k).
+
+    rotation, shift : (T, k, 3, 3) and (T, k, 3) in Å
+    """
+
+    rotation: np.ndarray
+    shift: np.ndarray
+    score: np.ndarray
+
+    def __getitem__(self, targets: np.ndarray | slice) -> Superpositions:
+        """Those of some targets."""
+        return Superpositions(self.rotation[targets], self.shift[targets], self.score[targets])
+
+    def best(self, count: int) -> Superpositions:
+        """The `count` with the highest scores of each target."""
+        rows, order = np.arange(len(self.score))[:, None], np.argsort(-self.score, axis=1)[:, :count]
+        return Superpositions(self.rotation[rows, order], self.shift[rows, order], self.score[rows, order])
+
+    @staticmethod
+    def joined(parts: Sequence[Superpositions], axis: int) -> Superpositions:
+        """Those of several sets of targets (axis 0), or several of the same targets (axis 1)."""
+        names = ("rotation", "shift", "score")
+        return Superpositions(*(np.concatenate([getattr(part, name) for part in parts], axis) for name in names))
 
 
 def _superposed(weights: np.ndarray, mobile: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +133,8 @@ def _refined(
 
 def _alignment(ours: np.ndarray, theirs: np.ndarray, likeness: Likeness) -> np.ndarray:
     """Partner of each of m query residues among n target ones, -1 for none: best summed likeness in order (B, m).
+
+    Residues whose likeness is negative are never paired.
 
     `ours` is (m, C, B) or (m, C, 1), `theirs` (C, n, B); gaps are free (Needleman & Wunsch 1970). The table is filled
     row by row, all targets at once: [i, j] is the best of the first i and j residues.
@@ -118,7 +167,7 @@ def _running_maximum(table: np.ndarray) -> np.ndarray:
 
 
 def _near(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
-    """Residue scores above `FLOOR` of a query residue (3, B) and target residues (3, n, B), as (n, B)."""
+    """Residue scores less `FLOOR` of a query residue (3, B) and target residues (3, n, B), as (n, B)."""
     squared = np.square(ours[0] - theirs[0])
     for axis in (1, 2):
         apart = ours[axis] - theirs[axis]
@@ -127,18 +176,18 @@ def _near(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
     squared += 1
     score = np.reciprocal(squared, out=squared)
     score -= np.float32(FLOOR)
-    return np.maximum(score, 0, out=score)
+    return score
 
 
 def _alike(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Likeness above `FLOOR` of a query residue's local geometry (4, 1) and those of target residues (4, n, B)."""
+    """Likeness less `FLOOR` of a query residue's local geometry (4, 1) and those of target residues (4, n, B)."""
     apart = np.abs(ours[0] - theirs[0])
     for column in range(1, len(ours)):
         apart += np.abs(ours[column] - theirs[column])
     apart *= np.float32(-1 / LOCAL_WIDTH)
     score = np.exp(apart, out=apart)
     score -= np.float32(FLOOR)
-    return np.maximum(score, 0, out=score)
+    return score
 
 
 def _local_geometry(trace: np.ndarray) -> np.ndarray:
@@ -159,38 +208,81 @@ def _padded(arrays: Sequence[np.ndarray], fill: float = 0.0) -> np.ndarray:
     return table
 
 
-def _best(own: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` highest scores of each target, sorted by target."""
-    order = np.lexsort((-score, own))
-    rank = np.arange(len(order)) - np.searchsorted(own[order], own[order])
-    return order[rank < count]
-
-
-def _gapless(
-    query: np.ndarray, targets: np.ndarray, present: np.ndarray, scale: float, effort: Effort
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Best superpositions without gaps: target index, rotation, shift, score sum of each."""
-    rows, reach = len(query), len(query) * effort.every
+def _gapless(query: np.ndarray, targets: np.ndarray, present: np.ndarray) -> Superpositions:
+    """Every `LOOKED_AT`-th residue of a query at many offsets of the targets, unscored; -1 where few are on one."""
+    rows, reach = len(query), len(query) * LOOKED_AT
     margin = ((0, 0), (reach, reach))
     wide, there = np.pad(targets, (*margin, (0, 0))), np.pad(present, margin)
-    starts = [reach + offset for offset in range(-(reach // 2), targets.shape[1] - reach // 2 + 1, effort.offset)]
-    windows = np.concatenate([wide[:, start : start + reach : effort.every] for start in starts])
-    counted = np.concatenate([there[:, start : start + reach : effort.every] for start in starts])
-    own = np.tile(np.arange(len(targets)), len(starts))
-    enough = counted.sum(axis=1) >= min(rows, max(4, 20 // effort.every))
-    windows, counted, own = windows[enough], counted[enough], own[enough]
-    rotation, shift, score = _refined(counted, np.broadcast_to(query, windows.shape), windows, scale)
-    keep = _best(own, score, KEPT)
-    return own[keep], rotation[keep], shift[keep], score[keep]
+    starts = [reach + offset for offset in range(-(reach // 2), targets.shape[1] - reach // 2 + 1, OFFSET)]
+    windows = np.stack([wide[:, start : start + reach : LOOKED_AT] for start in starts], axis=1)
+    counted = np.stack([there[:, start : start + reach : LOOKED_AT] for start in starts], axis=1)
+    enough = counted.sum(axis=2) >= min(rows, 20 // LOOKED_AT)
+    weights = (counted + np.float32(1e-9)).reshape(-1, rows)
+    flat = windows.reshape(-1, rows, 3)
+    rotation, shift = _superposed(weights, np.broadcast_to(query, flat.shape), flat)
+    return Superpositions(
+        rotation.reshape(*enough.shape, 3, 3), shift.reshape(*enough.shape, 3), np.where(enough, 0.0, -1.0)
+    )
 
 
-def _by_local_geometry(
-    query: Shape, shapes: Sequence[Shape], targets: np.ndarray, scale: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One superposition per target, from the alignment of local chain geometry."""
+def _by_windows(query: Shape, shapes: Sequence[Shape], scale: float) -> list[Superpositions]:
+    """Superpositions of the most like windows of query and targets, of each size, unscored; -1 where there are none."""
+    found = []
+    for number, size in enumerate(WINDOWS):
+        ours, theirs = query.windows[number], [shape.windows[number] for shape in shapes]
+        counts = np.array([len(each.points) for each in theirs])
+        if not len(ours.points) or not counts.any():
+            continue
+        points, features = (np.concatenate([getattr(each, name) for each in theirs]) for name in ("points", "features"))
+        squared = np.square(ours.features).sum(axis=1)[:, None] + np.square(features).sum(axis=1)
+        squared -= 2 * (ours.features @ features.T)
+        likeness = size / (1 + np.maximum(squared, 0) / (len(PAIRS[0]) * scale))
+        column = np.arange(counts.max())
+        there = column < counts[:, None]
+        index = np.where(there, (np.cumsum(counts) - counts)[:, None] + column, 0)
+        table = np.where(there, likeness[:, index], -1).transpose(1, 0, 2).reshape(len(shapes), -1)
+        kept = min(ALIKE, table.shape[1])
+        chosen = np.argpartition(-table, kept - 1, axis=1)[:, :kept]
+        mobile = ours.points[chosen // len(column)].reshape(-1, PLACES, 3)
+        target = points[np.take_along_axis(index, chosen % len(column), axis=1)].reshape(-1, PLACES, 3)
+        rotation, shift = _superposed(np.ones((len(mobile), PLACES), np.float32), mobile, target)
+        score = np.take_along_axis(table, chosen, axis=1)
+        found.append(Superpositions(rotation.reshape(*score.shape, 3, 3), shift.reshape(*score.shape, 3), score))
+    return [Superpositions.joined(found, 1).best(ALIKE)] if found else []
+
+
+def _promise(
+    query: Shape,
+    shapes: Sequence[Shape],
+    targets: np.ndarray,
+    present: np.ndarray,
+    starts: Superpositions,
+    scale: float,
+) -> np.ndarray:
+    """Summed score of query residues with whichever target residue is nearest in place and direction (T, k)."""
+    ours, theirs = COMPARED
+    mobile, along = query.points[ours // 2 :: ours], query.directions[ours // 2 :: ours]
+    moved = np.matmul(mobile, starts.rotation) + starts.shift[:, :, None]
+    turned = TURN * np.matmul(along, starts.rotation)
+    left = np.concatenate([moved, turned], axis=-1).reshape(len(shapes), -1, 6)
+    directions = TURN * _padded([shape.directions for shape in shapes])
+    right = np.concatenate([targets, directions], axis=-1)[:, ::theirs]
+    reach = np.where(present[:, ::theirs] > 0, np.square(right).sum(axis=-1), np.float32(FAR**2))
+    squared = np.matmul(left, right.transpose(0, 2, 1))
+    squared *= -2
+    squared += reach[:, None]
+    nearest = squared.min(axis=-1) + np.square(left).sum(axis=-1)
+    score = 1 / (1 + np.maximum(nearest, 0) / scale)
+    return score.reshape(*starts.score.shape, -1).sum(axis=-1)
+
+
+def _by_local_geometry(query: Shape, shapes: Sequence[Shape], targets: np.ndarray, scale: float) -> Superpositions:
+    """One superposition per target of every `LOOKED_AT`-th residue, from the alignment of local chain geometry."""
     theirs = np.ascontiguousarray(_padded([shape.turns for shape in shapes], fill=FAR).transpose(2, 1, 0))
-    partner = _alignment(query.turns[..., None], theirs, _alike)
-    return _superposed_partners(query.points, targets, partner, scale)
+    seen = slice(LOOKED_AT // 2, None, LOOKED_AT)
+    partner = _alignment(query.turns[seen, :, None], theirs, _alike)
+    moves = _superposed_partners(query.points[seen], targets, partner, scale)
+    return Superpositions(*(each[:, None] for each in moves))
 
 
 def _superposed_partners(
@@ -200,34 +292,73 @@ def _superposed_partners(
     return _refined((partner >= 0).astype(np.float32), np.broadcast_to(query, points.shape), points, scale)
 
 
-def screen(query: Shape, targets: Sequence[Shape], effort: Effort = CLOSE) -> np.ndarray:
-    """Estimated TM-score of `query` with each of `targets`, normalised by the query's length (T,)."""
-    if not len(targets):
-        return np.zeros(0)
-    scale, seen = distance_scale(len(query)) ** 2, query.every(effort.every)
-    batch = max(1, CELLS // (len(seen) * max(map(len, targets))))
-    parts = (targets[start : start + batch] for start in range(0, len(targets), batch))
-    return np.concatenate([_screen(seen, part, scale, effort) for part in parts])
+def _aligned(
+    query: np.ndarray, targets: np.ndarray, present: np.ndarray, starts: Superpositions, scale: float
+) -> Superpositions:
+    """Each start after one alignment and the superposition of what it pairs."""
+    count, each = starts.score.shape
+    moved = np.matmul(query, starts.rotation) + starts.shift[:, :, None]
+    apart = np.where(present[..., None] > 0, targets, np.float32(FAR))
+    ours, theirs = (
+        moved.reshape(-1, len(query), 3).transpose(1, 2, 0),
+        np.repeat(apart.transpose(2, 1, 0), each, axis=2),
+    )
+    partner = _alignment(ours, theirs, partial(_near, scale=scale))
+    rotation, shift, score = _superposed_partners(query, np.repeat(targets, each, axis=0), partner, scale)
+    return Superpositions(
+        rotation.reshape(count, each, 3, 3), shift.reshape(count, each, 3), score.reshape(count, each)
+    )
 
 
-def _screen(query: Shape, shapes: Sequence[Shape], scale: float, effort: Effort) -> np.ndarray:
-    """`screen` of one batch of targets, with the residues of the query that are looked at."""
+def _in_batches(targets: Sequence[Shape], residues: int) -> list[slice]:
+    """Slices of the targets whose score matrices with so many query residues are small enough to be held."""
+    size = max(1, CELLS // (max(1, residues) * max(map(len, targets))))
+    return [slice(start, start + size) for start in range(0, len(targets), size)]
+
+
+def _padded_points(shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
+    """CA of the targets, padded to the longest (T, n, 3), and 1 where there are some (T, n)."""
     targets = _padded([shape.points for shape in shapes])
-    present = (np.arange(targets.shape[1]) < np.array([len(shape) for shape in shapes])[:, None]).astype(np.float32)
-    own, *moves, score = _gapless(query.points, targets, present, scale, effort)
-    *local, local_score = _by_local_geometry(query, shapes, targets, scale)
-    own = np.concatenate([own, np.arange(len(shapes))])
-    rotation, shift = (np.concatenate(pair) for pair in zip(moves, local, strict=True))
-    score = np.concatenate([score, local_score])
-    found = np.zeros(len(shapes))
-    np.maximum.at(found, own, score)
-    for entering in effort.alignments:
-        keep = _best(own, score, entering)
-        own, rotation, shift, points = own[keep], rotation[keep], shift[keep], targets[own[keep]]
-        moved = np.matmul(query.points, rotation) + shift[:, None]
-        padded = np.where(present[own][..., None] > 0, points, np.float32(FAR))
-        ours, theirs = moved.transpose(1, 2, 0), np.ascontiguousarray(padded.transpose(2, 1, 0))
-        partner = _alignment(ours, theirs, partial(_near, scale=scale))
-        rotation, shift, score = _superposed_partners(query.points, points, partner, scale)
-        np.maximum.at(found, own, score)
-    return found / len(query)
+    lengths = np.array([len(shape) for shape in shapes])
+    return targets, (np.arange(targets.shape[1]) < lengths[:, None]).astype(np.float32)
+
+
+def look(query: Shape, targets: Sequence[Shape]) -> tuple[np.ndarray, Superpositions]:
+    """The first screen: a quick estimate of the TM-score with each target (T,), and where to look closer.
+
+    TM-scores are normalised by the query's length.
+    """
+    scale, seen = distance_scale(len(query)) ** 2, query.points[LOOKED_AT // 2 :: LOOKED_AT]
+    found = [_looked(query, seen, targets[part], scale) for part in _in_batches(targets, len(seen))]
+    ends = Superpositions.joined(found, 0)
+    return ends.score.max(axis=1) / len(seen), ends
+
+
+def _looked(query: Shape, seen: np.ndarray, shapes: Sequence[Shape], scale: float) -> Superpositions:
+    """`look` at one batch of targets."""
+    targets, present = _padded_points(shapes)
+    starts = Superpositions.joined([_gapless(seen, targets, present), *_by_windows(query, shapes, scale)], 1)
+    promise = _promise(query, shapes, targets, present, starts, scale)
+    promise[starts.score < 0] = -1
+    chosen = Superpositions(starts.rotation, starts.shift, promise).best(PROMISING)
+    local = _by_local_geometry(query, shapes, targets, scale)
+    return _aligned(seen, targets, present, Superpositions.joined([local, chosen], 1), scale)
+
+
+def look_closer(query: Shape, targets: Sequence[Shape], starts: Superpositions) -> np.ndarray:
+    """The second screen: estimated TM-score of `query` with each of `targets` from where the first one ended (T,)."""
+    scale = distance_scale(len(query)) ** 2
+    found = []
+    for part in _in_batches(targets, len(query)):
+        points, present = _padded_points(targets[part])
+        ends, best = starts[part], np.zeros(len(points))
+        for entering in CLOSER:
+            ends = _aligned(query.points, points, present, ends.best(entering), scale)
+            best = np.maximum(best, ends.score.max(axis=1))
+        found.append(best / len(query))
+    return np.concatenate(found)
+
+
+def screen(query: Shape, targets: Sequence[Shape]) -> np.ndarray:
+    """Estimated TM-score of `query` with each of `targets` by both screens, normalised by the query's length (T,)."""
+    return look_closer(query, targets, look(query, targets)[1]) if len(targets) else np.zeros(0)

@@ -3,14 +3,14 @@ import pytest
 from score_synthetic import chain, deformed, moved, ubiquitin
 from tmtools import tm_align
 
-from cvae_protein.similarity.screen import CLOSE, LOOK, Shape, _alignment, _running_maximum, screen
+from cvae_protein.similarity.screen import Shape, Windows, _alignment, _running_maximum, look, screen
 
 STRANGERS = [chain(70 + seed, seed)[:, 1] for seed in range(16)]
 COPIES = [deformed(ubiquitin(), amount)[5:, 1] for amount in (0.2, 1.0, 2.0)]
 
 
-def estimated(query, targets, effort=CLOSE):
-    return screen(Shape.of(query), [Shape.of(target) for target in targets], effort)
+def estimated(query, targets):
+    return screen(Shape.of(query), [Shape.of(target) for target in targets])
 
 
 def test_the_estimate_is_near_the_score_of_tm_align():
@@ -23,8 +23,32 @@ def test_the_estimate_is_near_the_score_of_tm_align():
 
 
 def test_the_quick_look_tells_copies_from_strangers():
-    found = estimated(ubiquitin()[:, 1], [moved(copy) for copy in COPIES] + STRANGERS, LOOK)
+    targets = [moved(copy) for copy in COPIES] + STRANGERS
+    found, ends = look(Shape.of(ubiquitin()[:, 1]), [Shape.of(target) for target in targets])
+    assert len(ends.score) == len(targets)
     assert found[:3].min() > found[3:].max() + 0.1
+
+
+def test_what_is_known_of_windows_changes_with_no_motion_but_with_a_reflection():
+    trace = ubiquitin()[:, 1]
+    own, turned, mirrored = (Windows.of(each, 24) for each in (trace, moved(trace), trace * [1, 1, -1]))
+    assert own.points.shape == (14, 8, 3)
+    assert turned.features == pytest.approx(own.features, abs=1e-4)
+    assert np.abs(mirrored.features - own.features).max() > 5
+    assert len(Windows.of(trace[:23], 24).points) == 0
+
+
+def test_an_insertion_of_half_a_chain_hides_no_fold():
+    trace = ubiquitin()[:, 1]
+    loop = chain(30, 5)[:, 1]
+    parted = np.concatenate([trace[:40], loop - loop[0] + trace[40] + [3.8, 0, 0], trace[40:]])
+    assert estimated(trace, [moved(parted)])[0] > 0.9
+
+
+@pytest.mark.parametrize("length", [12, 23, 30])
+def test_short_chains_are_like_themselves(length):
+    trace = ubiquitin()[:length, 1]
+    assert estimated(trace, [moved(trace), STRANGERS[0]])[0] > 0.9
 
 
 def test_the_estimate_of_a_target_does_not_depend_on_its_company():
