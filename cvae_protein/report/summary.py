@@ -95,5 +95,5 @@ def summary(results: Results, head: Mapping, tiles: Sequence[Mapping], verdicts:
         sentences.append(f"Best: {'; '.join(clauses)}.")
     sentences.append(failures(verdicts))
     if clauses := overfitted(results):
-        sentences.append(f"Overfitted: {'; '.join(clauses)}.")
+        sentences.append(f"In training, whatever the verdict OVERFIT says of held-out domains: {'; '.join(clauses)}.")
     return {"sentences": sentences, "demonstration": demonstration(results, counts["train"])}
