@@ -7,13 +7,14 @@ VENV ?= .venv
 CONFIG ?=
 TARGETS ?=
 RESULTS ?= results
+PACK ?= pack.safetensors
 # Not by abspath, which takes a folder with a space in its name for two.
 override BIN := $(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin
 STAMP := $(VENV)/.installed
 # Those that this process is given, by affinity and control group, which the machine's number may exceed.
 CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
 
-.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu format schema envs test-cluster test-faults licences clean docs pictures
+.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu gpu-short format schema envs test-cluster test-faults licences clean docs pictures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -77,6 +78,9 @@ bench-gpu: ## speed on the first GPU; needs torch, NumPy, h5py and safetensors i
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40
 	@PYTHONPATH=. $(PYTHON) benchmarks/train.py --rounds 10 --steps 40 --batch 256 --width 512 --depth 8 \
 		--output benchmarks/results/train_large.tsv
+
+gpu-short: ## trains the second level and draws on one GPU in eight minutes, from PACK; needs what bench-gpu needs
+	@PYTHONPATH=. $(PYTHON) benchmarks/gpu_short.py "$(PACK)"
 
 format: $(STAMP) ## put code and workflow into shape
 	@PATH="$(BIN):$$PATH"; export PATH; ruff format .; ruff check --fix .; snakefmt workflow

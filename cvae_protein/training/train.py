@@ -96,15 +96,19 @@ def train(
         tensors, rows = run(spec, by_split, train, ranks, checkpoint, device, begun)
         if not ranks.first:
             return
-        with atomic_path(output) as folder:
-            folder.mkdir()
-            made = replace(spec, origin=spec.origin | {"device": name_of(device)})
-            (folder / "spec.json").write_text(made.to_json(), encoding="utf-8")
-            save_tensors(folder / "weights.safetensors", tensors)
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-            write_table(folder / "history.tsv", columns, [dict.fromkeys(columns) | row for row in rows])
+        write_model(output, replace(spec, origin=spec.origin | {"device": name_of(device)}), tensors, rows)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+
+
+def write_model(output: Path, spec: Spec, tensors: dict[str, Tensor], rows: list[dict[str, float]]) -> None:
+    """Write the folder of a trained model: spec.json, weights.safetensors and history.tsv."""
+    with atomic_path(output) as folder:
+        folder.mkdir()
+        (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
+        save_tensors(folder / "weights.safetensors", tensors)
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        write_table(folder / "history.tsv", columns, [dict.fromkeys(columns) | row for row in rows])
 
 
 def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: Path, output: Path) -> None:
