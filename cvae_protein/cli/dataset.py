@@ -93,8 +93,8 @@ def select(output: Output, rejected: Rejected, settings: Given = "") -> None:
 
     \b
     Example:
-      cvae-protein select --settings '{"table": "data/domains.tsv", "min_length": 40}' -o domains.tsv --rejected no.tsv
-      cvae-protein select -o domains.tsv --rejected no.tsv --settings '{"table": "cath-domain-list.txt",
+      cvae-protein select --settings '{"table": "data/domains.tsv"}' -o domains.tsv --rejected rejected/select.tsv
+      cvae-protein select -o domains.tsv --rejected rejected/select.tsv --settings '{"table": "cath-domain-list.txt",
           "boundaries": "cath-domain-boundaries.txt", "redundancy": "s35", "max_resolution": 2.5}'
 
     Lengths are in residues, resolutions in Å.
@@ -146,7 +146,7 @@ def fetch(
     \b
     Example:
       cvae-protein fetch --domains domains.tsv --settings '{"sources": ["/my/mirror", "rcsb"]}' \\
-          -o entries.tsv --rejected no.tsv --lock sources.lock.tsv
+          -o entries.tsv --rejected rejected/fetch.tsv --lock sources.lock.tsv
     """
     from dataclasses import replace
 
@@ -180,9 +180,10 @@ def featurize(
 
     \b
     Example:
-      cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 -o shard0.h5 --rejected no.tsv
-      cvae-protein featurize --input my-structures/ -o mine.h5 --rejected no.tsv
-      cvae-protein featurize --input run.xtc --topology run.pdb --stride 10 -o run.h5 --rejected no.tsv
+      cvae-protein featurize --domains domains.tsv --entries entries.tsv --batch 0/4 \\
+          -o shards/0.h5 --rejected rejected/0.tsv
+      cvae-protein featurize --input my-structures/ -o mine.h5 --rejected mine-rejected.tsv
+      cvae-protein featurize --input run.xtc --topology run.pdb --stride 10 -o run.h5 --rejected run-rejected.tsv
 
     Models of a file and frames of a trajectory are conformers of one domain.
     """

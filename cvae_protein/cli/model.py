@@ -239,7 +239,7 @@ def sample(
 
     \b
     Example:
-      cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o samples/
+      cvae-protein sample --model pretrained --fold 2.60.40 --length 110 -n 20 -o drawn/
       cvae-protein sample --model pretrained --fold 1 --fold 3 --length 80-120 -n 4 --valid -o valid/
       cvae-protein sample --model models/concat/seed0 --fold 2 --length 110 -n 20 --temperature 0.8 --seed 1 -o x.pdb
       cvae-protein sample --model pretrained --around structures/1ubi.cif.gz -n 50 --spread 2 -o y.xtc

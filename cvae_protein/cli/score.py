@@ -193,9 +193,9 @@ def designability(
 
     \b
     Example:
-      cvae-protein designability --samples samples/concat/seed0/samples.h5 --variant concat --model-seed 0 -o designs
+      cvae-protein designability --samples samples/concat/seed0/samples.h5 --variant concat --model-seed 0 -o designed
       cvae-protein designability --samples domains.h5 --splits splits.tsv \\
-          --settings '{"predictor": "esmfold"}' -o designs/real
+          --settings '{"predictor": "esmfold"}' -o designed-real
 
     Sequences are ProteinMPNN's (`make install-designer`). Without a predictor only its likelihood and recovery are
     known, which are no designability. A run that is cut off goes on with the same command.
