@@ -44,6 +44,7 @@ class Variant:
 
 
 BASELINE = "pca"
+LITERAL = "literal_"  # how the names of published designs as they stand begin
 PRETRAINED = "pretrained"  # the trained model that comes with the package, of labels of CATH
 FINE_TUNED = "fine_tuned"
 REAL, REAL_SHUFFLED = "real", "real_shuffled"  # held-out domains judged as samples, by their class or by another

@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_SHUFFLED, REFERENCES, TRAINING
@@ -208,6 +209,8 @@ def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
         found = found[np.isfinite(found)]
         if found.size and found.min() > 0 and found.max() > 8 * np.median(found):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(PlainLog())
+            axes.yaxis.set_minor_formatter(PlainLog())
         axes.set(title=title, xlabel="optimiser step", ylabel=unit)
         axes.margins(x=0.01)
         return svg(figure, f"Training curves of {title}; solid: training, dashed: validation")
@@ -262,6 +265,21 @@ def lower_envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, f
     return best
 
 
+class PlainLog(LogFormatter):
+    """Labels of a logarithmic axis as plain numbers, where matplotlib would have powers of ten in its own markup."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of `x`, empty where matplotlib would have none."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def _along_rate(axes: Axes, ylabel: str) -> None:
+    """Label the axes of a symptom, whose x is the logarithm of the rate."""
+    axes.set(xlabel="rate, nats a domain", ylabel=ylabel, xscale="log")
+    axes.xaxis.set_major_formatter(PlainLog())
+    axes.xaxis.set_minor_formatter(PlainLog())
+
+
 def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabel: str) -> Markup:
     """A symptom against the rate in nats, a dot a training with its interval: (colour, rate, value, low, high)."""
     with panel(3.1, 2.7) as (figure, (axes,)):
@@ -269,8 +287,21 @@ def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabe
             axes.plot([rate, rate], [low, high], color=colour, linewidth=1.2, zorder=2)
             mark = axes.scatter([rate], [value], s=28, color=colour, zorder=3)
             hover(mark, f"{rate:.0f} nats: {value:.3g} ({low:.3g} to {high:.3g})")
-        axes.set(xlabel="rate, nats a domain", ylabel=ylabel, xscale="log")
+        _along_rate(axes, ylabel)
         return svg(figure, f"{ylabel} against the rate of each training, with its interval")
+
+
+def along_rate(series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]], ylabel: str) -> Markup:
+    """A symptom along the rate in nats, a line a design: (colour, (rate, value, setting) of each of its points)."""
+    with panel(3.1, 2.7) as (figure, (axes,)):
+        for colour, points in series:
+            rates, values, settings = zip(*sorted(points), strict=True)
+            axes.plot(rates, values, color=colour, linewidth=1.4, zorder=2)
+            for rate, value, setting in zip(rates, values, settings, strict=True):
+                mark = axes.scatter([rate], [value], s=28, color=colour, zorder=3)
+                hover(mark, f"{setting}: {rate:.3g} nats, {value:.3g}")
+        _along_rate(axes, ylabel)
+        return svg(figure, f"{ylabel} along the rate of the literal variants")
 
 
 def cumulative(

@@ -111,6 +111,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         training=sections.training(results, colours),
         reconstruction=sections.reconstruction(results, colours),
         symptoms=sections.symptoms(results, colours),
+        literal=sections.literal(results, colours),
         ramachandran=sections.ramachandran(results, colours),
         latent=sections.latent(results, colours),
         maps=sections.distance_maps(results),

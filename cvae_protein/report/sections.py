@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..core.geometry import torsions
 from ..core.labels import RUNGS, is_within
+from ..core.variants import LITERAL
 from ..dataset.leak_audit import BINS, summary
 from ..similarity.tm_score import SAME_FOLD
 from ..store.layout import Entry
@@ -215,12 +217,20 @@ SYMPTOMS = {
 }
 
 
-def symptoms(results: Results, colours: dict[str, str]) -> list[Plot]:
-    """Symptoms of failure against the rate of each training, a seed a dot."""
+def _of_trainings(
+    results: Results, table: Sequence[dict[str, str]]
+) -> dict[str, dict[tuple[str, str], dict[str, str]]]:
+    """Rows of a score table over all classes, by metric, and by variant and seed."""
     rows: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
-    for row in results.table("scores.tsv"):
+    for row in table:
         if row["fold"] == "all" and row["variant"] in results.variants and row["seed"] in results.seeds:
             rows.setdefault(row["metric"], {})[row["variant"], row["seed"]] = row
+    return rows
+
+
+def symptoms(results: Results, colours: dict[str, str]) -> list[Plot]:
+    """Symptoms of failure against the rate of each training, a seed a dot."""
+    rows = _of_trainings(results, results.table("scores.tsv"))
     rates = {key: number(row["value"]) for key, row in rows.get("kl", {}).items()}
     rates = {key: rate for key, rate in rates.items() if rate > 0}
     panels = []
@@ -235,6 +245,50 @@ def symptoms(results: Results, colours: dict[str, str]) -> list[Plot]:
         names = ("variant", "seed", "rate", metric, "low", "high")
         panels.append(plot(figures.against_rate(points, title), f"rate_{metric}", _columns(names, table)))
     return panels
+
+
+OF_LITERAL = {
+    "active_share": "share of active units",
+    "class_leakage": "class leakage, skill",
+    "swap_followed": "swapped label followed, share",
+}
+OF_RUN = "as the run has it"
+
+
+def literal(results: Results, colours: dict[str, str]) -> dict | None:
+    """Rate and symptoms of the literal variants, in the run and at the points of its sweep where there is one.
+
+    Means over seeds. None where there is no literal variant, or no rate of one.
+    """
+    tables: dict[str, list[dict[str, str]]] = {OF_RUN: results.table("scores.tsv")}
+    for row in results.table("sweep.tsv"):
+        point = ", ".join(f"{key} = {value}" for key, value in row.items() if "." in key)
+        tables.setdefault(point, []).append(row)
+    lines: list[dict[str, Any]] = []
+    for point, table in tables.items():
+        rows = _of_trainings(results, table)
+        for variant in (name for name in results.variants if name.startswith(LITERAL)):
+            found = {
+                metric: numbers([row for (name, _), row in rows.get(metric, {}).items() if name == variant], "value")
+                for metric in ("kl", *OF_LITERAL)
+            }
+            means = {metric: _mean(values) for metric, values in found.items()}
+            if means["kl"] > 0:
+                lines.append({"variant": variant, "point": point, "seeds": len(found["kl"])} | means)
+    if not lines:
+        return None
+    panels = []
+    for metric, title in OF_LITERAL.items():
+        known = [line for line in lines if math.isfinite(line[metric])]
+        series = [
+            (colours[name], [(x["kl"], x[metric], x["point"]) for x in known if x["variant"] == name])
+            for name in dict.fromkeys(line["variant"] for line in known)
+        ]
+        if known:
+            columns = {name: [line[name] for line in known] for name in ("variant", "point", "seeds", "kl", metric)}
+            panels.append(plot(figures.along_rate(series, title), f"literal_{metric}", columns))
+    legend = [(css(colours[name]), name) for name in dict.fromkeys(line["variant"] for line in lines)]
+    return {"lines": lines, "titles": OF_LITERAL, "panels": panels, "legend": legend, "swept": len(tables) > 1}
 
 
 def _mean(values: np.ndarray) -> float:

@@ -399,6 +399,45 @@ def test_symptoms_stand_beside_the_rate_of_each_training(plain: tuple[Path, str]
         *(f"{name}\t{seed}\t{40 + seed}\t0.25\t0.15\t0.35" for name in ("pca", "concat") for seed in (0, 1)),
     ]
     assert 'download="rate_coverage.tsv"' not in plain[1]  # no such metric in this run
+    assert "mathdefault" not in plain[1]  # matplotlib's markup of powers of ten, which the page does not read
+
+
+def literal_scores(rate: float, leak: float, name: str = "literal_concat") -> list[dict[str, object]]:
+    """Two seeds of a literal variant, about a rate and a leak."""
+    return [
+        score(name, seed, metric, value + half, "none")
+        for seed, half in (("0", -0.05), ("1", 0.05))
+        for metric, value in (("kl", rate), ("class_leakage", leak), ("active_share", 0.5))
+    ]
+
+
+def test_literal_variants_stand_along_their_rate_with_the_points_of_a_sweep(tmp_path: Path, undrawn: None) -> None:
+    shown = [*write_results(tmp_path), "literal_concat"]
+    write_table(tmp_path / "scores.tsv", SCORES, [*read_table(tmp_path / "scores.tsv"), *literal_scores(20, 0.3)])
+    alone = page_of(tmp_path, shown, ("0", "1"))
+    assert "snakemake sweep" in alone.split('<section id="literal">')[1].split("</section>")[0]
+    swept = [
+        {"train.kl.weight": weight} | row
+        for weight, rate, leak in (("8", 0.2, 0.8), ("0.1", 70, 0.4))
+        for name in ("literal_concat", "concat")
+        for row in literal_scores(rate, leak, name)
+    ]
+    write_table(tmp_path / "sweep.tsv", ("train.kl.weight", *SCORES), swept)
+    section = page_of(tmp_path, shown, ("0", "1")).split('<section id="literal">')[1].split("</section>")[0]
+    assert "snakemake sweep" not in section
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in section.split("<tbody>")[1].split("<tr>")[1:]]
+    assert rows == [
+        ["literal_concat", "as the run has it", "2", "20.0", "0.500", "0.300", "–"],
+        ["literal_concat", "train.kl.weight = 8", "2", "0.200", "0.500", "0.800", "–"],
+        ["literal_concat", "train.kl.weight = 0.1", "2", "70.0", "0.500", "0.400", "–"],
+    ]
+    assert 'download="literal_class_leakage.tsv"' in section
+    assert 'download="literal_swap_followed.tsv"' not in section  # no such metric in this run
+
+
+def test_without_literal_variants_there_is_no_section_of_them(plain: tuple[Path, str]) -> None:
+    assert 'id="literal"' not in plain[1]
+    assert "Literal variants" not in plain[1]
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "-x"])
