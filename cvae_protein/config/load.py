@@ -58,8 +58,6 @@ def _label_mistakes(labels: LabelSettings) -> Iterator[str]:
 
 
 def _split_mistakes(split: SplitSettings) -> Iterator[str]:
-    if split.unseen_first and split.scheme not in ("superfamily", "topology"):
-        yield f"unseen_first: expected scheme superfamily or topology, which hold superfamilies out, got {split.scheme}"
     if math.fsum((split.test, split.validation)) >= 1:
         yield f"test: expected test + validation < 1, got {split.test} + {split.validation}: no domain would train"
     if split.scheme == "file" and not (split.file and re.fullmatch("[0-9a-f]{64}", split.sha256)):

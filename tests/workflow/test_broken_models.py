@@ -167,9 +167,14 @@ def test_a_model_of_two_families_a_class_is_overfitted(ground, verdicts_of):
 
 
 def test_the_control_is_quiet(verdicts_of):
-    """A refiner of 150 steps makes no samples that cover real domains, so of MODE-COLLAPSE those are the control."""
+    """A refiner of 150 steps makes no samples that cover real domains, so of MODE-COLLAPSE those are the control.
+
+    Whether its flow is above one Gaussian 48 codes cannot always tell: on some processors the interval holds 0.
+    """
     found = verdicts_of("flow_prior")
-    assert {name: row["evidence"] for name, row in found.items() if row["state"] != "pass"}.keys() <= {"MODE-COLLAPSE"}
+    quiet = {name: row["evidence"] for name, row in found.items() if row["state"] != "pass"}
+    assert quiet.keys() <= {"MODE-COLLAPSE", "PRIOR-OVERFIT"}, quiet
+    assert found["PRIOR-OVERFIT"]["state"] != "flagged", found["PRIOR-OVERFIT"]
 
 
 def test_held_out_domains_scored_as_samples_are_quiet_and_faithful(ground):

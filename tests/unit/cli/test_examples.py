@@ -55,7 +55,7 @@ SMALL = {  # what is laid over the settings of the examples of a command, so tha
     "split": {"min_test": 1, "max_breaks": 9},
     "train": TRAIN,
     "train-classifier": {"features": 8, "width": 16, "augmentations": 1, "steps": 4},
-    "sample": {"per_class": 2, "refine_steps": 2, "relax_steps": 2},
+    "sample": {"per_class": 2, "refine_steps": 3, "relax_steps": 100},
     "score": SCORE,
     "ensemble": SCORE,
     "tune": {"trials": 1},

@@ -1,7 +1,7 @@
 """The configuration: what is read, and what is said of every kind of mistake."""
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -111,8 +111,14 @@ def test_defaults_are_those_of_the_dataclasses():
     assert load.load({}) == Settings()
 
 
-def test_users_file_says_the_defaults():
-    assert load.load(ROOT / "config/config.yaml") == Settings()
+def test_users_file_says_the_defaults_but_what_it_takes_from_the_packages_model():
+    plain = Settings()
+    assert load.load(ROOT / "config/config.yaml") == replace(
+        plain,
+        variants=(*plain.variants, "fine_tuned"),
+        split=replace(plain.split, unseen_first=True),
+        refine=replace(plain.refine, start="pretrained", steps=0),
+    )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config/examples").glob("*.yaml")), ids=lambda path: path.stem)

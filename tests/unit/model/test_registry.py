@@ -436,6 +436,7 @@ def test_the_model_of_the_package_stands_beside_those_of_a_run(
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "package")
     (tmp_path / "package").mkdir()
     (tmp_path / "package/model").symlink_to(source)
+    (tmp_path / "package/version.json").write_text('{"version": 1, "sha256": {}}')
     train(*data, "pretrained", 1, made, MODEL, TRAIN, REFINE, 1)
     for name in ("spec.json", "weights.safetensors"):
         assert (made / name).read_bytes() == (source / name).read_bytes()
