@@ -2,7 +2,7 @@
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=models/decoder/seed0:64:0.25 --level decoder16=models/decoder/seed0:16:1
-        [--number 100] [--rebuilt 50] [--classifier models/classifier] [--seed 0]
+        [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
 and starts the second level from that much noise. Samples are compared with domains of the splits `test` and `train`, at
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
     parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
+    parser.add_argument("--temperature", type=float, default=SampleSettings().temperature, help="of the codes' draw")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -138,7 +139,7 @@ def main() -> None:
         write_table(splits, list(rows[0]), [r if r["domain_id"] in kept else r | {"split": "excluded"} for r in rows])
         for name, folder, numbers, noise in asked.level:
             sampler = load_sampler(asked.model, folder)
-            own = SampleSettings(per_class=asked.number, numbers=numbers)
+            own = SampleSettings(per_class=asked.number, numbers=numbers, temperature=asked.temperature)
             own = own if noise is None else replace(own, refine_noise=noise)
             began = time.monotonic()
             samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)

@@ -74,18 +74,21 @@ def _train_mistakes(train: TrainSettings) -> Iterator[str]:
         yield f"batch_size: expected 2 or more a process where terms compare structures, got {train.batch_size}"
 
 
+def _start_mistakes(second_level: RefineSettings | DecoderSettings) -> Iterator[str]:
+    if not (second_level.steps or second_level.start):
+        yield "steps: expected 1 or more, or `start` with the weights to take as they are, got 0"
+
+
 def _refine_mistakes(refine: RefineSettings) -> Iterator[str]:
     if refine.width % refine.heads:
         yield f"heads: expected a divisor of width, got {refine.heads} heads for {refine.width} channels"
-    if not (refine.steps or refine.start):
-        yield "steps: expected 1 or more, or `start` with the weights to take as they are, got 0"
+    yield from _start_mistakes(refine)
 
 
 def _decoder_mistakes(decoder: DecoderSettings) -> Iterator[str]:
     if decoder.width % decoder.heads:
         yield f"heads: expected a divisor of width, got {decoder.heads} heads for {decoder.width} channels"
-    if not (decoder.steps or decoder.start):
-        yield "steps: expected 1 or more, or `start` with the weights to take as they are, got 0"
+    yield from _start_mistakes(decoder)
     if decoder.depth % decoder.stages:
         yield f"stages: expected a divisor of depth, got {decoder.stages} stages for {decoder.depth} blocks"
 

@@ -20,8 +20,7 @@ class Variant:
     """One variant: by default trained, with a network of its own, and drawn from the prior that the settings name.
 
     `prior` other than `settings`: a Gaussian per class alone, no flow being fitted to the codes; the codes of training
-    domains; the flow under the label of another class. Not `ranked` are controls, whose good scores say nothing, and
-    what may have been trained on domains that the run holds out.
+    domains; the flow under the label of another class. Not `ranked` are controls, whose good scores say nothing.
     """
 
     name: str

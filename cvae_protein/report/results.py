@@ -169,7 +169,7 @@ class Results:
         return [name for name in self.variants if not find(name).ranked or (known and self._is_packaged(name))]
 
     def _is_packaged(self, variant: str) -> bool:
-        """Whether a variant is the package's model or began as that; one that began as another says nothing of it."""
+        """Whether a variant is the package's model or began with trained weights, whosever they are."""
         if variant != FINE_TUNED:
             return variant == PRETRAINED
         specs = (self.json(*self.place("models", variant, seed), "spec.json") or {} for seed in self.seeds)
