@@ -1,15 +1,16 @@
 """Print what samples of one model become by different second levels, beside real domains at equal n.
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
-        --level decoder=models/decoder/seed0:64:0.25 --level decoder16=models/decoder/seed0:16:1
+        --level decoder=models/decoder/seed0:64:0.5:0.2 --level decoder16=models/decoder/seed0:16:1
         [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
 
-The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise` keeps the first k numbers of a code
-and starts the second level from that much noise. Samples are compared with domains of the splits `test` and `train`, at
-random at most `--reference` of each class and split, the same for every column. The column `real` are validation
-domains of superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as
-many of each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are
-those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
+The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error` keeps the first k numbers
+of a code, starts the second level from that much noise and tells a decoder of that error of the code; what is left
+out is as by default. Samples are compared with domains of the splits `test` and `train`, at random at most
+`--reference` of each class and split, the same for every column. The column `real` are validation domains of
+superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as many of
+each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of
+the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ METRICS = (
 REAL = {"real": ("new_superfamily", "new_topology"), "new_member": ("new_member",)}  # rungs of validation domains
 
 
-def parsed(text: str) -> tuple[str, Path, int, float | None]:
-    """Name, folder, numbers kept (0 = all) and start noise of a `--level`."""
+def parsed(text: str) -> tuple[str, Path, dict[str, float]]:
+    """Name, folder and settings of a `--level`."""
     name, _, rest = text.partition("=")
     folder, *own = rest.split(":")
-    return name, Path(folder), int(own[0]) if own else 0, float(own[1]) if len(own) > 1 else None
+    settings: dict[str, float] = {"numbers": int(own[0])} if own else {}
+    return name, Path(folder), settings | dict(zip(("refine_noise", "code_error"), map(float, own[1:]), strict=False))
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -137,10 +139,10 @@ def main() -> None:
         kept = {row["domain_id"] for part in parts for row in some_of_each(part, asked.reference)}
         splits = Path(scratch) / "splits.tsv"
         write_table(splits, list(rows[0]), [r if r["domain_id"] in kept else r | {"split": "excluded"} for r in rows])
-        for name, folder, numbers, noise in asked.level:
+        for name, folder, changes in asked.level:
             sampler = load_sampler(asked.model, folder)
-            own = SampleSettings(per_class=asked.number, numbers=numbers, temperature=asked.temperature)
-            own = own if noise is None else replace(own, refine_noise=noise)
+            own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
+            own = replace(own, **changes)  # type: ignore[arg-type]
             began = time.monotonic()
             samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
             add(name, "all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")

@@ -420,7 +420,7 @@ class Model:
         label_ids = torch.tensor([spec.label_ids(label) for label in labels]).reshape(len(labels), -1)
         with verbosity("slow"):
             traces = self._sampler.decode(torch.from_numpy(codes), label_ids, torch.tensor(lengths))
-            start, settings = no_noise(traces), SampleSettings()
+            start, settings = no_noise(traces), SampleSettings(code_error=0.0)
             if noise is not None:
                 start = [torch.from_numpy(one) for one in noise]
                 settings = replace(settings, refine_steps=INVERSION_STEPS)

@@ -350,7 +350,7 @@ class SampleSettings(Section):
         1.0, "how far the decoder over whole chains follows the label; as `guidance`", ge=0, le=10
     )
     code_error: float = setting(
-        0.0,
+        0.2,
         "error of drawn codes, relative to their spread, that the decoder over whole chains is told of "
         "(conditioning augmentation)",
         ge=0,

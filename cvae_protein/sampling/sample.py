@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from .sampler import (
 
 SHORTEST = 5  # residues; relaxation looks at distances over four
 MOST_BEYOND = 2  # times the longest training domain that a sample may have
+ALIKE = 0.1  # of lengths of the same fold, in their logarithm
 FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
 
 
@@ -53,9 +55,34 @@ def known_fold(spec: Spec, fold: str) -> str:
     raise UserError(f"fold: expected one of {known}{more}, got {fold!r}")
 
 
-def choose_lengths(spec: Spec, fold: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths (count,) drawn from those of the fold's training members, or of its nearest known parent."""
-    return rng.choice(np.array(spec.lengths[known_fold(spec, fold)]), count)
+def members_of(spec: Spec, fold: str) -> list[tuple[str, int]]:
+    """The training members of a fold, or of its nearest known parent: the finest label of each, and its length."""
+    fold = known_fold(spec, fold)
+    below = [label for label, lengths in spec.lengths.items() if lengths and lineage(label)[-2:-1] == [fold]]
+    finer = [member for label in below for member in members_of(spec, label)]
+    left = Counter(spec.lengths[fold]) - Counter(length for _, length in finer)
+    own = left.elements() if finer else spec.lengths[fold]
+    return [*finer, *((fold, length) for length in own)]
+
+
+def choose_members(
+    spec: Spec, fold: str, lengths: np.ndarray | None, count: int, rng: np.random.Generator
+) -> tuple[list[str], np.ndarray]:
+    """Labels and lengths (count,) of training members of a fold, drawn at random.
+
+    A fold is the mixture of what lies below it, so that finer labels are drawn as often as training has them. Given
+    `lengths`, members count by how near they are in length, with a standard deviation of `ALIKE` in its logarithm.
+    """
+    labels, own = zip(*members_of(spec, fold), strict=True)
+    if lengths is None:
+        rows = rng.integers(0, len(own), count)
+        return [labels[row] for row in rows], np.array(own)[rows]
+    if len(set(labels)) == 1:
+        return [labels[0]] * count, lengths
+    far = np.log(np.array(own) / lengths[:, None]) / ALIKE
+    chance = np.exp(0.5 * ((far**2).min(1, keepdims=True) - far**2))
+    rows = (chance.cumsum(1) > rng.random((count, 1)) * chance.sum(1, keepdims=True)).argmax(1)
+    return [labels[row] for row in rows], lengths
 
 
 def parse_lengths(words: Sequence[str]) -> Sequence[int]:
@@ -213,7 +240,7 @@ def draw_of_domain(
     if not 0 <= noise_kept <= 1 or (noise_kept and spread is not None):
         raise UserError(f"noise kept: expected a share from 0 to 1, and no spread beside it, got {noise_kept}")
     spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
-    stage = f"sample around {name}"
+    settings, stage = replace(settings, code_error=0.0), f"sample around {name}"  # the codes are a structure's own
     if spread is not None:
         (motions,) = at_once(
             lambda one: motions_around(sampler, one, label, spread, settings, stage), sampler.device, [domain]
@@ -278,24 +305,26 @@ def draw_blocks(
 ) -> Samples:
     """The samples of some blocks of folds; of what is computed, those that are asked for."""
     spec = sampler.spec
-    labels, sizes, seeds, codes = list[str](), list[int](), list[int](), list[Tensor]()
+    labels, told, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
     for block in blocks:
         generator = block.generator
-        chosen = choose_lengths(spec, block.name, block.size, np.random.default_rng(block.origin))
+        rng, asked = np.random.default_rng(block.origin), None
         if isinstance(lengths, range):
-            chosen = np.random.default_rng(block.origin).choice(lengths, block.size)
+            asked = rng.choice(lengths, block.size)
         elif lengths:
-            chosen = np.take(np.array(lengths), np.arange(block.start, block.start + block.size), mode="wrap")
-        asked = torch.tensor([spec.label_ids(block.name)] * block.size)
-        codes.append(draw_codes(sampler, asked, torch.from_numpy(chosen), settings, generator))
+            asked = np.take(np.array(lengths), np.arange(block.start, block.start + block.size), mode="wrap")
+        finest, chosen = choose_members(spec, block.name, asked, block.size, rng)
+        ids = torch.tensor([spec.label_ids(label) for label in finest])
+        codes.append(draw_codes(sampler, ids, torch.from_numpy(chosen), settings, generator))
         seeds += noise_seeds(block.size, generator)
         sizes += chosen.tolist()
         labels += [block.name] * block.size
-    ids = torch.tensor([spec.label_ids(label) for label in labels])
+        told += finest
+    ids = torch.tensor([spec.label_ids(label) for label in told])
     traces = decode_all(sampler.model, torch.cat(codes), ids, torch.tensor(sizes), settings.numbers)
     names = [name for block in blocks for name in names_of(block, facts)]
     noise = start_noise(sizes, seeds, settings.refine_noise)
-    return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, labels, settings, noise))
+    return _asked_for(blocks, names, labels, complete_in_silence(sampler, traces, told, settings, noise))
 
 
 def complete_in_silence(

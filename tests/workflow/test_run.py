@@ -230,14 +230,16 @@ class TestInterrupted:
         assert "common.smk" not in output  # no stack of Snakemake's either
 
     def test_sweep_and_tune_are_targets_of_their_own(self, folder):
-        sweep, tune = planned_each(
+        sweep, of_training, tune = planned_each(
             folder,
             [
                 ["--config", "sweep={model.latent: [4, 8], train.kl.weight: [1]}", "--", "sweep"],
+                ["--config", "sweep={train.kl.weight: [0.1, 1]}", "--", "sweep"],
                 ["--config", "tune={space: {train.kl.weight: [0.1, 10]}}", "--", "tune"],
             ],
         )
         assert sweep["train_point"] == sweep["score_point"] == {"concat", "branched", "pca"}
+        assert of_training["train_point"] == of_training["score_point"] == {"concat", "branched"}
         assert not {"train", "report", "tune"} & set(sweep)
         assert "tune" in tune
         assert not {"train", "train_second_level", "audit"} & set(tune)

@@ -1,4 +1,8 @@
 # A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and second level are shared.
+# The baseline learns nothing by steps: it is left out where settings of the training alone differ.
+SWEPT_MODELS = (
+    settings.variants if all(key.startswith("train.") for key in settings.sweep) else MODELS
+)
 
 
 wildcard_constraints:
@@ -111,7 +115,7 @@ rule sweep:
         tables=expand(
             rules.score_point.output.scores,
             point=POINTS,
-            variant=MODELS,
+            variant=SWEPT_MODELS,
             seed=settings.seeds,
         ),
         code=sources("score/score.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,10 @@ from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling import sampler as sampler_module
 from cvae_protein.sampling.reconstruct import write_latents
 from cvae_protein.sampling.sample import (
-    choose_lengths,
+    choose_members,
     draw_around,
     folds_to_draw,
+    members_of,
     sample_around,
     sample_folds,
     sample_heldout,
@@ -406,9 +408,25 @@ def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None
     assert spec.label_ids("9.10") == [0, 0]
     assert spec.label_ids("") == [0, 0]
     rng = np.random.default_rng(0)
-    assert set(choose_lengths(spec, "2.99.1", 20, rng)) <= set(spec.lengths["2"])
+    labels, lengths = choose_members(spec, "2.99.1", None, 20, rng)
+    assert set(labels) == {"2.10"}
+    assert set(lengths) <= set(spec.lengths["2"])
     with pytest.raises(UserError, match="expected one of 1, 2, 3 or one of 3 labels below them"):
-        choose_lengths(spec, "7", 1, rng)
+        choose_members(spec, "7", None, 1, rng)
+
+
+def test_a_fold_is_drawn_as_the_mixture_of_what_lies_below_it(data: tuple[Path, Path]) -> None:
+    rng, known = np.random.default_rng(0), {"1": (50, 50, 50, 60, 90), "1.1": (50, 50, 90), "1.1.7": (50, 90), "2": ()}
+    spec = replace(a_spec(data), lengths=known)
+    assert sorted(members_of(spec, "1")) == [("1", 50), ("1", 60), ("1.1", 50), ("1.1.7", 50), ("1.1.7", 90)]
+    labels, lengths = choose_members(spec, "1", None, 5000, rng)
+    assert set(zip(labels, lengths.tolist(), strict=True)) == set(members_of(spec, "1"))
+    assert [labels.count(label) / 5000 for label in ("1", "1.1", "1.1.7")] == pytest.approx([0.4, 0.2, 0.4], abs=0.03)
+    labels, lengths = choose_members(spec, "1", np.array([50, 90, 500] * 1000), 3000, rng)
+    assert lengths.tolist() == [50, 90, 500] * 1000
+    assert set(labels[1::3]) == set(labels[2::3]) == {"1.1.7"}  # the one as long, and the nearest
+    near = math.exp(-((math.log(60 / 50) / 0.1) ** 2) / 2)  # of the one of 60 residues, where 50 are asked for
+    assert labels[::3].count("1") / 1000 == pytest.approx((1 + near) / (3 + near), abs=0.05)
 
 
 def test_a_view_has_the_weights_of_the_variant_that_it_shares(
