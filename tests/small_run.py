@@ -34,9 +34,14 @@ def make_project(folder, **changes):
 
 
 def environment(folder):
-    """Variables under which the copy is what runs."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PYTHONPATH": str(folder), "PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    """Variables under which the copy is what runs; the environment of `BIN` is not activated."""
+    paths = [path for path in os.environ["PATH"].split(os.pathsep) if Path(path) != BIN]
+    return os.environ | {
+        "PYTHONPATH": str(folder),
+        "PATH": os.pathsep.join(paths),
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def start(folder, *arguments, log="run.log"):

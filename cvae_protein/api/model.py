@@ -161,10 +161,10 @@ class Model:
         Traceback (most recent call last):
         cvae_protein.core.errors.UserError: fold: 2.60.41 is unknown to the model; the nearest that it knows is 2.60
         """
-        from ..sampling.sample import check_asked, draw_samples, draw_valid
+        from ..sampling.sample import check_asked, check_kept, draw_samples, draw_valid
         from ..score.metrics.physical_validity import is_valid
 
-        settings = self._settings(n, temperature, guidance)
+        settings, spec = self._settings(n, temperature, guidance), self._sampler.spec
         _check_seed(seed)
         if (keep is not None or noise_kept) and like is None:
             raise UserError("keep, noise_kept: expected like, the structure of which they keep something")
@@ -176,10 +176,11 @@ class Model:
         if like is not None:
             if length is not None:
                 raise UserError("length: expected none with like, whose structure has one")
-            settings = replace(settings, numbers=self._numbers(keep))
+            if keep is not None:
+                check_kept(spec, keep)
+                settings = replace(settings, numbers=int(keep))
             labels = None if fold is None else _labels(fold)
             return self._around(like, settings, seed, labels, noise_kept=noise_kept)
-        spec = self._sampler.spec
         folds = list(spec.vocabulary[0]) if fold is None else _labels(fold)
         lengths = _lengths(length)
         check_asked(spec, folds, lengths, extrapolate)
@@ -372,12 +373,6 @@ class Model:
         from ..model.decoder import ChainDecoder
 
         return isinstance(self._sampler.second_level, ChainDecoder)
-
-    def _numbers(self, keep: int | None) -> int:
-        """Numbers of a code that are kept, 0 = all."""
-        if keep is not None and not 1 <= keep <= self.latent:
-            raise UserError(f"keep: expected 1 to {self.latent} numbers, got {keep}")
-        return keep or 0
 
     def _label(self, fold: str | int) -> str:
         """One label as text, which the model knows."""

@@ -17,6 +17,8 @@ from .options import Depth, Given, ModelGiven, Output, Splits, Stored, TrainGive
 from .outputs import WORKFLOW, folder, table, tensors, text, writes
 from .outputs import Output as Written
 
+BASE = Path("config/config.yaml")  # over which every run is laid
+
 
 @app.command()
 def info(
@@ -101,7 +103,6 @@ def run(
     if program is None:
         raise UserError("run: expected the program snakemake, found none; install cvae_protein[workflow]")
     given = ["--configfile", str(config)] if config else []
-    os.environ["PATH"] = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs call cvae-protein
     settle_cache()
     os.execv(program, [program, *given, "--cores", str(cores), *(targets or [])])
 
@@ -120,9 +121,10 @@ def schema(
       cvae-protein schema --guide -o config/README.md
     """
     from ..config import schema as described
+    from ..config.load import layered, load
     from ..core.files import atomic_path
 
-    text = described.guide() if guide else described.schema_text()
+    text = described.guide(load(layered([BASE] if BASE.is_file() else []))) if guide else described.schema_text()
     if output is None:
         print(text, end="")
         return
@@ -149,9 +151,8 @@ def check(
     from ..config.load import layered, load
     from ..runs.plan import plan
 
-    base = Path("config/config.yaml")
     files = config or []
-    layers = [base, *files] if base.is_file() else files
+    layers = [BASE, *files] if BASE.is_file() else files
     settings = load(layered(layers))
     for word, said in plan(settings, files, workflow).lines():
         typer.echo(f"{word:<11}{said}")

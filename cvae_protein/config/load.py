@@ -121,6 +121,8 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
     results = settings.results
     if results.startswith(("~", "$")) or set(results) & set("{}") or not results.isprintable():
         yield f"results: expected a path without braces, ~, $ or line ends, got {results!r}"
+    if settings.sample.numbers > settings.model.latent:
+        yield f"sample.numbers: expected at most model.latent, got {settings.sample.numbers} > {settings.model.latent}"
     if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":
         yield (
             "split.scheme: expected sequence with labels.scheme cluster, whose classes would else be held out whole, "

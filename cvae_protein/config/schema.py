@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 import pydantic
@@ -14,9 +14,10 @@ from .settings import Settings
 
 WRITTEN_BY = "Written by `make schema` from cvae_protein/config/settings.py; edit that file instead."
 GUIDE = """\
-`config.yaml` is the file to edit. A key that is left out keeps its default; a key that does not exist stops the run
-before its first job and names the nearest right one. `snakemake --configfile config/examples/NAME.yaml` lays another
-file over it, `snakemake --config seeds=0,1 'train={"steps": 500}'` single keys. Give each experiment its own `results`.
+`config.yaml` is the file to edit. A key that it leaves out has its default; where the file as it comes says otherwise,
+the table has both. A key that does not exist stops the run before its first job and names the nearest right one.
+`snakemake --configfile config/examples/NAME.yaml` lays another file over `config.yaml`,
+`snakemake --config seeds=0,1 'train={"steps": 500}'` single keys. Give each experiment its own `results`.
 
 | key | what it is | allowed | default |
 |---|---|---|---|
@@ -38,23 +39,29 @@ def schema_text() -> str:
     return f"# {WRITTEN_BY}\n" + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True, width=120)
 
 
-def guide() -> str:
-    """The keys of the configuration as a Markdown page, as it stands in `config/README.md`."""
-    rows = "".join(f"| {' | '.join(row)} |\n" for row in _rows(Settings, ""))
+def guide(base: Settings) -> str:
+    """The keys of the configuration as a Markdown page, as it stands in `config/README.md`.
+
+    `base` are the settings of `config.yaml` as it comes, which are told where they are no defaults.
+    """
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in _rows(Settings(), base, ""))
     return f"<!-- {WRITTEN_BY} -->\n\n# Configuration\n\n{GUIDE}{rows}"
 
 
-def _rows(kind: type, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    """Key, meaning, range and default of every setting below a settings dataclass."""
-    for field, hint in settings_fields(kind):
-        name = f"{prefix}{field.name}"
+def _rows(defaults: Any, base: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    """Key, meaning, range and default of every setting below a section, with what `base` has instead."""
+    for field, hint in settings_fields(type(defaults)):
+        name, default, own = f"{prefix}{field.name}", getattr(defaults, field.name), getattr(base, field.name)
         if is_dataclass(hint):
             yield f"**`{name}`**", field.metadata["description"], "", ""
-            yield from _rows(hint, f"{name}.")  # type: ignore[arg-type]
+            yield from _rows(default, own, f"{name}.")
         else:
-            value = field.default if field.default_factory is MISSING else field.default_factory()
-            default = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            yield f"`{name}`", field.metadata["description"], expected(hint, field.metadata), f"`{default}`"
+            said = _cell(default) + (f"; in `config.yaml` {_cell(own)}" if own != default else "")
+            yield f"`{name}`", field.metadata["description"], expected(hint, field.metadata), said
+
+
+def _cell(value: Any) -> str:
+    return f"`{', '.join(map(str, value)) if isinstance(value, tuple) else value}`"
 
 
 def _without_titles(node: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -58,8 +57,7 @@ def reproduce(manifest: Path, output: Path, cores: int) -> list[dict[str, str]]:
     configuration = output / ".reproduce.yaml"  # hidden: no result of the run
     configuration.write_text(yaml.safe_dump(recorded.settings | {"results": str(output)}, sort_keys=False), "utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", str(configuration)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    if subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode:
+    if subprocess.run(command, check=False).returncode:
         raise UserError(f"reproduce: the run failed; go on with {' '.join(command)}, then compare with --compare-only")
     return compare(recorded, output)
 

@@ -195,8 +195,7 @@ def resume(results: Path) -> NoReturn:
         raise UserError(f"{record_of(results)}: the folder of the run, {facts['cwd']}, is gone; start it again by hand")
     os.chdir(facts["cwd"])
     settle_cache()
-    path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
-    os.execve(command[0], command, os.environ | {"PATH": path})
+    os.execv(command[0], command)
 
 
 def again(command: list[str]) -> list[str]:

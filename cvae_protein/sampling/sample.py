@@ -121,6 +121,12 @@ def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None,
         say("sample", f"{said} residues lie beyond what the model has seen: {have}")
 
 
+def check_kept(spec: Spec, kept: int) -> None:
+    """`UserError` where a code does not have so many leading numbers to keep."""
+    if isinstance(kept, bool) or not isinstance(kept, int | np.integer) or not 1 <= kept <= spec.model.latent:
+        raise UserError(f"keep: expected 1 to {spec.model.latent} numbers of a code, got {kept!r}")
+
+
 EXTRAPOLATE = "ask for other lengths, or for extrapolation (--extrapolate, extrapolate=True)"
 
 
@@ -237,6 +243,8 @@ def draw_of_domain(
     noise_kept: float = 0.0,
 ) -> Draw:
     """`settings.per_class` conformations of the one structure of `domain` under `label`, to be drawn."""
+    if settings.numbers:
+        check_kept(sampler.spec, settings.numbers)
     if not 0 <= noise_kept <= 1 or (noise_kept and spread is not None):
         raise UserError(f"noise kept: expected a share from 0 to 1, and no spread beside it, got {noise_kept}")
     spec, name, length = sampler.spec, domain.ids[0], len(domain.coords[0])
@@ -288,6 +296,8 @@ def draw_of_folds(
     origin: Mapping[str, Any],
 ) -> Draw:
     """`settings.per_class` samples of each fold, to be drawn."""
+    if settings.numbers:
+        check_kept(sampler.spec, settings.numbers)
 
     def make(blocks: Sequence[Block]) -> Samples:
         return draw_blocks(sampler, blocks, lengths, settings, facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +17,7 @@ from ..model.spec import Spec
 from .distributed import ALONE, Ranks, shared_noise
 from .loop import Losses
 from .second_level import fit_components, train_network
+from .start import Start
 
 FEWEST_NUMBERS = 4
 WHOLE_CODES = 0.25  # share of training structures of whose code all numbers are kept
@@ -79,7 +79,7 @@ def train_decoder(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
-    begun: Mapping[str, Tensor],
+    begun: Start | None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained decoder and its history; `begun` are those to start from, if any."""
     own, whole = cast(DecoderSettings, spec.refine), by_split["train"]

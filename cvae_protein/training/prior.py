@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -17,10 +15,10 @@ from ..core.progress import say
 from ..model.batch import DomainSet, hide_labels
 from ..model.cvae import CVAE
 from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
-from ..model.registry import load_weights
 from .checkpoint import TrainingState
 from .distributed import Ranks
 from .loop import Losses, Task, minimise
+from .start import Start
 
 CODES_A_STEP = 256
 MOST_WATCHED = 512  # codes of a split
@@ -54,7 +52,7 @@ def fit_priors(
     model: CVAE,
     by_split: Mapping[str, DomainSet],
     settings: TrainSettings,
-    begun: Mapping[str, Tensor] = MappingProxyType({}),
+    begun: Start | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weights of the aggregate posterior of whole training domains and of the flow, and what the flow makes of codes.
 
@@ -67,7 +65,7 @@ def fit_priors(
     mean, logvar = codes.posterior.mean, codes.posterior.logvar
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     if begun:
-        load_weights(aggregate, "aggregate.", Path(settings.start), begun)
+        begun.load(aggregate, "aggregate.")
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
     aggregate.fit(mean[first], logvar[first], codes.labels[first, 0], codes.lengths[first])
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
@@ -79,7 +77,7 @@ def fit_priors(
         return tensors, {}
     flow = LatentFlow(spec, settings.flow_dropout)
     if begun:
-        load_weights(flow, "flow.", Path(settings.start), begun)
+        begun.load(flow, "flow.")
     else:
         flow.whiten(aggregate)
     watched = {"evaluated": codes}

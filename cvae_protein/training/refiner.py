@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +17,7 @@ from ..model.spec import Spec
 from .distributed import ALONE, Ranks, shared_noise
 from .loop import Losses
 from .second_level import fit_components, train_network
+from .start import Start
 
 FEWEST_COMPONENTS = 12
 LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
@@ -76,7 +76,7 @@ def train_refiner(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
-    begun: Mapping[str, Tensor],
+    begun: Start | None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of the trained refiner and its history; `begun` are those to start from, if any."""
     refine, whole = cast(RefineSettings, spec.refine), by_split["train"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..config.settings import DecoderSettings, RefineSettings, TrainSettings
 from ..model.batch import DomainSet, LengthBuckets
-from ..model.registry import load_weights
 from ..model.representation import PrincipalComponents, encode_trace
 from ..model.spec import Spec
 from .checkpoint import TrainingState
 from .distributed import Ranks
 from .loop import Losses, Task, minimise
+from .start import Start
 
 MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 
@@ -45,7 +45,7 @@ def train_network(
     checkpoint: Path | None,
     generator: torch.Generator,
     rng: np.random.Generator,
-    begun: Mapping[str, Tensor],
+    begun: Start | None,
     drawn: LengthBuckets | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a second level, with its kind before their names, and the history of its training.
@@ -55,7 +55,7 @@ def train_network(
     """
     own = cast(RefineSettings | DecoderSettings, spec.refine)
     if begun:
-        load_weights(net, f"{spec.variant}.", Path(own.start), begun)
+        begun.load(net, f"{spec.variant}.")
     optimizer = torch.optim.AdamW(net.parameters(), own.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     task = Task(
         stage=f"train {spec.variant} seed {spec.seed}",

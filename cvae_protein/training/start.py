@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core import pretrained, variants
 from ..core.errors import UserError
 from ..core.files import sha256
+from ..model.registry import load_weights
 from ..model.spec import Spec, load_tensors
 
 PLACES = {"concat": "model", "refiner": "refiner", "decoder": "decoder"}  # of a network in the package
 TRAINING = ("steps", "batch_size", "learning_rate", "crop", "start")  # settings of a second level that are no sizes
 
 
-def begin(spec: Spec, start: str) -> tuple[Spec, dict[str, Tensor]]:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Weights that a training begins with, fitted to its spec, and the folder that they are from."""
+
+    folder: Path
+    tensors: dict[str, Tensor]
+
+    def load(self, module: nn.Module, prefix: str) -> None:
+        """Give a module its weights, which are named by a prefix; `UserError` where they do not fit."""
+        load_weights(module, prefix, self.folder, self.tensors)
+
+
+def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
     """What `spec` becomes where its training begins with the weights in `start`, and these, fitted to it.
 
     `start` is `pretrained` or the folder of a trained model. Sizes and labels are those of that model; labels that it
@@ -50,7 +63,7 @@ def begin(spec: Spec, start: str) -> tuple[Spec, dict[str, Tensor]]:
     if kind in ("refiner", "decoder"):
         own = {field.name: getattr(spec.refine, field.name) for field in fields(spec.refine) if field.name in TRAINING}
         begun = replace(begun, refine=replace(source.refine, **own))
-    return begun, _fitted(folder, source, vocabulary)
+    return begun, Start(folder, _fitted(folder, source, vocabulary))
 
 
 def _names(spec: Spec, level: int) -> tuple[str, ...]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -34,7 +32,7 @@ from .loop import Losses, Task, minimise
 from .prior import fit_priors
 from .refiner import train_refiner
 from .second_level import MOST_LINEAR
-from .start import begin
+from .start import Start, begin
 from .validation import eval_batches, selection_score, validate
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
@@ -86,7 +84,7 @@ def train(
             raise UserError(
                 f"train.start: expected `pretrained` or the folder of a trained model for {variant}, got ''"
             )
-        begun: dict[str, Tensor] = {}
+        begun: Start | None = None
         if start:
             spec, begun = begin(spec, start)
             say(f"train {variant} seed {seed}", f"begins as {spec.origin['start']['name']}")
@@ -178,7 +176,7 @@ def _train_variant(
     ranks: Ranks,
     checkpoint: Path | None,
     device: torch.device,
-    begun: Mapping[str, Tensor] = MappingProxyType({}),
+    begun: Start | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Weights of a trained variant, its priors beside it, and its history; `begun` are those to start from."""
     module = registry.variant(spec.variant)
@@ -186,7 +184,7 @@ def _train_variant(
     domains = by_split["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     if begun:
-        registry.load_weights(model, "cvae.", Path(settings.start), begun)
+        begun.load(model, "cvae.")
         # A rise guards untrained codes against collapse; these are past it.
         settings = (
             replace(settings, kl=replace(settings.kl, kind="constant")) if settings.kl.kind in RISES else settings

@@ -316,6 +316,10 @@ if workflow.storage_settings.default_storage_provider:
         "run without --default-storage-provider, and copy the folder when it is done"
     )
 name_user()
+# Jobs call `cvae-protein`: that of this environment, activated or not. A job's own environment comes before it.
+os.environ["PATH"] = (
+    f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+)
 for (
     path
 ) in workflow.configfiles:  # Snakemake's own reading of them loses what YAML misreads

@@ -54,6 +54,7 @@ MISTAKES = [
     ({"seeds": [0, 2**64]}, "≤ 18446744073709551615, got 18446744073709551616"),
     ({"score": {"seed": 2**64}}, "score.seed: expected a whole number ≥ 0 and ≤ 18446744073709551615"),
     ({"sample": {"per_class": 10**9}}, "sample.per_class: expected a whole number ≥ 1 and ≤ 1000000"),
+    ({"sample": {"numbers": 999}}, "sample.numbers: expected at most model.latent, got 999 > 64"),
     ({"variants": ["concatt"]}, "did you mean concat?"),
     ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
     ({"variants": ["pretrained"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no pretrained with"),
@@ -170,7 +171,9 @@ def test_variants_are_the_files_of_the_folder_and_the_records_beside_them():
 
 def test_schema_on_disk_is_in_step():
     assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == schema.schema_text(), "run `make schema`"
-    assert (ROOT / "config/README.md").read_text() == schema.guide(), "run `make schema`"
+    guide = schema.guide(load.load(ROOT / "config/config.yaml"))
+    assert (ROOT / "config/README.md").read_text() == guide, "run `make schema`"
+    assert "| `1000`; in `config.yaml` `0` |" in next(row for row in guide.splitlines() if "`refine.steps`" in row)
 
 
 def test_schema_judges_as_the_loader_does():

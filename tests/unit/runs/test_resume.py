@@ -183,7 +183,7 @@ def test_a_folder_that_was_renamed_is_not_the_one_of_the_recorded_command(tmp_pa
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to("results")
     given = []
-    monkeypatch.setattr("os.execve", lambda program, command, environment: given.append(command))
+    monkeypatch.setattr("os.execv", lambda program, command: given.append(command))
     monkeypatch.chdir(tmp_path)
     for name in ("results", "link"):
         resume.resume(Path(name))

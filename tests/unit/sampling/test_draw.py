@@ -80,6 +80,15 @@ def test_first_samples_of_a_larger_draw_are_those_of_a_smaller_one_to_the_last_b
     assert len({atoms.tobytes() for atoms in many.relaxed}) == 68
 
 
+def test_more_numbers_than_a_code_has_cannot_be_kept(models: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    words = ["sample", "--model", str(models[0]), "--fold", "2", "--length", "45", "-n", "1", *QUICK_JSON]
+    assert main.run([*words, "--keep", "5", "-o", str(tmp_path / "all.pdb")]) == 0
+    for more in ([], ["--valid"]):
+        assert main.run([*words, *more, "--keep", "6", "-o", str(tmp_path / "more.pdb")]) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == "error: keep: expected 1 to 5 numbers of a code, got 6"
+    assert not (tmp_path / "more.pdb").exists()
+
+
 def test_batches_of_an_array_of_jobs_are_the_whole_draw_when_merged(models: tuple[Path, Path], tmp_path: Path) -> None:
     def sample(output: str, *more: str) -> None:
         arguments = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cvae_protein.config.settings import DecoderSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.registry import load_model
+from cvae_protein.model.registry import load_model, variant
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling.sample import folds_to_draw
 from cvae_protein.training.start import begin
@@ -45,7 +46,8 @@ def spec_of(data: Data, variant: str = "fine_tuned", depth: int = 2) -> Spec:
 
 def test_labels_are_added_and_those_of_the_start_are_kept(started: Path, data: Data) -> None:
     before, own = Spec.read(started / "concat/spec.json"), spec_of(data)
-    spec, tensors = begin(own, str(started / "concat"))
+    spec, start = begin(own, str(started / "concat"))
+    tensors = start.tensors
     weights = load_tensors(started / "concat/weights.safetensors")[0]
     for level in range(2):
         assert set(spec.vocabulary[level]) == {*before.vocabulary[level], *own.vocabulary[level]}
@@ -61,7 +63,8 @@ def test_labels_are_added_and_those_of_the_start_are_kept(started: Path, data: D
 
 def test_levels_that_the_start_was_not_told_add_nothing_at_first(started: Path, data: Data, tmp_path: Path) -> None:
     train(*data, "concat", 0, tmp_path / "concat", MODEL, TRAIN, REFINE, 1)
-    spec, tensors = begin(spec_of(data), str(tmp_path / "concat"))
+    spec, start = begin(spec_of(data), str(tmp_path / "concat"))
+    tensors = start.tensors
     assert spec.depth == 2
     assert tensors["cvae.condition.levels.1.weight"].shape[0] == len(spec.vocabulary[1]) + 1
     assert not tensors["cvae.condition.levels.1.weight"].any()
@@ -107,6 +110,10 @@ def test_a_start_of_another_kind_is_refused(started: Path, data: Data, tmp_path:
     for start, said in (("refiner", "expected a trained concat, which fine_tuned starts from, got refiner"),):
         with pytest.raises(UserError, match=said):
             begin(spec_of(data), str(started / start))
+    spec, other = begin(spec_of(data), str(started / "concat"))
+    weights = other.tensors | {"cvae.log_sigma": torch.zeros(2, 2)}
+    with pytest.raises(UserError, match=rf"^{re.escape(str(started / 'concat'))}: weights do not fit the spec"):
+        replace(other, tensors=weights).load(variant("fine_tuned").build(spec), "cvae.")
     with pytest.raises(UserError, match=r"train.start: expected `pretrained` or the folder of a trained model"):
         train(*data, "fine_tuned", 0, tmp_path / "no", MODEL, replace(TRAIN, start=""), REFINE, 2)
     with pytest.raises(UserError, match=r"expected the spec.json of a trained model"):
