@@ -41,11 +41,15 @@ def clean(tmp_path_factory):
 
 
 class Cluster:
-    """A project whose runs are sent to Slurm."""
+    """A project whose runs are sent to Slurm. What lies in `bin` goes before the real programs, as `AHEAD` has it."""
+
+    AHEAD = "PATH=${BASH_ENV%/*}:$PATH\n"  # read by the shell of every job, behind what the workflow does to its PATH
 
     def __init__(self, folder):
         self.folder = folder
-        self.environment = environment(folder) | {"PATH": f"{folder / 'bin'}:{environment(folder)['PATH']}"}
+        (folder / "bin").mkdir(exist_ok=True)
+        (folder / "bin/ahead.sh").write_text(self.AHEAD)
+        self.environment = environment(folder) | {"BASH_ENV": str(folder / "bin/ahead.sh")}
 
     def start(self, *arguments):
         """A run in the background; what it says is in `run.log`."""
@@ -62,7 +66,7 @@ class Cluster:
         done = subprocess.run(
             [sys.executable, "-m", "cvae_protein.cli.main", "resume", "results"],
             cwd=self.folder,
-            env=self.environment,
+            env=environment(self.folder),
             capture_output=True,
             text=True,
             timeout=1500,

@@ -71,7 +71,6 @@ def trainings(folder):
 def killed(cluster):
     """What was at work after the scheduler was killed: trainings, who holds the output, and the outcome on record."""
     program = cluster.folder / "bin/cvae-protein"
-    program.parent.mkdir()
     program.write_text(PROGRAM.format(real=BIN / "cvae-protein", python=sys.executable))
     program.chmod(0o755)
     process = cluster.start(*HARDSHIPS)
