@@ -29,7 +29,7 @@ from cvae_protein.core.labels import first_level, superfamily
 from cvae_protein.core.pretrained import package_model
 from cvae_protein.model.batch import DomainSet, as_backbone, read_split
 from cvae_protein.model.registry import load_model
-from cvae_protein.sampling.sample import draw_samples
+from cvae_protein.sampling.sample import draw_samples, folds_to_draw
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.metrics.metric import mean_estimate
 from cvae_protein.store.layout import Entry
@@ -120,9 +120,8 @@ def main() -> None:
                 train(*own, variant, asked.seed, made, ModelSettings(), settings, RefineSettings(), 1)
                 seconds = time.monotonic() - began
                 sampler = load_sampler(made, package / "refiner")
-                drawn = draw_samples(
-                    sampler, sampler.spec.own_classes, None, SampleSettings(per_class=asked.samples), asked.seed
-                )
+                own_settings = SampleSettings(per_class=asked.samples)
+                drawn = draw_samples(sampler, folds_to_draw(sampler.spec, 1), None, own_settings, asked.seed)
                 samples = made / "samples.h5"
                 relaxed = zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
                 write_store(samples, (Entry(as_backbone(name, c), {"label": label}) for name, label, c in relaxed))

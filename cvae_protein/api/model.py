@@ -131,7 +131,7 @@ class Model:
             default as the training domains of the fold have them
         n : samples per fold; the first of them are those of a smaller draw
         seed : of all randomness, from 0 to 2⁶⁴ - 1
-        temperature : spread of the draw relative to the prior; by default 0.7
+        temperature : spread of the draw relative to the prior; by default 0.5
         guidance : how far the draw follows the label, 1 as learnt; by default 2
         like : a structure whose code is decoded under the label `fold`, with the length of that structure
         keep : how many leading numbers of that code are kept; the second level, a decoder, draws what follows

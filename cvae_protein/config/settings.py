@@ -331,7 +331,7 @@ class SampleSettings(Section):
         256, "most samples of a model in a run; of many classes fewer are drawn each, one at least", ge=1
     )
     batches: int = setting(1, "jobs of the workflow that draw the samples of one model", ge=1, le=1000)
-    temperature: float = setting(0.7, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
+    temperature: float = setting(0.5, "standard deviation of the latent draw, relative to the prior", ge=0, le=10)
     prior: Literal["flow", "gaussian", "model"] = setting(
         "flow",
         "codes from a flow or from one Gaussian per class, fitted to the training codes, or from the model's own prior",

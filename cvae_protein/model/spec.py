@@ -85,10 +85,9 @@ class Spec:
         return len(self.vocabulary)
 
     @property
-    def own_classes(self) -> tuple[str, ...]:
-        """First-level labels of the domains that it was trained on, without those that only its start knew."""
-        others = self.origin.get("start", {}).get("classes", ())
-        return tuple(name for name in self.vocabulary[0] if name not in others)
+    def of_start(self) -> frozenset[str]:
+        """Labels that only the model knew that it began as; none of its own training domains is of them."""
+        return frozenset(self.origin.get("start", {}).get("labels", ()))
 
     def folds(self) -> list[dict[str, str | int]]:
         """A row a label: `fold`, its training `domains`, and residues of the `shortest`, `median` and `longest`."""

@@ -56,9 +56,17 @@ def known_fold(spec: Spec, fold: str) -> str:
 
 
 def members_of(spec: Spec, fold: str) -> list[tuple[str, int]]:
-    """The training members of a fold, or of its nearest known parent: the finest label of each, and its length."""
+    """The training members of a fold, or of its nearest known parent: the finest label of each, and its length.
+
+    They are those of the model's own training; those of the model that it began as where only that one knew the fold.
+    """
     fold = known_fold(spec, fold)
-    below = [label for label, lengths in spec.lengths.items() if lengths and lineage(label)[-2:-1] == [fold]]
+    known = [label for label, lengths in spec.lengths.items() if lengths]
+    below = [
+        label
+        for label in known
+        if lineage(label)[-2:-1] == [fold] and (label in spec.of_start) == (fold in spec.of_start)
+    ]
     finer = [member for label in below for member in members_of(spec, label)]
     left = Counter(spec.lengths[fold]) - Counter(length for _, length in finer)
     own = left.elements() if finer else spec.lengths[fold]
@@ -133,12 +141,13 @@ EXTRAPOLATE = "ask for other lengths, or for extrapolation (--extrapolate, extra
 def folds_to_draw(spec: Spec, depth: int) -> list[str]:
     """The labels of `depth` levels, or as many as the model knows, with at least `FEWEST_MEMBERS` training domains.
 
-    A class that has none of them is drawn itself. Of a model that began as another one, classes that only that one was
+    A class that has none of them is drawn itself. Of a model that began as another one, labels that only that one was
     trained on are left out.
     """
     folds: list[str] = []
-    for name in spec.own_classes:
-        finest = [label for label in spec.vocabulary[:depth][-1] if label.startswith(f"{name}.")]
+    own = [[name for name in names if name not in spec.of_start] for names in spec.vocabulary[:depth]]
+    for name in own[0]:
+        finest = [label for label in own[-1] if label.startswith(f"{name}.")]
         folds += [label for label in finest if len(spec.lengths[label]) >= FEWEST_MEMBERS] or [name]
     return folds
 

@@ -51,7 +51,7 @@ def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
     facts: dict[str, Any] = {
         "name": pretrained.version() if named else str(folder),
         "weights": sha256(folder / "weights.safetensors"),
-        "classes": sorted(set(_names(source, 0)) - set(_names(spec, 0))),
+        "labels": sorted(set(source.lengths) - set(spec.lengths)),
     }
     begun = replace(
         spec,

@@ -16,7 +16,7 @@ from cvae_protein.core.files import read_table
 from cvae_protein.model.batch import read_split
 from cvae_protein.model.registry import load_model, variant
 from cvae_protein.model.spec import Spec, load_tensors
-from cvae_protein.sampling.sample import folds_to_draw
+from cvae_protein.sampling.sample import folds_to_draw, members_of
 from cvae_protein.training.start import begin
 from cvae_protein.training.train import make_spec, train
 
@@ -87,8 +87,10 @@ def test_what_goes_on_gets_better_and_draws_the_runs_classes(started: Path, data
     rows = read_table(tmp_path / "made/history.tsv", ["step", "validation_bound"])
     assert min(float(row["validation_bound"]) for row in rows[1:]) < float(rows[0]["validation_bound"])
     spec = Spec.read(tmp_path / "made/spec.json")
-    assert spec.origin["start"]["classes"] == ["3"]
+    assert spec.of_start == {"1.10", "2.10", "3", "3.10"}
     assert folds_to_draw(spec, 1) == ["1", "2"]
+    assert {label for label, _ in members_of(spec, "1")} == {"1.0", "1.2"}  # those of the run's own domains
+    assert {label for label, _ in members_of(spec, "3")} == {"3.10"}  # still drawn where it is asked for
     assert spec.label_ids("3.10")[0] > 0
 
 
