@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
+import zlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from sys import intern
+
+import numpy as np
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError, printable, rejection
@@ -20,60 +24,113 @@ from ..io.read import is_code, parse_range
 from .classifications.domain import ClassifiedDomain, resolution_of
 from .formats import read_classification, read_ids, read_names
 
-Thinned = tuple[list[ClassifiedDomain], list[UnusableDomain]]
+BLOCK = 1024  # rows that are packed together
 
 
-def _without(rows: Iterable[ClassifiedDomain], lost: dict[str, UnusableDomain]) -> Thinned:
-    """Rows less those in `lost`; an alternative conformer goes with the last unique domain of its group."""
-    rows = list(rows)
-    uniques = [row for row in rows if row.role != "alternative"]
-    gone = {row.group: lost[row.domain_id] for row in uniques if row.group and row.domain_id in lost}
-    for row in uniques:
-        if row.domain_id not in lost:
-            gone.pop(row.group, None)
-    kept, problems = [], []
+class Rows:
+    """Rows of a classification, packed block by block: some 20 bytes each, where a tuple of texts has 450."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._open: list[ClassifiedDomain] = []
+
+    def append(self, row: ClassifiedDomain) -> None:
+        """Add a row behind the others."""
+        self._open.append(row)
+        if len(self._open) == BLOCK:
+            columns = list(zip(*self._open, strict=True))
+            self._packed.append(zlib.compress(json.dumps(columns).encode("ascii"), level=1))
+            self._open = []
+
+    def __len__(self) -> int:
+        return BLOCK * len(self._packed) + len(self._open)
+
+    def __iter__(self) -> Iterator[ClassifiedDomain]:
+        for block in self._packed:
+            yield from map(ClassifiedDomain._make, zip(*json.loads(zlib.decompress(block)), strict=True))
+        yield from self._open
+
+    def drop(self, problem_of: Callable[[int, ClassifiedDomain], UnusableDomain | None]) -> Iterator[UnusableDomain]:
+        """Take out the rows that `problem_of` has something against, by place and row; yields what it says."""
+        left = Rows()
+        for place, row in enumerate(self):
+            if problem := problem_of(place, row):
+                yield problem
+            else:
+                left.append(row)
+        self._packed, self._open = left._packed, left._open
+
+    def change(self, changed: Callable[[int, ClassifiedDomain], ClassifiedDomain]) -> None:
+        """Put what `changed` makes of each row, by place and row, in its stead."""
+        new = Rows()
+        for place, row in enumerate(self):
+            new.append(changed(place, row))
+        self._packed, self._open = new._packed, new._open
+
+
+def _without(rows: Rows, lost: dict[str, UnusableDomain]) -> Iterator[UnusableDomain]:
+    """Drop the rows in `lost`; an alternative conformer goes with the last unique domain of its group."""
+    if not lost:
+        return
+    gone: dict[str, UnusableDomain] = {}
+    staying: set[str] = set()
     for row in rows:
-        problem = lost.get(row.domain_id)
-        if row.role == "alternative" and row.group in gone:
-            cause = gone[row.group]
-            problem = UnusableDomain(row.domain_id, cause.code, f"alternative of {cause.domain_id}, which is left out")
-        problems.append(problem) if problem else kept.append(row)
-    return kept, problems
+        if row.group and row.role != "alternative":
+            if problem := lost.get(row.domain_id):
+                gone[row.group] = problem
+            else:
+                staying.add(row.group)
+
+    def problem_of(_: int, row: ClassifiedDomain) -> UnusableDomain | None:
+        if row.role == "alternative" and row.group not in staying and (cause := gone.get(row.group)):
+            detail = f"alternative of {cause.domain_id}, which is left out"
+            return UnusableDomain(row.domain_id, cause.code, detail)
+        return lost.get(row.domain_id)
+
+    yield from rows.drop(problem_of)
 
 
-def _ranked(
-    rows: Iterable[ClassifiedDomain], kind: Callable[[ClassifiedDomain], str]
-) -> dict[str, list[ClassifiedDomain]]:
-    """Unique domains by their kind, best resolved first and then in the table's order; of no kind (empty) are none."""
-    found: dict[str, list[ClassifiedDomain]] = {}
+def _ranked(rows: Rows, kind: Callable[[ClassifiedDomain], str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Place of each row among the unique domains of its kind, best resolved first and then in the table's order.
+
+    With the number of its kind, and the kinds' names; alternatives and rows of no kind (empty) have the place -1.
+    """
+    numbers: dict[str, int] = {}
+    codes, resolutions = array("q"), array("d")
     for row in rows:
-        if row.role != "alternative" and (key := kind(row)):
-            found.setdefault(key, []).append(row)
-    return {key: sorted(members, key=lambda row: resolution_of(row.resolution)) for key, members in found.items()}
+        name = "" if row.role == "alternative" else kind(row)
+        codes.append(numbers.setdefault(name, len(numbers)) if name else -1)
+        resolutions.append(resolution_of(row.resolution))
+    of = np.frombuffer(codes, np.int64) if codes else np.zeros(0, np.int64)
+    order = np.lexsort((np.array(resolutions), of))  # stable
+    first = np.searchsorted(of[order], of[order])
+    places = np.empty(len(of), np.int64)
+    places[order] = np.arange(len(of)) - first
+    places[of < 0] = -1
+    return places, of, list(numbers)
 
 
-def drop_redundant(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
+def drop_redundant(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
     """Keep the best resolved domain of each sequence cluster; domains of which the table gives no cluster stay.
 
     Raises `UserError` where the table gives no cluster at all.
     """
     level = settings.redundancy
     if level == "none":
-        return rows, []
-    clusters = _ranked(rows, lambda row: str(getattr(row, level)))
-    if not clusters and rows:
+        return
+    places, clusters, names = _ranked(rows, lambda row: str(getattr(row, level)))
+    if not names and len(rows):
         raise UserError(
             f"labels.redundancy: {settings.table} has no {level} clusters, as a cath-domain-list or a column {level} "
             "has; else leave it at none and cluster the sequences themselves (labels.max_per_cluster)"
         )
-    lost = {
-        row.domain_id: UnusableDomain(
-            row.domain_id, "redundant", f"{members[0].domain_id} is of the same {level} cluster"
-        )
-        for members in clusters.values()
-        for row in members[1:]
-    }
-    return _without(rows, lost)
+    best = {int(clusters[place]): row.domain_id for place, row in enumerate(rows) if places[place] == 0}
+    lost = {}
+    for place, row in enumerate(rows):
+        if places[place] > 0:
+            detail = f"{best[int(clusters[place])]} is of the same {level} cluster"
+            lost[row.domain_id] = UnusableDomain(row.domain_id, "redundant", detail)
+    yield from _without(rows, lost)
 
 
 def _superfamily(row: ClassifiedDomain) -> str:
@@ -86,34 +143,38 @@ def _superfamily(row: ClassifiedDomain) -> str:
     return next(filter(None, (row.superfamily, *codes)), "")
 
 
-def cap_superfamilies(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
+def cap_superfamilies(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
     """Keep the best resolved domains of each superfamily, at most `max_per_superfamily` of distinct sequence."""
     most = settings.max_per_superfamily
     if not most:
-        return rows, []
-    lost = {
-        row.domain_id: UnusableDomain(
-            row.domain_id, "superfamily_full", f"{len(members)} domains of {name}, {most} stay"
-        )
-        for name, members in _ranked(rows, _superfamily).items()
-        for row in members[most:]
-    }
-    return _without(rows, lost)
+        return
+    places, families, names = _ranked(rows, _superfamily)
+    members = np.bincount(families[families >= 0], minlength=len(names))
+    lost = {}
+    for place, row in enumerate(rows):
+        if places[place] >= most:
+            family = families[place]
+            detail = f"{members[family]} domains of {names[family]}, {most} stay"
+            lost[row.domain_id] = UnusableDomain(row.domain_id, "superfamily_full", detail)
+    yield from _without(rows, lost)
 
 
-def drop_rare(rows: list[ClassifiedDomain], settings: LabelSettings) -> Thinned:
+def drop_rare(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
     """Keep the classes with enough members; alternative conformers do not count, and domains without a label stay."""
     least = settings.min_members
-    members = Counter(first_level(row.label) for row in rows if row.role != "alternative")
-    kept, problems = [], []
-    for row in rows:
+    members = dict.fromkeys({first_level(row.label) for row in rows}, 0)
+    members |= Counter(first_level(row.label) for row in rows if row.role != "alternative")
+    if all(count >= least for name, count in members.items() if name):
+        return
+
+    def problem_of(_: int, row: ClassifiedDomain) -> UnusableDomain | None:
         name = first_level(row.label)
-        if name and members[name] < least:
-            detail = f"class {name} has {members[name]} domains, the minimum is {least}"
-            problems.append(UnusableDomain(row.domain_id, "rare_class", detail))
-        else:
-            kept.append(row)
-    return kept, problems
+        if not name or members[name] >= least:
+            return None
+        detail = f"class {name} has {members[name]} domains, the minimum is {least}"
+        return UnusableDomain(row.domain_id, "rare_class", detail)
+
+    yield from rows.drop(problem_of)
 
 
 COLUMNS = ClassifiedDomain._fields[: ClassifiedDomain._fields.index("label") + 1]
@@ -125,7 +186,6 @@ METHODS = {
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
-FEW_VALUES = ("cath", "scope", "role", "resolution", "method", "superfamily", "n_residues")  # a text each in memory
 UNTOLD = {"cluster": "", "none": ANY}  # label of every domain under schemes that look at no column
 
 
@@ -165,8 +225,7 @@ def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = 
     if row.residue_range or row.numbering:
         parse_range(row.residue_range or "", row.numbering or "author")
     entry = row.pdb_id.lower() if is_code(row.pdb_id) and not entry_case else row.pdb_id
-    few = {name: intern(getattr(row, name)) for name in FEW_VALUES}
-    return row._replace(pdb_id=entry, label=intern(label_of(row, settings)), **few)
+    return row._replace(pdb_id=entry, label=label_of(row, settings))
 
 
 def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str]:
@@ -204,7 +263,7 @@ def _check_selected(row: ClassifiedDomain, settings: LabelSettings, classes: set
 
 
 def _select_rows(
-    rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings, kept: list[ClassifiedDomain]
+    rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings, kept: Rows
 ) -> Iterator[UnusableDomain]:
     """Put rows that pass the checks that look at one row alone into `kept`; yields the problems of the others."""
     included = read_ids(settings.include) if settings.include else None
@@ -232,14 +291,14 @@ def _select_rows(
     if included is not None and (absent := len(included - seen)):
         say("select", f"{absent} of {len(included)} ids of {settings.include} are not among the usable rows")
     if settings.superfamilies:
-        kept[:] = with_superfamilies(kept, settings.superfamilies)
+        add_superfamilies(kept, settings.superfamilies)
 
 
 IN_CLUSTERS = re.compile(r"\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?(?=_|$)|_MODEL_\d+(?=_|$)", re.IGNORECASE)
 
 
-def with_superfamilies(rows: list[ClassifiedDomain], path: str) -> list[ClassifiedDomain]:
-    """The rows with the clusters of a table by Foldseek or MMseqs2 as their superfamilies, named by representatives.
+def add_superfamilies(rows: Rows, path: str) -> None:
+    """Give the rows the clusters of a table by Foldseek or MMseqs2 as superfamilies, named by representatives.
 
     A member is a domain by its id, `ENTRY_CHAIN`, or the entry where one of the rows alone is of it; endings of files
     and numbers of models are passed over. Raises `UserError` where a line has not two cells, or no row is a member.
@@ -262,13 +321,14 @@ def with_superfamilies(rows: list[ClassifiedDomain], path: str) -> list[Classifi
                 raise UserError(
                     f"{path}, line {number}: {cells[1]} is in two clusters, of {found[index]} and {cells[0]}"
                 )
-    if rows and not found:
-        raise UserError(f"{path}: expected members such as {rows[0].domain_id}, found none of {len(rows)} domains")
+    if len(rows) and not found:
+        example = next(iter(rows)).domain_id
+        raise UserError(f"{path}: expected members such as {example}, found none of {len(rows)} domains")
     say("select", f"{len(found)} of {len(rows)} domains are in a cluster of {path}")
-    return [row._replace(superfamily=found.get(index, row.superfamily)) for index, row in enumerate(rows)]
+    rows.change(lambda place, row: row._replace(superfamily=found.get(place, row.superfamily)))
 
 
-def sift(settings: LabelSettings, kept: list[ClassifiedDomain], reasons: Counter[str]) -> Iterator[UnusableDomain]:
+def sift(settings: LabelSettings, kept: Rows, reasons: Counter[str]) -> Iterator[UnusableDomain]:
     """Put the domains that the settings select into `kept`, in the table's order, and count what ails the others.
 
     Yields these as they are met, so that a table of any length is read in the memory that `kept` takes. Raises
@@ -277,22 +337,13 @@ def sift(settings: LabelSettings, kept: list[ClassifiedDomain], reasons: Counter
     first: UnusableDomain | None = None
     for problem in chain(
         _select_rows(read_classification(settings), settings, kept),
-        *(_thinned(thin, settings, kept) for thin in (drop_redundant, cap_superfamilies, drop_rare)),
+        *(thin(kept, settings) for thin in (drop_redundant, cap_superfamilies, drop_rare)),
     ):
         first = first or problem
         reasons[problem.code] += 1
         yield problem
-    if not kept:
+    if not len(kept):
         raise UserError(_nothing_left(settings, reasons, first))
-
-
-def _thinned(
-    thin: Callable[[list[ClassifiedDomain], LabelSettings], Thinned],
-    settings: LabelSettings,
-    kept: list[ClassifiedDomain],
-) -> Iterator[UnusableDomain]:
-    kept[:], problems = thin(kept, settings)
-    yield from problems
 
 
 def _summary(reasons: Mapping[str, int]) -> str:
@@ -304,8 +355,7 @@ def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int
 
     Raises `UserError` as `sift`.
     """
-    kept: list[ClassifiedDomain] = []
-    reasons: Counter[str] = Counter()
+    kept, reasons = Rows(), Counter[str]()
     problems = sift(settings, kept, reasons)
     write_rejected(rejected, (rejection(problem.domain_id, settings.table, problem) for problem in problems))
     write_table(output, COLUMNS, map(ClassifiedDomain._asdict, kept))

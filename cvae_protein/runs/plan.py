@@ -16,9 +16,8 @@ from ..core.errors import UserError
 from ..core.labels import first_level, label_order, truncate
 from ..core.progress import clock
 from ..core.variants import BASELINE
-from ..dataset.classifications.domain import ClassifiedDomain
 from ..dataset.fetch.sources import sources_of
-from ..dataset.select import sift
+from ..dataset.select import Rows, sift
 
 JOB = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 SECONDS = {
@@ -51,7 +50,7 @@ class Plan:
     """
 
     settings: Settings
-    domains: Sequence[ClassifiedDomain]
+    domains: Rows
     reasons: Mapping[str, int]
     jobs: Mapping[str, int]
 
@@ -137,8 +136,7 @@ def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
     """What `snakemake --configfile FILES` would do; `UserError` with what stops it before its first job."""
     check_files(settings)
     sources_of(settings.fetch, Path("data/embedded"))
-    kept: list[ClassifiedDomain] = []
-    reasons: Counter[str] = Counter()
+    kept, reasons = Rows(), Counter[str]()
     for _ in sift(settings.labels, kept, reasons):
         pass
     return Plan(settings, kept, dict(reasons.most_common()), _jobs(files, workflow))

@@ -600,18 +600,22 @@ def test_ted(tmp_path):
     assert dropped == {"AF-x_TED01": "bad_row"}
 
 
-def test_a_long_table_is_read_in_the_memory_of_what_is_kept(tmp_path):
-    """Rows that are left out go to the table of rejections as they are met."""
+@pytest.mark.parametrize(("kept", "most"), [(10, 50), (20_000, 250)], ids=["few kept", "all kept"])
+def test_a_long_table_is_read_in_little_memory(tmp_path, kept, most):
+    """Rows that are left out go to the table of rejections as they are met; of the others the id is in memory, and
+    the rest packed."""
     import tracemalloc
 
-    table = tmp_path / "t.tsv"
+    table, cells = tmp_path / "t.tsv", "1abc\tA\t1-20,41-76"
     with open(table, "w") as handle:
-        handle.write("domain_id\tpdb_id\tchain\tresidue_range\tcath\n")
-        handle.writelines(f"d{n}\t1abc\tA\t\t{1 if n < 10 else 4}.10.8.10\n" for n in range(20_000))
+        handle.write("domain_id\tpdb_id\tchain\tresidue_range\tcath\tresolution\n")
+        for n in range(20_000):
+            handle.write(f"d{n}\t{cells}\t{1 if n < kept else 4}.10.{n % 90}.10\t{n % 7}.{n % 10}\n")
     tracemalloc.start()
-    kept = select_domains(LabelSettings(table=str(table), min_members=1), tmp_path / "o.tsv", tmp_path / "r.tsv")
+    found = select_domains(LabelSettings(table=str(table), min_members=1), tmp_path / "o.tsv", tmp_path / "r.tsv")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert kept == 10
-    assert len(read_table(tmp_path / "r.tsv")) == 19_990
-    assert peak < 1e6  # bytes; 19,990 rows of a list would take five times that
+    assert found == kept
+    assert len(read_table(tmp_path / "r.tsv")) == 20_000 - kept
+    assert [row["domain_id"] for row in read_table(tmp_path / "o.tsv")] == [f"d{n}" for n in range(kept)]
+    assert peak < 20_000 * most  # bytes a row; as tuples of texts they would take 450
