@@ -171,7 +171,7 @@ class SplitSettings(Section):
     unseen_first: bool = setting(
         False,
         "hold out what the package's model was not trained on, so that it can be compared with fairly, where that is "
-        "half of what is wanted of a class or more; with scheme superfamily or topology",
+        "half of what is wanted of a class or more; without effect with the schemes ladder and file",
     )
     seed: int = setting(0, "of the random choice of what is held out", ge=0, le=LARGEST_SEED)
 

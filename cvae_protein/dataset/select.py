@@ -162,8 +162,9 @@ def cap_superfamilies(rows: Rows, settings: LabelSettings) -> Iterator[UnusableD
 def drop_rare(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
     """Keep the classes with enough members; alternative conformers do not count, and domains without a label stay."""
     least = settings.min_members
-    members = dict.fromkeys({first_level(row.label) for row in rows}, 0)
-    members |= Counter(first_level(row.label) for row in rows if row.role != "alternative")
+    members = Counter[str]()
+    for row in rows:
+        members[first_level(row.label)] += row.role != "alternative"
     if all(count >= least for name, count in members.items() if name):
         return
 

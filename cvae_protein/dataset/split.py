@@ -173,6 +173,7 @@ def _unusable(domains: Sequence[SplitDomain], settings: SplitSettings, labels: L
     return ", ".join(f"{count} {said.get(reason, reason)}" for reason, count in counts.most_common())
 
 
+OWN_CHOICE = {"ladder": "which fills rung by rung", "file": "which is taken as it is"}  # not by `unseen_first`
 FEWEST_HELD_OUT = 5  # domains of the test, below which verdicts are unknown
 
 
@@ -227,6 +228,8 @@ def split_domains(
         if labels.scheme not in CLASSES:
             _check_size(domains, split, settings, labels)
     condition = SCHEMES[settings.scheme].condition if settings.scheme in SCHEMES else str
+    if settings.unseen_first and (why := OWN_CHOICE.get(settings.scheme)):
+        say("split", f"split.unseen_first is without effect with the scheme {settings.scheme}, {why}")
     rows = _rows(domains, split, condition, labels.depth)
     write_table(output, COLUMNS, rows)
     _say_counts(rows)

@@ -15,27 +15,28 @@ from ..config.settings import Settings
 from ..core.errors import UserError
 from ..core.labels import first_level, label_order, truncate
 from ..core.progress import clock
-from ..core.variants import BASELINE
+from ..core.variants import BASELINE, PRETRAINED, find
 from ..dataset.fetch.sources import sources_of
 from ..dataset.select import Rows, sift
 
 JOB = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 SECONDS = {
-    "job": 1.0,
-    "learning": 2.7,
-    "report": 12.0,
+    "job": 0.4,
+    "learning": 2.0,
+    "report": 7.5,
     "featurize": 3e-3,
     "cluster": 8e-3,
-    "audit": 0.39 / 1450,
     "step": 1 / 204,
-    "code": 85e-3 / 20,
-    "structure": 0.16,
-    "score": 0.3,
+    "classified": 6.5e-5,
+    "code": 2.3e-3,
+    "structure": 0.05,
+    "searched": 0.4,
+    "screened": 2.6e-3,
 }
-"""CPU time on one core: a job's start, that of one that loads torch, the page, a domain, a domain clustered, a held-out
-domain against one of training, a structure of a training step, a code in a step of latent refinement, a structure that
-is decoded and relaxed, one that is scored; as docs/scaling.md has them, but for starts, page and scores, which are
-those of the records of the small run (`.test/config`), 146 s in all."""
+"""CPU time on one core: a job's start, that of one that loads torch, the page, a domain, a domain clustered, a
+structure of a training step and of one of the classifier, a code in a step of latent refinement, a structure that is
+decoded and relaxed, a search for the nearest structure, and a domain that such a search looks at. As the records of the
+default run have them (`config/config.yaml`, 960 s in all)."""
 LEARNING = ("train", "train_second_level", "train_classifier", "sample", "embed", "embed_real")  # rules that load torch
 REAL_SETS = 3  # of real domains that are scored: held out, with shuffled labels, training
 FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds a step of the flow of codes and of second levels
@@ -82,24 +83,39 @@ class Plan:
         own, count = self.settings, len(self.domains)
         held = own.split.test + own.split.validation
         training = own.train.steps * own.train.batch_size * SECONDS["step"] + own.train.flow_steps * FLOW_STEP
+        names = [*own.variants, BASELINE]
+        networks = [name for name in names if find(name).trained and not find(name).view and name != PRETRAINED]
         refiner = own.second_level == "refiner"
         second = own.refine.steps * REFINER_STEP if refiner else own.decoder.steps * DECODER_STEP
         codes = 2 * count * own.model.inference_steps * SECONDS["code"]
-        drawn = count * own.split.test + self.samples / self.models
+        drawn = self.samples / self.models
+        search = SECONDS["searched"] + (1 - held) * count * SECONDS["screened"]
         each = {
             "featurize": count * SECONDS["featurize"] / max(1, self.jobs.get("featurize", 1)),
             "cluster": count * SECONDS["cluster"],
-            "audit_leaks": held * (1 - held) * count**2 * SECONDS["audit"],
-            "train": training,
+            "audit_leaks": held * count * search,
+            "train": training * len(networks) / len(names),
             "train_second_level": second,
-            "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["step"] / 4,
-            "sample": codes + drawn * SECONDS["structure"],
-            "score": drawn * SECONDS["score"] + own.score.bootstrap * SECONDS["step"],
-            "score_real": REAL_SETS * count * own.split.test * SECONDS["score"],
+            "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["classified"],
+            "sample": codes + (drawn + 2 * count * own.split.test) * SECONDS["structure"],
+            "score": drawn * search + own.score.bootstrap * SECONDS["step"],
+            "score_real": REAL_SETS * min(drawn, count * own.split.test) * search,
             "report": SECONDS["report"],
         }
         starts = {name: SECONDS["learning" if name in LEARNING else "job"] for name in self.jobs}
         return sum(number * (starts[name] + each.get(name, 0.0)) for name, number in self.jobs.items())
+
+    @property
+    def second_level(self) -> str:
+        """What becomes of the second level: new or with which weights, and how far it is trained."""
+        refiner = self.settings.second_level == "refiner"
+        own = self.settings.refine if refiner else self.settings.decoder
+        if not own.start:
+            return f"a new one, {own.steps} steps"
+        if not own.steps:
+            return f"that of {own.start}, as it is"
+        key = f"{'refine' if refiner else 'decoder'}.start"
+        return f"that of {own.start}, trained on for {own.steps} steps; {key}: '' trains a new one"
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """What is said: a word and a sentence each."""
@@ -123,6 +139,7 @@ class Plan:
         )
         trainings = {name: number for name, number in self.jobs.items() if name.startswith("train")}
         yield "trainings", f"{sum(trainings.values())}, of {self.settings.train.steps} steps a variant and seed"
+        yield self.settings.second_level, self.second_level
         own = self.settings.sample
         each = own.of_each(max(1, self.folds))
         drawn = f"{self.folds} classes × {each} = {self.samples}"

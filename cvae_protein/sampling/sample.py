@@ -434,7 +434,7 @@ def sample_valid(
     facts = draw_facts(sampler.spec, model, settings, seed)
     rows = zip(samples.names, samples.labels, samples.relaxed, strict=True)
     entries = (sample_entry(name, coords, {"label": label, **facts}) for name, label, coords in rows)
-    write_store(output, entries, kind="samples")
+    write_store(output, entries, kind="samples", chosen=True)
 
 
 def parts_beside(output: Path) -> Path:

@@ -256,16 +256,28 @@ def _row_types(types: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     return {"center": CENTER, **{f"table/{name}": dtype for name, dtype in types.items()}}
 
 
-def write_store(path: str | Path, entries: Iterable[Entry], *, compression: str = "gzip", kind: str = "domains") -> int:
+CHOSEN = "chosen"  # attribute of a store whose samples are some of their draw, so that numbers are missing
+
+
+def write_store(
+    path: str | Path,
+    entries: Iterable[Entry],
+    *,
+    compression: str = "gzip",
+    kind: str = "domains",
+    chosen: bool = False,
+) -> int:
     """Write `entries` to a new store and return the number of conformations; an empty store is valid.
 
-    `entries` may be an iterator: some thousand residues and the facts are all that is held of it. All entries must have
-    the same fact names; `ValueError` where they differ or a structure does not fit. Entries of one id are conformations
-    of one sequence; `UserError` where they are not.
+    Samples may be `chosen` among those of their draw, whose numbers they keep. `entries` may be an iterator: some
+    thousand residues and the facts are all that is held of it. All entries must have the same fact names; `ValueError`
+    where they differ or a structure does not fit. Entries of one id are conformations of one sequence; `UserError`
+    where they are not.
     """
     offset, centers, facts = [0], list[np.ndarray](), dict[str, list]()
     stored: dict[str, tuple[int, int]] = {}  # by id, hash of the sequence and number of conformations
     with _new_store(Path(path), compression, kind) as file:
+        file.attrs.update({CHOSEN: 1} if chosen else {})
         residues = Columns(file, PER_RESIDUE, compression)
         for entry, values, new_centers in _encoded(entries):
             names = ["id", "model", *entry.facts]
@@ -324,6 +336,7 @@ def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression
     if not parts.paths:
         raise UserError("no structure is left: every domain was rejected; see rejected.tsv for the reasons")
     with _new_store(Path(output), compression, parts.kind) as file:
+        file.attrs.update({CHOSEN: 1} if parts.chosen else {})
         residues = Columns(file, PER_RESIDUE, compression)
         for values in parts.blocks(PER_RESIDUE, "merge"):
             residues.append(values)
@@ -354,6 +367,7 @@ class Parts:
         self.types: dict[str, np.dtype] = {}
         self.kind = ""
         self.rows = 0
+        self.chosen: set[int] = set()  # places of the parts whose samples are
         owner: dict[bytes, int] = {}
         for path in paths:
             with open_store(path) as file, reading(path):
@@ -366,10 +380,12 @@ class Parts:
                 for name in dict.fromkeys(file["table/id"][:].tolist()):
                     if owner.setdefault(name, len(self.paths)) != len(self.paths):
                         raise UserError(f"{path}: the domain {name.decode()} is in {self.paths[owner[name]]} as well")
+                if file.attrs.get(CHOSEN):
+                    self.chosen.add(len(self.paths))
                 self.rows += len(file["center"])
                 self.paths.append(path)
         if self.kind == "samples":
-            _say_gaps(owner)
+            _say_gaps(name for name, place in owner.items() if place not in self.chosen)
 
     def _add_kind(self, file: h5py.File, path: Path) -> None:
         kind = bytes(file.attrs.get("kind", b"domains")).decode()

@@ -87,7 +87,9 @@ def train(
         begun: Start | None = None
         if start:
             spec, begun = begin(spec, start)
-            say(f"train {variant} seed {seed}", f"begins as {spec.origin['start']['name']}")
+            steps = spec.refine.steps if variant in SECOND_LEVELS else train.steps
+            how = f"trained on for {steps} steps; with an empty `start` a new one would be" if steps else "as it is"
+            say(f"train {variant} seed {seed}", f"begins as {spec.origin['start']['name']}, {how}")
         torch.manual_seed(seed)  # dropout and initial weights
         run = SECOND_LEVELS.get(variant, _train_variant)
         device = pick_device(f"train {variant} seed {seed}")

@@ -88,7 +88,7 @@ def test_lengths_beyond_the_training_are_drawn_where_asked(model):
 
 
 @pytest.mark.usefixtures("unrelaxed")
-def test_only_valid_samples_are_kept(model, monkeypatch, tmp_path):
+def test_only_valid_samples_are_kept(model, monkeypatch, tmp_path, capsys):
     from cvae_protein.cli.main import run
     from cvae_protein.score.metrics import physical_validity
 
@@ -103,6 +103,11 @@ def test_only_valid_samples_are_kept(model, monkeypatch, tmp_path):
     assert kept.ids[0] == plain.ids[1]
     assert [name[-4:] for name in kept.ids] == ["0001", "0003"]
     assert np.array_equal(kept.coords[0], plain.coords[1])
+    # Their numbers have gaps on purpose, of which `merge` says nothing, the second time neither.
+    part, merged = tmp_path / "same.h5", tmp_path / "all.h5"
+    assert run(["merge", str(part), "-o", str(merged), "--rejected", str(tmp_path / "no.tsv")]) == 0
+    assert run(["merge", str(merged), "-o", str(tmp_path / "x.h5"), "--rejected", str(tmp_path / "n.tsv")]) == 0
+    assert "in no part" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("unrelaxed")

@@ -434,6 +434,18 @@ def test_a_frozen_split_is_taken_over_as_it_is(tmp_path, name):
     assert again == dict(reversed({n: row | {"sequence_cluster": ""} for n, row in rows.items()}.items()))
 
 
+def test_schemes_that_do_not_look_at_what_the_packages_model_has_seen_say_so(tmp_path, capsys):
+    """As `config.yaml` asks for it, over which a configuration of another scheme is laid."""
+    entries = many()
+    rows = run(tmp_path, entries, own_clusters(entries), scheme="ladder", unseen_first=True)
+    run(tmp_path, entries, unseen_first=True, **freeze(tmp_path, list(rows.values())))
+    said = [line for line in capsys.readouterr().err.splitlines() if "unseen_first" in line]
+    assert [line.split("scheme ")[1].split(",")[0] for line in said] == ["ladder", "file"]
+    for scheme in ("superfamily", "sequence"):
+        run(tmp_path, entries, own_clusters(entries), scheme=scheme, unseen_first=True)
+    assert "unseen_first" not in capsys.readouterr().err
+
+
 def test_a_frozen_split_that_is_another_is_refused(tmp_path):
     entries = many()
     rows = list(run(tmp_path, entries).values())

@@ -3,10 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cvae_protein.config.load import check_files, layered, load
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
+from cvae_protein.dataset.select import Rows
 from cvae_protein.runs import plan
 
 ROOT = Path(__file__).parents[3]
@@ -45,23 +47,43 @@ def test_time_grows_with_what_is_done(settings):
     def seconds(**train):
         return plan.plan(replace(settings, train=replace(settings.train, **train)), [], Path()).seconds
 
-    assert seconds(steps=4000) - seconds(steps=400) == pytest.approx(4 * 3600 * 32 / 204)
+    assert seconds(steps=4000) - seconds(steps=400) == pytest.approx(2 * 3600 * 32 / 204)  # pca takes no steps
 
 
-SMALL_RUN = {
-    **dict.fromkeys(("select", "fetch", "name_folds", "merge", "cluster", "split", "audit_leaks", "embed_real"), 1),
-    **dict.fromkeys(("train_classifier", "train_second_level", "score_real", "collect", "judge", "report"), 1),
-    **dict.fromkeys(("train", "sample", "embed", "score"), 4),
-    **{"featurize": 2, "write_manifest": 1},
-}
+ONCE = (
+    *("select", "fetch", "name_folds", "merge", "cluster", "split", "audit_leaks", "embed_real", "train_classifier"),
+    *("train_second_level", "score_real", "collect", "judge", "report", "write_manifest"),
+)
 
 
-def test_time_of_the_small_run(monkeypatch):
-    """Its jobs took 146 s of CPU time in all, by their records (2026-11-30)."""
+@pytest.mark.parametrize(
+    ("files", "models", "batches", "measured", "factor"),
+    [(["config/config.yaml"], 6, 3, 960, 1.15), (["config/config.yaml", ".test/config/config.yaml"], 4, 2, 110, 1.5)],
+    ids=["default", "small"],
+)
+def test_time_of_runs_that_were_timed(monkeypatch, files, models, batches, measured, factor):
+    """CPU time of all their jobs, by their records (2026-11-30)."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(plan, "_jobs", lambda files, workflow: SMALL_RUN)
-    small = load(layered([ROOT / ".test/config/config.yaml"]))
-    assert 146 / 1.5 < plan.plan(small, [], Path("workflow")).seconds < 146 * 1.5
+    jobs = {**dict.fromkeys(ONCE, 1), **dict.fromkeys(("train", "sample", "embed", "score"), models)}
+    monkeypatch.setattr(plan, "_jobs", lambda files, workflow: {**jobs, "featurize": batches})
+    settings = load(layered([ROOT / file for file in files]))
+    assert measured / factor < plan.plan(settings, [], Path("workflow")).seconds < measured * factor
+
+
+@pytest.mark.parametrize(
+    ("layer", "second_level"),
+    [
+        ({}, "that of pretrained, as it is"),
+        ({"refine": {"steps": 20}}, "that of pretrained, trained on for 20 steps; refine.start: '' trains a new one"),
+        ({"refine": {"start": "", "steps": 20}}, "a new one, 20 steps"),
+        ({"second_level": "decoder", "decoder": {"steps": 7}}, "a new one, 7 steps"),
+    ],
+)
+def test_weights_that_a_layer_inherits_are_said(layer, second_level, tmp_path):
+    """A file that is laid over config.yaml and names `refine.steps` alone goes on from the package's refiner."""
+    (tmp_path / "layer.yaml").write_text(yaml.safe_dump(layer))
+    whole = layered([ROOT / "config/config.yaml", tmp_path / "layer.yaml"])
+    assert plan.Plan(load(whole), Rows(), {}, {}).second_level == second_level
 
 
 def test_classes_that_are_not_known_before(settings):

@@ -96,12 +96,14 @@ def test_what_goes_on_gets_better_and_draws_the_runs_classes(started: Path, data
 
 @pytest.mark.parametrize(("name", "settings"), [("refiner", REFINE), ("decoder", DECODER)])
 def test_a_second_level_is_taken_as_it_is_or_trained_on(
-    name: str, settings, started: Path, data: Data, tmp_path: Path
+    name: str, settings, started: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = load_tensors(started / name / "weights.safetensors")[0]
     for steps in (0, 3):
         own = replace(settings, start=str(started / name), steps=steps)
         train(*data, name, 0, tmp_path / f"{steps}", MODEL, TRAIN, own, 2)
+        said = {0: "as it is", 3: "trained on for 3 steps; with an empty `start` a new one would be"}[steps]
+        assert f"begins as {started / name}, {said}" in capsys.readouterr().err
         rows = read_table(tmp_path / f"{steps}/history.tsv", ["step", "best", "validation_flow"])
         assert [row["step"] for row in rows] == ["0", "3"][: 1 + bool(steps)]
     taken = load_tensors(tmp_path / "0/weights.safetensors")[0]
