@@ -43,7 +43,7 @@ SHOWN = ("physically_valid", "nearest_same_class", "nearest_tm")
 
 
 def own_rows(domains: Path, splits: Path, number: int, scheme: str) -> list[dict[str, str]]:
-    """`domain_id split label` of the user's domains, whole superfamilies on one side."""
+    """The table of splits of the user's domains, whole superfamilies on one side."""
     rows = [row for row in read_table(splits, ["domain_id", "split", "rung"]) if row["rung"] == "new_topology"]
     with Store(domains) as store:
         codes = {row["domain_id"]: str(store.fact(row["domain_id"], scheme)) for row in rows if row["split"] == "test"}
@@ -56,12 +56,13 @@ def own_rows(domains: Path, splits: Path, number: int, scheme: str) -> list[dict
         if sizes[first_level(codes[name])] >= FEWEST:
             families.setdefault(superfamily(codes[name]), []).append(name)
     found, held = [], Counter[tuple[str, str]]()
-    for members in families.values():  # in random order
+    for family, members in families.items():  # in random order
         label = first_level(codes[members[0]])
         wanted = {"test": sizes[label] / 5, "validation": sizes[label] / 10}
         split = next((s for s, most in wanted.items() if held[label, s] + len(members) <= max(most, 1)), "train")
         held[label, split] += len(members)
-        found += [{"domain_id": name, "split": split, "label": label} for name in members]
+        shared = {"split": split, "label": label, "superfamily": family, "group": family}
+        found += [{"domain_id": name, **shared} for name in members]
     return found
 
 
