@@ -33,7 +33,7 @@ def sweep(
     `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
     """
     from ..runs.sweep import point_values
-    from ..score.score import collect_points
+    from ..score.collect import collect_points
 
     collect_points({table: point_values(table.absolute().parents[3].name) for table in tables}, output)
 
@@ -220,7 +220,7 @@ def collect(
     Example:
       cvae-protein collect scores/*/seed*/scores.tsv scores/real/scores.tsv -o scores.tsv
     """
-    from ..score.score import collect as run
+    from ..score.collect import collect as run
 
     run(tables, output)
 
@@ -355,7 +355,7 @@ def _write_page(
     from ..config.load import section
     from ..core.files import read_table, write_rejected
     from ..report.page import write_report
-    from ..score.score import collect
+    from ..score.collect import collect
 
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config.settings import ScoreSettings
 from ..core.errors import UserError
-from ..core.files import atomic_path, read_table, write_table
+from ..core.files import atomic_path, write_table
 from ..core.labels import RUNGS, first_level, is_within
 from ..core.progress import Progress, say
 from ..core.variants import NEW_MEMBER, REAL, REAL_SHUFFLED, TRAINING
@@ -406,22 +406,3 @@ def score_real(
             ceiling = evaluate_nearest(shuffled, nearest, domains, search, settings, embeddings, allowed)
             rows[REAL_SHUFFLED] = ceiling.rows
     write_scores(output, rows, "", table)
-
-
-def collect(tables: list[Path], output: Path) -> None:
-    """Write the rows of several `scores.tsv` as one table, in the order given."""
-    write_table(output, SCORE_COLUMNS, (row for table in tables for row in read_table(table, SCORE_COLUMNS)))
-
-
-def collect_points(tables: Mapping[Path, Mapping[str, str]], output: Path) -> None:
-    """Write the rows of several `scores.tsv`, each led by the settings of its point, key -> value.
-
-    Raises `UserError` where two points differ in other keys than the first one has.
-    """
-    keys = list(next(iter(tables.values())))
-    rows = []
-    for table, values in tables.items():
-        if list(values) != keys:
-            raise UserError(f"{table}: expected a point of {', '.join(keys)}, found {', '.join(values)}")
-        rows += [{**values, **row} for row in read_table(table, SCORE_COLUMNS)]
-    write_table(output, [*keys, *SCORE_COLUMNS], rows)

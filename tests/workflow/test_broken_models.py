@@ -23,9 +23,9 @@ from cvae_protein.core.structure import Backbone
 from cvae_protein.model import variants
 from cvae_protein.model.fold_classifier import embed
 from cvae_protein.sampling.sample import sample_heldout
+from cvae_protein.score.collect import collect
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.score import (
-    collect,
     evaluate_structures,
     read_embeddings,
     score_real,

@@ -63,7 +63,7 @@ rule designability:
             rules.design_real.output.scores,
             *expand(rules.design.output.scores, variant=MODELS, seed=settings.seeds),
         ],
-        code=sources("score/score.py"),
+        code=sources("score/collect.py"),
     output:
         scores=result("designability.tsv"),
     log:

@@ -80,7 +80,7 @@ rule collect:
             rules.score_real.output.scores,
             *expand(rules.score.output.scores, variant=MODELS, seed=settings.seeds),
         ],
-        code=sources("score/score.py"),
+        code=sources("score/collect.py"),
     output:
         scores=report(
             result("scores.tsv"), caption="../report/scores.rst", category="Scores"

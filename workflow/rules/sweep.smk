@@ -1,7 +1,9 @@
 # A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and second level are shared.
 # The baseline learns nothing by steps: it is left out where settings of the training alone differ.
 SWEPT_MODELS = (
-    settings.variants if all(key.startswith("train.") for key in settings.sweep) else MODELS
+    settings.variants
+    if all(key.startswith("train.") for key in settings.sweep)
+    else MODELS
 )
 
 
@@ -118,7 +120,7 @@ rule sweep:
             variant=SWEPT_MODELS,
             seed=settings.seeds,
         ),
-        code=sources("score/score.py"),
+        code=sources("score/collect.py"),
     output:
         table=result("sweep.tsv"),
     log:

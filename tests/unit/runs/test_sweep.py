@@ -11,8 +11,8 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.runs import sweep
 from cvae_protein.runs.sweep import Choices, Range
+from cvae_protein.score.collect import collect_points
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
-from cvae_protein.score.score import collect_points
 
 
 def test_points_are_all_combinations_with_nothing_else_changed() -> None:

@@ -10,10 +10,11 @@ from cvae_protein.config.settings import ScoreSettings, VerdictSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.dataset.leak_audit import AUDIT_COLUMNS, BINS
+from cvae_protein.score.collect import collect
 from cvae_protein.score.inputs import read_domains
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.metrics.reconstruction import METRICS
-from cvae_protein.score.score import collect, roles, score_real, score_samples
+from cvae_protein.score.score import roles, score_real, score_samples
 from cvae_protein.score.verdicts import judge
 from cvae_protein.store.layout import Entry
 from cvae_protein.store.write import write_store

@@ -1,0 +1,29 @@
+"""The tables of several models, or of the points of a sweep, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.errors import UserError
+from ..core.files import read_table, write_table
+from .metrics.metric import SCORE_COLUMNS
+
+
+def collect(tables: list[Path], output: Path) -> None:
+    """Write the rows of several `scores.tsv` as one table, in the order given."""
+    write_table(output, SCORE_COLUMNS, (row for table in tables for row in read_table(table, SCORE_COLUMNS)))
+
+
+def collect_points(tables: Mapping[Path, Mapping[str, str]], output: Path) -> None:
+    """Write the rows of several `scores.tsv`, each led by the settings of its point, key -> value.
+
+    Raises `UserError` where two points differ in other keys than the first one has.
+    """
+    keys = list(next(iter(tables.values())))
+    rows = []
+    for table, values in tables.items():
+        if list(values) != keys:
+            raise UserError(f"{table}: expected a point of {', '.join(keys)}, found {', '.join(values)}")
+        rows += [{**values, **row} for row in read_table(table, SCORE_COLUMNS)]
+    write_table(output, [*keys, *SCORE_COLUMNS], rows)
