@@ -1,18 +1,21 @@
 """Fit priors to one trained model's codes and print what held-out codes are worth under each, rung by rung.
 
     python experiments/prior_likelihood.py RESULTS VARIANT [--seed 0] [--steps 3000] [--dropout 0.1 0.3 0.5]
-        [--codes CODES.safetensors] [--widen]
+        [--codes CODES.safetensors] [--widen] [--crops 9000]
 
 Nats are log densities of one draw of each domain's code, less those under one Gaussian for all classes (full
 covariance, given the length), with 95 % intervals over superfamilies; "norm" is the squared norm of the flow's noise
 over the latent size. Mixtures of Gaussians (full covariance, length as a further number) have as many components as
-validation likes. With `--widen`, each flow and the Gaussian are then also judged with the factor on codes under which
-those of validation are likeliest. Codes take long; they are kept in the file `--codes`.
+validation likes. With `--crops`, flows are also fitted to so many random crops of training domains and of longer ones
+(the split `crops`), without labels, which then are half of what a step draws. With `--widen`, each flow and the
+Gaussian are then also judged with the factor on codes under which those of validation are likeliest. Codes take long;
+they are kept in the file `--codes`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +30,7 @@ from torch import Tensor
 from cvae_protein.config.settings import ScoreSettings, TrainSettings
 from cvae_protein.core.files import read_table
 from cvae_protein.core.labels import RUNGS
-from cvae_protein.model.batch import read_split
+from cvae_protein.model.batch import SHORTEST_CROP, DomainSet, crop, read_split
 from cvae_protein.model.priors import AggregatePosterior, Gaussian, LatentFlow
 from cvae_protein.model.registry import load_model, load_weights
 from cvae_protein.model.spec import Spec, load_tensors
@@ -100,7 +103,7 @@ def compare(
     given: argparse.Namespace,
 ) -> None:
     """Fit and print; `about` are superfamilies and rungs of each split's domains."""
-    training = codes["train"]
+    training, crops = codes["train"], codes.get("crops")
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
     held = {}
@@ -129,22 +132,41 @@ def compare(
         count, densities = mixture(training, held)
         for split, each in held.items():
             print(f"mixture of {count}\t{split}\t{gains(densities[split], each)}", flush=True)
-    for dropout in given.dropout:
-        for hidden in given.label_dropout:
+    fitted = {"": training} if crops is None else {"": training, ", crops": joined(training, crops)}
+    for more, evaluated in fitted.items():
+        for dropout, hidden in itertools.product(given.dropout, given.label_dropout):
             settings = TrainSettings(
                 flow_steps=given.steps, flow_dropout=dropout, flow_label_dropout=hidden, weight_decay=given.weight_decay
             )
             torch.manual_seed(0)
             flow = LatentFlow(replace(spec, model=replace(spec.model, width=given.width)), dropout)
             flow.whiten(aggregate)
-            watched = {"evaluated": training, "validation": codes["validation"]}
-            rows = fit_flow(flow, watched, settings, f"dropout {dropout}, label dropout {hidden}", 0)
+            watched = {"evaluated": evaluated, "validation": codes["validation"]}
+            rows = fit_flow(flow, watched, settings, f"dropout {dropout}, label dropout {hidden}{more}", 0)
             kept = next(row for row in rows if row["best"])
             losses = f"{kept['validation_flow']:.1f} ({kept['validation_gaussian_flow']:.1f})"
-            name = f"flow, dropout {dropout:g}, label dropout {hidden:g}"
+            name = f"flow, dropout {dropout:g}, label dropout {hidden:g}{more}"
             judge(name, flow, held, f"{kept['step']}\t{losses}")
             if given.widen:
                 widen(name, flow, held)
+
+
+def joined(codes: CodeSet, crops: CodeSet) -> CodeSet:
+    """Codes of whole domains and of crops, each half of the draw."""
+    both = codes, crops
+    mean, logvar = (torch.cat([getattr(each.posterior, name) for each in both]) for name in ("mean", "logvar"))
+    labels, lengths = (torch.cat([getattr(each, name) for each in both]) for name in ("labels", "lengths"))
+    return CodeSet(Gaussian(mean, logvar), labels, lengths, np.concatenate([each.chance / 2 for each in both]))
+
+
+def crops_of(by_split: Mapping[str, DomainSet], number: int) -> DomainSet:
+    """Random crops of domains that train and of those that are too long to be taken whole, without labels."""
+    domains, rng = by_split["train"].with_crops_of(by_split.get("crops")), np.random.default_rng(0)
+    rows = rng.choice(np.flatnonzero(domains.lengths > SHORTEST_CROP), number)
+    longest = int(by_split["train"].lengths.max())
+    cut = zip(rows, *crop(domains.lengths[rows], 1.0, rng, longest), strict=True)
+    coords = tuple(domains.coords[row][start:stop] for row, start, stop in cut)
+    return DomainSet(coords, tuple(map(str, range(number))), ("",) * number, np.ones(number))
 
 
 def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -> None:
@@ -176,7 +198,7 @@ def read_codes(path: Path) -> dict[str, CodeSet]:
     """Codes that an earlier run has kept."""
     kept = load_file(path)
     found = {}
-    for split in ("train", "validation", "test"):
+    for split in dict.fromkeys(name.partition("/")[0] for name in kept):
         mean, logvar, labels, lengths, chance = (kept[f"{split}/{name}"] for name in COLUMNS)
         found[split] = CodeSet(Gaussian(mean, logvar), labels, lengths, chance.numpy())
     return found
@@ -207,6 +229,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="domains of a rung whose codes are judged")
     parser.add_argument("--mixture", action="store_true", help="fit mixtures too")
     parser.add_argument("--widen", action="store_true", help="spread codes by what validation likes best")
+    parser.add_argument("--crops", type=int, default=0, help="crops whose codes flows are also fitted to")
     parser.add_argument("--codes", type=Path, help="file to keep codes in; where it is there, it is read")
     given = parser.parse_args()
     folder = given.results / "models" / given.variant / f"seed{given.seed}"
@@ -221,6 +244,8 @@ def main() -> None:
             codes[split] = codes_of(model, domains, given.inference_steps)
         columns = ([facts[name][key] or name for name in domains.ids] for key in ("superfamily", "rung"))
         about[split] = tuple(map(np.array, columns))
+    if given.crops and not known:
+        codes["crops"] = codes_of(model, crops_of(by_split, given.crops), given.inference_steps)
     if given.codes and not known:
         write_codes(given.codes, codes)
     tensors, own = load_tensors(folder / "weights.safetensors")[0], None
