@@ -32,7 +32,7 @@ SYMPTOMS = (
 CELLS = (
     ("active", "active units", "COLLAPSE"),
     ("leak_held", "leak", "LEAK"),
-    ("class_swapped", "swap followed", "CONDITION-IGNORED"),
+    ("class_swapped", "swap\nfollowed", "CONDITION-IGNORED"),
     ("coverage", "coverage", "MODE-COLLAPSE"),
     ("generalisation", "held out /\ntraining", "OVERFIT"),
     ("error", "error / as\nit stands", ""),
