@@ -39,6 +39,27 @@ def test_tm_agrees_with_tmtools_where_the_alignment_is_the_identity(amount):
     assert tm_score(ours, theirs, len(theirs)) == pytest.approx(aligned.tm_norm_chain2, abs=2e-3)
 
 
+def _alpha_carbons(trace):
+    array = biotite.AtomArray(len(trace))
+    array.coord, array.res_id = trace.astype(np.float32), np.arange(len(trace))
+    array.atom_name[:], array.res_name[:] = "CA", "ALA"
+    return array
+
+
+@pytest.mark.parametrize(("amount", "above"), [(0.1, 2e-3), (1.0, 2e-3), (4.0, 0.1)])
+def test_tm_is_the_highest_that_biotite_gives_over_superpositions(amount, above):
+    ours, theirs = deformed(ubiquitin(), amount)[:, 1], moved(ubiquitin()[:, 1])
+    aligned = tm_align(ours.copy(), theirs.copy(), "A" * 76, "A" * 76)
+    reference = _alpha_carbons(theirs)
+    placed = [
+        _alpha_carbons(ours @ aligned.u.T + aligned.t),
+        biotite.superimpose(reference, _alpha_carbons(ours))[0],
+    ]
+    every = np.arange(76)
+    best = max(biotite.tm_score(reference, each, every, every, reference_length=80) for each in placed)
+    assert best - 1e-4 <= tm_score(ours, theirs, 80) <= best + above
+
+
 def _ca_lines(trace):
     return "".join(
         f"ATOM  {i + 1:5d}  CA  ALA A{i + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}\n" for i, (x, y, z) in enumerate(trace)
@@ -90,10 +111,7 @@ def test_lddt_of_a_worked_example():
 def test_lddt_is_that_of_biotite(noise):
     own = ubiquitin()
     other = moved(own + np.random.default_rng(1).normal(0, noise, own.shape))
-    reference = biotite.AtomArray(len(own))
-    reference.coord, reference.res_id = own[:, 1].astype(np.float32), np.arange(len(own))
-    reference.atom_name[:] = "CA"
-    expected = biotite.lddt(reference, other[:, 1].astype(np.float32))
+    expected = biotite.lddt(_alpha_carbons(own[:, 1]), other[:, 1].astype(np.float32))
     assert lddt(Pair(prepared(other), prepared(own))) == pytest.approx(float(expected), abs=1e-3)
 
 
