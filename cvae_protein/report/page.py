@@ -93,7 +93,7 @@ def render(results: Results, settings: ReportSettings) -> str:
         differences=differences(results),
         difference_table=as_tsv(results.table("differences.tsv"))[0],
         of_models=OF_MODELS,
-        summary=summary(results, head, best, verdicts),
+        summary=summary(results, head, verdicts),
         audit=sections.leak_audit(results),
         reasons=REASONS,
         specs=sections.specs(results),

@@ -210,7 +210,7 @@ def reconstruction(results: Results, colours: dict[str, str]) -> list[Plot]:
 
 SYMPTOMS = {
     "active_share": "share of active units",
-    "permuted_code_ratio": "error with another domain's code, × own",
+    "permuted_code_ratio": "error, another domain's code / own",
     "class_leakage": "leak of the class, skill",
     "swap_followed": "another label followed, share",
     "coverage": "coverage of held-out domains",

@@ -1,14 +1,16 @@
-"""The first paragraph of the page, written by the numbers: what was run, what did best, what failed, what to trust."""
+"""The head of the page, written by the numbers: what was run, what failed, and how far to trust it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 
-from ..core.variants import REFERENCES
+from ..core.variants import PRETRAINED, REFERENCES
 from .results import Results, number
 
 FEW_DOMAINS, FEW_STEPS = 1000, 2000  # of a training, below which a run shows that it works and little else
-OVERFIT = 1.5  # validation error over training error, from which the paragraph names it
+FEW_HELD_OUT = 100  # domains, below which intervals are wide
+OVERFIT = 1.5  # validation error over training error, from which the head of the page names it
 
 
 def trainings(results: Results) -> dict[str, dict[str, float]]:
@@ -40,60 +42,80 @@ def demonstration(results: Results, domains: int) -> str:
 
 
 def overfitted(results: Results) -> list[str]:
-    """A clause on each training whose validation error is far above its training error."""
+    """Training and validation error (CA RMSD) of each training where the second is far above the first, in words."""
     return [
-        f"{name} rebuilds training domains to {each['rmsd']:.2f} Å and unseen ones to {each['validation_rmsd']:.2f} Å"
+        f"{name} {each['rmsd']:.2f} and {each['validation_rmsd']:.2f} Å"
         for name, each in trainings(results).items()
         if each["validation_rmsd"] > OVERFIT * each["rmsd"] > 0
     ]
 
 
-def best_of(tiles: Sequence[Mapping]) -> list[str]:
-    """A clause on the best model of each headline metric, with the values of the references."""
-    clauses = []
-    for tile in tiles:
-        if tile["equal"]:
-            continue
-        unit = f" {tile['unit']}" if tile["unit"] else ""
-        others = ", ".join(f"{name} {value}" for name, value in tile["others"].items() if name not in tile["best"])
-        beside = f" ({others})" if others else ""
-        clauses.append(f"{tile['title']}: {', '.join(tile['best'])} with {tile['cell'].shown}{unit}{beside}")
-    return clauses
-
-
-def failures(verdicts: Mapping | None) -> str:
-    """What the verdicts say of the models, in one sentence; of references nothing."""
-    if not verdicts:
-        return "No verdicts were given."
-    cells = [cell for line in verdicts["lines"] if not line["reference"] for cell in line["cells"].values()]
+def failures(verdicts: Mapping | None) -> list[dict[str, str]]:
+    """Each verdict that is flagged of a model: its name, what it means, and of which; of references nothing."""
     flagged: dict[str, list[str]] = {}
-    for cell in cells:
+    for cell in _of_models(verdicts):
         if cell["state"] == "flagged":
             flagged.setdefault(cell["verdict"], []).append(cell["variant"])
-    unknown = sum(cell["state"] == "unknown" for cell in cells)
-    left = f"; {unknown} of {len(cells)} are unknown" if unknown else ""
-    if not flagged:
-        return f"No verdict is flagged{left}."
-    said = "; ".join(f"{name} of {', '.join(dict.fromkeys(models))}" for name, models in flagged.items())
-    return f"Flagged: {said}{left}."
+    return [
+        {"verdict": name, "meaning": verdicts["names"].get(name, ""), "models": ", ".join(dict.fromkeys(models))}
+        for name, models in flagged.items()
+    ]
 
 
-def summary(results: Results, head: Mapping, tiles: Sequence[Mapping], verdicts: Mapping | None) -> dict[str, object]:
-    """Sentences of the paragraph, and why the run is a demonstration."""
-    models = [name for name in results.variants if name not in REFERENCES]
-    counts = head["splits"]
-    ran = f"{len(models)} model{'s' if len(models) != 1 else ''} ({', '.join(models)})"
-    sentences = []
-    if head["domains"]:
-        steps = sorted({each["steps"] for each in trainings(results).values()} - {0})  # a closed-form fit has none
-        over = f" over {' to '.join(dict.fromkeys(f'{steps[k]:,.0f}' for k in (0, -1)))} steps" if steps else ""
-        sentences.append(
-            f"{ran} learnt from {counts['train']} domains{over}, judged on {counts['test']} domains {head['novelty']}; "
-            f"{head['samples']} samples were drawn."
+def _of_models(verdicts: Mapping | None) -> list[Mapping]:
+    lines = verdicts["lines"] if verdicts else []
+    return [cell for line in lines if not line["reference"] for cell in line["cells"].values()]
+
+
+def judged(verdicts: Mapping | None) -> str:
+    """How many verdicts there are of models, and how many say nothing."""
+    if not verdicts:
+        return "No verdicts were given."
+    counts = Counter(cell["state"] for cell in _of_models(verdicts) if cell["state"] != "not applicable")
+    unknown = f", {counts['unknown']} unknown" if counts["unknown"] else ""
+    return f"{counts['flagged']} of {counts.total()} verdicts flagged{unknown}."
+
+
+def ran(results: Results, head: Mapping) -> str:
+    """What was run, in one sentence; empty without a table of splits."""
+    if not head["domains"]:
+        return ""
+    models, counts = [name for name in results.variants if name not in (*REFERENCES, PRETRAINED)], head["splits"]
+    steps = sorted({each["steps"] for each in trainings(results).values()} - {0})  # a closed-form fit has none
+    over = f" for {' to '.join(dict.fromkeys(f'{steps[k]:,.0f}' for k in (0, -1)))} steps" if steps else ""
+    named = f"{len(models)} model{'s' if len(models) != 1 else ''} ({', '.join(models)})"
+    packaged = " and the package's trained model (pretrained)" if PRETRAINED in results.variants else ""
+    trained = f"{named} trained on {counts['train']} domains{over}{packaged}" if models else packaged[len(" and ") :]
+    return (
+        f"{trained[0].upper()}{trained[1:]}, judged on {counts['test']} domains {head['novelty']}; "
+        f"{head['samples']} samples were drawn."
+    )
+
+
+def trust(seeds: int, held_out: int, seen: int) -> list[str]:
+    """What limits the conclusions, a sentence each; `seen` of the held-out domains the package's model may know."""
+    found = [
+        "Every model was trained once: what another seed would change, intervals do not show."
+        if seeds == 1
+        else f"Every model was trained with {seeds} seeds."
+    ]
+    if 0 < held_out < FEW_HELD_OUT:
+        found.append(f"{held_out} held-out domains are few: models whose intervals overlap (≈) are not told apart.")
+    if seen:
+        found.append(
+            f"pretrained may have learnt from relatives of {seen} of the domains held out here, which flatters it."
         )
-    if clauses := best_of(tiles):
-        sentences.append(f"Best: {'; '.join(clauses)}.")
-    sentences.append(failures(verdicts))
-    if clauses := overfitted(results):
-        sentences.append(f"In training, whatever the verdict OVERFIT says of held-out domains: {'; '.join(clauses)}.")
-    return {"sentences": sentences, "demonstration": demonstration(results, counts["train"])}
+    return found
+
+
+def summary(results: Results, head: Mapping, verdicts: Mapping | None) -> dict[str, object]:
+    """What the head of the page says, and why the run is a demonstration."""
+    counts = head["splits"]
+    return {
+        "ran": ran(results, head),
+        "failures": failures(verdicts),
+        "judged": judged(verdicts),
+        "overfitted": overfitted(results),
+        "trust": trust(len(results.seeds), counts["test"], len(results.seen) if PRETRAINED in results.variants else 0),
+        "demonstration": demonstration(results, counts["train"]),
+    }

@@ -1,4 +1,4 @@
-"""Nearest structures of a library by TM-score: a filter by length and shape, two approximate screens, TM-align."""
+"""Nearest structures of a library by TM-score: a filter by length and shape, three approximate screens, TM-align."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from tmtools import tm_align
 
 from ..core.progress import track
 from ..core.structure import CA
-from .screen import Shape, look, look_closer, screen
+from .screen import Shape, look, look_closer, look_wider, screen
 
 POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them
 CAP = 30.0  # Å; longer distances say no more
 LENGTH_WINDOW, LENGTH_SHARE = 25, 0.25  # library structures within either of the query's length are compared
-SCREENED_CLOSELY = 96  # structures that the first screen leaves to the second
-ALIGNED = 16  # of them, those that are aligned exactly at most, best estimate first
-MARGIN = 0.1  # what an exact score may exceed the approximate one by
+SCREENED_CLOSELY = 128  # structures that the first screen leaves to the second
+SCREENED_WIDELY = 48  # of them, those that the second leaves to the third
+ALIGNED = 10  # of them, those that are aligned exactly at most, best estimate first
+MARGIN = 0.07  # what an exact score may exceed the approximate one by
 FEWEST = 5  # CA that an alignment needs
 LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
 RECALL = (
@@ -150,7 +151,7 @@ class Library:
 
 
 def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: np.ndarray | float = 1.0) -> Ranking:
-    """The 96 best `candidates` of a library by both screens, best first, with their estimated TM-scores.
+    """The 48 best `candidates` of a library by three screens, best first, with their estimated TM-scores.
 
     relative : factor of the estimate of each candidate, where the score is normalised by another length
     """
@@ -158,11 +159,13 @@ def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: 
         return []
     factor = np.broadcast_to(np.asarray(relative, float), len(candidates))
     shapes = [library.shapes[index] for index in candidates]
-    first, starts = look(query, shapes)
-    left = np.argsort(-first * factor, kind="stable")[:SCREENED_CLOSELY]
-    estimates = look_closer(query, [shapes[index] for index in left.tolist()], starts[left]) * factor[left]
-    order = np.argsort(-estimates, kind="stable")
-    return [(candidates[left[index]], float(estimates[index])) for index in order.tolist()]
+    estimates, starts = look(query, shapes)
+    left = np.argsort(-estimates * factor, kind="stable")[:SCREENED_CLOSELY]
+    for count, screened in ((SCREENED_WIDELY, partial(look_closer, rounds=(1,))), (len(left), look_wider)):
+        estimates = screened(query, [shapes[index] for index in left.tolist()], starts[left]) * factor[left]
+        order = np.argsort(-estimates, kind="stable")[:count]
+        left, estimates = left[order], estimates[order]
+    return [(candidates[index], float(estimate)) for index, estimate in zip(left.tolist(), estimates, strict=True)]
 
 
 class Search:

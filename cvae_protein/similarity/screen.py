@@ -1,4 +1,8 @@
-"""Estimated TM-score of one structure with many: starts from like windows, then alignment in turn, in two screens."""
+"""Estimated TM-score of one structure with many: starts from like windows, then alignment in turn, in three screens.
+
+From the superposition at which TM-align ends, one alignment here has its score to 0.003: what an estimate lacks is a
+start near that one. Few starts tell most structures apart; the third screen tries many, for the few that are left.
+"""
 
 from __future__ import annotations
 
@@ -26,28 +30,34 @@ PROMISING = 3  # starts that the first screen aligns, beside the one of local ge
 LOOKED_AT = 3  # every how many residues of the query the first screen aligns
 COMPARED = (4, 2)  # every how many residues of query and targets are compared to tell which starts promise most
 TURN = 5.0  # Å that chains are apart which lie on each other at right angles, over √2
-CLOSER = (4, 2, 1)  # superpositions of a target that enter each round of the second screen
+CLOSER = (4, 2, 1)  # superpositions of a target that enter each round of a closer look
+WIDE_WINDOWS, WIDE_STEP = (16, 32), 2  # windows of the third screen
+WIDE_ALIKE = 50  # pairs of like windows of each size and target that give it starts
+WIDE_PROMISING = 16  # starts that it aligns
+APART = 5.0  # Å between four residues of the query at two of them
+WIDER = (3, 1)  # superpositions of a target that enter each round on all residues
 Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows of one size of a chain: averaged points in Å (W, 8, 3), and what no motion changes of them (W, 33)."""
+    """Windows of `size` residues of a chain: averaged points in Å (W, 8, 3), and what no motion changes (W, 33)."""
 
+    size: int
     points: np.ndarray
     features: np.ndarray
 
     @classmethod
-    def of(cls, trace: np.ndarray, size: int) -> Windows:
-        """The windows of `size` residues of a CA trace (L, 3); none where it is shorter."""
-        starts = np.arange(0, len(trace) - size + 1, STEP)
+    def of(cls, trace: np.ndarray, size: int, step: int = STEP) -> Windows:
+        """The windows of `size` residues of a CA trace (L, 3), each `step` after the last; none where it is shorter."""
+        starts = np.arange(0, len(trace) - size + 1, step)
         edges = starts[:, None] + size // PLACES * np.arange(PLACES + 1)
         sums = np.pad(np.cumsum(trace, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
         points = (np.diff(sums[edges], axis=1) / (size // PLACES)).astype(np.float32)
         distances = np.linalg.norm(points[:, PAIRS[0]] - points[:, PAIRS[1]], axis=2)
         first, second, third = np.moveaxis(np.diff(points[:, CORNERS], axis=2), 2, 0)
         hands = np.cbrt(np.einsum("wci,wci->wc", first, np.cross(second, third)))
-        return cls(points, np.concatenate([distances, hands], axis=1))
+        return cls(size, points, np.concatenate([distances, hands], axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,30 +235,35 @@ def _gapless(query: np.ndarray, targets: np.ndarray, present: np.ndarray) -> Sup
     )
 
 
-def _by_windows(query: Shape, shapes: Sequence[Shape], scale: float) -> list[Superpositions]:
-    """Superpositions of the most like windows of query and targets, of each size, unscored; -1 where there are none."""
+def _by_windows(
+    ours: Sequence[Windows], theirs: Sequence[Sequence[Windows]], scale: float, alike: int
+) -> list[Superpositions]:
+    """Superpositions of the `alike` most like windows of query and targets, of each size, unscored; -1 for none.
+
+    ours : windows of the query, of each size
+    theirs : windows of each target, likewise
+    """
     found = []
-    for number, size in enumerate(WINDOWS):
-        ours, theirs = query.windows[number], [shape.windows[number] for shape in shapes]
-        counts = np.array([len(each.points) for each in theirs])
-        if not len(ours.points) or not counts.any():
+    for own, others in zip(ours, zip(*theirs, strict=True), strict=True):
+        counts = np.array([len(each.points) for each in others])
+        if not len(own.points) or not counts.any():
             continue
-        points, features = (np.concatenate([getattr(each, name) for each in theirs]) for name in ("points", "features"))
-        squared = np.square(ours.features).sum(axis=1)[:, None] + np.square(features).sum(axis=1)
-        squared -= 2 * (ours.features @ features.T)
-        likeness = size / (1 + np.maximum(squared, 0) / (len(PAIRS[0]) * scale))
+        points, features = (np.concatenate([getattr(each, name) for each in others]) for name in ("points", "features"))
+        squared = np.square(own.features).sum(axis=1)[:, None] + np.square(features).sum(axis=1)
+        squared -= 2 * (own.features @ features.T)
+        likeness = own.size / (1 + np.maximum(squared, 0) / (len(PAIRS[0]) * scale))
         column = np.arange(counts.max())
         there = column < counts[:, None]
         index = np.where(there, (np.cumsum(counts) - counts)[:, None] + column, 0)
-        table = np.where(there, likeness[:, index], -1).transpose(1, 0, 2).reshape(len(shapes), -1)
-        kept = min(ALIKE, table.shape[1])
+        table = np.where(there, likeness[:, index], -1).transpose(1, 0, 2).reshape(len(counts), -1)
+        kept = min(alike, table.shape[1])
         chosen = np.argpartition(-table, kept - 1, axis=1)[:, :kept]
-        mobile = ours.points[chosen // len(column)].reshape(-1, PLACES, 3)
+        mobile = own.points[chosen // len(column)].reshape(-1, PLACES, 3)
         target = points[np.take_along_axis(index, chosen % len(column), axis=1)].reshape(-1, PLACES, 3)
         rotation, shift = _superposed(np.ones((len(mobile), PLACES), np.float32), mobile, target)
         score = np.take_along_axis(table, chosen, axis=1)
         found.append(Superpositions(rotation.reshape(*score.shape, 3, 3), shift.reshape(*score.shape, 3), score))
-    return [Superpositions.joined(found, 1).best(ALIKE)] if found else []
+    return found
 
 
 def _promise(
@@ -258,22 +273,23 @@ def _promise(
     present: np.ndarray,
     starts: Superpositions,
     scale: float,
-) -> np.ndarray:
-    """Summed score of query residues with whichever target residue is nearest in place and direction (T, k)."""
+) -> Superpositions:
+    """Starts scored by query residues with whichever target residue is nearest in place and direction; -1 stays."""
     ours, theirs = COMPARED
     mobile, along = query.points[ours // 2 :: ours], query.directions[ours // 2 :: ours]
     moved = np.matmul(mobile, starts.rotation) + starts.shift[:, :, None]
     turned = TURN * np.matmul(along, starts.rotation)
-    left = np.concatenate([moved, turned], axis=-1).reshape(len(shapes), -1, 6)
+    left = np.concatenate([moved, turned, np.ones_like(moved[..., :1])], axis=-1)
+    length = np.square(left[..., :6]).sum(axis=-1)
+    left = np.ascontiguousarray(left.reshape(len(shapes), -1, 7).transpose(0, 2, 1))
     directions = TURN * _padded([shape.directions for shape in shapes])
     right = np.concatenate([targets, directions], axis=-1)[:, ::theirs]
     reach = np.where(present[:, ::theirs] > 0, np.square(right).sum(axis=-1), np.float32(FAR**2))
-    squared = np.matmul(left, right.transpose(0, 2, 1))
-    squared *= -2
-    squared += reach[:, None]
-    nearest = squared.min(axis=-1) + np.square(left).sum(axis=-1)
-    score = 1 / (1 + np.maximum(nearest, 0) / scale)
-    return score.reshape(*starts.score.shape, -1).sum(axis=-1)
+    right = np.concatenate([-2 * right, reach[..., None]], axis=-1)
+    # One target after the other, so that what is compared stays in the cache.
+    nearest = np.stack([np.matmul(each, other).min(axis=0) for each, other in zip(right, left, strict=True)])
+    score = (1 / (1 + np.maximum(nearest.reshape(length.shape) + length, 0) / scale)).sum(axis=-1)
+    return Superpositions(starts.rotation, starts.shift, np.where(starts.score < 0, -1, score))
 
 
 def _by_local_geometry(query: Shape, shapes: Sequence[Shape], targets: np.ndarray, scale: float) -> Superpositions:
@@ -337,28 +353,76 @@ def look(query: Shape, targets: Sequence[Shape]) -> tuple[np.ndarray, Superposit
 def _looked(query: Shape, seen: np.ndarray, shapes: Sequence[Shape], scale: float) -> Superpositions:
     """`look` at one batch of targets."""
     targets, present = _padded_points(shapes)
-    starts = Superpositions.joined([_gapless(seen, targets, present), *_by_windows(query, shapes, scale)], 1)
-    promise = _promise(query, shapes, targets, present, starts, scale)
-    promise[starts.score < 0] = -1
-    chosen = Superpositions(starts.rotation, starts.shift, promise).best(PROMISING)
+    alike = _by_windows(query.windows, [shape.windows for shape in shapes], scale, ALIKE)
+    starts = [_gapless(seen, targets, present), *([Superpositions.joined(alike, 1).best(ALIKE)] if alike else [])]
+    chosen = _promise(query, shapes, targets, present, Superpositions.joined(starts, 1), scale).best(PROMISING)
     local = _by_local_geometry(query, shapes, targets, scale)
     return _aligned(seen, targets, present, Superpositions.joined([local, chosen], 1), scale)
 
 
-def look_closer(query: Shape, targets: Sequence[Shape], starts: Superpositions) -> np.ndarray:
-    """The second screen: estimated TM-score of `query` with each of `targets` from where the first one ended (T,)."""
+def look_closer(
+    query: Shape, targets: Sequence[Shape], starts: Superpositions, rounds: Sequence[int] = CLOSER
+) -> np.ndarray:
+    """Estimated TM-score of `query` with each of `targets` from where the first screen ended (T,).
+
+    rounds : how many superpositions of a target enter each round of alignment
+    """
     scale = distance_scale(len(query)) ** 2
     found = []
     for part in _in_batches(targets, len(query)):
         points, present = _padded_points(targets[part])
-        ends, best = starts[part], np.zeros(len(points))
-        for entering in CLOSER:
-            ends = _aligned(query.points, points, present, ends.best(entering), scale)
-            best = np.maximum(best, ends.score.max(axis=1))
-        found.append(best / len(query))
+        found.append(_closer(query, points, present, starts[part], scale, rounds))
     return np.concatenate(found)
 
 
+def _closer(
+    query: Shape, points: np.ndarray, present: np.ndarray, ends: Superpositions, scale: float, rounds: Sequence[int]
+) -> np.ndarray:
+    best = np.zeros(len(points))
+    for entering in rounds:
+        ends = _aligned(query.points, points, present, ends.best(entering), scale)
+        best = np.maximum(best, ends.score.max(axis=1))
+    return best / len(query)
+
+
+def look_wider(query: Shape, targets: Sequence[Shape], starts: Superpositions) -> np.ndarray:
+    """The third screen: estimated TM-score of `query` with each of `targets` from many more starts (T,).
+
+    starts : where the first screen ended
+    """
+    scale, seen = distance_scale(len(query)) ** 2, query.points[LOOKED_AT // 2 :: LOOKED_AT]
+    ours = _wide_windows(query)
+    found = []
+    for part in _in_batches(targets, len(query)):
+        shapes, (points, present) = targets[part], _padded_points(targets[part])
+        ends = [starts[part]]
+        alike = _by_windows(ours, [_wide_windows(shape) for shape in shapes], scale, WIDE_ALIKE)
+        if alike:
+            more = _promise(query, shapes, points, present, Superpositions.joined(alike, 1), scale)
+            ends.append(_aligned(seen, points, present, _distinct(query, more, WIDE_PROMISING), scale))
+        found.append(_closer(query, points, present, Superpositions.joined(ends, 1), scale, WIDER))
+    return np.concatenate(found)
+
+
+def _wide_windows(shape: Shape) -> list[Windows]:
+    return [Windows.of(shape.points, size, WIDE_STEP) for size in WIDE_WINDOWS]
+
+
+def _distinct(query: Shape, starts: Superpositions, count: int) -> Superpositions:
+    """The `count` starts of each target with the highest scores that place the query unlike each other."""
+    corners = query.points[len(query) * np.array([1, 3, 5, 7]) // 8]
+    placed = np.matmul(corners, starts.rotation) + starts.shift[:, :, None]
+    score, rows, chosen = starts.score.copy(), np.arange(len(starts.score)), []
+    for _ in range(min(count, score.shape[1])):
+        best = score.argmax(axis=1)
+        chosen.append(best)
+        apart = np.square(placed - placed[rows, best][:, None]).sum(axis=-1).mean(axis=-1)
+        score[apart < APART**2] -= len(query)  # below any other, in the same order
+        score[rows, best] = -np.inf
+    order, each = np.stack(chosen, axis=1), rows[:, None]
+    return Superpositions(starts.rotation[each, order], starts.shift[each, order], starts.score[each, order])
+
+
 def screen(query: Shape, targets: Sequence[Shape]) -> np.ndarray:
-    """Estimated TM-score of `query` with each of `targets` by both screens, normalised by the query's length (T,)."""
+    """Estimated TM-score of `query` with each of `targets` by a closer look, normalised by the query's length (T,)."""
     return look_closer(query, targets, look(query, targets)[1]) if len(targets) else np.zeros(0)

@@ -1,11 +1,11 @@
 from collections import Counter
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from cvae_protein.core.files import write_table
 from cvae_protein.report.results import Results
-from cvae_protein.report.summary import best_of, demonstration, failures, overfitted, summary
+from cvae_protein.report.summary import demonstration, failures, judged, overfitted, summary, trust
 
 
 def results_of(folder, steps=400, errors=(1.0, 1.2), kept=None, seeds=("0",)):
@@ -25,7 +25,8 @@ def results_of(folder, steps=400, errors=(1.0, 1.2), kept=None, seeds=("0",)):
 def verdicts_of(**states):
     cells = {name: {"verdict": name, "state": state, "variant": "concat"} for name, state in states.items()}
     real = {"LEAK": {"verdict": "LEAK", "state": "flagged", "variant": "real"}}
-    return {"lines": [{"reference": False, "cells": cells}, {"reference": True, "cells": real}]}
+    lines = [{"reference": False, "cells": cells}, {"reference": True, "cells": real}]
+    return {"names": {"LEAK": "the code knows the class"}, "lines": lines}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_run_of_many_domains_and_steps_is_none(tmp_path):
 
 def test_a_training_that_learnt_by_heart_is_named_and_its_control_is_not(tmp_path):
     broken = overfitted(results_of(tmp_path / "broken", errors=(0.8, 2.4)))
-    assert broken == ["concat rebuilds training domains to 0.80 Å and unseen ones to 2.40 Å"]
+    assert broken == ["concat 0.80 and 2.40 Å"]
     assert overfitted(results_of(tmp_path / "quiet", errors=(1.0, 1.3))) == []
     early = results_of(tmp_path / "early", errors=(0.5, 3.0), kept=(1.4, 1.6))
     assert overfitted(early) == []  # the weights of the earlier row are those that are kept
@@ -51,25 +52,30 @@ def test_a_training_that_learnt_by_heart_is_named_and_its_control_is_not(tmp_pat
 
 
 def test_what_is_flagged_is_said_of_models_alone():
-    said = failures(verdicts_of(COLLAPSE="pass", LEAK="flagged", MEMORISATION="unknown"))
-    assert said == "Flagged: LEAK of concat; 1 of 3 are unknown."
-    assert failures(verdicts_of(COLLAPSE="pass")) == "No verdict is flagged."
-    assert failures(None) == "No verdicts were given."
+    given = verdicts_of(COLLAPSE="pass", LEAK="flagged", MEMORISATION="unknown", OVERFIT="not applicable")
+    assert failures(given) == [{"verdict": "LEAK", "meaning": "the code knows the class", "models": "concat"}]
+    assert judged(given) == "1 of 3 verdicts flagged, 1 unknown."
+    assert failures(verdicts_of(COLLAPSE="pass")) == failures(None) == []
+    assert judged(verdicts_of(COLLAPSE="pass")) == "0 of 1 verdicts flagged."
+    assert judged(None) == "No verdicts were given."
 
 
-def test_the_best_stand_beside_the_references():
-    cell = SimpleNamespace(shown="1.39")
-    tile = {"title": "trace error", "unit": "Å", "best": ["concat"], "cell": cell, "equal": False}
-    tile |= {"others": {"pca": "1.60", "real": "0"}}
-    assert best_of([tile, tile | {"equal": True}]) == ["trace error: concat with 1.39 Å (pca 1.60, real 0)"]
+def test_few_domains_one_seed_and_relatives_of_the_held_out_limit_trust():
+    assert [said[:24] for said in trust(1, 41, 0)] == ["Every model was trained ", "41 held-out domains are "]
+    assert trust(1, 400, 2)[1].startswith("pretrained may have learnt from relatives of 2 of ")
+    assert trust(2, 400, 0) == ["Every model was trained with 2 seeds."]
 
 
-def test_the_paragraph_says_what_was_run(tmp_path):
+def test_the_head_says_what_was_run(tmp_path):
     head = {"domains": 7, "novelty": "that training lacks", "samples": 24, "splits": Counter(train=4, test=3)}
-    found = summary(results_of(tmp_path, 400), head, [], None)
-    assert found["sentences"] == [
-        "1 model (concat) learnt from 4 domains over 400 steps, judged on 3 domains that training lacks; "
-        "24 samples were drawn.",
-        "No verdicts were given.",
-    ]
+    found = summary(results_of(tmp_path, 400), head, None)
+    assert found["ran"] == (
+        "1 model (concat) trained on 4 domains for 400 steps, judged on 3 domains that training lacks; "
+        "24 samples were drawn."
+    )
+    packaged = replace(results_of(tmp_path / "packaged"), variants=["pca", "pretrained"])
+    assert summary(packaged, head, None)["ran"].startswith(
+        "The package's trained model (pretrained), judged on 3 domains"
+    )
     assert found["demonstration"] == "4 training domains and 400 steps"
+    assert summary(results_of(tmp_path / "bare"), {"domains": 0, "splits": Counter()}, None)["ran"] == ""

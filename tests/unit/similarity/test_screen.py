@@ -3,7 +3,19 @@ import pytest
 from score_synthetic import chain, deformed, moved, ubiquitin
 from tmtools import tm_align
 
-from cvae_protein.similarity.screen import Shape, Windows, _alignment, _running_maximum, look, screen
+from cvae_protein.similarity.screen import (
+    APART,
+    Shape,
+    Superpositions,
+    Windows,
+    _alignment,
+    _distinct,
+    _running_maximum,
+    look,
+    look_closer,
+    look_wider,
+    screen,
+)
 
 STRANGERS = [chain(70 + seed, seed)[:, 1] for seed in range(16)]
 COPIES = [deformed(ubiquitin(), amount)[5:, 1] for amount in (0.2, 1.0, 2.0)]
@@ -27,6 +39,24 @@ def test_the_quick_look_tells_copies_from_strangers():
     found, ends = look(Shape.of(ubiquitin()[:, 1]), [Shape.of(target) for target in targets])
     assert len(ends.score) == len(targets)
     assert found[:3].min() > found[3:].max() + 0.1
+
+
+def test_more_starts_bring_the_estimate_of_strangers_nearer_to_tm_align():
+    query, shapes = ubiquitin()[:, 1], [Shape.of(target) for target in STRANGERS]
+    exact = np.array([tm_align(query.copy(), t.copy(), "A" * 76, "A" * len(t)).tm_norm_chain1 for t in STRANGERS])
+    ends = look(Shape.of(query), shapes)[1]
+    few, many = (exact - found(Shape.of(query), shapes, ends) for found in (look_closer, look_wider))
+    assert many.mean() < few.mean() - 0.005
+    assert many.max() < 0.04
+
+
+def test_starts_that_place_the_query_alike_are_taken_once():
+    shape = Shape.of(ubiquitin()[:, 1])
+    shifts = np.array([[0, 0, 0], [0, APART / 2, 0], [3 * APART, 0, 0], [0, 9 * APART, 0]], np.float32)
+    turns = np.tile(np.eye(3, dtype=np.float32), (1, 4, 1, 1))
+    starts = Superpositions(turns, shifts[None], np.array([[4.0, 3, 2, 1]]))
+    assert _distinct(shape, starts, 3).score.tolist() == [[4, 2, 1]]
+    assert _distinct(shape, starts, 9).score.tolist() == [[4, 2, 1, 3]]  # none is left out where there is room
 
 
 def test_what_is_known_of_windows_changes_with_no_motion_but_with_a_reflection():
