@@ -84,10 +84,12 @@ def ran(results: Results, head: Mapping) -> str:
     steps = sorted({each["steps"] for each in trainings(results).values()} - {0})  # a closed-form fit has none
     over = f" for {' to '.join(dict.fromkeys(f'{steps[k]:,.0f}' for k in (0, -1)))} steps" if steps else ""
     named = f"{len(models)} model{'s' if len(models) != 1 else ''} ({', '.join(models)})"
-    packaged = " and the package's trained model (pretrained)" if PRETRAINED in results.variants else ""
-    trained = f"{named} trained on {counts['train']} domains{over}{packaged}" if models else packaged[len(" and ") :]
+    what = [f"{named} trained on {counts['train']} domains{over}"] if models else []
+    what += ["the package's trained model (pretrained)"] if PRETRAINED in results.variants else []
+    said = " and ".join(what) or f"the references ({', '.join(results.variants)})"
     return (
-        f"{trained[0].upper()}{trained[1:]}, judged on {counts['test']} domains {head['novelty']}; "
+        f"{said[0].upper()}{said[1:]}, judged on {counts['test']} domain{'s' if counts['test'] != 1 else ''} "
+        f"{head['novelty']}; "
         f"{head['samples']} samples were drawn."
     )
 

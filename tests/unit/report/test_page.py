@@ -166,7 +166,7 @@ def test_rungs_are_told_apart(tmp_path: Path, undrawn: None) -> None:
     rows += [score("concat", "0", "backbone_rmsd", 6.66, "low") | {"fold": "new_topology"}]
     write_table(tmp_path / "scores.tsv", SCORES, rows)
     text = " ".join(page_of(tmp_path, variants).split())
-    said = "evaluated on domains that training lacks: 1 new members of its superfamilies, 1 of new topologies"
+    said = "domains that training lacks: 1 new members of its superfamilies, 1 of new topologies"
     assert said in text
     part = text.split("How far held-out is held out")[1].split("</section>")[0]
     assert re.search(r'new member</td><td class="num">1</td><td class="num">1.11</td>', part)
@@ -302,7 +302,7 @@ def test_the_page_claims_no_more_novelty_than_the_split_has(tmp_path: Path, held
     rows = [{"domain_id": "d0", "split": "train"} | row, {"domain_id": "d1", "split": "test"} | row | held_out]
     write_table(tmp_path / "splits.tsv", list(rows[0]), rows)
     text = " ".join(page_of(tmp_path, ["pca"]).split())
-    assert f"evaluated on domains {said}. 1 model" in text
+    assert f"judged on 1 domain {said}; " in text
 
 
 def test_the_number_of_structures_stands_in_each_cell(plain: tuple[Path, str]) -> None:
