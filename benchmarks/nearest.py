@@ -39,6 +39,7 @@ from cvae_protein.similarity.nearest_structures import (
     LENGTH_WINDOW,
     Library,
     Search,
+    Trace,
     ranked,
     tm_align_score,
 )
@@ -72,7 +73,7 @@ def drawn(members: Sequence[PreparedStructure], count: int, random: np.random.Ge
     return [members[index] for index in random.permutation(len(members))[:count].tolist()]
 
 
-def exhaustive(query: PreparedStructure, targets: Sequence[PreparedStructure], file: Path) -> tuple[np.ndarray, float]:
+def exhaustive(query: Trace, targets: Sequence[Trace], file: Path) -> tuple[np.ndarray, float]:
     """TM-score with each target (T,) and CPU seconds, from the table `file` where it is there."""
     names = [target.id for target in targets]
     if file.is_file():
@@ -89,7 +90,7 @@ def exhaustive(query: PreparedStructure, targets: Sequence[PreparedStructure], f
     return found, seconds
 
 
-def like_length(query: PreparedStructure, library: Library) -> list[PreparedStructure]:
+def like_length(query: Trace, library: Library) -> list[Trace]:
     """The structures of a library that are near enough to the query in length."""
     reach = max(LENGTH_WINDOW, LENGTH_SHARE * len(query.ca))
     return [other for other in library.structures if abs(len(other.ca) - len(query.ca)) <= reach]
@@ -138,9 +139,7 @@ def speed_row(library: int, seconds: Sequence[tuple[float, float]], peer: str) -
     )
 
 
-def large_rows(
-    queries: Sequence[PreparedStructure], library: Library, random: np.random.Generator
-) -> list[dict[str, object]]:
+def large_rows(queries: Sequence[Trace], library: Library, random: np.random.Generator) -> list[dict[str, object]]:
     """Speed in a large library, and what 1,000 samples take; of the exhaustive search a sample of pairs is timed."""
     seconds = []
     for query in track(queries, "large", len(queries), "queries"):
@@ -148,7 +147,7 @@ def large_rows(
         Search(ScoreSettings().neighbours).nearest(query, library)
         ours = time.process_time() - begun
         targets = like_length(query, library)
-        sample = drawn(targets, LARGE_PAIRS, random)
+        sample = [targets[index] for index in random.permutation(len(targets))[:LARGE_PAIRS].tolist()]
         begun = time.process_time()
         for target in sample:
             tm_align_score(query.ca, target.ca)

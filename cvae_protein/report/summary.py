@@ -53,11 +53,12 @@ def overfitted(results: Results) -> list[str]:
 def failures(verdicts: Mapping | None) -> list[dict[str, str]]:
     """Each verdict that is flagged of a model: its name, what it means, and of which; of references nothing."""
     flagged: dict[str, list[str]] = {}
+    meanings = verdicts["names"] if verdicts else {}
     for cell in _of_models(verdicts):
         if cell["state"] == "flagged":
             flagged.setdefault(cell["verdict"], []).append(cell["variant"])
     return [
-        {"verdict": name, "meaning": verdicts["names"].get(name, ""), "models": ", ".join(dict.fromkeys(models))}
+        {"verdict": name, "meaning": meanings.get(name, ""), "models": ", ".join(dict.fromkeys(models))}
         for name, models in flagged.items()
     ]
 
