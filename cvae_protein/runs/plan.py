@@ -46,13 +46,15 @@ FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds a step of the
 class Plan:
     """What is known of a run before it begins.
 
-    `domains` are those that the settings select, `reasons` counts the others; `jobs` by rule, without those whose
-    results are there; `folds` are the classes that samples are drawn of, empty where they are yet to be found.
+    `domains` are those that the settings select, `reasons` counts the others and `examples` has a sentence on one of
+    each reason; `jobs` by rule, without those whose results are there; `folds` are the classes that samples are drawn
+    of, empty where they are yet to be found.
     """
 
     settings: Settings
     domains: Rows
     reasons: Mapping[str, int]
+    examples: Mapping[str, str]
     jobs: Mapping[str, int]
 
     @property
@@ -122,6 +124,8 @@ class Plan:
         out = sum(self.reasons.values())
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons.items())
         yield "domains", f"{len(self.domains)} of {len(self.domains) + out} rows" + (f"; {reasons}" if out else "")
+        for reason, example in self.examples.items():
+            yield "", f"{reason}, such as {example}"
         found = ", ".join(f"{name} ({count})" for name, count in self.classes.items())
         if self.settings.labels.scheme == "cluster":
             found = f"are found by structure, those of {self.settings.labels.min_members} or more domains"
@@ -153,10 +157,10 @@ def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
     """What `snakemake --configfile FILES` would do; `UserError` with what stops it before its first job."""
     check_files(settings)
     sources_of(settings.fetch, Path("data/embedded"))
-    kept, reasons = Rows(), Counter[str]()
-    for _ in sift(settings.labels, kept, reasons):
-        pass
-    return Plan(settings, kept, dict(reasons.most_common()), _jobs(files, workflow))
+    kept, reasons, examples = Rows(), Counter[str](), dict[str, str]()
+    for problem in sift(settings.labels, kept, reasons):
+        examples.setdefault(problem.code, f"{problem.domain_id}: {problem.detail}")
+    return Plan(settings, kept, dict(reasons.most_common()), examples, _jobs(files, workflow))
 
 
 def _jobs(files: Sequence[Path], workflow: Path) -> dict[str, int]:

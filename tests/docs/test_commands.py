@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,7 +13,9 @@ import typer
 from small_models import MODEL, REFINE, TRAIN
 
 from cvae_protein.cli.main import app
+from cvae_protein.config.settings import LabelSettings
 from cvae_protein.core.structure import Backbone
+from cvae_protein.dataset.formats import read_classification
 from cvae_protein.model.batch import Batch
 from cvae_protein.model.spec import Spec
 from cvae_protein.score.metrics.metric import Metric, PreparedStructure
@@ -80,3 +83,18 @@ def test_the_metric_of_the_how_to_is_what_it_says():
     values = [Metric("end_to_end", "ratio", "real", names["end_to_end"])(PreparedStructure.of(b, "")) for b in found]
     assert values[0] == pytest.approx(1)
     assert np.isnan(values[1])
+
+
+def test_folders_become_classes_as_the_how_to_says(tmp_path, monkeypatch):
+    page = (ROOT / "docs/how-to/own-structures.md").read_text(encoding="utf-8")
+    (script,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "mine.tsv" in block]
+    for place, name in (("all beta", "my 1ubi (2).cif.gz"), ("small", "1ejg.v2.cif.gz")):
+        (tmp_path / "structures" / place).mkdir(parents=True)
+        source = "1ubi" if "1ubi" in name else "1ejg"
+        shutil.copy(ROOT / f"tests/data/{source}.cif.gz", tmp_path / "structures" / place / name)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # again changes nothing
+        exec(script, {})
+        rows = list(read_classification(LabelSettings(table="mine.tsv", scheme="own")))
+        found = [(row.domain_id, row.pdb_id, row.chain, row.label) for row in rows]
+        assert found == [("my_1ubi_2", "my_1ubi_2", "A", "all beta"), ("1ejg.v2", "1ejg.v2", "A", "small")]

@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -84,7 +84,7 @@ VERSION = re.compile(
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of files, divided or flat, which is read and never written."""
+    """A folder of files, divided, flat or in folders of any names, which is read and never written."""
 
     name: str
     path: Path
@@ -106,7 +106,7 @@ class Folder:
     def candidates(self, pdb_id: str) -> Iterator[Path]:
         """Where an entry may lie by its name as it is, then in small letters and capitals; then by any case at all.
 
-        A code of the PDB is looked for in its short and its extended form.
+        A code of the PDB is looked for in its short and its extended form; last of all in folders of other names.
         """
         names = [(cased, place) for name in spellings(pdb_id) for cased in _cases(name) for place in self.places(cased)]
         names = list(dict.fromkeys(names))
@@ -125,6 +125,21 @@ class Folder:
             models = [match for name in there if (match := MODEL_FILE.fullmatch(name)) and match[1] == spelling.lower()]
             for match in sorted(models, key=lambda match: int(match[2]), reverse=True):
                 yield place / there[match[0]][0]
+        for name in (name.format(spelling).lower() for spelling in spellings(pdb_id) for name in self.names):
+            if len(paths := self._deeper.get(name, [])) > 1:
+                raise StructureError("not_found", f"{', '.join(map(str, paths))}: expected one file of that name")
+            yield from paths
+
+    @cached_property
+    def _deeper(self) -> dict[str, list[Path]]:
+        """Files in folders of the folder, but for those of the divided layout, by their names in small letters."""
+        found: dict[str, list[Path]] = {}
+        for place in sorted(self.path.iterdir()) if self.path.is_dir() else ():
+            if len(place.name) == 2 or not place.is_dir() or not os.access(place, os.R_OK | os.X_OK):
+                continue
+            for name in sorted(os.listdir(place)):
+                found.setdefault(name.lower(), []).append(place / name)
+        return found
 
     def _listing(self, place: Path) -> dict[str, list[str]]:
         """Names in a folder by themselves in small letters; it is read once."""

@@ -31,6 +31,7 @@ def said(settings):
 def test_what_a_run_would_do(settings):
     lines = said(settings)
     assert lines["domains"] == "30 of 35 rows; 5 class_not_selected"
+    assert lines[""] == "class_not_selected, such as d30: class 4 of 4.10.8.10"
     assert lines["classes"] == "1 (15), 2 (15)"
     assert lines["jobs"].startswith("16: 1 select, 2 featurize")
     assert lines["trainings"].startswith("5, of 400 steps")
@@ -83,7 +84,7 @@ def test_weights_that_a_layer_inherits_are_said(layer, second_level, tmp_path):
     """A file that is laid over config.yaml and names `refine.steps` alone goes on from the package's refiner."""
     (tmp_path / "layer.yaml").write_text(yaml.safe_dump(layer))
     whole = layered([ROOT / "config/config.yaml", tmp_path / "layer.yaml"])
-    assert plan.Plan(load(whole), Rows(), {}, {}).second_level == second_level
+    assert plan.Plan(load(whole), Rows(), {}, {}, {}).second_level == second_level
 
 
 def test_classes_that_are_not_known_before(settings):

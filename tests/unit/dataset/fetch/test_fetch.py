@@ -104,6 +104,17 @@ def test_mirror_layouts(tmp_path, folder, name):
     assert sorted((tmp_path / "mirror").rglob("*")) == before
 
 
+def test_files_may_lie_in_folders_of_any_names(tmp_path):
+    mine = put(tmp_path / "mine/all helical/AF-x1-F1.PDB")
+    for place in ("one", "two"):
+        put(tmp_path / f"mine/{place}/twin.pdb")
+    (entry,), dropped = fetch(tmp_path, ["AF-x1-F1", "twin"], [tmp_path / "mine"])
+    assert entry["path"] == str(mine)
+    (row,) = dropped
+    assert row["reason"] == "not_found"
+    assert "expected one file of that name" in row["detail"]
+
+
 def test_format_chooses_among_the_files_of_a_mirror(tmp_path):
     put(tmp_path / "mirror/ab/1abc.cif.gz")
     put(tmp_path / "mirror/ab/1abc.bcif")
