@@ -1,33 +1,41 @@
 """Where a chain goes: conformations drawn around one state of proteins that were seen in several, beside baselines.
 
-    python experiments/conformations.py ../shared/conformations --store ENSEMBLES.h5 [--samples 100] [--proteins 0]
+    python experiments/conformations.py ../shared/conformations --store ENSEMBLES.h5 [--samples 20] [--proteins 0]
+        [--ways "soft codes, flexibility" ANM noise] [--show]
 
 The folder holds `proteins.tsv` and `conformers.tsv`: proteins of near-identical conformers, with their files. The store
 is made where it is not there. Of each core protein, without its loose ends, conformations are drawn around its first
-state, with the spread that its other states have: by the model's codes moved along what an elastic network finds soft
-(`sample --around --spread`), from the model's posterior, along all modes of an elastic network, and by even noise.
-Prints, by kind and by overlap with what the model may have seen, medians over proteins with 95 % bootstrap intervals
-over sequence clusters.
+state, with the spread that its other states have, by each of `WAYS` or those named. Rows are added to `--output` as
+they are made, and a call goes on where a former one ended: proteins that the package's model was not trained on first,
+each kind in turn. Prints, by kind and by whether the model was trained on a near-identical sequence, medians over
+proteins with 95 % bootstrap intervals over sequence clusters; `--show` draws nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from cvae_protein.config.settings import SampleSettings
-from cvae_protein.core.elastic_network import Modes, anisotropic_modes, scale_to
+from cvae_protein.core.elastic_network import (
+    anisotropic_modes,
+    contact_fluctuations,
+    gaussian_fluctuations,
+    scale_to,
+)
 from cvae_protein.core.files import read_table, write_table
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.progress import track
@@ -35,29 +43,44 @@ from cvae_protein.core.structure import CA
 from cvae_protein.model.batch import DomainSet, as_backbone, one_domain
 from cvae_protein.model.registry import resolve
 from cvae_protein.sampling.flexibility import features, standardized
-from cvae_protein.sampling.motion import motions_around, soft_motions, tangent, turned
-from cvae_protein.sampling.relax import FREE
+from cvae_protein.sampling.motion import HOLD, TRIED, correction, motions_around, soft_motions, tangent, turned
+from cvae_protein.sampling.sample import draw_around
 from cvae_protein.sampling.sampler import Sampler, load_sampler, relax_all
-from cvae_protein.score.ensemble import on_mean, rmsf
+from cvae_protein.score.ensemble import METRICS as OF_ENSEMBLES
+from cvae_protein.score.ensemble import Ensemble, on_mean, rmsf
 from cvae_protein.score.metrics.metric import PreparedStructure
 from cvae_protein.score.metrics.physical_validity import physically_valid
+from cvae_protein.similarity.tm_score import tm_score
 from cvae_protein.store.read import Store
 
 ENDS, FEWEST_ENDS, MOST_ENDS = 0.05, 3, 8  # share of a chain cut at each end where no core range is told
 FEWEST_FOR_RMSF = 5  # states whose fluctuations are compared
-WAYS = 5  # to draw
-METRICS = ("rmsf_r", "nearest", "halfway", "spread", "valid")
-COLUMNS = ("protein", "kind", "cluster", "seen", "length", "states", "samples", "way", *METRICS)
+MODES = 20  # first ones, along which single steps are made
+AMPLITUDES = (1.0, 0.6, 1.4)  # of such steps, in the spread that is asked for
+NAMES = {
+    "rmsf_r": "rmsf_correlation",
+    "nearest": "state_ratio",
+    "halfway": "state_halfway",
+    "pairs": "spread_ratio",
+    "js": "js_distances",
+    "w2": "pca_w2",
+}
+METRICS = (*NAMES, "given", "valid", "tm")
+COLUMNS = ("protein", "kind", "cluster", "trained", "length", "states", "samples", "way", *METRICS)
+SPLITS = Path(__file__).parents[1] / "data/union/splits.tsv.gz"  # by which the package's model was trained
 
 
 @dataclass(frozen=True, eq=False)
 class Protein:
-    """A protein in several states (m, L, 3), Å; `core` (L,) is without the loose ends, `seen` the union's relation."""
+    """A protein in several states (m, L, 3), Å; `core` (L,) is without the loose ends.
+
+    `trained` is yes where a near-identical sequence, whole or in crops, trained the package's model, else no.
+    """
 
     name: str
     kind: str
     cluster: str
-    seen: str
+    trained: str
     states: np.ndarray
     core: np.ndarray
 
@@ -122,6 +145,8 @@ def _core(row: dict[str, str], ids: Sequence[str]) -> np.ndarray:
 def read_proteins(store: Path, table: Path) -> list[Protein]:
     """The core proteins of a store that are in the table and have every CA in every state."""
     known, _ = tables(table.parent)
+    with gzip.open(SPLITS, "rt", encoding="utf-8") as rows:
+        split = {row["domain_id"]: row["split"] for row in csv.DictReader(rows, delimiter="\t")}
     found = []
     with Store(store) as file:
         for name in file.ids:
@@ -131,12 +156,15 @@ def read_proteins(store: Path, table: Path) -> list[Protein]:
             if len(states) < 2 or not np.isfinite(states).all():
                 continue
             core = _core(row, file.backbone(name).residue_ids)
-            found.append(Protein(name, _kind(row["kind"]), row["cluster"], row["union_overlap"], states, core))
+            trained = "yes" if split.get(row["union_id"]) in ("train", "crops") else "no"
+            found.append(Protein(name, _kind(row["kind"]), row["cluster"], trained, states, core))
     return found
 
 
-def interval(clusters: Sequence[str], values: Sequence[float]) -> str:
-    """Median of the finite values and its 95 % bootstrap interval over sequence clusters."""
+def interval(
+    clusters: Sequence[str], values: Sequence[float], middle: Callable[[np.ndarray], float] = np.median
+) -> str:
+    """Median, or another `middle`, of the finite values and its 95 % bootstrap interval over sequence clusters."""
     array, names = np.array(values, float), np.array(clusters)
     array, names = array[np.isfinite(array)], names[np.isfinite(array)]
     if not len(array):
@@ -144,64 +172,125 @@ def interval(clusters: Sequence[str], values: Sequence[float]) -> str:
     members = [array[names == name] for name in dict.fromkeys(names)]
     rng = np.random.default_rng(0)
     medians = [
-        np.median(np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]))
-        for _ in range(1000)
+        middle(np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))])) for _ in range(1000)
     ]
     low, high = np.quantile(medians, [0.025, 0.975])
-    return f"{np.median(array):.2f} ({low:.2f} to {high:.2f})"
+    return f"{middle(array):.2f} ({low:.2f} to {high:.2f})"
 
 
-class Drawn(NamedTuple):
-    """Conformations of a protein (n, L, 5, 3), Å, by one way to draw them; CA alone is (n, L, 3)."""
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The first state of a protein, and all that conformations around it are drawn with.
 
-    ca: np.ndarray
-    atoms: np.ndarray | None = None
-
-
-def along(sampler: Sampler, protein: Protein, domain: DomainSet, traces: np.ndarray) -> Drawn:
-    """Traces (n, L, 3) made of the protein's own, with its peptide planes and relaxed like every sample."""
-    carbonyl = domain.batch(sampler.spec, [0]).carbonyl[0].double().numpy()
-    planes = turned(protein.states[0], traces, carbonyl)
-    parts = [(torch.from_numpy(x).float(), torch.from_numpy(u).float()) for x, u in zip(traces, planes, strict=True)]
-    made = relax_all(parts, SampleSettings().relax_steps, FREE, protein.name, [x for x, _ in parts], said=False)
-    return Drawn(np.stack([one[:, CA] for one in made]), np.stack(made))
-
-
-def draw(sampler: Sampler, protein: Protein, domain: DomainSet, count: int, profile: np.ndarray) -> dict[str, Drawn]:
-    """Conformations by every way, all with the mean RMSD to the first state that the other states have."""
-    trace, spread = protein.states[0], float(protein.far.mean())
-    noise = torch.randn(count, sampler.spec.model.latent, generator=torch.Generator().manual_seed(0))
-    settings = SampleSettings()
-    motions = motions_around(sampler, domain, "", spread, settings, protein.name, profile)
-    soft = np.stack(motions.draw(sampler, noise, settings, protein.name))
-    moved = motions_of(sampler, domain, trace)
-    plain, _ = soft_motions(trace, moved)
-    posterior = sampler.model.infer_all(domain, sampler.spec.model.inference_steps)
-    widths = torch.exp(0.5 * posterior.logvar).double().numpy()
-    steps = noise.double().numpy()
-    modes = anisotropic_modes(trace)
-    jitter = np.random.default_rng(0).standard_normal((count, *trace.shape))
-
-    def moved_by(motion: np.ndarray) -> np.ndarray:
-        return trace + scale_to(trace, motion, spread) * motion
-
-    return {
-        "soft codes, flexibility": Drawn(soft[:, :, CA], soft),
-        "soft codes": along(sampler, protein, domain, moved_by(np.einsum("nz,zli->nli", steps, plain))),
-        "posterior's codes": along(sampler, protein, domain, moved_by(np.einsum("nz,zli->nli", steps * widths, moved))),
-        "ANM": along(sampler, protein, domain, normal_mode_traces(trace, modes, count, spread, 0)),
-        "noise": along(sampler, protein, domain, moved_by(jitter)),
-    }
-
-
-def normal_mode_traces(trace: np.ndarray, modes: Modes, count: int, spread: float, seed: int) -> np.ndarray:
-    """Traces (n, L, 3) displaced along all modes as in thermal equilibrium, mean RMSD to `trace` as asked for, in Å.
-
-    The amplitude of a mode is normal with variance 1 / stiffness, times one factor for all that gives the `spread`.
+    `sampler` completes traces by the refiner, `decoder` by the decoder over whole chains; `count` conformations are
+    wanted; `profile` (L,) is how much each residue moves relative to others.
     """
-    drawn = np.random.default_rng(seed).standard_normal((count, len(modes.stiffness))) / np.sqrt(modes.stiffness)
-    steps = np.einsum("nk,kli->nli", drawn, modes.vectors)
-    return trace + scale_to(trace, steps, spread) * steps
+
+    sampler: Sampler
+    decoder: Sampler
+    protein: Protein
+    domain: DomainSet
+    count: int
+    profile: np.ndarray
+
+    @property
+    def trace(self) -> np.ndarray:
+        """Its CA (L, 3) in Å."""
+        return self.protein.states[0]
+
+    @property
+    def spread(self) -> float:
+        """Mean RMSD in Å of the other states, which is asked for."""
+        return float(self.protein.far.mean())
+
+    @property
+    def noise(self) -> torch.Tensor:
+        """Standard normal deviates of as many codes (n, Z)."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.count, self.sampler.spec.model.latent, generator=generator)
+
+    @cached_property
+    def motions(self) -> np.ndarray:
+        """How the trace moves with each number of its code (Z, L, 3)."""
+        return motions_of(self.sampler, self.domain, self.trace)
+
+    @cached_property
+    def soft(self) -> np.ndarray:
+        """Motions of codes that add up independently with the energy of an elastic network, softest first (Z, L, 3)."""
+        return soft_motions(self.trace, self.motions)[0]
+
+    def moved(self, steps: np.ndarray) -> np.ndarray:
+        """Atoms (n, L, 5, 3) of the trace moved by steps (n, L, 3), relaxed, with the spread after relaxation."""
+        steps = scale_to(self.trace, steps, self.spread) * steps
+        tried = self.trace + np.concatenate([steps[:TRIED], 0 * steps[:1]])
+        *found, still = rmsd(self.completed(tried)[:, :, CA], self.trace)
+        before = float(rmsd(tried[:-1], self.trace).mean())
+        return self.completed(self.trace + correction(before, float(np.mean(found)), float(still)) * steps)
+
+    def completed(self, traces: np.ndarray) -> np.ndarray:
+        """Atoms (n, L, 5, 3) of traces (n, L, 3) made of its own, with its peptide planes, relaxed."""
+        carbonyl = self.domain.batch(self.sampler.spec, [0]).carbonyl[0].double().numpy()
+        planes = turned(self.trace, traces, carbonyl)
+        parts = [
+            (torch.from_numpy(x).float(), torch.from_numpy(u).float()) for x, u in zip(traces, planes, strict=True)
+        ]
+        steps, name = SampleSettings().relax_steps, self.protein.name
+        return np.stack(relax_all(parts, steps, HOLD, name, [x for x, _ in parts], said=False))
+
+
+def as_asked(start: Start) -> np.ndarray:
+    """What `sample --around --spread` draws, but for the profile, which is that of other clusters' ensembles."""
+    settings, name = SampleSettings(), start.protein.name
+    motions = motions_around(start.sampler, start.domain, "", start.spread, settings, name, start.profile)
+    return np.stack(motions.draw(start.sampler, start.noise, settings, name))
+
+
+def thermal(start: Start) -> np.ndarray:
+    """Along all modes of the network, each amplitude normal with variance 1 / stiffness, as in thermal equilibrium."""
+    modes = anisotropic_modes(start.trace)
+    drawn = np.random.default_rng(0).standard_normal((start.count, len(modes.stiffness))) / np.sqrt(modes.stiffness)
+    return start.moved(np.einsum("nk,kli->nli", drawn, modes.vectors))
+
+
+def widened(start: Start) -> np.ndarray:
+    """Along the motions of the code, as wide as its posterior is."""
+    posterior = start.sampler.model.infer_all(start.domain, start.sampler.spec.model.inference_steps)
+    widths = torch.exp(0.5 * posterior.logvar).double().numpy()
+    return start.moved(np.einsum("nz,zli->nli", start.noise.double().numpy() * widths, start.motions))
+
+
+def single_steps(trace: np.ndarray, vectors: np.ndarray, spread: float, count: int) -> np.ndarray:
+    """Traces (n, L, 3), each one step along one of the vectors (K, L, 3): both signs of each, then other amplitudes."""
+    unit = vectors / np.sqrt(np.square(vectors).sum(axis=-1).mean(axis=-1))[:, None, None]
+    steps = [sign * size * unit[k] for size in AMPLITUDES for k in range(len(unit)) for sign in (1, -1)]
+    return trace + spread * np.stack(steps[:count])
+
+
+def renoised(kept: float, numbers: int) -> Callable[[Start], np.ndarray]:
+    """The first numbers of the code as they are, and of the decoder's noise a share kept and the rest drawn anew."""
+
+    def draw(start: Start) -> np.ndarray:
+        settings = SampleSettings(per_class=start.count, temperature=0.0, numbers=numbers)
+        return np.stack(draw_around(start.decoder, start.domain, settings, 0, noise_kept=kept).relaxed)
+
+    return draw
+
+
+WAYS: dict[str, Callable[[Start], np.ndarray]] = {
+    "soft codes, flexibility": as_asked,
+    "ANM": thermal,
+    "noise": lambda start: start.moved(np.random.default_rng(0).standard_normal((start.count, *start.trace.shape))),
+    "soft codes": lambda start: start.moved(np.einsum("nz,zli->nli", start.noise.double().numpy(), start.soft)),
+    "posterior's codes": widened,
+    "one mode of ANM": lambda start: start.completed(
+        single_steps(start.trace, anisotropic_modes(start.trace).vectors[:MODES], start.spread, start.count)
+    ),
+    "one soft code": lambda start: start.completed(
+        single_steps(start.trace, start.soft[:MODES], start.spread, start.count)
+    ),
+    **{f"half the noise, {k} numbers": renoised(0.5, k) for k in (16, 32, 64)},
+    "0.9 of the noise, 64 numbers": renoised(0.9, 64),
+}
 
 
 def motions_of(sampler: Sampler, domain: DomainSet, trace: np.ndarray) -> np.ndarray:
@@ -210,55 +299,95 @@ def motions_of(sampler: Sampler, domain: DomainSet, trace: np.ndarray) -> np.nda
     return tangent(sampler, code, torch.zeros(1, sampler.spec.depth, dtype=torch.long), trace)
 
 
-def measured(protein: Protein, drawn: Drawn) -> dict[str, float]:
-    """Correlation of RMSF, nearness to the other states, spread and validity of conformations."""
-    first, others = protein.states[0], protein.far
-    nearest = rmsd(drawn.ca[None], protein.states[1:, None]).min(axis=1)
-    row = {
-        "nearest": float((nearest / others).mean()),
-        "halfway": float((nearest <= others / 2).mean()),
-        "spread": float(rmsd(drawn.ca, first).mean() / others.mean()),
-    }
-    if len(protein.states) >= FEWEST_FOR_RMSF:
-        true, ours = (rmsf(on_mean(x)) for x in (protein.states, drawn.ca))
-        row["rmsf_r"] = float(np.corrcoef(true, ours)[0, 1])
-    if drawn.atoms is not None:
-        prepared = [PreparedStructure.of(as_backbone("sample", one), "") for one in drawn.atoms]
-        row["valid"] = float(np.mean([physically_valid(one) for one in prepared]))
+def measured(protein: Protein, atoms: np.ndarray) -> dict[str, float]:
+    """`METRICS` of conformations (n, L, 5, 3) beside the states of a protein; those are left out that need more."""
+    ensemble = Ensemble(atoms[:, :, CA], protein.states)
+    row = {name: metric.function(ensemble) for name, metric in FUNCTIONS.items() if not metric.reason(ensemble)}
+    if len(protein.states) < FEWEST_FOR_RMSF:
+        row.pop("rmsf_r", None)
+        row.pop("pairs", None)
+    row["given"] = float(rmsd(ensemble.samples, protein.states[0]).mean() / protein.far.mean())
+    row["valid"] = float(np.mean([physically_valid(PreparedStructure.of(as_backbone("x", one), "")) for one in atoms]))
+    own, length = protein.states[0], len(protein.states[0])
+    row["tm"] = float(np.mean([tm_score(one, own, length) for one in ensemble.samples]))
     return row
 
 
-def profiles(proteins: Sequence[Protein]) -> dict[str, np.ndarray]:
-    """The flexibility of each protein's residues by a model that has seen none of its sequence cluster."""
+FUNCTIONS = {short: metric for metric in OF_ENSEMBLES for short, name in NAMES.items() if name == metric.name}
+
+
+def without_samples(protein: Protein, profile: np.ndarray) -> dict[str, dict[str, float]]:
+    """Correlations of RMSF that need no sample, and what other states of the protein itself would reach."""
+    found: dict[str, dict[str, float]] = {}
+    if len(protein.states) >= FEWEST_FOR_RMSF:
+        true, trace = rmsf(on_mean(protein.states)), protein.states[0]
+        profiles = {
+            "profile: flexibility": profile,
+            "profile: ANM": anisotropic_modes(trace).fluctuations,
+            "profile: GNM": gaussian_fluctuations(trace),
+            "profile: contact number": contact_fluctuations(trace),
+        }
+        found = {name: {"rmsf_r": float(np.corrcoef(true, one)[0, 1])} for name, one in profiles.items()}
+        halves = [rmsf(on_mean(protein.states[first::2])) for first in (0, 1)]
+        found["half of the states"] = {"rmsf_r": float(np.corrcoef(*halves)[0, 1])}
+    if len(protein.states) > 2:
+        apart = rmsd(protein.states[1:, None], protein.states[None, 1:])
+        np.fill_diagonal(apart, np.inf)
+        share = apart.min(axis=1) / protein.far
+        found["the other states"] = {"nearest": float(share.mean()), "halfway": float((share <= 0.5).mean())}
+    return found
+
+
+def profiler(proteins: Sequence[Protein]) -> Callable[[Protein], np.ndarray]:
+    """The flexibility of a protein's residues by a model that has seen none of its sequence cluster."""
     from flexibility import FOLDS, examples, fit
 
     many = [one for one in proteins if len(one.states) >= FEWEST_FOR_RMSF]
     fold = {name: number % FOLDS for number, name in enumerate(sorted({one.cluster for one in proteins}))}
     known = {one.name: examples(one) for one in many}
-    found = {}
-    for number in range(FOLDS):
-        weights, spread = fit([pair for one in many if fold[one.cluster] != number for pair in known[one.name]])
-        for one in proteins:
-            if fold[one.cluster] == number:
-                found[one.name] = np.exp(spread * standardized(features(one.trimmed.states[0]) @ weights))
-    return found
+    fits = [fit([pair for one in many if fold[one.cluster] != own for pair in known[one.name]]) for own in range(FOLDS)]
+
+    def profile(protein: Protein) -> np.ndarray:
+        weights, spread = fits[fold[protein.cluster]]
+        return np.exp(spread * standardized(features(protein.trimmed.states[0]) @ weights))
+
+    return profile
 
 
-def rows(given: argparse.Namespace, done: Collection[str]) -> Iterator[dict[str, object]]:
-    """A row a protein and way to draw, of the proteins not done yet."""
-    sampler = load_sampler(*resolve(given.model, given.refiner))
+def in_turn(proteins: Sequence[Protein]) -> list[Protein]:
+    """Each kind in turn, first those that trained nothing; of groups, those whose fluctuations can be compared."""
+    kinds: dict[str, list[Protein]] = {}
+    for one in sorted(proteins, key=lambda one: (one.trained, len(one.states) < FEWEST_FOR_RMSF)):
+        kinds.setdefault(one.kind, []).append(one)
+    return [one for turn in zip_longest(*kinds.values()) for one in turn if one is not None]
+
+
+def new_rows(given: argparse.Namespace, table: Sequence[Mapping[str, str]]) -> Iterator[list[dict[str, object]]]:
+    """The rows of one protein and way to draw after the other, of those that the table has not."""
+    sampler, decoder = (load_sampler(*resolve(given.model, level)) for level in (given.refiner, Path("decoder")))
     proteins = read_proteins(given.store, given.folder / "proteins.tsv")
-    profile = profiles(proteins)
-    wanted = [one for one in proteins if one.seen != "same" or len(one.states) >= FEWEST_FOR_RMSF]
-    wanted = [one for one in wanted if one.name not in done][: given.proteins or None]
+    profile_of = profiler(proteins)
+    done = {(row["protein"], row["way"]) for row in table if int(row["samples"]) in (given.samples, 0)}
+    wanted = in_turn(proteins)[: given.proteins or None]
     for one in track(wanted, "conformations", len(wanted), "proteins"):
+        if all((one.name, way) in done for way in given.ways):
+            continue
+        core, profile = one.trimmed, profile_of(one)
+        facts = {"protein": one.name, "kind": one.kind, "cluster": one.cluster, "trained": one.trained}
+        facts |= {"length": int(one.core.sum()), "states": len(one.states)}
+        needless = without_samples(core, profile)
+        yield [_row(facts, 0, way, found) for way, found in needless.items() if (one.name, way) not in done]
         with Store(given.store) as file:
             domain = one_domain(file.coords(file.rows(one.name)[0])[one.core], one.name, "")
-        facts = {"protein": one.name, "kind": one.kind, "cluster": one.cluster, "seen": one.seen}
-        facts |= {"length": int(one.core.sum()), "states": len(one.states), "samples": given.samples}
-        core = one.trimmed
-        for way, drawn in draw(sampler, core, domain, given.samples, profile[one.name]).items():
-            yield facts | {"way": way} | {k: f"{v:.4g}" for k, v in measured(core, drawn).items()}
+        start = Start(sampler, decoder, core, domain, given.samples, profile)
+        for way in given.ways:
+            if (one.name, way) not in done:
+                yield [_row(facts, given.samples, way, measured(core, WAYS[way](start)))]
+
+
+def _row(facts: Mapping[str, object], samples: int, way: str, found: Mapping[str, float]) -> dict[str, object]:
+    cells = {name: f"{found[name]:.4g}" if name in found else "" for name in METRICS}
+    return {**facts, "samples": samples, "way": way, **cells}
 
 
 def main() -> None:
@@ -270,19 +399,18 @@ def main() -> None:
     parser.add_argument("--refiner", type=Path)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--proteins", type=int, default=0)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
+    parser.add_argument("--show", action="store_true")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/conformations.tsv")
     given = parser.parse_args()
-    if not given.store.exists():
-        make_store(given.folder, given.store)
-    before = read_table(given.output, COLUMNS) if given.output.exists() else []
-    done = {row["protein"] for row in before if int(row["samples"]) == given.samples}
-    table = [row for row in before if row["protein"] in done]
-    part: list[dict[str, object]] = []
-    for row in rows(given, done):
-        part.append(row)
-        if len(part) % WAYS == 0:
-            write_table(given.output, COLUMNS, [*table, *part])
-    show([*table, *part])
+    table = read_table(given.output, COLUMNS) if given.output.exists() else []
+    if not given.show:
+        if not given.store.exists():
+            make_store(given.folder, given.store)
+        for rows in new_rows(given, list(table)):
+            table += rows
+            write_table(given.output, COLUMNS, table)
+    show(table)
 
 
 def number(row: Mapping[str, object], name: str) -> float:
@@ -290,20 +418,24 @@ def number(row: Mapping[str, object], name: str) -> float:
     return float(str(row.get(name) or "nan"))
 
 
+BASELINES = ("profile: ANM", "profile: contact number")
+
+
 def show(table: Sequence[Mapping[str, object]]) -> None:
-    """Medians over proteins by kind, and whether the union has a near-identical sequence."""
-    print("| kind, near-identical in the union | way | proteins | " + " | ".join(METRICS) + " | rmsf_r less ANM's |")
-    print("|---" * (4 + len(METRICS)) + "|")
-    network = {row["protein"]: number(row, "rmsf_r") for row in table if row["way"] == "ANM"}
-    groups = {(str(row["kind"]), "yes" if row["seen"] == "same" else "no") for row in table}
-    for kind, seen in sorted(groups):
-        of = [row for row in table if row["kind"] == kind and (row["seen"] == "same") == (seen == "yes")]
+    """Medians over proteins by kind, and whether the model was trained on them."""
+    columns = ("kind, trained on", "way", "proteins", *METRICS, *(f"r less {name[9:]}" for name in BASELINES))
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    r = {name: {row["protein"]: number(row, "rmsf_r") for row in table if row["way"] == name} for name in BASELINES}
+    for kind, trained in sorted({(str(row["kind"]), str(row["trained"])) for row in table}):
+        of = [row for row in table if row["kind"] == kind and row["trained"] == trained]
         for way in dict.fromkeys(str(row["way"]) for row in of):
             part = [row for row in of if row["way"] == way]
             names = [str(row["cluster"]) for row in part]
             cells = [interval(names, [number(row, m) for row in part]) for m in METRICS]
-            cells.append(interval(names, [number(row, "rmsf_r") - network[row["protein"]] for row in part]))
-            print(f"| {kind}, {seen} | {way} | {len(part)} | " + " | ".join(cells) + " |")
+            for base in r.values():
+                less = [number(row, "rmsf_r") - base.get(row["protein"], np.nan) for row in part]
+                cells.append(interval(names, less))
+            print(f"| {kind}, {trained} | {way} | {len(part)} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """The linear model of residues' flexibility: fitted to ensembles, judged on the ensembles of other proteins.
 
-    python experiments/flexibility.py ENSEMBLES.h5 PROTEINS.tsv [--write]
+    python experiments/flexibility.py ENSEMBLES.h5 PROTEINS.tsv [--attempts | --write]
 
 ENSEMBLES.h5 is what `experiments/conformations.py --store` makes. Every protein of five or more conformers is predicted
 by a model that has seen none of its sequence cluster (ten folds); prints the median Pearson r of the predicted and the
 true RMSF in the core range beside those of elastic networks and contacts, with 95 % bootstrap intervals over clusters.
-`--write` fits all of them and writes cvae_protein/sampling/flexibility.json.
+`--attempts` does so for other ways to fit or to ask, each judged on the same folds. `--write` fits all and writes
+cvae_protein/sampling/flexibility.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +31,43 @@ RIDGE = 1000.0  # of features of unit variance, where a chain weighs 100
 LEAST = 0.05  # Å; a fluctuation below it is as good as none
 
 
-def fit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, float]:
-    """Weights (F,) by least squares with a ridge, each chain of equal weight, and the mean spread of what is fitted."""
+Examples = list[tuple[np.ndarray, np.ndarray]]  # features (L, F), and what is fitted to them (L,)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What is fitted, and what a prediction is asked of."""
+
+    few: bool = False  # proteins of fewer states, such as pairs, are fitted too
+    own_kind: bool = False  # NMR ensembles are fitted for themselves, and crystal structures for themselves
+    by_states: bool = False  # chains weigh as the root of their number of states, in place of alike
+    whole_given: bool = False  # the whole chain is given and its core judged, in place of the core
+
+
+ATTEMPTS = {
+    "as it is": Attempt(),
+    "the whole chain given": Attempt(whole_given=True),
+    "fitted to pairs too": Attempt(few=True),
+    "each kind for itself": Attempt(own_kind=True),
+    "each kind for itself, pairs too": Attempt(few=True, own_kind=True),
+    "weighed by states": Attempt(by_states=True),
+    "pairs too, weighed by states": Attempt(few=True, by_states=True),
+    "pairs too, weighed, whole chain given": Attempt(few=True, by_states=True, whole_given=True),
+}
+
+
+def fit(pairs: Examples, weights: Sequence[float] | None = None) -> tuple[np.ndarray, float]:
+    """Weights (F,) by least squares with a ridge, and the mean spread of what is fitted.
+
+    Each chain is of equal weight, or of its own.
+    """
     x = np.concatenate([inputs for inputs, _ in pairs])
     y = np.concatenate([standardized(logs) for _, logs in pairs])
-    weight = np.concatenate([np.full(len(logs), 100 / len(logs)) for _, logs in pairs])[:, None]
+    shares = np.ones(len(pairs)) if weights is None else np.array(weights) / np.mean(weights)
+    weight = np.concatenate(
+        [np.full(len(logs), 100 * w / len(logs)) for (_, logs), w in zip(pairs, shares, strict=True)]
+    )
+    weight = weight[:, None]
     centre = (weight * x).sum(axis=0) / weight.sum()
     scale = np.sqrt((weight * (x - centre) ** 2).sum(axis=0) / weight.sum())
     z = (x - centre) / scale
@@ -40,23 +75,55 @@ def fit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, float]:
     return found / scale, float(np.mean([logs.std() for _, logs in pairs]))
 
 
-def examples(protein: Protein) -> list[tuple[np.ndarray, np.ndarray]]:
+def examples(protein: Protein) -> Examples:
     """Features, and the logarithm of the true RMSF, of the whole chain and of its core alone."""
     parts = [protein.states, protein.states[:, protein.core]]
     return [(features(part[0]), np.log(np.maximum(rmsf(on_mean(part)), LEAST))) for part in parts]
 
 
-def correlations(protein: Protein, predicted: np.ndarray) -> dict[str, float]:
-    """Pearson's r with the true RMSF of the core, by the model and by what needs none, all of the core alone."""
+def predicted(proteins: Sequence[Protein], known: dict[str, Examples], attempt: Attempt) -> dict[str, np.ndarray]:
+    """Profiles of the cores of proteins of `FEWEST` states or more, by models that saw none of their cluster."""
+    fold = {name: number % FOLDS for number, name in enumerate(sorted({one.cluster for one in proteins}))}
+    kinds = {one.name: one.kind == "NMR" for one in proteins}
+    found = {}
+    for number in range(FOLDS):
+        for nmr in (True, False) if attempt.own_kind else (None,):
+            of = [one for one in proteins if nmr in (None, kinds[one.name])]
+            used = [one for one in of if fold[one.cluster] != number and (attempt.few or len(one.states) >= FEWEST)]
+            pairs = [pair for one in used for pair in known[one.name]]
+            states = [np.sqrt(len(one.states)) for one in used for _ in known[one.name]]
+            weights, spread = fit(pairs, states if attempt.by_states else None)
+            for one in of:
+                if fold[one.cluster] == number and len(one.states) >= FEWEST:
+                    (whole, _), (core, _) = known[one.name]
+                    given = (whole @ weights)[one.core] if attempt.whole_given else core @ weights
+                    found[one.name] = np.exp(spread * standardized(given))
+    return found
+
+
+def correlations(protein: Protein) -> tuple[np.ndarray, dict[str, float]]:
+    """The true RMSF of the core (L,) in Å, and its Pearson's r with what needs no fit, all of the core alone."""
     core = protein.states[:, protein.core]
     true, trace = rmsf(on_mean(core)), core[0]
     profiles = {
-        "this model": predicted,
         "ANM": anisotropic_modes(trace).fluctuations,
         "GNM": gaussian_fluctuations(trace),
         "contact number": contact_fluctuations(trace),
     }
-    return {name: float(np.corrcoef(profile, true)[0, 1]) for name, profile in profiles.items()}
+    return true, {name: float(np.corrcoef(profile, true)[0, 1]) for name, profile in profiles.items()}
+
+
+def show(rows: list[tuple[str, Protein, dict[str, float]]], first: str) -> None:
+    """A table of medians by what was done and by kind, and of paired differences to the baselines."""
+    names = list(rows[0][2])
+    print(f"| {first} | proteins | {' | '.join([*names, *(f'less {name}' for name in names[1:])])} |")
+    print("|---" * (2 * len(names) + 1) + "|")
+    for said in dict.fromkeys(said for said, _, _ in rows):
+        part = [(one.cluster, found) for own, one, found in rows if own == said]
+        clusters = [name for name, _ in part]
+        cells = [interval(clusters, [found[name] for _, found in part]) for name in names]
+        cells += [interval(clusters, [found[names[0]] - found[name] for _, found in part]) for name in names[1:]]
+        print(f"| {said} | {len(part)} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
@@ -64,32 +131,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("proteins", type=Path)
+    parser.add_argument("--attempts", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    proteins = [one for one in read_proteins(given.store, given.proteins) if len(one.states) >= FEWEST]
+    proteins = read_proteins(given.store, given.proteins)
+    if not given.attempts:
+        proteins = [one for one in proteins if len(one.states) >= FEWEST]
     known = {one.name: examples(one) for one in proteins}
-    clusters = sorted({one.cluster for one in proteins})
-    fold = {name: number % FOLDS for number, name in enumerate(clusters)}
+    others = {one.name: correlations(one) for one in proteins if len(one.states) >= FEWEST}
     rows = []
-    for number in range(FOLDS):
-        weights, spread = fit([pair for one in proteins if fold[one.cluster] != number for pair in known[one.name]])
+    for name, attempt in ATTEMPTS.items() if given.attempts else [("", ATTEMPTS["as it is"])]:
+        profiles = predicted(proteins, known, attempt)
         for one in proteins:
-            if fold[one.cluster] == number:
-                core, _ = known[one.name][1]
-                rows.append((one, correlations(one, np.exp(spread * standardized(core @ weights)))))
-    others = ("ANM", "GNM", "contact number")
-    print(
-        "| kind | proteins | " + " | ".join(rows[0][1]) + " | " + " | ".join(f"less {name}" for name in others) + " |"
-    )
-    print("|---" * (len(rows[0][1]) + 2 + len(others)) + "|")
-    for kind in dict.fromkeys(one.kind for one, _ in rows):
-        part = [(one.cluster, found) for one, found in rows if one.kind == kind]
-        names = [name for name, _ in part]
-        cells = [interval(names, [found[name] for _, found in part]) for name in rows[0][1]]
-        cells += [interval(names, [found["this model"] - found[name] for _, found in part]) for name in others]
-        print(f"| {kind} | {len(part)} | " + " | ".join(cells) + " |")
+            if one.name in profiles:
+                said = f"{name}, {one.kind}" if name else one.kind
+                true, found = others[one.name]
+                rows.append((said, one, {"this model": float(np.corrcoef(profiles[one.name], true)[0, 1]), **found}))
+    show(rows, "attempt, kind" if given.attempts else "kind")
     if given.write:
-        weights, spread = fit([pair for one in proteins for pair in known[one.name]])
+        weights, spread = fit([pair for one in proteins if len(one.states) >= FEWEST for pair in known[one.name]])
         stored = {"weights": [float(f"{w:.4g}") for w in weights], "spread": round(spread, 4)}
         with atomic_path(WEIGHTS) as temporary:
             temporary.write_text(json.dumps(stored) + "\n", encoding="utf-8")

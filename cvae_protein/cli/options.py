@@ -18,6 +18,7 @@ GROUPS = {
         "score",
         "designability",
         "ensemble",
+        "rmsf",
         "export",
         "featurize",
         "verify",

@@ -14,7 +14,7 @@ from ..core.errors import UserError
 from ..core.progress import say
 from ..core.variants import REAL, REAL_ROWS
 from .options import MODEL_SEED, Given, Output, UsageError, app, settings_of
-from .outputs import PAGE, REJECTED, SAMPLES, SCORES, folder, table, writes
+from .outputs import PAGE, REJECTED, SAMPLES, SCORES, STRUCTURE_FILES, folder, table, writes
 from .outputs import Output as Written
 
 
@@ -297,6 +297,34 @@ def ensemble(
             store = Path(scratch, "reference.h5")
             _store_frames(reference, topology, stride, store)
         score_ensemble(samples, store, domain or _sole(store, reference), variant, model_seed, own, output)
+
+
+FLUCTUATIONS = {
+    "rmsf.tsv": table("residue", "rmsf", "b_factor"),
+    "mean.pdb": STRUCTURE_FILES[".pdb"].is_ours,
+    "page.html": PAGE.is_ours,
+}
+
+
+@app.command()
+@writes(output=folder(FLUCTUATIONS))
+def rmsf(
+    samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of one chain.")],
+    output: Output,
+) -> None:
+    """Say which residues move: RMSF of conformations about their mean, as a table, as B-factors and on a page.
+
+    \b
+    Example:
+      cvae-protein sample --model pretrained --around structures/1ubi.cif.gz -n 50 --spread 2 -o near.h5
+      cvae-protein rmsf --samples near.h5 -o near/
+
+    The folder holds rmsf.tsv (Å), mean.pdb, the mean structure with 8 pi^2 / 3 RMSF^2 in its B-factor column, and
+    page.html, which shows both.
+    """
+    from ..report.fluctuations import write_fluctuations
+
+    write_fluctuations(samples, output)
 
 
 def _store_frames(source: Path, topology: Path | None, stride: int, store: Path) -> None:

@@ -32,9 +32,14 @@ def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def pdb_text(backbones: Sequence[Backbone], name: str = "") -> str:
-    """What `write_pdb` writes, as text."""
+def pdb_text(backbones: Sequence[Backbone], name: str = "", b_factors: np.ndarray | None = None) -> str:
+    """What `write_pdb` writes, as text; `b_factors` (L,) in Å² are those of every model's residues, by default 0."""
     structure = _structure(backbones, name)
+    if b_factors is not None:
+        for model in structure:
+            for residue, b_factor in zip(model[0], b_factors.tolist(), strict=True):
+                for atom in residue:
+                    atom.b_iso = b_factor
     for backbone in backbones:
         _check_pdb_columns(backbone)
     names = [backbone.id for backbone in backbones for _ in range(backbone.models)]

@@ -56,7 +56,7 @@ def vendored(name: str) -> Markup:
     return Markup(text)  # a file of this package
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates that escape what they print and keep the order of embedded data."""
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -71,7 +71,7 @@ def _environment() -> Environment:
 
 def render(results: Results, settings: ReportSettings) -> str:
     """The page as text."""
-    environment = _environment()
+    templates = environment()
     colours = variant_colours(results.variants)
     board = leaderboard(results)
     scores, scores_cut = as_tsv(results.table("scores.tsv"))
@@ -79,7 +79,7 @@ def render(results: Results, settings: ReportSettings) -> str:
     shown = gallery(results, settings.gallery)
     head, verdicts, best = sections.header(results), matrix(results), tiles(board, TILES)[:MOST_TILES]
     scored = {row["variant"] for row in results.table("scores.tsv")}
-    return environment.get_template("template.html").render(
+    return templates.get_template("template.html").render(
         title=settings.title,
         version=__version__,
         variants=results.variants,

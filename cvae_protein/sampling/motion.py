@@ -22,7 +22,6 @@ from ..core.progress import say
 from ..core.structure import CA
 from ..model.batch import DomainSet
 from .flexibility import flexibility
-from .relax import FREE
 from .sampler import Sampler, decode_all, relax_all
 
 STEP = 0.05  # of a code, by which the decoder's derivative is taken
@@ -31,6 +30,8 @@ MOST_SCALED = 4.0  # times that a residue's motion is made larger or smaller
 WINDOW = 2  # residues on either side that turn with one
 SCALED_BY, TRIED = 64, 8  # conformations whose spread decides the amplitude, before relaxation and after it
 TOLERANCE = 0.2  # of the spread asked for, beyond which it is said
+HOLD = 1.0  # per Å², of each CA to where it was moved; relaxation would move a chain by 1 Å by itself
+MOST_CORRECTED = 4.0  # times that motions are made larger or smaller for what relaxation does
 SMALLEST_SPREAD, LARGEST_SPREAD = 0.1, 20.0  # Å
 
 
@@ -84,7 +85,7 @@ class Motions:
         planes = turned(self.trace, traces, self.carbonyl)
         placed, directions = (torch.from_numpy(x).float().to(sampler.device) for x in (traces, planes))
         parts = list(zip(placed, directions, strict=True))
-        return relax_all(parts, settings.relax_steps, FREE, stage, [ca for ca, _ in parts], said=False)
+        return relax_all(parts, settings.relax_steps, HOLD, stage, [ca for ca, _ in parts], said=False)
 
 
 def motions_around(
@@ -115,10 +116,22 @@ def motions_around(
     steps = np.einsum("nz,zli->nli", tried.double().numpy(), soft)
     factor = scale_to(trace, steps, spread)
     motions = Motions(trace, carbonyl, soft * factor)
-    # Relaxation adds to small motions and takes from large ones, which the amplitude makes up for.
-    relaxed = motions.draw(sampler, tried[:TRIED], settings, stage)
+    # Relaxation takes from large motions, and moves what is not moved at all: the last one tried.
+    relaxed = motions.draw(sampler, torch.cat([tried[:TRIED], 0 * tried[:1]]), settings, stage)
     before = float(rmsd(trace + factor * steps[:TRIED], trace).mean())
-    after = float(np.mean([rmsd(one[:, CA], trace) for one in relaxed]))
-    if abs(after - before) > TOLERANCE * before:
-        say("sample", f"{stage}: relaxation makes a mean RMSD of {before:.2f} Å one of {after:.2f}, corrected once")
-    return replace(motions, soft=motions.soft * before / after)
+    *after, still = (float(rmsd(one[:, CA], trace)) for one in relaxed)
+    corrected = correction(before, float(np.mean(after)), still)
+    if still > (1 + TOLERANCE) * spread:
+        say("sample", f"{stage}: relaxation alone moves it by {still:.2f} Å, so that {spread:.2f} Å may not be had")
+    elif abs(corrected - 1) > TOLERANCE:
+        say("sample", f"{stage}: relaxation makes a mean RMSD of {before:.2f} Å one of {np.mean(after):.2f}, corrected")
+    return replace(motions, soft=motions.soft * corrected)
+
+
+def correction(wanted: float, found: float, still: float) -> float:
+    """The factor of motions of a mean RMSD of `wanted` Å that relaxation leaves it with.
+
+    Relaxation made `found` of it, and `still` of no motion; their squares add.
+    """
+    square = max(wanted**2 - still**2, 0.0) / max(found**2 - still**2, 1e-9)
+    return float(np.clip(np.sqrt(square), 1 / MOST_CORRECTED, MOST_CORRECTED))

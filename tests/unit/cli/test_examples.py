@@ -36,7 +36,19 @@ EXAMPLES = examples()
 # Commands in an order in which each finds what it reads.
 ORDER = (
     *("select", "fold-names", "fetch", "featurize", "merge", "cluster", "split", "leak-audit", "export"),
-    *("train", "train-classifier", "sample", "ensemble", "embed", "score", "sweep", "collect", "verdicts", "tune"),
+    *(
+        "train",
+        "train-classifier",
+        "sample",
+        "ensemble",
+        "rmsf",
+        "embed",
+        "score",
+        "sweep",
+        "collect",
+        "verdicts",
+        "tune",
+    ),
     *("designability", "report", "manifest", "reproduce", "info", "verify", "schema", "init", "check", "run"),
 )
 ELSEWHERE = {  # examples that take minutes or processes of their own -> the test that runs such a call

@@ -44,6 +44,7 @@ CALLS = {
     "export": "export --store s.h5 --format pdb -o {output}",
     "schema": "schema -o {output}",
     "ensemble": "ensemble --samples x --reference s.h5 --domain d -o {output}",
+    "rmsf": "rmsf --samples x -o {output}",
     "verdicts": "verdicts --scores t.tsv -o {output}",
     "sweep": "sweep t.tsv -o {output}",
     "tune": "tune --store s.h5 --splits p.tsv -o {output}",
