@@ -9,7 +9,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.io.write import write_pdb
-from cvae_protein.report.fluctuations import Fluctuations
+from cvae_protein.score.fluctuations import Fluctuations
 
 
 def conformations(count=40, length=30, loose=5.0):
