@@ -1,6 +1,6 @@
 """What a code knows of motion: its directions beside an elastic network's modes, and which states single steps meet.
 
-    python experiments/motions.py ../shared/conformations --store ENSEMBLES.h5 [--proteins 0] [--show]
+    python experiments/motions.py ../shared/conformations --store ENSEMBLES.h5 [--proteins 0] [--pairs] [--show]
 
 Folder and store are those of `experiments/conformations.py`; a call goes on where a former one ended. Of every
 protein, without its loose ends, it prints medians by kind with 95 % bootstrap intervals over sequence clusters of
@@ -12,7 +12,7 @@ protein, without its loose ends, it prints medians by kind with 95 % bootstrap i
   relaxed, which is no help to any; all have the spread that the states have.
 
 Directions are modes of the network; those of the code; the code's, softest first by the network; and those in which
-the codes of conformers of proteins of other clusters differ, by principal components.
+the codes of conformers of proteins of other clusters differ, by principal components (`--pairs`).
 """
 
 from __future__ import annotations
@@ -100,16 +100,13 @@ def halfway(protein: Protein, traces: np.ndarray) -> list[float]:
     return [float((apart[:, :count].min(axis=1) <= protein.far / 2).mean()) for count in COUNTS]
 
 
-def measured(sampler: Sampler, protein: Protein, domain: DomainSet, moment: np.ndarray) -> dict[str, float]:
+def measured(sampler: Sampler, protein: Protein, domain: DomainSet, moment: np.ndarray | None) -> dict[str, float]:
     """All columns of a protein without its loose ends."""
     trace, spread = protein.states[0], float(protein.far.mean())
     other = protein.states[1 + int(protein.far.argmax())]
     motion = move(other, *superpose(other, trace)) - trace
     modes, code = anisotropic_modes(trace), motions_of(sampler, domain, trace)
     soft, soft_rmsf = soft_motions(trace, code)
-    axes = np.linalg.eigh(moment)
-    pairs = np.einsum("zk,zli->kli", axes.eigenvectors[:, ::-1], code)  # largest differences first
-    widths = np.sqrt(axes.eigenvalues[::-1])[:, None, None]
     row = {
         "overlap: ANM, 1 of 20": alone(modes.vectors[:MODES], motion),
         "overlap: ANM, 20": together(modes.vectors[:MODES], motion),
@@ -117,7 +114,6 @@ def measured(sampler: Sampler, protein: Protein, domain: DomainSet, moment: np.n
         "overlap: code, 64": together(code, motion),
         "overlap: soft code, 1 of 20": alone(soft[:MODES], motion),
         "overlap: soft code, 20": together(soft[:MODES], motion),
-        "overlap: pairs, 20": together(pairs[:MODES], motion),
     }
     if len(protein.states) >= FEWEST_FOR_RMSF:
         true = rmsf(on_mean(protein.states))
@@ -127,14 +123,19 @@ def measured(sampler: Sampler, protein: Protein, domain: DomainSet, moment: np.n
         row |= {f"r: {k}": float(np.corrcoef(true, v)[0, 1]) for k, v in zip(FLUCTUATIONS, profiles, strict=True)}
     rng, count = np.random.default_rng(0), max(COUNTS)
     thermal = modes.vectors / np.sqrt(modes.stiffness)[:, None, None]
-    mixed = {"ANM": thermal, "soft codes": soft, "pairs": widths * pairs}
+    mixed, single = {"ANM": thermal, "soft codes": soft}, {"one mode of ANM": modes.vectors, "one soft code": soft}
+    if moment is not None:
+        axes = np.linalg.eigh(moment)
+        pairs = np.einsum("zk,zli->kli", axes.eigenvectors[:, ::-1], code)  # largest differences first
+        row["overlap: pairs, 20"] = together(pairs[:MODES], motion)
+        mixed["pairs"] = np.sqrt(axes.eigenvalues[::-1])[:, None, None] * pairs
+        single["one direction of pairs"] = pairs
     steps = {name: np.einsum("nk,kli->nli", rng.standard_normal((count, len(x))), x) for name, x in mixed.items()}
     steps["noise"] = rng.standard_normal((count, *trace.shape))
     traces = {name: trace + scale_to(trace, step, spread) * step for name, step in steps.items()}
-    single = {"one mode of ANM": modes.vectors, "one soft code": soft, "one direction of pairs": pairs}
     traces |= {name: single_steps(trace, vectors[:MODES], spread, count) for name, vectors in single.items()}
-    for name in STEPS:
-        row |= {f"{name}: {n}": share for n, share in zip(COUNTS, halfway(protein, traces[name]), strict=True)}
+    for name, drawn in traces.items():
+        row |= {f"{name}: {n}": share for n, share in zip(COUNTS, halfway(protein, drawn), strict=True)}
     return row
 
 
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("pretrained"))
     parser.add_argument("--proteins", type=int, default=0)
+    parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results/motions.tsv")
     given = parser.parse_args()
@@ -157,11 +159,11 @@ def main() -> None:
             def domain(one: Protein, state: int) -> DomainSet:
                 return one_domain(store.coords(store.rows(one.name)[state])[one.core], one.name, "")
 
-            moments = differences(sampler, proteins, domain)
+            moments = differences(sampler, proteins, domain) if given.pairs else {}
             done = {row["protein"] for row in table}
             wanted = [one for one in proteins[: given.proteins or None] if one.name not in done]
             for one in track(wanted, "motions", len(wanted), "proteins"):
-                found = measured(sampler, one.trimmed, domain(one, 0), moments[one.cluster])
+                found = measured(sampler, one.trimmed, domain(one, 0), moments.get(one.cluster))
                 facts = {"protein": one.name, "kind": one.kind, "cluster": one.cluster, "trained": one.trained}
                 cells = {name: f"{found[name]:.4g}" if name in found else "" for name in COLUMNS[len(facts) :]}
                 table.append({**facts, **cells})
