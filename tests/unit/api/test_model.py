@@ -166,6 +166,9 @@ def test_around_and_like(model, folder):
     assert model.sample(like=domain.coords[0]).labels == [""]
     with pytest.raises(cvae.UserError, match=r"fold: expected one of 1, 2, 3 .* got '9'"):
         model.around(domain, fold="9")
+    for number in (0, 65, True, "3", 2.5):
+        with pytest.raises(cvae.UserError, match=f"keep: expected 1 to 64 numbers of a code, got {number!r}"):
+            cvae.load("pretrained", "decoder").sample(like=domain, keep=number)
     with pytest.raises(cvae.UserError, match="spread: expected a number of Å, got '2'"):
         model.around(domain, spread="2")
 
