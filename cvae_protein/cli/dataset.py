@@ -234,7 +234,8 @@ def merge(
     rows = [row for path in tables for row in read_table(path, REJECTED_COLUMNS)]
     write_rejected(rejected, rows)
     compression = settings_of("featurize", settings).compression
-    count = merge_stores([path for path in parts if path.suffix == ".h5"], output, compression=compression)
+    stores = [path for path in parts if path.suffix == ".h5"]
+    count = merge_stores(stores, output, compression=compression, whole=True)
     notes = sum(row["reason"] in NOTES for row in rows)
     said = f", {notes} notes on what was kept" if notes else ""
     say("merge", f"{count} conformations kept, {len(rows) - notes} domains rejected{said} (reasons in {rejected})")

@@ -124,8 +124,11 @@ def cells_of(line: str) -> list[str]:
 
 
 def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
-    """Raise `UserError` where the header of a table lacks a required column, or has a name twice."""
-    if doubled := [name for name in dict.fromkeys(header) if name.strip() and list(header).count(name) > 1]:
+    """Raise `UserError` where the header of a table lacks a required column, or has a name twice, however spelt."""
+    spelt: dict[str, list[str]] = {}
+    for name in header:
+        spelt.setdefault(name.strip().lower(), []).append(name)
+    if doubled := [" and ".join(dict.fromkeys(names)) for name, names in spelt.items() if name and len(names) > 1]:
         raise UserError(f"{path}: expected each column once, found {', '.join(doubled)} more than once")
     if missing := [name for name in required if name not in header]:
         refuse_renamed(path, "column", (name for name in header if RENAMED["column"].get(name) in missing))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError
 from ..core.files import cells_of, check_columns, lines_of
+from ..core.progress import say
 from .classifications import cath, ecod, scope, ted
 from .classifications.domain import ClassifiedDomain
 
@@ -40,22 +41,33 @@ def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
         yield ClassifiedDomain(*("" if place is None else cells[place].strip() for place in places))
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Path and name without ending of each structure file in a folder, or in its subfolders of the divided layout."""
+def _files(folder: Path) -> tuple[list[tuple[Path, str]], int]:
+    """Path and name without ending of each structure file in a folder, or in its subfolders of the divided layout.
+
+    With the number of the other files there.
+    """
     from ..io.read import structure_files  # brings gemmi, which no other format needs
 
-    for path, name in sorted(structure_files(folder, 1), key=lambda found: (len(found[0].parts), found[0])):
-        if name and (path.parent == folder or path.parent.name.lower() == name[1:3].lower()):
-            yield path, name
+    there = sorted(structure_files(folder, 1), key=lambda found: (len(found[0].parts), found[0]))
+    found = [
+        (path, name)
+        for path, name in there
+        if name and (path.parent == folder or path.parent.name.lower() == name[1:3].lower())
+    ]
+    return found, len(there) - len(found)
 
 
 def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
     from ..io.read import read_structure
 
-    found = False
-    for file, name in _files(path):
-        found = True
+    files, others = _files(path)
+    if others:
+        say(
+            "select",
+            f"{others} files of {path} are passed over: their ending is no structure's, or their folder no entry's",
+        )
+    for file, name in files:
         try:
             chains = read_structure(file).chains
         except StructureError as error:
@@ -63,7 +75,7 @@ def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
             continue
         for chain in chains:
             yield ClassifiedDomain(f"{name}_{chain}" if chain.strip() else name, name, chain, "", role="unique")
-    if not found:
+    if not files:
         raise UserError(f"{path}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
 
 
@@ -176,7 +188,7 @@ def count_rows(settings: LabelSettings) -> int:
     """
     table = Path(settings.table)
     if table.is_dir():
-        return sum(1 for _ in _files(table))
+        return len(_files(table)[0])
     name = _format_of(settings)
     lines = (line for _, line in lines_of(table))
     count = sum(line.startswith(">") for line in lines) if name == "astral" else sum(1 for _ in lines)

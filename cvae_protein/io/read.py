@@ -157,7 +157,10 @@ def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path
 
 
 def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Files below a folder, and links that lead nowhere; `above` are the folders on the way to it."""
+    """Files below a folder, links that lead nowhere, and what has a structure file's name and is none, such as a pipe.
+
+    `above` are the folders on the way to it.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -167,7 +170,7 @@ def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]
             if os.path.isdir(entry.path):  # false for a link that leads to itself
                 if deepest is None or len(above) < deepest:
                     yield from _below(Path(entry.path), deepest, (*above, here))
-            elif os.path.isfile(entry.path) or entry.is_symlink():
+            elif os.path.isfile(entry.path) or entry.is_symlink() or STRUCTURE_FILE.fullmatch(entry.name):
                 yield Path(entry.path)
 
 
@@ -230,7 +233,8 @@ PDB_RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL\b|CRYST1|REMARK|TITLE |C
 CIF_BLOCK = re.compile(  # possessive: a long head is looked at once
     rb"(?:[ \t\n]++|#[^\n]*+\n)*+(?:data_|global_)", re.IGNORECASE
 )
-MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MARKS = {BYTE_ORDER_MARK: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
 LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
 LARGEST_FILE = 2**28  # bytes, unpacked
 SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
@@ -256,11 +260,15 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _plain(data: bytes) -> bytes:
-    """Text without a byte order mark, which names its encoding, and with `\\n` at the end of each line."""
+    """Text without byte order marks, the first of which names its encoding, and with `\\n` at the end of each line.
+
+    Another one stands where a program added its own, or where files were joined.
+    """
     for mark, encoding in MARKS.items():
-        if data.startswith(mark):
-            data = data[len(mark) :]
-            data = data if encoding == "utf-8" else data.decode(encoding, "replace").encode()
+        if data.startswith(mark) and encoding != "utf-8":
+            data = data.decode(encoding, "replace").encode()
+    if BYTE_ORDER_MARK in data:
+        data = data.replace(BYTE_ORDER_MARK, b"")
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 

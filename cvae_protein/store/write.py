@@ -326,13 +326,16 @@ def _write_rows(
     columns.finish()
 
 
-def merge_stores(paths: Sequence[str | Path], output: str | Path, *, compression: str = "gzip") -> int:
+def merge_stores(
+    paths: Sequence[str | Path], output: str | Path, *, compression: str = "gzip", whole: bool = False
+) -> int:
     """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
 
-    Reads and writes block by block: the memory it takes does not grow with the stores, but for 100 bytes per domain id.
-    Raises `UserError` where nothing is left, kinds or columns differ, or an id is in two stores.
+    Where they should be the `whole` of their draws, numbers that none of them has are said. Reads and writes block by
+    block: the memory it takes does not grow with the stores, but for 100 bytes per domain id. Raises `UserError` where
+    nothing is left, kinds or columns differ, or an id is in two stores.
     """
-    parts = Parts([Path(path) for path in paths])
+    parts = Parts([Path(path) for path in paths], whole)
     if not parts.paths:
         raise UserError("no structure is left: every domain was rejected; see rejected.tsv for the reasons")
     with _new_store(Path(output), compression, parts.kind) as file:
@@ -362,7 +365,7 @@ def _say_gaps(ids: Iterable[bytes]) -> None:
 class Parts:
     """The non-empty stores that are to be joined, and the types of their joint table."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], whole: bool) -> None:
         self.paths: list[Path] = []
         self.types: dict[str, np.dtype] = {}
         self.kind = ""
@@ -384,7 +387,7 @@ class Parts:
                     self.chosen.add(len(self.paths))
                 self.rows += len(file["center"])
                 self.paths.append(path)
-        if self.kind == "samples":
+        if whole and self.kind == "samples":
             _say_gaps(name for name, place in owner.items() if place not in self.chosen)
 
     def _add_kind(self, file: h5py.File, path: Path) -> None:

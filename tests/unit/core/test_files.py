@@ -258,6 +258,13 @@ def test_a_column_that_stands_there_twice_is_named(tmp_path, names):
             read(path, ["a", "b"])
 
 
+@pytest.mark.parametrize(("first", "second"), [("cath", "cath "), ("cath", "CATH"), (" Label", "label")])
+def test_a_column_that_stands_there_twice_in_two_spellings(tmp_path, first, second):
+    (tmp_path / "t.tsv").write_text(f"id\t{first}\t{second}\na\t1.10.8.10\t3.20.20.10\n")
+    with pytest.raises(UserError, match=f"expected each column once, found {first} and {second} more than once"):
+        read_table(tmp_path / "t.tsv", ["id"])
+
+
 def test_columns_without_a_name_may_be_several(tmp_path):
     (tmp_path / "t.tsv").write_text("a\t\t\n1\t\t\n")
     assert read_table(tmp_path / "t.tsv", ["a"])[0]["a"] == "1"

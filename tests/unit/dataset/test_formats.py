@@ -1,6 +1,7 @@
 """Every format that `labels` reads, with what real files of it hold."""
 
 import gzip
+import os
 from typing import get_args, get_type_hints
 
 import pytest
@@ -397,6 +398,18 @@ def test_folder_keeps_the_case_of_file_names(tmp_path):
     write(tmp_path / "1ABC.pdb", chain_lines(helix(12)))
     select_domains(LabelSettings(table=str(tmp_path), scheme="cluster"), tmp_path / "d", tmp_path / "r")
     assert read_table(tmp_path / "d")[0]["pdb_id"] == "1ABC"
+
+
+def test_what_a_folder_passes_over_is_told(tmp_path, capsys):
+    """Other endings, folders that no archive would have, and a pipe, which a reader would wait for."""
+    for name in ("a.pdb", "b.pdb1", "notes.txt"):
+        write(tmp_path / name, chain_lines(helix(30)))
+    (tmp_path / "more").mkdir()
+    write(tmp_path / "more/c.pdb", chain_lines(helix(30)))
+    os.mkfifo(tmp_path / "d.pdb")
+    rows = list(read_classification(LabelSettings(table=str(tmp_path))))
+    assert [(row.domain_id, getattr(row, "code", "")) for row in rows] == [("a_A", ""), ("d", "not_found")]
+    assert "select: 3 files of " in capsys.readouterr().err
 
 
 def test_folder_without_structures(tmp_path):

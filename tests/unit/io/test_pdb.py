@@ -66,6 +66,17 @@ def test_line_ends_and_byte_order_mark(tmp_path, end, mark):
     np.testing.assert_allclose(found.coords, helix(6), atol=6e-4)
 
 
+@pytest.mark.parametrize("name", ["x.pdb", "x.cif"])
+def test_byte_order_marks_within_a_file(tmp_path, name):
+    """As of a program that adds one to a file that has one, and of files joined one behind the other."""
+    one = write(tmp_path / f"one-{name}", chain_lines(helix(6))).read_bytes().removesuffix(b"END\n")
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / name).write_bytes(mark + mark + one + (b"END\n" if name == "x.pdb" else b"") + mark + one)
+    found = extract_domain(read_structure(tmp_path / name), "A", "", "x")
+    assert found.coords.shape == (2, 6, 5, 3)
+    assert found.complete.all()
+
+
 def test_utf_16(tmp_path):
     path = tmp_path / "x.pdb"
     path.write_text("\n".join(["REMARK 999 Å", *chain_lines(helix(6)), ""]), encoding="utf-16")

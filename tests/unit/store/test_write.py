@@ -100,3 +100,12 @@ def test_one_id_is_one_sequence(tmp_path, make_backbone):
     with Store(tmp_path / "x.h5") as store:
         assert store.columns["model"].tolist() == [0, 0, 1]
         assert store.backbone("d1").models == 2
+
+
+def test_missing_numbers_are_said_of_whole_draws_alone(make_backbone, tmp_path, capsys):
+    """A share of a draw, which is made in parts and joined, is none."""
+    write_store(tmp_path / "a.h5", [Entry(make_backbone("concat-0-2-7-0003"), {})], kind="samples")
+    merge_stores([tmp_path / "a.h5"], tmp_path / "b.h5")
+    assert "in no part" not in capsys.readouterr().err
+    merge_stores([tmp_path / "a.h5"], tmp_path / "c.h5", whole=True)
+    assert "3 of 4 samples concat-0-2-7-… are in no part" in capsys.readouterr().err
