@@ -349,7 +349,7 @@ def _with_averaged(module: nn.Module, state: TrainingState, watch: Callable[[], 
 
 
 def _note(rows: list[dict[str, float]]) -> str:
-    if not rows:
-        return ""
+    """What progress says of the last row; the loss of one before the first step is not known."""
+    last = rows[-1] if rows else {}
     shown = ("loss", "rmsd", "validation_rmsd", "kl", "active_units")
-    return ", ".join(f"{name} {rows[-1][name]:.2f}" for name in shown if name in rows[-1])
+    return ", ".join(f"{name} {last[name]:.2f}" for name in shown if math.isfinite(last.get(name, math.nan)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -91,6 +92,15 @@ def test_the_weights_of_the_best_row_are_kept() -> None:
     rows = minimise(toy.task, toy.state, settings())
     assert [row["best"] for row in rows] == [0, 0, 1, 0, 0]
     assert toy.module.weight.item() == toy.seen[2] != toy.seen[4]
+
+
+def test_progress_tells_no_loss_before_the_first_step() -> None:
+    rows = [{"step": 0, "loss": math.nan, "validation_rmsd": 2.0}, {"step": 2, "loss": 3.5, "validation_rmsd": 1.0}]
+    assert [loop._note(rows[:end]) for end in range(3)] == [
+        "",
+        "validation_rmsd 2.00",
+        "loss 3.50, validation_rmsd 1.00",
+    ]
 
 
 def test_a_checkpoint_of_another_training_is_told_and_kept_until_it_fits_again(
