@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config.settings import SampleSettings
 from ..core.errors import UserError
 from ..core.files import atomic_path, sha256
-from ..core.labels import depth_of, lineage
+from ..core.labels import depth_of, is_text_of, lineage
 from ..core.progress import say
 from ..core.structure import Backbone
 from ..model.batch import DomainSet, as_backbone, read_split
@@ -50,6 +50,8 @@ def known_fold(spec: Spec, fold: str) -> str:
     for name in lineage(fold)[::-1]:
         if spec.lengths.get(name):
             return name
+    if named := [name for name in spec.lengths if is_text_of(fold, name)]:
+        raise UserError(f"fold: {fold!r} has the code {named[0]} in the model; give that")
     known, finer = ", ".join(spec.vocabulary[0]), len(spec.lengths) - len(spec.vocabulary[0])
     more = f" or one of {finer} labels below them, which `cvae-protein info MODEL` lists" if finer else ""
     raise UserError(f"fold: expected one of {known}{more}, got {fold!r}")

@@ -18,10 +18,12 @@ from cvae_protein.cli import main
 from cvae_protein.config.settings import SampleSettings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table, sha256
+from cvae_protein.core.labels import own_code
 from cvae_protein.model.batch import read_domain
+from cvae_protein.model.spec import Spec
 from cvae_protein.sampling import draw as drawing
 from cvae_protein.sampling.draw import FIRST, USUAL, blocks_of
-from cvae_protein.sampling.sample import draw_samples, sample_around, sample_folds
+from cvae_protein.sampling.sample import check_asked, draw_samples, sample_around, sample_folds
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.score.inputs import read_samples
 from cvae_protein.store.read import Store
@@ -87,6 +89,12 @@ def test_more_numbers_than_a_code_has_cannot_be_kept(models: tuple[Path, Path], 
         assert main.run([*words, *more, "--keep", "6", "-o", str(tmp_path / "more.pdb")]) == 1
         assert capsys.readouterr().err.splitlines()[-1] == "error: keep: expected 1 to 5 numbers of a code, got 6"
     assert not (tmp_path / "more.pdb").exists()
+
+
+def test_text_that_has_another_code_is_told_it(models: tuple[Path, Path]) -> None:
+    spec = replace(Spec.read(models[0] / "spec.json"), lengths={own_code("mixed ones"): (50,)})
+    with pytest.raises(UserError, match="fold: 'mixed ones' has the code mixed_ones-3346e57d in the model; give that"):
+        check_asked(spec, ["mixed ones"], None)
 
 
 def test_batches_of_an_array_of_jobs_are_the_whole_draw_when_merged(models: tuple[Path, Path], tmp_path: Path) -> None:
