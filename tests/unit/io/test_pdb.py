@@ -51,6 +51,8 @@ def test_frames_without_a_number_are_counted(tmp_path, separator, packed):
         (["MODEL        4", "MODEL        4"], [1, 2]),
         (["MODEL        4", "MODEL     ****"], [1, 2]),
         (["MODEL     100000", "MODEL     100001"], [100000, 100001]),
+        (["MODEL first", "MODEL second"], [1, 2]),
+        (["MODEL 99999999999999999999", "MODEL 2"], [1, 2]),
     ],
 )
 def test_numbers_of_models(tmp_path, heads, numbers):
@@ -232,3 +234,27 @@ def test_written_frames_of_other_lengths(tmp_path):
     path = write(tmp_path / "x.pdb", [*chain_lines(helix(9)), "END", *chain_lines(helix(7))])
     found = read_structure(path)
     assert [(found.model == number).sum() for number in found.models] == [9, 7]
+
+
+@pytest.mark.parametrize("letter", ["B", "1"])
+@pytest.mark.parametrize("numbers", [range(10, 13), range(1, 31)], ids=["some", "all"])
+def test_one_conformer_alone_whatever_its_letter(tmp_path, letter, numbers):
+    rows = [
+        f"{row[:16]}{letter}{row[17:]}" if row.startswith("ATOM") and int(row[22:26]) in numbers else row
+        for row in chain_lines(helix(30))
+    ]
+    found = extract_domain(read_structure(write(tmp_path / "x.pdb", rows)), "A", "", "x")
+    np.testing.assert_allclose(found.coords[0], helix(30), atol=6e-4)
+
+
+@pytest.mark.parametrize("serial", ["*****", "186a0", "     "])
+def test_serial_numbers_count_for_nothing_and_residue_numbers_may_begin_again(tmp_path, serial):
+    """As in files of more atoms and residues than their columns can count."""
+    rows = [
+        f"{row[:6]}{serial}{row[11:22]}{(int(row[22:26]) + 9985) % 10000:4d}{row[26:]}"
+        if row.startswith("ATOM")
+        else row
+        for row in chain_lines(helix(30))
+    ]
+    found = extract_domain(read_structure(write(tmp_path / "x.pdb", rows)), "A", "", "x")
+    assert (len(found), int(found.breaks.sum())) == (30, 0)
