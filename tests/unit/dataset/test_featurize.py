@@ -421,3 +421,15 @@ def test_models_of_low_confidence_are_left_out(tmp_path, least, stored):
     path.write_text(path.read_text() + "\nloop_\n" + "".join(f"_ma_qa_metric_local.{t}\n" for t in tags) + rows)
     found, reasons = featurized(tmp_path, replace(SETTINGS, min_plddt=least))
     assert (len(found), reasons) == (stored, [] if stored else ["low_confidence"])
+
+
+def test_names_that_unicode_writes_in_two_ways_and_those_that_lose_their_letters_are_two_files(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for length, name in enumerate(("\u00e91", "e\u03011", "a b", "a_b", "a%b", "*"), 20):
+        write(folder / f"{name}.pdb", chain_lines(helix(length)))
+    count = featurize_folder(folder, SETTINGS, LABELS, tmp_path / "x.h5", tmp_path / "x.tsv")
+    assert count == 6
+    with Store(tmp_path / "x.h5") as store:
+        assert len(set(store.ids)) == 6
+        assert sorted(store.lengths.tolist()) == list(range(20, 26))
