@@ -23,7 +23,7 @@ SETTINGS = yaml.safe_load((ROOT / ".test/config/config.yaml").read_text())
 def make_project(folder, **changes):
     """A copy of the project in `folder`, set to the small run of one variant; `changes` are laid over its settings."""
     for name in ("cvae_protein", "workflow"):
-        shutil.copytree(ROOT / name, folder / name)  # with its __pycache__, which the same dates keep good
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".test/domains.tsv", "data"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
