@@ -182,7 +182,8 @@ def show(table: Sequence[Mapping[str, object]]) -> None:
             for kind in kinds
         ]
         print(f"| {column} | " + " | ".join(cells) + " |")
-    print(f"\n| states within half their distance, n = | {' | '.join(map(str, COUNTS))} |{'|---' * (len(COUNTS) + 1)}|")
+    print(f"\n| states within half their distance, n = | {' | '.join(map(str, COUNTS))} |")
+    print("|---" * (len(COUNTS) + 1) + "|")
     for kind in kinds:
         for name in STEPS:
             cells = [
