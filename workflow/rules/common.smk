@@ -317,8 +317,8 @@ if workflow.storage_settings.default_storage_provider:
     )
 name_user()
 # Jobs call `cvae-protein`: that of this environment, activated or not. A job's own environment comes before it.
-os.environ["PATH"] = (
-    f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 for (
     path
