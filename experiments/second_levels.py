@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("domains", type=Path)
     parser.add_argument("splits", type=Path)
-    parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise]")
+    parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise[:error]]")
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
     parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
