@@ -76,14 +76,14 @@ def members_of(spec: Spec, fold: str) -> list[tuple[str, int]]:
 
 
 def choose_members(
-    spec: Spec, fold: str, lengths: np.ndarray | None, count: int, rng: np.random.Generator
+    members: Sequence[tuple[str, int]], lengths: np.ndarray | None, count: int, rng: np.random.Generator
 ) -> tuple[list[str], np.ndarray]:
-    """Labels and lengths (count,) of training members of a fold, drawn at random.
+    """Labels and lengths (count,) of training members of a fold (`members_of`), drawn at random.
 
     A fold is the mixture of what lies below it, so that finer labels are drawn as often as training has them. Given
     `lengths`, members count by how near they are in length, with a standard deviation of `ALIKE` in its logarithm.
     """
-    labels, own = zip(*members_of(spec, fold), strict=True)
+    labels, own = zip(*members, strict=True)
     if lengths is None:
         rows = rng.integers(0, len(own), count)
         return [labels[row] for row in rows], np.array(own)[rows]
@@ -309,9 +309,10 @@ def draw_of_folds(
     """`settings.per_class` samples of each fold, to be drawn."""
     if settings.numbers:
         check_kept(sampler.spec, settings.numbers)
+    members = {fold: members_of(sampler.spec, fold) for fold in dict.fromkeys(folds)}
 
     def make(blocks: Sequence[Block]) -> Samples:
-        return draw_blocks(sampler, blocks, lengths, settings, facts)
+        return draw_blocks(sampler, blocks, members, lengths, settings, facts)
 
     stage, whole = f"sample {sampler.spec.variant} seed {sampler.spec.seed}", {**origin, "lengths": repr(lengths)}
     return Draw(make, blocks_of(folds, settings.per_class, seed), sampler.device, facts, whole, stage)
@@ -320,11 +321,12 @@ def draw_of_folds(
 def draw_blocks(
     sampler: Sampler,
     blocks: Sequence[Block],
+    members: Mapping[str, Sequence[tuple[str, int]]],
     lengths: Sequence[int] | None,
     settings: SampleSettings,
     facts: Facts,
 ) -> Samples:
-    """The samples of some blocks of folds; of what is computed, those that are asked for."""
+    """The samples of some blocks of folds with these `members`; of what is computed, those that are asked for."""
     spec = sampler.spec
     labels, told, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
     for block in blocks:
@@ -334,7 +336,7 @@ def draw_blocks(
             asked = rng.choice(lengths, block.size)
         elif lengths:
             asked = np.take(np.array(lengths), np.arange(block.start, block.start + block.size), mode="wrap")
-        finest, chosen = choose_members(spec, block.name, asked, block.size, rng)
+        finest, chosen = choose_members(members[block.name], asked, block.size, rng)
         ids = torch.tensor([spec.label_ids(label) for label in finest])
         codes.append(draw_codes(sampler, ids, torch.from_numpy(chosen), settings, generator))
         seeds += noise_seeds(block.size, generator)

@@ -408,21 +408,21 @@ def test_labels_fall_back_to_what_training_knew(data: tuple[Path, Path]) -> None
     assert spec.label_ids("9.10") == [0, 0]
     assert spec.label_ids("") == [0, 0]
     rng = np.random.default_rng(0)
-    labels, lengths = choose_members(spec, "2.99.1", None, 20, rng)
+    labels, lengths = choose_members(members_of(spec, "2.99.1"), None, 20, rng)
     assert set(labels) == {"2.10"}
     assert set(lengths) <= set(spec.lengths["2"])
     with pytest.raises(UserError, match="expected one of 1, 2, 3 or one of 3 labels below them"):
-        choose_members(spec, "7", None, 1, rng)
+        members_of(spec, "7")
 
 
 def test_a_fold_is_drawn_as_the_mixture_of_what_lies_below_it(data: tuple[Path, Path]) -> None:
     rng, known = np.random.default_rng(0), {"1": (50, 50, 50, 60, 90), "1.1": (50, 50, 90), "1.1.7": (50, 90), "2": ()}
     spec = replace(a_spec(data), lengths=known)
     assert sorted(members_of(spec, "1")) == [("1", 50), ("1", 60), ("1.1", 50), ("1.1.7", 50), ("1.1.7", 90)]
-    labels, lengths = choose_members(spec, "1", None, 5000, rng)
+    labels, lengths = choose_members(members_of(spec, "1"), None, 5000, rng)
     assert set(zip(labels, lengths.tolist(), strict=True)) == set(members_of(spec, "1"))
     assert [labels.count(label) / 5000 for label in ("1", "1.1", "1.1.7")] == pytest.approx([0.4, 0.2, 0.4], abs=0.03)
-    labels, lengths = choose_members(spec, "1", np.array([50, 90, 500] * 1000), 3000, rng)
+    labels, lengths = choose_members(members_of(spec, "1"), np.array([50, 90, 500] * 1000), 3000, rng)
     assert lengths.tolist() == [50, 90, 500] * 1000
     assert set(labels[1::3]) == set(labels[2::3]) == {"1.1.7"}  # the one as long, and the nearest
     near = math.exp(-((math.log(60 / 50) / 0.1) ** 2) / 2)  # of the one of 60 residues, where 50 are asked for
