@@ -121,6 +121,12 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
     results = settings.results
     if results.startswith(("~", "$")) or set(results) & set("{}") or not results.isprintable():
         yield f"results: expected a path without braces, ~, $ or line ends, got {results!r}"
+    if not settings.train.flow_steps:
+        if settings.sample.prior == "flow":
+            yield "train.flow_steps: expected 1 or more with sample.prior flow, got 0; gaussian and model need no flow"
+        for name in settings.variants:
+            if variants.find(name).view:
+                yield f"train.flow_steps: expected 1 or more with the variant {name}, which is a flow, got 0"
     if settings.sample.numbers > settings.model.latent:
         yield f"sample.numbers: expected at most model.latent, got {settings.sample.numbers} > {settings.model.latent}"
     if settings.labels.scheme == "cluster" and settings.split.scheme != "sequence":

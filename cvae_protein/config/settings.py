@@ -254,7 +254,9 @@ class TrainSettings(Section):
     kl: Schedule = setting(Schedule, "weight of the Kullback-Leibler term")
     free_bits: float = setting(0.0, "nats per dimension below which the Kullback-Leibler term does not press", ge=0)
     flow_steps: int = setting(
-        2000, "most optimiser steps of the flow that is fitted to the codes afterwards; validation ends it", ge=1
+        2000,
+        "most optimiser steps of the flow that is fitted to the codes afterwards; validation ends it; 0 = no flow",
+        ge=0,
     )
     flow_dropout: float = setting(0.3, "share of the flow's hidden units dropped in its training", ge=0, lt=1)
     flow_label_dropout: float = setting(0.1, "share of labels hidden from the flow, level by level", ge=0, lt=1)

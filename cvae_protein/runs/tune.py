@@ -120,7 +120,7 @@ def _try(
     trial = study.ask()
     values = {key: _suggest(trial, key, of) for key, of in searched.items()}
     tried = changed(settings, values)
-    how = replace(tried.train, flow_steps=1)  # the flow takes long, and no objective looks at it
+    how = replace(tried.train, flow_steps=0)  # it takes long, and no objective looks at it
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"

@@ -196,10 +196,14 @@ def draw_codes(
 
     The baselines `training_copies` and `swapped_label` have ways of their own.
     """
-    device = sampler.device
+    device, record = sampler.device, variants.find(sampler.spec.variant)
+    if settings.prior == "flow" and sampler.flow is None and record.has_flow:
+        raise UserError(
+            f"sample.prior: expected gaussian or model, since {record.name} was trained without a flow, got flow"
+        )
     if sampler.memory is not None:
         return sampler.memory.sample(labels, lengths, settings.temperature, generator)
-    if variants.find(sampler.spec.variant).prior == "other_class":
+    if record.prior == "other_class":
         labels = other_class(labels, len(sampler.spec.vocabulary[0]), generator)
     if settings.prior == "flow" and sampler.flow is not None:  # `pca` has none and draws from a Gaussian
         condition = labels.to(device), lengths.to(device)

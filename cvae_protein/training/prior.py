@@ -56,9 +56,9 @@ def fit_priors(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Weights of the aggregate posterior of whole training domains and of the flow, and what the flow makes of codes.
 
-    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as the variant says. `begun`
-    are the weights of those of the model that it began as: the flow goes on from its own, and classes that no domain is
-    of keep theirs.
+    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as variant and settings say.
+    `begun` are the weights of those of the model that it began as: the flow goes on from its own, and classes that no
+    domain is of keep theirs.
     """
     spec, domains = model.spec, by_split["train"]
     codes = codes_of(model, domains, spec.model.inference_steps)
@@ -73,7 +73,7 @@ def fit_priors(
     if record.prior == "training_codes":
         kept = TrainingCodes(mean[first], logvar[first], codes.labels[first], codes.lengths[first])
         tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
-    if not record.has_flow:
+    if not record.has_flow or not settings.flow_steps:
         return tensors, {}
     flow = LatentFlow(spec, settings.flow_dropout)
     if begun:

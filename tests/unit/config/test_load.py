@@ -59,6 +59,11 @@ MISTAKES = [
     ({"variants": ["concat", "concat"]}, "variants: expected each variant once, got concat"),
     ({"variants": ["pretrained"], "labels": {"scheme": "scope", "classes": ["a"]}}, "expected no pretrained with"),
     ({"variants": ["pca"]}, "variants: pca is trained in every run"),
+    ({"train": {"flow_steps": 0}}, "train.flow_steps: expected 1 or more with sample.prior flow"),
+    (
+        {"variants": ["flow_prior"], "train": {"flow_steps": 0}, "sample": {"prior": "model"}},
+        "train.flow_steps: expected 1 or more with the variant flow_prior",
+    ),
     ({"variants": ["decoder"]}, "variants: decoder is a second level, which `second_level` chooses"),
     ({"decoder": {"heads": 3}}, "decoder.heads: expected a divisor of width"),
     ({"decoder": {"stages": 4}}, "decoder.stages: expected a divisor of depth, got 4 stages for 6 blocks"),

@@ -447,6 +447,22 @@ def test_a_view_has_the_weights_of_the_variant_that_it_shares(
     assert not (tmp_path / "no").exists()
 
 
+def test_without_a_flow_samples_come_from_another_prior(data: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    train(*data, "concat", 0, tmp_path / "concat", MODEL, replace(TRAIN, flow_steps=0), REFINE, 2)
+    sampler = load_sampler(tmp_path / "concat", trained / "refiner/seed0")
+    assert sampler.flow is None
+    labels, lengths = torch.ones((3, 2), dtype=torch.long), torch.tensor([50, 60, 70])
+    with pytest.raises(
+        UserError, match="expected gaussian or model, since concat was trained without a flow, got flow"
+    ):
+        draw_codes(sampler, labels, lengths, SAMPLE, torch.Generator())
+    codes = draw_codes(sampler, labels, lengths, replace(SAMPLE, prior="model"), torch.Generator())
+    assert codes.shape == (3, sampler.spec.model.latent)
+    with_flow = load_tensors(trained / "concat/seed0/weights.safetensors")[0]
+    without = load_tensors(tmp_path / "concat/weights.safetensors")[0]
+    assert without.keys() == {name for name in with_flow if not name.startswith("flow.")}
+
+
 def test_the_model_of_the_package_stands_beside_those_of_a_run(
     data: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
