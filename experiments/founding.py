@@ -40,6 +40,7 @@ from cvae_protein.config.settings import RefineSettings, Settings
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, owned, read_table
 from cvae_protein.core.labels import truncate
+from cvae_protein.core.pretrained import FOLDER
 from cvae_protein.core.structure import CA
 from cvae_protein.model.batch import Batch, DomainSet, hide_labels, read_split
 from cvae_protein.model.cvae import CVAE, Output
@@ -49,7 +50,6 @@ from cvae_protein.model.losses import critics, evidence_bound
 from cvae_protein.model.losses.evidence_bound import TargetRate, WeightedTerm, constant, evidence_terms
 from cvae_protein.model.losses.objective import further_terms
 from cvae_protein.model.priors import FoldPrior, Gaussian, StandardPrior
-from cvae_protein.model.registry import FOLDER
 from cvae_protein.model.spec import Spec
 from cvae_protein.model.variants.adversarial import extra_terms
 from cvae_protein.runs.sweep import changed

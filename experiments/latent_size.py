@@ -22,8 +22,8 @@ from cvae_protein.config import load
 from cvae_protein.config.settings import ModelSettings, RefineSettings
 from cvae_protein.core import variants
 from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.pretrained import FOLDER
 from cvae_protein.model.batch import read_split
-from cvae_protein.model.registry import FOLDER
 from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import load_sampler
 from cvae_protein.training.train import train
