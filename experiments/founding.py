@@ -41,6 +41,7 @@ from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import atomic_path, owned, read_table
 from cvae_protein.core.labels import truncate
 from cvae_protein.core.pretrained import FOLDER
+from cvae_protein.core.progress import track
 from cvae_protein.core.structure import CA
 from cvae_protein.model.batch import Batch, DomainSet, hide_labels, read_split
 from cvae_protein.model.cvae import CVAE, Output
@@ -116,9 +117,9 @@ CHANGES = (
     Change("against the label", "HSIC 1000", train=_terms(hsic=1000)),
     Change("against the label", "class MMD 300", train=_terms(class_mmd=300)),
     Change("against the label", "CLUB 10", train=_terms(club=10)),
-    *(Change("latent size", f"latent {z}", {"latent": z}) for z in (4, 8)),
-    Change("nested code", "nested 0.5", {"nested": 0.5}),
-    Change("nested code", "nested 0.5, the first 4", {"nested": 0.5}, extra={"size": 4}),
+    *(Change("latent size", f"latent {z}", {"latent": z}, designs=DESIGNS) for z in (4, 8)),
+    Change("nested code", "nested 0.5", {"nested": 0.5}, designs=DESIGNS),
+    Change("nested code", "nested 0.5, the first 4", {"nested": 0.5}, extra={"size": 4}, designs=DESIGNS),
     # Where a strong weight has emptied the code: what brings it back?
     *(
         Change("KL weight 8", f"KL weight 8, {name}", train=_kl(8, **kl) | rest, extra=extra)
@@ -146,7 +147,7 @@ CHANGES = (
     Change("prior", "total correlation 4", train=_terms(total_correlation=4)),
     Change("likelihood", "Gaussian, sigma 1", extra={"likelihood": 1.0}),
     Change("likelihood", "Gaussian, sigma learnt", extra={"likelihood": "learnt"}),
-    *(Change("free bits", f"free bits {b:g}", train={"free_bits": b}) for b in (0.5, 2.0)),
+    *(Change("free bits", f"free bits {b:g}", train={"free_bits": b}, designs=DESIGNS) for b in (0.5, 2.0)),
     Change("schedule", "target rate 20", train={"kl": {"kind": "target_rate", "rate": 20.0, "steps": 50}}),
     Change("schedule", "cyclical", train={"kl": {"kind": "cycle"}}),
     Change("label dropout", "label dropout 0.5", train={"label_dropout": 0.5}),
@@ -154,10 +155,10 @@ CHANGES = (
     Change("auxiliary loss", "mode seeking 300", train=_terms(mode_seeking=300)),
     Change("decoder dropout", "decoder dropout 0.5", extra={"decoder_dropout": 0.5}),
     *(Change("data", f"{s:.0%} of the data", extra={"share": s}) for s in (0.1, 0.3)),
-    Change("capacity", "width 16", {"width": 16, "decoder_width": 16}),
+    Change("capacity", "width 16", {"width": 16, "decoder_width": 16}, designs=DESIGNS),
     Change("capacity", "encoder width 16", {"width": 16}),
     Change("capacity", "decoder width 16", {"decoder_width": 16}),
-    Change("capacity", "width 2048", {"width": 2048, "decoder_width": 2048}),
+    Change("capacity", "width 2048", {"width": 2048, "decoder_width": 2048}, designs=DESIGNS),
     Change("capacity", "depth 6", {"depth": 6, "decoder_depth": 6}),
     # Combinations, from the least.
     *(
@@ -170,7 +171,7 @@ CHANGES = (
         )
     ),
     *(Change("KL weight", f"KL weight {w:g}", train=_kl(w), designs=DESIGNS) for w in (0.3, 3)),
-    Change("latent size", "latent 128", {"latent": 128}),
+    Change("latent size", "latent 128", {"latent": 128}, designs=DESIGNS),
     Change("free bits", "free bits 0.1", train={"free_bits": 0.1}),
     Change("schedule", "ramp", train={"kl": {"kind": "ramp"}}),
     Change("schedule", "target rate 5", train={"kl": {"kind": "target_rate", "rate": 5.0, "steps": 50}}),
@@ -610,7 +611,8 @@ def main() -> None:
     data = Data(given.results / "domains.h5", given.results / "splits.tsv")
     part, parts = map(int, given.part.split("/"))
     wanted = list(trainings(given.seeds, given.only, given.form))
-    for change, design, seed in wanted[part - 1 :: parts]:
+    own = wanted[part - 1 :: parts]
+    for change, design, seed in track(own, "founding", len(own), "trainings"):
         path = row_path(folder, change, design, seed)
         if path.exists():
             continue
@@ -619,6 +621,10 @@ def main() -> None:
                 make_row(change, design, seed, data, given.steps, path)
         except UserError as error:
             print(error, flush=True)
+    lacking = sum(not row_path(folder, *each).exists() for each in wanted)
+    if lacking:
+        print(f"founding: {lacking} of {len(wanted)} trainings are not there yet; the tables follow when all are")
+        return
     done = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     write_tables(done, given.output)
 

@@ -549,6 +549,14 @@ def test_what_a_folder_lists_is_found_in_it(tmp_path):
         assert any(path.is_file() for path in folder.candidates(row.pdb_id))
 
 
+def test_a_file_that_pdbe_has_updated_is_found_by_its_code(tmp_path):
+    (tmp_path / "1ubi_updated.cif").write_text("data_1UBI\n")
+    folder = Folder("s", tmp_path, (*CIF_NAMES, *PDB_NAMES))
+    assert next(path for path in folder.candidates("1UBI") if path.is_file()).name == "1ubi_updated.cif"
+    (tmp_path / "1ubi.cif").write_text("data_1UBI\n")
+    assert next(path for path in folder.candidates("1ubi") if path.is_file()).name == "1ubi.cif"
+
+
 def test_links_of_a_folder(tmp_path):
     (tmp_path / "s").mkdir()
     write(tmp_path / "a.pdb", chain_lines(helix(12)))
