@@ -23,7 +23,14 @@ from ...io.read import EXTENDED, SUFFIX, check_structure, is_code, spellings
 from .download import Downloader, check_address, kept_file
 from .lockfile import EntryFile
 
-CIF_NAMES = ("{}.cif.gz", "{}.cif", "{}.mmcif.gz", "{}.mmcif", "{}_updated.cif.gz", "{}_updated.cif")  # the last of PDBe
+CIF_NAMES = (
+    "{}.cif.gz",
+    "{}.cif",
+    "{}.mmcif.gz",
+    "{}.mmcif",
+    "{}_updated.cif.gz",
+    "{}_updated.cif",
+)  # the last of PDBe
 BINARY_NAMES = ("{}.bcif.gz", "{}.bcif")
 PDB_NAMES = ("{}.pdb", "{}.pdb.gz", "{}.ent", "{}.ent.gz", "pdb{}.ent.gz", "pdb{}.ent")
 ARCHIVES = {
