@@ -15,6 +15,8 @@ from .page import environment, vendored
 TABLE, MEAN, PAGE = "rmsf.tsv", "mean.pdb", "page.html"
 COLUMNS = ("residue", "rmsf", "b_factor")
 WIDTH, HEIGHT = 600.0, 160.0  # of the figure
+TICKS = 6  # most residues that are named below it
+COLOURED = (5, 95)  # percentiles of the B-factors at which the colours end, so that one loose end leaves the rest some
 
 
 def line(values: np.ndarray) -> str:
@@ -23,9 +25,16 @@ def line(values: np.ndarray) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
 
 
+def ticks(count: int) -> list[int]:
+    """Indices of at most `TICKS` evenly spaced residues of a chain, the first and the last among them."""
+    return sorted({round(at) for at in np.linspace(0, count - 1, min(TICKS, count))})
+
+
 def write_fluctuations(samples: Path, output: Path) -> None:
     """Write `rmsf.tsv`, `mean.pdb` and `page.html` of the conformations of a store, file or folder into a folder."""
     own = Fluctuations.read(samples)
+    names, step = own.mean.residue_ids, WIDTH / max(len(own.rmsf) - 1, 1)
+    low, high = np.percentile(own.b_factors, COLOURED)
     page = (
         environment()
         .get_template("fluctuations.html")
@@ -33,6 +42,11 @@ def write_fluctuations(samples: Path, output: Path) -> None:
             name=samples.name,
             own=own,
             line=line(own.rmsf),
+            ticks=[(round(index * step, 1), names[index]) for index in ticks(len(names))],
+            residues=[(round((i - 0.5) * step, 1), *each) for i, each in enumerate(zip(names, own.rmsf, strict=True))],
+            step=round(step, 2),
+            low=low,
+            high=high,
             width=WIDTH,
             height=HEIGHT,
             pdb=json.dumps(own.pdb).replace("<", "\\u003c"),

@@ -57,4 +57,7 @@ def test_the_command_writes_table_structure_and_page(tmp_path):
     page = (tmp_path / "near/page.html").read_text(encoding="utf-8")
     assert "RMSF of 40 conformations of 30 residues" in page
     assert page.count("</script>") == 2
+    for row in rows:
+        assert f"<title>residue {row['residue']}: {float(row['rmsf']):.2f} Å</title>" in page
+    assert [str(number) for number in range(11, 41) if f">{number}</text>" in page] == "11 17 23 28 34 40".split()
     assert "ATOM" in page
