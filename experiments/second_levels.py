@@ -2,7 +2,7 @@
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=models/decoder/seed0:64:0.5:0.2 --level decoder16=models/decoder/seed0:16:1
-        [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
+        [--columns FOLDER] [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error` keeps the first k numbers
 of a code, starts the second level from that much noise and tells a decoder of that error of the code; what is left
@@ -10,15 +10,19 @@ out is as by default. Samples are compared with domains of the splits `test` and
 `--reference` of each class and split, the same for every column. The column `real` are validation domains of
 superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as many of
 each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of
-the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS.
+the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to
+`--columns` when it is done, under a name that holds what was asked, so that an interrupted command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +30,7 @@ import pandas as pd
 
 import cvae_protein as cvae
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
-from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.files import atomic_path, read_table, write_table
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.labels import first_level
 from cvae_protein.model.batch import as_backbone
@@ -45,6 +49,7 @@ METRICS = (
     *("nearest_tm", "nearest_same_class", "classifier_accuracy", "memorisation_ratio", "tm_coverage"),
     "mean_pairwise_tm",
 )
+Cells = list[tuple[str, str, str]]
 REAL = {"real": ("new_superfamily", "new_topology"), "new_member": ("new_member",)}  # rungs of validation domains
 
 
@@ -78,7 +83,7 @@ def write_real(path: Path, domains: Path, rows: list[dict[str, str]], rungs: tup
         write_store(path, (Entry(e.backbone, {"label": labels[e.backbone.id]}) for e in store.entries(list(labels))))
 
 
-def raw_rows(samples: Samples) -> list[tuple[str, str, str]]:
+def raw_rows(samples: Samples) -> Cells:
     """Class, name and value of what only unrelaxed samples say: validity, strand, and how far relaxation moves CA."""
     found = []
     for label in [*sorted(set(samples.labels)), "all"]:
@@ -111,6 +116,16 @@ def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, 
     return found
 
 
+def cells_of_scores(store: Path, domains: Path, splits: Path, classifier: Path | None) -> Cells:
+    """Class, metric and value with its interval and n, of what is scored of a store."""
+    table = cvae.score(store, domains, splits=splits, classifier=classifier)
+    return [
+        (row["fold"], row["metric"], f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f}, {row['n']})")
+        for row in table[table["metric"].isin(METRICS)].to_dict("records")
+        if pd.notna(row["value"])
+    ]
+
+
 def main() -> None:
     """Print a table a class, a column a level."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,6 +133,7 @@ def main() -> None:
     parser.add_argument("domains", type=Path)
     parser.add_argument("splits", type=Path)
     parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise[:error]]")
+    parser.add_argument("--columns", type=Path, default=Path("second_levels"), help="folder of what is done")
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
     parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
@@ -125,45 +141,49 @@ def main() -> None:
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    rows = read_table(asked.splits, ["domain_id", "split", "label", "rung"])
+    parts = ([row for row in rows if row["split"] == split] for split in ("test", "train"))
+    kept = {row["domain_id"] for part in parts for row in some_of_each(part, asked.reference)}
+    held = some_of_each([row for row in rows if row["split"] == "test"], asked.rebuilt)
+
+    def real(name: str, scratch: Path) -> Cells:
+        store = scratch / "real.h5"
+        write_real(store, asked.domains, rows, REAL[name], asked.number)
+        return cells_of_scores(store, asked.domains, scratch / "splits.tsv", asked.classifier)
+
+    def level(folder: Path, changes: dict[str, float], scratch: Path) -> Cells:
+        sampler = load_sampler(asked.model, folder)
+        own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
+        own = replace(own, **changes)  # type: ignore[arg-type]
+        began = time.monotonic()
+        samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
+        found = [("all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")]
+        found += [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
+        found += raw_rows(samples)
+        write_samples(scratch / "samples.h5", samples)
+        return found + cells_of_scores(scratch / "samples.h5", asked.domains, scratch / "splits.tsv", asked.classifier)
+
+    work = {name: partial(real, name) for name in REAL}
+    work |= {name: partial(level, folder, changes) for name, folder, changes in asked.level}
+    asked.columns.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], dict[str, str]] = {}
-
-    def add(column: str, label: str, metric: str, value: str) -> None:
-        cells.setdefault((label, metric), {})[column] = value
-
-    with tempfile.TemporaryDirectory() as scratch:
-        stores = {name: Path(scratch) / f"{name}.h5" for name in (*REAL, *(level[0] for level in asked.level))}
-        rows = read_table(asked.splits, ["domain_id", "split", "label", "rung"])
-        for name, rungs in REAL.items():
-            write_real(stores[name], asked.domains, rows, rungs, asked.number)
-        parts = ([row for row in rows if row["split"] == split] for split in ("test", "train"))
-        kept = {row["domain_id"] for part in parts for row in some_of_each(part, asked.reference)}
-        splits = Path(scratch) / "splits.tsv"
-        write_table(splits, list(rows[0]), [r if r["domain_id"] in kept else r | {"split": "excluded"} for r in rows])
-        for name, folder, changes in asked.level:
-            sampler = load_sampler(asked.model, folder)
-            own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
-            own = replace(own, **changes)  # type: ignore[arg-type]
-            began = time.monotonic()
-            samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
-            add(name, "all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")
-            held = some_of_each([row for row in rows if row["split"] == "test"], asked.rebuilt)
-            for metric, value in rebuilt_rows(asked.model, folder, asked.domains, held):
-                add(name, "all", metric, value)
-            for label, metric, value in raw_rows(samples):
-                add(name, label, metric, value)
-            write_samples(stores[name], samples)
-        for name, store in stores.items():
-            table = cvae.score(store, asked.domains, splits=splits, classifier=asked.classifier)
-            for row in table[table["metric"].isin(METRICS)].to_dict("records"):
-                if pd.notna(row["value"]):
-                    low, high = f"{row['low']:.2f}", f"{row['high']:.2f}"
-                    add(name, row["fold"], row["metric"], f"{row['value']:.2f} ({low}-{high}, {row['n']})")
-    names = list(stores)
-    print("| class | | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
+    for name, make in work.items():
+        said = f"{vars(asked) | {'level': make.args, 'columns': ''}}"
+        path = asked.columns / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}.json"
+        if not path.exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                excluded = (row if row["domain_id"] in kept else row | {"split": "excluded"} for row in rows)
+                write_table(Path(scratch) / "splits.tsv", list(rows[0]), excluded)
+                found = make(Path(scratch))
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(found), encoding="utf-8")
+        for label, metric, value in json.loads(path.read_text(encoding="utf-8")):
+            cells.setdefault((label, metric), {})[name] = value
+    print("| class | | " + " | ".join(work) + " |\n|---|---|" + "---|" * len(work))
     for label in sorted({label for label, _ in cells if label != "worst_decile"}):
         for metric in dict.fromkeys([*METRICS, *(name for own, name in cells if own == label)]):
             if row := cells.get((label, metric)):
-                print(f"| {label} | {metric} | " + " | ".join(row.get(name, "") for name in names) + " |")
+                print(f"| {label} | {metric} | " + " | ".join(row.get(name, "") for name in work) + " |")
 
 
 if __name__ == "__main__":
