@@ -430,6 +430,17 @@ def unsafe(text: str) -> str:
     return f"expected 80 letters at most, found {len(text)}"
 
 
+def safe_id(text: str) -> str:
+    """An id that can stand in a file name: the text where it can, else what is left of it, and six digits of its hash.
+
+    Texts that differ get ids that differ.
+    """
+    if SAFE_ID.fullmatch(text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9._+-]+", "_", text).lstrip("._+-")[:64]
+    return f"{kept or 'x'}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:6]}"
+
+
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows of `rejection` to a table."""
     write_table(path, REJECTED_COLUMNS, rows)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..config.settings import LabelSettings
 from ..core.errors import StructureError, UnusableDomain, UserError
-from ..core.files import cells_of, check_columns, lines_of
+from ..core.files import cells_of, check_columns, lines_of, safe_id, unsafe
 from ..core.progress import say
 from .classifications import cath, ecod, scope, ted
 from .classifications.domain import ClassifiedDomain
@@ -42,39 +42,44 @@ def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def _files(folder: Path) -> tuple[list[tuple[Path, str]], int]:
-    """Path and name without ending of each structure file in a folder, or in its subfolders of the divided layout.
+    """Path and name without ending of each structure file in a folder or in a folder there, but for hidden ones.
 
     With the number of the other files there.
     """
     from ..io.read import structure_files  # brings gemmi, which no other format needs
 
     there = sorted(structure_files(folder, 1), key=lambda found: (len(found[0].parts), found[0]))
-    found = [
-        (path, name)
-        for path, name in there
-        if name and (path.parent == folder or path.parent.name.lower() == name[1:3].lower())
-    ]
+    hidden = (path.parent != folder and path.parent.name.startswith(".") for path, _ in there)
+    found = [each for each, passed_over in zip(there, hidden, strict=True) if each[1] and not passed_over]
     return found, len(there) - len(found)
 
 
 def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """A row for each protein chain of each structure file of a folder, without codes, or what ails the file."""
+    """A row for each protein chain of each structure file of a folder, or what ails the file.
+
+    Its label is the name of its folder below `path`, but for those of the divided layout. A name that cannot be an id
+    is changed, which is said.
+    """
     from ..io.read import read_structure
 
     files, others = _files(path)
     if others:
-        say(
-            "select",
-            f"{others} files of {path} are passed over: their ending is no structure's, or their folder no entry's",
-        )
+        said = "their ending is no structure's, or their folder is hidden"
+        say("select", f"{others} files of {path} are passed over: {said}")
+    if renamed := [name for _, name in files if unsafe(name)]:
+        said = f"{renamed[0]!r} is {safe_id(renamed[0])}"
+        say("select", f"{len(renamed)} names of files in {path} cannot be ids and are changed: {said}")
     for file, name in files:
+        entry, above = safe_id(name), file.parent
+        label = "" if above == path or above.name.lower() == name[1:3].lower() else above.name
         try:
             chains = read_structure(file).chains
         except StructureError as error:
-            yield UnusableDomain(name, error.code, error.detail)
+            yield UnusableDomain(entry, error.code, error.detail)
             continue
         for chain in chains:
-            yield ClassifiedDomain(f"{name}_{chain}" if chain.strip() else name, name, chain, "", role="unique")
+            domain = safe_id(f"{entry}_{chain}") if chain.strip() else entry
+            yield ClassifiedDomain(domain, entry, chain, "", label=label, role="unique")
     if not files:
         raise UserError(f"{path}: no file there ends in .pdb, .ent, .cif, .mmcif or .bcif, with or without .gz")
 
@@ -122,7 +127,7 @@ FORMATS: dict[str, Format] = {
         "TED's consensus or the choppings of a program, a chain a line",
         re.compile(f"{ted.CHAIN.pattern}|{ted.CONSENSUS.pattern}"),
     ),
-    "folder": Format(read_folder, "folder of structure files, each chain a domain"),
+    "folder": Format(read_folder, "folder of structure files, or of folders of them, each chain a domain"),
 }
 """Formats of `labels.table`, by the names that `labels.format` takes."""
 

@@ -81,6 +81,7 @@ class Sampler:
         draws = torch.stack([to_noise(posterior.sample(generator)) for _ in range(PUSHED)])
         return Gaussian(to_noise(posterior.mean), draws.var(0).log())
 
+    @torch.no_grad()
     def prior(self, labels: Tensor, lengths: Tensor) -> Gaussian:
         """p(z | y) for label ids (B, levels) and lengths (B,)."""
         prior = self.model.prior(self.model.condition(labels.to(self.device), lengths.to(self.device)))

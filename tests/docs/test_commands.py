@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+import yaml
 from small_models import MODEL, REFINE, TRAIN
 
 from cvae_protein.cli.main import app
@@ -85,16 +86,16 @@ def test_the_metric_of_the_how_to_is_what_it_says():
     assert np.isnan(values[1])
 
 
-def test_folders_become_classes_as_the_how_to_says(tmp_path, monkeypatch):
+def test_folders_become_classes_as_the_how_to_says(tmp_path):
     page = (ROOT / "docs/how-to/own-structures.md").read_text(encoding="utf-8")
-    (script,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "mine.tsv" in block]
+    (labels,) = re.findall(r"no table is needed: `labels: (\{.+?\})`", page)
     for place, name in (("all beta", "my 1ubi (2).cif.gz"), ("small", "1ejg.v2.cif.gz")):
         (tmp_path / "structures" / place).mkdir(parents=True)
         source = "1ubi" if "1ubi" in name else "1ejg"
         shutil.copy(ROOT / f"tests/data/{source}.cif.gz", tmp_path / "structures" / place / name)
-    monkeypatch.chdir(tmp_path)
-    for _ in range(2):  # again changes nothing
-        exec(script, {})
-        rows = list(read_classification(LabelSettings(table="mine.tsv", scheme="own")))
-        found = [(row.domain_id, row.pdb_id, row.chain, row.label) for row in rows]
-        assert found == [("my_1ubi_2", "my_1ubi_2", "A", "all beta"), ("1ejg.v2", "1ejg.v2", "A", "small")]
+    told = yaml.safe_load(labels)
+    rows = list(read_classification(LabelSettings(**told | {"table": str(tmp_path / told["table"])})))
+    assert [(row.pdb_id[:5], row.chain, row.label) for row in rows] == [
+        ("my_1u", "A", "all beta"),
+        ("1ejg.", "A", "small"),
+    ]

@@ -17,9 +17,9 @@ from urllib.parse import quote, urlsplit
 
 from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
-from ...core.files import sha256
+from ...core.files import safe_id, sha256, unsafe
 from ...core.progress import say
-from ...io.read import EXTENDED, SUFFIX, check_structure, is_code, spellings
+from ...io.read import EXTENDED, STRUCTURE_FILE, SUFFIX, check_structure, is_code, spellings
 from .download import Downloader, check_address, kept_file
 from .lockfile import EntryFile
 
@@ -136,16 +136,29 @@ class Folder:
             if len(paths := self._deeper.get(name, [])) > 1:
                 raise StructureError("not_found", f"{', '.join(map(str, paths))}: expected one file of that name")
             yield from paths
+        yield from self._renamed.get(pdb_id, [])
 
     @cached_property
     def _deeper(self) -> dict[str, list[Path]]:
-        """Files in folders of the folder, but for those of the divided layout, by their names in small letters."""
+        """Files in folders of the folder, by their names in small letters."""
         found: dict[str, list[Path]] = {}
         for place in sorted(self.path.iterdir()) if self.path.is_dir() else ():
-            if len(place.name) == 2 or not place.is_dir() or not os.access(place, os.R_OK | os.X_OK):
+            if place.name.startswith(".") or not place.is_dir() or not os.access(place, os.R_OK | os.X_OK):
                 continue
             for name in sorted(os.listdir(place)):
                 found.setdefault(name.lower(), []).append(place / name)
+        return found
+
+    @cached_property
+    def _renamed(self) -> dict[str, list[Path]]:
+        """Files in the folder or in folders of it whose names cannot be ids, by the ids that they have instead."""
+        endings = tuple(name.removeprefix("{}") for name in self.names)
+        found: dict[str, list[Path]] = {}
+        flat = [self.path / name for names in self._listing(self.path).values() for name in names]
+        for path in (*flat, *(path for paths in self._deeper.values() for path in paths)):
+            match = STRUCTURE_FILE.fullmatch(path.name)
+            if match and unsafe(match[1]) and path.name.lower().endswith(endings):
+                found.setdefault(safe_id(match[1]), []).append(path)
         return found
 
     def _listing(self, place: Path) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from cvae_protein.core.files import (
     holder,
     owned,
     read_table,
+    safe_id,
     sha256,
     unsafe,
     write_table,
@@ -294,3 +295,11 @@ def test_quotes_around_a_whole_cell_are_a_spreadsheets(tmp_path, cell, value):
 )
 def test_why_an_id_is_not_safe(text, reason):
     assert reason in unsafe(text)
+
+
+def test_any_text_gets_an_id_of_its_own():
+    texts = ["1ubi", "a b", "a_b", "a  b", "../../etc/passwd", "-rf", "é", "", "x" * 200, "x" * 201, "\udcff.pdb"]
+    ids = [safe_id(text) for text in texts]
+    assert ids[0] == "1ubi"
+    assert len(set(ids)) == len(ids)
+    assert not any(unsafe(each) for each in ids)

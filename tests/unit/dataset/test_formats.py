@@ -380,18 +380,41 @@ def test_folder_of_structures(tmp_path):
     (folder / "notes.txt").write_text("nothing")
     (folder / "cut.pdb").write_text("ATOM   ")
     settings = LabelSettings(table=str(folder), scheme="cluster")
-    assert select_domains(settings, tmp_path / "d", tmp_path / "r") == 2
+    assert select_domains(settings, tmp_path / "d", tmp_path / "r") == 3
     kept = read_table(tmp_path / "d", COLUMNS)
     assert [(row["domain_id"], row["pdb_id"], row["chain"], row["label"]) for row in kept] == [
         ("Two_A", "Two", "A", ""),
         ("Two_B", "Two", "B", ""),
+        ("my_file-9e189a_A", "my_file-9e189a", "A", ""),
     ]
     dropped = {row["domain_id"]: row["reason"] for row in read_table(tmp_path / "r")}
     assert dropped.pop("cut") in ("not_a_structure", "truncated")
-    assert set(dropped.values()) == {"bad_id"}
+    assert not dropped
     assert count_rows(settings) == 3
     assert name_folds(tmp_path / "d", settings, tmp_path / "n") == 0
     assert read_table(tmp_path / "n", NAME_COLUMNS) == []
+
+
+def test_a_folder_a_class_is_labels_of_ones_own(tmp_path):
+    """Whatever folders and files are called: names that cannot be ids are changed, and their files found."""
+    folder, names = (
+        tmp_path / "files",
+        ("one.pdb", "two (copy).pdb", "α/β.pdb".replace("/", " "), "-rf.pdb", "one two.pdb"),
+    )
+    for label, name in zip(("ab", "mostly alpha", "ab", "mostly alpha", "c"), names, strict=True):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        write(folder / label / name, chain_lines(helix(12)))
+    write(folder / "loose.pdb", chain_lines(helix(12)))
+    settings = LabelSettings(table=str(folder), scheme="own", classes=(), min_members=1)
+    assert select_domains(settings, tmp_path / "d", tmp_path / "r") == 5
+    kept = read_table(tmp_path / "d", COLUMNS)
+    assert [row["domain_id"] for row in read_table(tmp_path / "r")] == ["loose_A"]
+    source = Folder("files", folder, (*CIF_NAMES, *PDB_NAMES))
+    found = {next(path for path in source.candidates(row["pdb_id"]) if path.is_file()): row["label"] for row in kept}
+    assert {path.name for path in found} == set(names)
+    by_folder = {(path.parent.name, label) for path, label in found.items()}
+    assert len(by_folder) == len({label for _, label in by_folder}) == 3
+    assert ("ab", "ab") in by_folder
 
 
 def test_folder_keeps_the_case_of_file_names(tmp_path):
@@ -401,11 +424,11 @@ def test_folder_keeps_the_case_of_file_names(tmp_path):
 
 
 def test_what_a_folder_passes_over_is_told(tmp_path, capsys):
-    """Other endings, folders that no archive would have, and a pipe, which a reader would wait for."""
+    """Other endings, hidden folders, and a pipe, which a reader would wait for."""
     for name in ("a.pdb", "b.pdb1", "notes.txt"):
         write(tmp_path / name, chain_lines(helix(30)))
-    (tmp_path / "more").mkdir()
-    write(tmp_path / "more/c.pdb", chain_lines(helix(30)))
+    (tmp_path / ".kept").mkdir()
+    write(tmp_path / ".kept/c.pdb", chain_lines(helix(30)))
     os.mkfifo(tmp_path / "d.pdb")
     rows = list(read_classification(LabelSettings(table=str(tmp_path))))
     assert [(row.domain_id, getattr(row, "code", "")) for row in rows] == [("a_A", ""), ("d", "not_found")]
