@@ -2,10 +2,11 @@
 
     python tools/make_pretrained.py results --version 1 --variant concat --seed 0 --about about.md [--output FOLDER]
 
-Copies model, refiner and, where there is one, decoder of that seed, and lists what superfamilies they were trained on.
-Where all are above 15 MB, the networks' weights are stored as float16; the
-script then draws the same samples from both and stops where an atom lies farther than 0.1 Å from where it was. The card
-has the text of `--about` (data, split, for what it is made) and the figures of scores.tsv or those of `--figures`.
+Copies model, refiner and, where there is one, decoder of that seed, and the run's fold classifier with its accuracy on
+held-out domains, and lists what superfamilies they were trained on. The fold classifier's weights are stored as
+float16. Where all are above 15 MB, so are those of the other networks; the script then draws the same samples from both
+and stops where an atom lies farther than 0.1 Å from where it was. The card has the text of `--about` (data, split, for
+what it is made), the figures of scores.tsv or those of `--figures`, and the fold classifier's accuracy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from cvae_protein.store.read import Store
 
 LARGEST = 15_000_000  # bytes of all weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
+EXACT += ("middle", "spread", "centre", "scale")  # by which the fold classifier standardises
 FARTHEST = 0.1  # Å that rounding may move an atom
+LEVELS = ("class", "architecture", "topology")
+COLUMNS = ["split", "level", "labels", "n", "accuracy", "low", "high"]  # of classifier.tsv
 METRICS = {
     "trace_rmsd": "held-out domains rebuilt: decoded trace, Å",
     "backbone_rmsd": "held-out domains rebuilt: backbone, Å",
@@ -52,9 +56,11 @@ LIMITS = """\
 
 
 def copy_model(source: Path, target: Path, rounded: bool) -> None:
-    """Spec and weights of a model in a folder; `rounded` stores the networks' weights as float16."""
+    """Spec, weights and accuracy of a model in a folder; `rounded` stores the networks' weights as float16."""
     target.mkdir(parents=True)
-    shutil.copyfile(source / "spec.json", target / "spec.json")
+    for name in ("spec.json", "classifier.tsv"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
     if not rounded:
         shutil.copyfile(source / "weights.safetensors", target / "weights.safetensors")
         return
@@ -90,6 +96,24 @@ def figures_of_run(results: Path, variant: str, seed: int) -> str:
     return "\n".join([head, f"| | {variant} | real |", "|---|---|---|", *lines, ""])
 
 
+def accuracies_of_run(checks: Path) -> list[str]:
+    """How often the fold classifier is right on held-out domains, as a Markdown table; nothing where there is none."""
+    if not checks.exists():
+        return []
+    rows = {(row["labels"], row["level"]): row for row in read_table(checks, COLUMNS) if row["split"] == "test"}
+    lines = [
+        f"| {name} | {accuracy(rows.get(('all', str(level))))} | {accuracy(rows.get(('trained', str(level))))} |"
+        for level, name in enumerate(LEVELS, 1)
+    ]
+    head = "| fold classifier, right of held-out domains | all | whose label training has |\n|---|---|---|"
+    return ["\n".join([head, *lines, ""])]
+
+
+def accuracy(row: dict[str, str] | None) -> str:
+    """An accuracy with its interval and number of domains; empty where there is none."""
+    return f"{float(row['accuracy']):.3f} ({row['low'][:5]} to {row['high'][:5]}, n = {row['n']})" if row else ""
+
+
 def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version: int, figures: str = "") -> str:
     """The model card as Markdown; its `figures` are those of the run where none are given."""
     counts = Counter(row["split"] for row in read_table(results / "splits.tsv", ["split"]))
@@ -110,6 +134,7 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version
             f"- PyTorch {origin.get('torch', 'unknown')}\n",
             "## Figures\n",
             figures.strip() + "\n" if figures else figures_of_run(results, variant, seed),
+            *accuracies_of_run(results / "models/classifier/classifier.tsv"),
             "## Limits\n",
             LIMITS,
         ]
@@ -148,19 +173,20 @@ def adopt(
     figures: str = "",
     largest: int = LARGEST,
 ) -> None:
-    """Write the folder `output` with model, second levels, card, version and superfamilies.
+    """Write the folder `output` with model, second levels, fold classifier, card, version and superfamilies.
 
     `UserError` where it gets too large or too inexact.
     """
     models = {"model": results / "models" / variant / f"seed{seed}"}
     models |= {name: results / "models" / name / f"seed{seed}" for name in ("refiner", "decoder")}
+    models["classifier"] = results / "models/classifier"
     models = {name: folder for name, folder in models.items() if folder.is_dir()}
     text = card(results, Spec.read(models["model"] / "spec.json"), variant, seed, about, version, figures)
     size = sum((folder / "weights.safetensors").stat().st_size for folder in models.values())
     rounded = size > largest
     with atomic_path(output) as folder:
         for name, source in models.items():
-            copy_model(source, folder / name, rounded)
+            copy_model(source, folder / name, rounded or name == "classifier")
         (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         (folder / SUPERFAMILIES).write_text("".join(f"{name}\n" for name in trained_superfamilies(results)))
         hashes = {f"{name}/weights.safetensors": sha256(folder / name / "weights.safetensors") for name in models}
@@ -169,7 +195,7 @@ def adopt(
             size = sum(path.stat().st_size for path in folder.rglob("weights.safetensors"))
             if size > largest:
                 raise UserError(f"{results}: expected at most {largest} bytes of weights, got {size} as float16")
-            for name in models.keys() - {"model"}:
+            for name in models.keys() & {"refiner", "decoder"}:
                 moved = np.abs(drawn(folder / "model", folder / name) - drawn(models["model"], models[name])).max()
                 print(f"stored as float16; with the {name}, atoms of samples move by at most {moved:.3f} Å")
                 if moved > FARTHEST:

@@ -32,7 +32,7 @@ from .loop import Losses, Task, minimise
 from .prior import fit_priors
 from .refiner import train_refiner
 from .second_level import MOST_LINEAR
-from .start import Start, begin
+from .start import Start, begin, tell_likeness
 from .validation import eval_batches, selection_score, validate
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
@@ -77,9 +77,11 @@ def train(
             return
         if not variants.find(variant).trained:
             model = replace(model, inference_steps=0)  # a linear map's best code is known at once
+        start = refine.start if variant in SECOND_LEVELS else train.start if variants.find(variant).started else ""
+        if pretrained.is_named(start) and variant != "refiner":  # which is told no labels
+            by_split, depth = tell_likeness(by_split, depth, f"train {variant} seed {seed}")
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
-        start = refine.start if variant in SECOND_LEVELS else train.start if variants.find(variant).started else ""
         if variants.find(variant).started and not start:
             raise UserError(
                 f"train.start: expected `pretrained` or the folder of a trained model for {variant}, got ''"

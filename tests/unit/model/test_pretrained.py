@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from cvae_protein.cli import main
-from cvae_protein.config.settings import ModelSettings, RefineSettings
+from cvae_protein.config.settings import ClassifierSettings, ModelSettings, RefineSettings
 from cvae_protein.core import pretrained
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import write_table
 from cvae_protein.model import registry
+from cvae_protein.model.fold_classifier import ClassifierSpec, FoldClassifier, load_classifier
 from cvae_protein.model.priors import AggregatePosterior
 from cvae_protein.model.refiner import Refiner
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
@@ -33,6 +34,8 @@ SPEC = Spec(
     {"1": (40, 60), "1.10": (40, 60), "2": (50, 70, 90), "2.60": (50, 70, 90), "2.60.40": (50, 70)},
     {"store": "5" * 64, "splits": "6" * 64, "torch": "2"},
 )
+CLASSIFIER = ClassifierSpec(ClassifierSettings(width=16, features=8), 0, SPEC.vocabulary, (1.0, 1.0, 1.0), {})
+CHECKS = ["split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature"]
 SCORES = ["variant", "seed", "split", "fold", "metric", "value", "low", "high", "n", "unit", "better"]
 
 
@@ -62,6 +65,12 @@ def run(tmp_path: Path, make_backbone) -> Path:
     for p in net.parameters():
         p.data.add_(0.02 * torch.randn_like(p))
     save_tensors(refiner / "weights.safetensors", {f"refiner.{n}": v for n, v in net.state_dict().items()})
+    judge = results / "models/classifier"
+    judge.mkdir()
+    (judge / "spec.json").write_text(CLASSIFIER.to_json())
+    save_tensors(judge / "weights.safetensors", FoldClassifier(CLASSIFIER).state_dict())
+    right = {"split": "test", "level": 1, "labels": "all", "n": 20, "accuracy": 0.9, "low": "0.6990", "high": "0.9721"}
+    write_table(judge / "classifier.tsv", CHECKS, [dict.fromkeys(CHECKS, "") | right])
     domains = {"d1": ("train", "1.10.20.30", ""), "d2": ("crops", "", "b.1.1.2"), "d3": ("test", "3.40.50.300", "")}
     facts = {name: {"label": cath, "cath": cath, "scope": scope} for name, (_, cath, scope) in domains.items()}
     write_store(results / "domains.h5", (Entry(make_backbone(name), own) for name, own in facts.items()))
@@ -232,12 +241,39 @@ def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
     assert (package / "MODEL_CARD.md").read_text() == before
 
 
+def test_the_fold_classifier_comes_along_in_half_precision(script, run: Path, package: Path) -> None:
+    script.adopt(run, "pca", 3, "", package, 1)
+    rounded, exact = (load_tensors(f / "classifier/weights.safetensors")[0] for f in (package, run / "models"))
+    assert rounded["layers.1.weight"].dtype == torch.float16
+    assert all(torch.equal(rounded[name], exact[name]) for name in ("middle", "spread", "centre", "scale"))
+    seen = torch.randn(5, len(exact["middle"]))
+    ours, theirs = (load_classifier(folder / "classifier")(seen) for folder in (package, run / "models"))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=0.01, rtol=0)
+    assert "| class | 0.900 (0.699 to 0.972, n = 20) |  |" in (package / "MODEL_CARD.md").read_text()
+    with (package / "classifier/weights.safetensors").open("ab") as file:
+        file.write(b"x")
+    pretrained._sha256.cache_clear()
+    with pytest.raises(UserError, match=r"classifier/weights.safetensors: is not the file of pretrained@1; install"):
+        pretrained.package_model()
+
+
+def test_the_packages_fold_classifier_knows_the_labels_of_its_model() -> None:
+    judge = load_classifier(pretrained.FOLDER / "classifier")
+    assert judge.spec.vocabulary == Spec.read(pretrained.FOLDER / "model/spec.json").vocabulary
+
+
 def test_what_the_package_holds_is_installed_with_it(root: Path) -> None:
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
         "cvae_protein"
     ]
     names = ("MODEL_CARD.md", "version.json", "superfamilies.txt")
-    names += ("model/spec.json", "model/weights.safetensors", "refiner/weights.safetensors")
+    names += (
+        "model/spec.json",
+        "model/weights.safetensors",
+        "refiner/weights.safetensors",
+        "classifier/classifier.tsv",
+    )
     for name in names:
         assert any(fnmatch(f"model/pretrained/{name}", pattern) for pattern in patterns), name
     assert pretrained.package_model(pretrained.version()) == pretrained.FOLDER

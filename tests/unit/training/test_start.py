@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small_models import MODEL, REFINE, TRAIN, write_domains, write_two_classes
 
 from cvae_protein.config.settings import DecoderSettings
+from cvae_protein.core import pretrained
 from cvae_protein.core.errors import UserError
 from cvae_protein.core.files import read_table
-from cvae_protein.model.batch import read_split
+from cvae_protein.model.batch import DomainSet, read_split
 from cvae_protein.model.registry import load_model, variant
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling.sample import folds_to_draw, members_of
-from cvae_protein.training.start import begin
+from cvae_protein.training import start as starting
+from cvae_protein.training.start import begin, tell_likeness
 from cvae_protein.training.train import make_spec, train
 
 DECODER = DecoderSettings(width=16, depth=2, stages=2, heads=2, longest=60, steps=4, batch_size=4)
@@ -122,3 +126,81 @@ def test_a_start_of_another_kind_is_refused(started: Path, data: Data, tmp_path:
         train(*data, "fine_tuned", 0, tmp_path / "no", MODEL, replace(TRAIN, start=""), REFINE, 2)
     with pytest.raises(UserError, match=r"expected the spec.json of a trained model"):
         begin(spec_of(data), str(tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def own(data: Data) -> dict[str, DomainSet]:
+    """Domains by split of which half have labels of another scheme than the package's model."""
+    by_split = read_split(*data)
+    return {
+        split: replace(one, labels=tuple(label.replace("1.", "kinase.") for label in one.labels))
+        for split, one in by_split.items()
+    }
+
+
+def test_domains_of_new_labels_are_told_what_they_are_like(
+    own: dict[str, DomainSet], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, depth = tell_likeness(own, 1, "train")
+    assert depth == 2
+    known = Spec.read(pretrained.FOLDER / "model/spec.json").lengths
+    for split, domains in own.items():
+        for before, after in zip(domains.labels, told[split].labels, strict=True):
+            if before.startswith("2"):
+                assert after == "2"
+            else:
+                label, like = after.split(".")
+                assert label == "kinase"
+                assert like.removeprefix("like_").replace("-", ".") in known
+    assert (
+        "1 labels are new and begin as the known ones that their domains are like: kinase as "
+        in capsys.readouterr().err
+    )
+    assert tell_likeness({"train": replace(own["train"], labels=("2.1",) * len(own["train"]))}, 1, "")[1] == 1
+
+
+@pytest.mark.parametrize("variant", ["fine_tuned", "decoder"])
+def test_a_new_label_begins_as_what_its_domains_are_like(variant: str, own: dict[str, DomainSet]) -> None:
+    told, depth = tell_likeness(own, 1, "train")
+    spec, start = begin(make_spec(variant, 0, MODEL, DECODER, depth, told["train"], {}), "pretrained")
+    children = [label for label in spec.lengths if label.startswith("kinase.")]
+    assert {label for label, _ in members_of(spec, "kinase")} == set(children)
+    assert folds_to_draw(spec, 1) == ["2", "kinase"]
+    prefixes = {name.partition("levels.")[0] for name in start.tensors if "levels.0" in name}
+    assert prefixes == ({"decoder."} if variant == "decoder" else {"cvae.condition.", "flow.condition."})
+    for prefix in prefixes:
+        tables = [start.tensors[f"{prefix}levels.{level}.weight"] for level in range(spec.depth)]
+
+        def told_of(label: str, tables: list[torch.Tensor] = tables) -> torch.Tensor:
+            return torch.stack([t[row] for t, row in zip(tables, spec.label_ids(label), strict=True)]).sum(0)
+
+        whole = []
+        for label in children:
+            known = label.partition("like_")[2].replace("-", ".")  # or what is above it in a decoder of two levels
+            torch.testing.assert_close(told_of(label), told_of(known))
+            whole += [told_of(known)] * len(spec.lengths[label])
+        torch.testing.assert_close(told_of("kinase"), torch.stack(whole).mean(0))
+        assert not torch.equal(told_of("kinase"), told_of(""))
+
+
+def test_a_domain_is_like_the_finest_label_that_is_likelier_than_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = [[[0.9], [0.1]], [[0.6, 0.3], [0.4, 0.35]], [[0.4, 0.2], [0.51, 0.2]]]
+    stub = SimpleNamespace(
+        spec=SimpleNamespace(vocabulary=(("2",), ("2.60", "2.40"), ("2.60.40", "2.40.10"))),
+        features=lambda described: described,
+        posterior=lambda seen: [torch.tensor(level).log() for level in chances],
+    )
+    monkeypatch.setattr(starting, "load_classifier", lambda folder: stub)
+    found = starting._likenesses(Path("package"), [np.zeros((50, 3), np.float32)] * 2)
+    assert found == ["2.60", "2.60.40"]
+
+
+def test_a_model_of_new_labels_is_one_to_begin_with(own: dict[str, DomainSet]) -> None:
+    """Its labels keep what they have learnt: they do not begin again as what they were like."""
+    told, depth = tell_likeness(own, 1, "train")
+    spec, start = begin(make_spec("fine_tuned", 0, MODEL, REFINE, depth, told["train"], {}), "pretrained")
+    table = start.tensors["flow.condition.levels.0.weight"]
+    table[1:] += 1.0
+    before = table.clone()
+    starting._begin_alike([table, start.tensors["flow.condition.levels.1.weight"], table], spec, spec)
+    assert torch.equal(table, before)
