@@ -66,7 +66,7 @@ WAYS_OUT = {
 """What to do where the system refuses, by the number of its error."""
 EXTRAS = {
     **dict.fromkeys(("biotite", "msgpack", "scipy"), "structures"),
-    **dict.fromkeys(("Bio", "jinja2", "markupsafe", "matplotlib", "pandas", "sklearn", "tmtools"), "report"),
+    **dict.fromkeys(("Bio", "jinja2", "markupsafe", "matplotlib", "numba", "pandas", "sklearn", "tmtools"), "report"),
     **dict.fromkeys(("hdf5plugin", "httpx", "snakemake"), "workflow"),
     "mdtraj": "all",
     "optuna": "tune",

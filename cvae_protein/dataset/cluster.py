@@ -15,7 +15,7 @@ from ..core.errors import UserError
 from ..core.files import write_table
 from ..core.programs import ask
 from ..core.progress import say, track
-from ..similarity.nearest_structures import ALIGNED, MARGIN, DomainTrace, Library, ranked, tm_align_score
+from ..similarity.nearest_structures import ALIGNED, DomainTrace, Library, ranked, tm_align_score
 from ..similarity.screen import Shape
 from ..similarity.sequences import COVERAGE, E_VALUE, Words, aligned_identity
 from ..similarity.tm_score import SAME_FOLD
@@ -167,7 +167,7 @@ def best_match(query: DomainTrace, library: Library, seen: set[str]) -> str:
     # Normalised by the longer, a score is lower by about the ratio of the lengths.
     best, name = SAME_FOLD, ""
     for index, estimate in ranked(Shape.of(query.ca), library, near, len(query.ca) / library.lengths[near])[:ALIGNED]:
-        if estimate + MARGIN < best:
+        if estimate + library.margin < best:
             break
         target = library.structures[index]
         score = min(tm_align_score(query.ca, target.ca))

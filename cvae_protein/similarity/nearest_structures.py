@@ -1,4 +1,4 @@
-"""Nearest structures of a library by TM-score: a filter by length and shape, three approximate screens, TM-align."""
+"""Nearest structures of a library by TM-score: a filter by length and shape, an estimate, TM-align of the best."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from tmtools import tm_align
 
 from ..core.progress import track
 from ..core.structure import CA
-from .screen import Shape, look, look_closer, look_wider, screen
+from .screen import GLANCE, LOOK_CLOSER, Shape, estimates
 
 POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them
 CAP = 30.0  # Å; longer distances say no more
 LENGTH_WINDOW, LENGTH_SHARE = 25, 0.25  # library structures within either of the query's length are compared
-SCREENED_CLOSELY = 128  # structures that the first screen leaves to the second
-SCREENED_WIDELY = 48  # of them, those that the second leaves to the third
-ALIGNED = 10  # of them, those that are aligned exactly at most, best estimate first
-MARGIN = 0.07  # what an exact score may exceed the approximate one by
+ESTIMATED = 640  # structures whose TM-score is estimated; where there are more, a glance at each tells which
+ESTIMATED_CLOSELY = 48  # of them, those whose TM-score is estimated from far more starts
+ALIGNED = 16  # of them, those that are aligned exactly at most, best estimate first
 FEWEST = 5  # CA that an alignment needs
 LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
 RECALL = (
@@ -117,7 +116,8 @@ def tm_align_score(query: np.ndarray, target: np.ndarray) -> tuple[float, float]
 class Library:
     """Structures to be searched, with their shapes and filter descriptors."""
 
-    most_screened = 2500  # structures that the filter leaves to the first screen
+    most_screened = 2500  # structures that the filter leaves
+    margin = 0.05  # what TM-align's score may exceed the estimate by
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         self.structures = [structure for structure in structures if len(structure.ca) >= FEWEST]
@@ -151,21 +151,21 @@ class Library:
 
 
 def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: np.ndarray | float = 1.0) -> Ranking:
-    """The 48 best `candidates` of a library by three screens, best first, with their estimated TM-scores.
+    """The 48 best `candidates` of a library by estimated TM-score, best first.
 
     relative : factor of the estimate of each candidate, where the score is normalised by another length
     """
-    if not len(candidates):
-        return []
     factor = np.broadcast_to(np.asarray(relative, float), len(candidates))
-    shapes = [library.shapes[index] for index in candidates]
-    estimates, starts = look(query, shapes)
-    left = np.argsort(-estimates * factor, kind="stable")[:SCREENED_CLOSELY]
-    for count, screened in ((SCREENED_WIDELY, partial(look_closer, rounds=(1,))), (len(left), look_wider)):
-        estimates = screened(query, [shapes[index] for index in left.tolist()], starts[left]) * factor[left]
-        order = np.argsort(-estimates, kind="stable")[:count]
-        left, estimates = left[order], estimates[order]
-    return [(candidates[index], float(estimate)) for index, estimate in zip(left.tolist(), estimates, strict=True)]
+    shapes, left = [library.shapes[index] for index in candidates], np.arange(len(candidates))
+    if len(left) > ESTIMATED:
+        left = np.argsort(-estimates(query, shapes, GLANCE) * factor, kind="stable")[:ESTIMATED]
+    found = estimates(query, [shapes[index] for index in left.tolist()])
+    order = np.argsort(-found * factor[left], kind="stable")[:ESTIMATED_CLOSELY]
+    left = left[order]
+    closer = estimates(query, [shapes[index] for index in left.tolist()], LOOK_CLOSER)
+    found = np.maximum(found[order], closer) * factor[left]
+    order = np.argsort(-found, kind="stable")
+    return [(candidates[left[index]], float(found[index])) for index in order.tolist()]
 
 
 class Search:
@@ -177,9 +177,9 @@ class Search:
         self.exact: dict[tuple[str, str], float] = {}
 
     def estimates(self, query: Trace, targets: Sequence[Trace]) -> np.ndarray:
-        """Approximate TM-score with each target by the closer screen (T,)."""
+        """Approximate TM-score with each target (T,)."""
         fresh = [target for target in targets if (query.id, target.id) not in self.estimated]
-        found = screen(Shape.of(query.ca), [Shape.of(target.ca) for target in fresh])
+        found = estimates(Shape.of(query.ca), [Shape.of(target.ca) for target in fresh])
         self.estimated.update(((query.id, target.id), float(value)) for target, value in zip(fresh, found, strict=True))
         return np.array([self.estimated[query.id, target.id] for target in targets])
 
@@ -196,7 +196,7 @@ class Search:
         best = NO_HIT
         ranking = ranked(Shape.of(query.ca), library, library.candidates(query, allowed))
         for index, estimate in ranking[: self.neighbours]:
-            if best.id and estimate + MARGIN <= best.tm:
+            if best.id and estimate + library.margin <= best.tm:
                 break
             target = library.structures[index]
             score = self._tm(query, target)
@@ -232,6 +232,7 @@ class SubstructureLibrary(Library):
     """
 
     most_screened = 1024
+    margin = 0.1  # a short chain has many more places on a long one
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         super().__init__(structures)

@@ -1,428 +1,407 @@
-"""Estimated TM-score of one structure with many: starts from like windows, then alignment in turn, in three screens.
+"""Estimated TM-score of one structure with many: many starts are judged, the best of them aligned in turn, at once.
 
 From the superposition at which TM-align ends, one alignment here has its score to 0.003: what an estimate lacks is a
-start near that one. Few starts tell most structures apart; the third screen tries many, for the few that are left.
+start near that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from .tm_score import distance_scale, rotations
+from .superposition import compiled, superpose
+from .tm_score import distance_scale
 
-SUPERPOSITIONS = 3  # reweighted superpositions per round
-FLOOR = 0.15  # residue score below which two residues are better left unaligned
-CELLS = 1_000_000  # of the score matrices of one batch of targets, for each start
-LOCAL_WIDTH = 3.0  # Å, of the likeness of two local chain geometries
-FAR = 1e3  # Å, where the padding of shorter targets is put, so that nothing aligns to it
-WINDOWS = (24, 48)  # residues of the windows whose likeness gives starts
-STEP = 4  # residues from one window to the next
+ALIGNED = 16  # starts that are aligned, all at once: one a lane of the processor
+JUDGED_AT = 32  # residues of the query by which a start is judged
+EVERY = 2  # residues of the target likewise
+SUPERPOSITIONS = 3  # reweighted superpositions of what is aligned
+FLOOR = np.float32(0.15)  # residue score below which two residues are better left unaligned
+LOCAL_WIDTH = np.float32(3.0)  # Å, of the likeness of two local chain geometries
+TURN = np.float32(5.0)  # Å that chains are apart which lie on each other at right angles, over √2
+APART = np.float32(3.0)  # Å between four residues of the query at two starts
+OVERLAP = 20  # residues that face each other at such a start
 PLACES = 8  # averaged points along a window
-PAIRS = np.triu_indices(PLACES, 1)
-CORNERS = np.array([(0, 2, 5, 7), (0, 1, 3, 4), (3, 4, 6, 7), (0, 3, 4, 7), (1, 2, 5, 6)])  # whose turn has a hand
-ALIKE = 16  # pairs of like windows of a target that give starts
-OFFSET = 8  # residues between the starts without gaps
-PROMISING = 3  # starts that the first screen aligns, beside the one of local geometry
-LOOKED_AT = 3  # every how many residues of the query the first screen aligns
-COMPARED = (4, 2)  # every how many residues of query and targets are compared to tell which starts promise most
-TURN = 5.0  # Å that chains are apart which lie on each other at right angles, over √2
-CLOSER = (4, 2, 1)  # superpositions of a target that enter each round of a closer look
-WIDE_WINDOWS, WIDE_STEP = (16, 32), 2  # windows of the third screen
-WIDE_ALIKE = 50  # pairs of like windows of each size and target that give it starts
-WIDE_PROMISING = 16  # starts that it aligns
-APART = 5.0  # Å between four residues of the query at two of them
-WIDER = (3, 1)  # superpositions of a target that enter each round on all residues
-Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
+CORNERS = np.array([(0, 2, 5, 7), (0, 1, 3, 4), (3, 4, 6, 7), (0, 3, 4, 7), (1, 2, 5, 6)])  # the last off the plane
+FEATURES = PLACES * (PLACES - 1) // 2 + len(CORNERS)
+ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)  # a plain number would be of double precision
+FAR, LEAST = np.float32(1e9), np.float32(1e-9)
+FEWEST = 3  # pairs of residues that a superposition needs
 
 
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Windows of `size` residues of a chain: averaged points in Å (W, 8, 3), and what no motion changes (W, 33)."""
+class Effort(NamedTuple):
+    """How many starts of a pair are judged, and how the best are aligned.
 
-    size: int
-    points: np.ndarray
-    features: np.ndarray
+    sizes : residues of the windows whose likeness gives starts (S,)
+    step : residues from one window to the next
+    alike : pairs of like windows, of each size, that give starts
+    offset : residues between the starts without gaps
+    rounds : every how many residues of the query each round of alignment sees, and by how much it scales squared
+        distances down, so that at first what lies a few Å off is paired (R, 2); without any, starts are only judged
+    """
 
-    @classmethod
-    def of(cls, trace: np.ndarray, size: int, step: int = STEP) -> Windows:
-        """The windows of `size` residues of a CA trace (L, 3), each `step` after the last; none where it is shorter."""
-        starts = np.arange(0, len(trace) - size + 1, step)
-        edges = starts[:, None] + size // PLACES * np.arange(PLACES + 1)
-        sums = np.pad(np.cumsum(trace, axis=0, dtype=np.float64), ((1, 0), (0, 0)))
-        points = (np.diff(sums[edges], axis=1) / (size // PLACES)).astype(np.float32)
-        distances = np.linalg.norm(points[:, PAIRS[0]] - points[:, PAIRS[1]], axis=2)
-        first, second, third = np.moveaxis(np.diff(points[:, CORNERS], axis=2), 2, 0)
-        hands = np.cbrt(np.einsum("wci,wci->wc", first, np.cross(second, third)))
-        return cls(size, points, np.concatenate([distances, hands], axis=1))
+    sizes: np.ndarray
+    step: int
+    alike: int
+    offset: int
+    rounds: np.ndarray
+
+
+GLANCE = Effort(np.array([32]), 2, 16, 8, np.empty((0, 2), int))
+LOOK = Effort(np.array([16, 32]), 2, 40, 4, np.array([(2, 4), (2, 2), (1, 1)]))
+LOOK_CLOSER = Effort(np.array([16, 24, 48]), 1, 60, 2, np.array([(1, 1)] * 4))
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What a screen sees of a structure of L residues.
+    """What a screen sees of a structure of L residues, in single precision.
 
-    points : its CA around their centre in Å (L, 3)
-    turns : its local geometry (L, 4)
-    directions : unit vectors along the chain, over four residues (L, 3)
-    windows : its windows of each of the sizes `WINDOWS`
+    points : its CA around their centre in Å (3, L)
+    directions : unit vectors along the chain, over four residues (3, L)
+    turns : its local geometry (4, L)
     """
 
     points: np.ndarray
-    turns: np.ndarray
     directions: np.ndarray
-    windows: tuple[Windows, ...]
+    turns: np.ndarray
 
     @classmethod
     def of(cls, trace: np.ndarray) -> Shape:
         """The shape of a CA trace (L, 3)."""
-        points = (trace - trace.mean(axis=0)).astype(np.float32)
+        points = trace - trace.mean(axis=0)
         padded = np.pad(points, ((2, 2), (0, 0)), mode="edge")
         along = padded[4:] - padded[:-4]
         along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
-        return cls(points, _local_geometry(points), along, tuple(Windows.of(points, size) for size in WINDOWS))
+        columns = (points, along, _local_geometry(points))
+        return cls(*(np.ascontiguousarray(each.T, np.float32) for each in columns))
 
     def __len__(self) -> int:
-        return len(self.points)
-
-
-@dataclass(frozen=True, eq=False)
-class Superpositions:
-    """Superpositions of a query on each of T targets, k of each, with their summed residue scores (T, k).
-
-    rotation, shift : (T, k, 3, 3) and (T, k, 3) in Å
-    """
-
-    rotation: np.ndarray
-    shift: np.ndarray
-    score: np.ndarray
-
-    def __getitem__(self, targets: np.ndarray | slice) -> Superpositions:
-        """Those of some targets."""
-        return Superpositions(self.rotation[targets], self.shift[targets], self.score[targets])
-
-    def best(self, count: int) -> Superpositions:
-        """The `count` with the highest scores of each target."""
-        rows, order = np.arange(len(self.score))[:, None], np.argsort(-self.score, axis=1)[:, :count]
-        return Superpositions(self.rotation[rows, order], self.shift[rows, order], self.score[rows, order])
-
-    @staticmethod
-    def joined(parts: Sequence[Superpositions], axis: int) -> Superpositions:
-        """Those of several sets of targets (axis 0), or several of the same targets (axis 1)."""
-        names = ("rotation", "shift", "score")
-        return Superpositions(*(np.concatenate([getattr(part, name) for part in parts], axis) for name in names))
-
-
-def _superposed(weights: np.ndarray, mobile: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (B, 3, 3) and shift (B, 3) of weighted superposition; weights (B, L), points (B, L, 3)."""
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    center = np.matmul(weights[:, None], mobile)[:, 0]
-    goal = np.matmul(weights[:, None], target)[:, 0]
-    covariance = (
-        np.matmul((mobile * weights[..., None]).transpose(0, 2, 1), target) - center[:, :, None] * goal[:, None]
-    )
-    rotation = rotations(covariance).astype(np.float32)
-    return rotation, goal - np.matmul(center[:, None], rotation)[:, 0]
-
-
-def _refined(
-    counted: np.ndarray, mobile: np.ndarray, target: np.ndarray, scale: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotation, shift and summed residue score (B,) of residues that correspond where `counted` (B, L) is 1."""
-    weights = np.where(counted.sum(axis=1, keepdims=True) < 3, 1.0, counted).astype(np.float32)
-    for _ in range(SUPERPOSITIONS):
-        rotation, shift = _superposed(weights, mobile, target)
-        apart = np.matmul(mobile, rotation) + shift[:, None] - target
-        squared = np.einsum("bli,bli->bl", apart, apart)
-        score = 1 / (1 + squared / scale)
-        weights = counted * score * score + np.float32(1e-9)
-    return rotation, shift, (counted * score).sum(axis=1)
-
-
-def _alignment(ours: np.ndarray, theirs: np.ndarray, likeness: Likeness) -> np.ndarray:
-    """Partner of each of m query residues among n target ones, -1 for none: best summed likeness in order (B, m).
-
-    Residues whose likeness is negative are never paired.
-
-    `ours` is (m, C, B) or (m, C, 1), `theirs` (C, n, B); gaps are free (Needleman & Wunsch 1970). The table is filled
-    row by row, all targets at once: [i, j] is the best of the first i and j residues.
-    """
-    rows, columns, batch = len(ours), *theirs.shape[1:]
-    total = np.zeros((rows + 1, columns + 1, batch), np.float32)
-    for row in range(rows):
-        cell = likeness(ours[row], theirs)
-        cell += total[row, :-1]
-        np.maximum(cell, total[row, 1:], out=cell)
-        total[row + 1, 1:] = _running_maximum(cell)
-    partner, column, each = np.full((batch, rows), -1), np.full(batch, columns), np.arange(batch)
-    for row in range(rows, 0, -1):
-        value = total[row, column, each]
-        paired = value > total[row - 1, column, each]
-        first = (total[row] < value).sum(axis=0)  # the column that brought the value
-        partner[paired, row - 1] = first[paired] - 1
-        column = np.where(paired, first - 1, column)
-    return partner
-
-
-def _running_maximum(table: np.ndarray) -> np.ndarray:
-    """Maximum of each row and those before it (n, B), by doubling: a third of the time of `np.maximum.accumulate`."""
-    other, shift = np.empty_like(table), 1
-    while shift < len(table):
-        np.maximum(table[shift:], table[:-shift], out=other[shift:])
-        other[:shift] = table[:shift]
-        table, other, shift = other, table, 2 * shift
-    return table
-
-
-def _near(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
-    """Residue scores less `FLOOR` of a query residue (3, B) and target residues (3, n, B), as (n, B)."""
-    squared = np.square(ours[0] - theirs[0])
-    for axis in (1, 2):
-        apart = ours[axis] - theirs[axis]
-        squared += np.multiply(apart, apart, out=apart)
-    squared *= np.float32(1 / scale)
-    squared += 1
-    score = np.reciprocal(squared, out=squared)
-    score -= np.float32(FLOOR)
-    return score
-
-
-def _alike(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Likeness less `FLOOR` of a query residue's local geometry (4, 1) and those of target residues (4, n, B)."""
-    apart = np.abs(ours[0] - theirs[0])
-    for column in range(1, len(ours)):
-        apart += np.abs(ours[column] - theirs[column])
-    apart *= np.float32(-1 / LOCAL_WIDTH)
-    score = np.exp(apart, out=apart)
-    score -= np.float32(FLOOR)
-    return score
+        return self.points.shape[1]
 
 
 def _local_geometry(trace: np.ndarray) -> np.ndarray:
     """Distances to the CA two, three and four residues on, and the hand of the turn, of each residue (L, 4)."""
     padded = np.pad(trace, ((2, 4), (0, 0)), mode="edge")
-    length = len(trace)
-    points = [padded[k : k + length] for k in range(7)]
+    points = [padded[k : k + len(trace)] for k in range(6)]
     hand = np.einsum("li,li->l", points[2] - points[1], np.cross(points[3] - points[2], points[4] - points[3]))
-    reach = [np.linalg.norm(points[4] - points[k], axis=1) for k in (1, 0)]
-    return np.stack([*reach, np.linalg.norm(points[5] - points[2], axis=1), hand / 12], axis=1).astype(np.float32)
+    reach = [np.linalg.norm(points[end] - points[begin], axis=1) for begin, end in ((1, 4), (0, 4), (2, 5))]
+    return np.stack([*reach, hand / 12], axis=1)
 
 
-def _padded(arrays: Sequence[np.ndarray], fill: float = 0.0) -> np.ndarray:
-    size = max(len(array) for array in arrays)
-    table = np.full((len(arrays), size, arrays[0].shape[1]), fill, np.float32)
-    for row, array in zip(table, arrays, strict=True):
-        row[: len(array)] = array
+@compiled
+def _windows(points: np.ndarray, size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Averaged points (W, 3, 8) of the windows of `size` residues of a chain, and what no motion changes (33, W)."""
+    count, each = max(0, (points.shape[1] - size) // step + 1), size // PLACES
+    places, features = np.zeros((3, PLACES, count), np.float32), np.empty((FEATURES, count), np.float32)
+    for axis in range(3):
+        for k in range(PLACES):
+            for residue in range(k * each, (k + 1) * each):
+                for w in range(count):
+                    places[axis, k, w] += points[axis, residue + step * w] / np.float32(each)
+    x, y, z = places
+    row = 0
+    for i in range(PLACES):
+        for j in range(i + 1, PLACES):
+            for w in range(count):
+                a, b, c = x[i, w] - x[j, w], y[i, w] - y[j, w], z[i, w] - z[j, w]
+                features[row, w] = np.sqrt(a * a + b * b + c * c)
+            row += 1
+    for i, j, k, m in CORNERS:
+        for w in range(count):
+            a, b, c = x[j, w] - x[i, w], y[j, w] - y[i, w], z[j, w] - z[i, w]
+            d, e, f = x[k, w] - x[j, w], y[k, w] - y[j, w], z[k, w] - z[j, w]
+            u, v, t = x[m, w] - x[k, w], y[m, w] - y[k, w], z[m, w] - z[k, w]
+            p, q, r = b * f - c * e, c * d - a * f, a * e - b * d
+            features[row, w] = (p * u + q * v + r * t) / np.sqrt(ONE + p * p + q * q + r * r)
+        row += 1
+    return np.ascontiguousarray(places.transpose(2, 0, 1)), features
+
+
+@compiled
+def _likeness(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
+    """Likeness of windows with the features (33, V) and (33, W) as (V, W), 1 where they are the same."""
+    table = np.zeros((ours.shape[1], theirs.shape[1]), np.float32)
+    factor = np.float32(1 / (scale * FEATURES))
+    for row in range(len(table)):
+        found = table[row]
+        for feature in range(FEATURES):
+            own, other = ours[feature, row], theirs[feature]
+            for column in range(len(found)):
+                found[column] += (own - other[column]) * (own - other[column])
+        for column in range(len(found)):
+            found[column] = ONE / (ONE + factor * found[column])
     return table
 
 
-def _gapless(query: np.ndarray, targets: np.ndarray, present: np.ndarray) -> Superpositions:
-    """Every `LOOKED_AT`-th residue of a query at many offsets of the targets, unscored; -1 where few are on one."""
-    rows, reach = len(query), len(query) * LOOKED_AT
-    margin = ((0, 0), (reach, reach))
-    wide, there = np.pad(targets, (*margin, (0, 0))), np.pad(present, margin)
-    starts = [reach + offset for offset in range(-(reach // 2), targets.shape[1] - reach // 2 + 1, OFFSET)]
-    windows = np.stack([wide[:, start : start + reach : LOOKED_AT] for start in starts], axis=1)
-    counted = np.stack([there[:, start : start + reach : LOOKED_AT] for start in starts], axis=1)
-    enough = counted.sum(axis=2) >= min(rows, 20 // LOOKED_AT)
-    weights = (counted + np.float32(1e-9)).reshape(-1, rows)
-    flat = windows.reshape(-1, rows, 3)
-    rotation, shift = _superposed(weights, np.broadcast_to(query, flat.shape), flat)
-    return Superpositions(
-        rotation.reshape(*enough.shape, 3, 3), shift.reshape(*enough.shape, 3), np.where(enough, 0.0, -1.0)
-    )
+@compiled
+def _most_alike(table: np.ndarray, most: int) -> np.ndarray:
+    """Rows and columns of up to `most` highest entries of those that no neighbour on their diagonal exceeds (n, 2)."""
+    rows, columns = table.shape
+    where, values = np.empty((most, 2), np.int64), np.empty(most, np.float32)
+    count = lowest = 0
+    for row in range(rows):
+        for column in range(columns):
+            value = table[row, column]
+            if count == most and value <= values[lowest]:
+                continue
+            if row and column and table[row - 1, column - 1] > value:
+                continue
+            if row + 1 < rows and column + 1 < columns and table[row + 1, column + 1] > value:
+                continue
+            at = lowest if count == most else count
+            where[at], values[at] = (row, column), value
+            count = min(count + 1, most)
+            lowest = int(values[:count].argmin())
+    return where[:count]
 
 
-def _by_windows(
-    ours: Sequence[Windows], theirs: Sequence[Sequence[Windows]], scale: float, alike: int
-) -> list[Superpositions]:
-    """Superpositions of the `alike` most like windows of query and targets, of each size, unscored; -1 for none.
-
-    ours : windows of the query, of each size
-    theirs : windows of each target, likewise
-    """
-    found = []
-    for own, others in zip(ours, zip(*theirs, strict=True), strict=True):
-        counts = np.array([len(each.points) for each in others])
-        if not len(own.points) or not counts.any():
-            continue
-        points, features = (np.concatenate([getattr(each, name) for each in others]) for name in ("points", "features"))
-        squared = np.square(own.features).sum(axis=1)[:, None] + np.square(features).sum(axis=1)
-        squared -= 2 * (own.features @ features.T)
-        likeness = own.size / (1 + np.maximum(squared, 0) / (len(PAIRS[0]) * scale))
-        column = np.arange(counts.max())
-        there = column < counts[:, None]
-        index = np.where(there, (np.cumsum(counts) - counts)[:, None] + column, 0)
-        table = np.where(there, likeness[:, index], -1).transpose(1, 0, 2).reshape(len(counts), -1)
-        kept = min(alike, table.shape[1])
-        chosen = np.argpartition(-table, kept - 1, axis=1)[:, :kept]
-        mobile = own.points[chosen // len(column)].reshape(-1, PLACES, 3)
-        target = points[np.take_along_axis(index, chosen % len(column), axis=1)].reshape(-1, PLACES, 3)
-        rotation, shift = _superposed(np.ones((len(mobile), PLACES), np.float32), mobile, target)
-        score = np.take_along_axis(table, chosen, axis=1)
-        found.append(Superpositions(rotation.reshape(*score.shape, 3, 3), shift.reshape(*score.shape, 3), score))
-    return found
+@compiled
+def _starts(query: np.ndarray, target: np.ndarray, scale: float, effort: Effort) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (n, 3, 3) and shifts (n, 3) that lay like windows on each other, and the chains at many offsets."""
+    length, other = query.shape[1], target.shape[1]
+    most = len(effort.sizes) * effort.alike + (length + other) // effort.offset + 1
+    rotation, shift = np.empty((most, 3, 3), np.float32), np.empty((most, 3), np.float32)
+    weights = np.ones(min(length, other) + PLACES, np.float32)
+    count = 0
+    for size in effort.sizes:
+        ours, own = _windows(query, size, effort.step)
+        theirs, features = _windows(target, size, effort.step)
+        for row, column in _most_alike(_likeness(own, features, scale), effort.alike):
+            superpose(ours[row], theirs[column], weights, PLACES, rotation[count], shift[count])
+            count += 1
+    overlap = min(length, other, OVERLAP)
+    for offset in range(overlap - length, other - overlap + 1, effort.offset):
+        begin, end = max(0, -offset), min(length, other - offset)
+        ours = np.ascontiguousarray(query[:, begin:end])
+        theirs = np.ascontiguousarray(target[:, begin + offset : end + offset])
+        superpose(ours, theirs, weights, end - begin, rotation[count], shift[count])
+        count += 1
+    return rotation[:count], shift[:count]
 
 
-def _promise(
-    query: Shape,
-    shapes: Sequence[Shape],
-    targets: np.ndarray,
-    present: np.ndarray,
-    starts: Superpositions,
+@compiled
+def _judged(
+    query: np.ndarray,
+    along: np.ndarray,
+    target: np.ndarray,
+    direction: np.ndarray,
+    rotation: np.ndarray,
+    shift: np.ndarray,
     scale: float,
-) -> Superpositions:
-    """Starts scored by query residues with whichever target residue is nearest in place and direction; -1 stays."""
-    ours, theirs = COMPARED
-    mobile, along = query.points[ours // 2 :: ours], query.directions[ours // 2 :: ours]
-    moved = np.matmul(mobile, starts.rotation) + starts.shift[:, :, None]
-    turned = TURN * np.matmul(along, starts.rotation)
-    left = np.concatenate([moved, turned, np.ones_like(moved[..., :1])], axis=-1)
-    length = np.square(left[..., :6]).sum(axis=-1)
-    left = np.ascontiguousarray(left.reshape(len(shapes), -1, 7).transpose(0, 2, 1))
-    directions = TURN * _padded([shape.directions for shape in shapes])
-    right = np.concatenate([targets, directions], axis=-1)[:, ::theirs]
-    reach = np.where(present[:, ::theirs] > 0, np.square(right).sum(axis=-1), np.float32(FAR**2))
-    right = np.concatenate([-2 * right, reach[..., None]], axis=-1)
-    # One target after the other, so that what is compared stays in the cache.
-    nearest = np.stack([np.matmul(each, other).min(axis=0) for each, other in zip(right, left, strict=True)])
-    score = (1 / (1 + np.maximum(nearest.reshape(length.shape) + length, 0) / scale)).sum(axis=-1)
-    return Superpositions(starts.rotation, starts.shift, np.where(starts.score < 0, -1, score))
-
-
-def _by_local_geometry(query: Shape, shapes: Sequence[Shape], targets: np.ndarray, scale: float) -> Superpositions:
-    """One superposition per target of every `LOOKED_AT`-th residue, from the alignment of local chain geometry."""
-    theirs = np.ascontiguousarray(_padded([shape.turns for shape in shapes], fill=FAR).transpose(2, 1, 0))
-    seen = slice(LOOKED_AT // 2, None, LOOKED_AT)
-    partner = _alignment(query.turns[seen, :, None], theirs, _alike)
-    moves = _superposed_partners(query.points[seen], targets, partner, scale)
-    return Superpositions(*(each[:, None] for each in moves))
-
-
-def _superposed_partners(
-    query: np.ndarray, targets: np.ndarray, partner: np.ndarray, scale: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    points = np.take_along_axis(targets, np.maximum(partner, 0)[..., None], axis=1)
-    return _refined((partner >= 0).astype(np.float32), np.broadcast_to(query, points.shape), points, scale)
-
-
-def _aligned(
-    query: np.ndarray, targets: np.ndarray, present: np.ndarray, starts: Superpositions, scale: float
-) -> Superpositions:
-    """Each start after one alignment and the superposition of what it pairs."""
-    count, each = starts.score.shape
-    moved = np.matmul(query, starts.rotation) + starts.shift[:, :, None]
-    apart = np.where(present[..., None] > 0, targets, np.float32(FAR))
-    ours, theirs = (
-        moved.reshape(-1, len(query), 3).transpose(1, 2, 0),
-        np.repeat(apart.transpose(2, 1, 0), each, axis=2),
-    )
-    partner = _alignment(ours, theirs, partial(_near, scale=scale))
-    rotation, shift, score = _superposed_partners(query, np.repeat(targets, each, axis=0), partner, scale)
-    return Superpositions(
-        rotation.reshape(count, each, 3, 3), shift.reshape(count, each, 3), score.reshape(count, each)
-    )
-
-
-def _in_batches(targets: Sequence[Shape], residues: int) -> list[slice]:
-    """Slices of the targets whose score matrices with so many query residues are small enough to be held."""
-    size = max(1, CELLS // (max(1, residues) * max(map(len, targets))))
-    return [slice(start, start + size) for start in range(0, len(targets), size)]
-
-
-def _padded_points(shapes: Sequence[Shape]) -> tuple[np.ndarray, np.ndarray]:
-    """CA of the targets, padded to the longest (T, n, 3), and 1 where there are some (T, n)."""
-    targets = _padded([shape.points for shape in shapes])
-    lengths = np.array([len(shape) for shape in shapes])
-    return targets, (np.arange(targets.shape[1]) < lengths[:, None]).astype(np.float32)
-
-
-def look(query: Shape, targets: Sequence[Shape]) -> tuple[np.ndarray, Superpositions]:
-    """The first screen: a quick estimate of the TM-score with each target (T,), and where to look closer.
-
-    TM-scores are normalised by the query's length.
-    """
-    scale, seen = distance_scale(len(query)) ** 2, query.points[LOOKED_AT // 2 :: LOOKED_AT]
-    found = [_looked(query, seen, targets[part], scale) for part in _in_batches(targets, len(seen))]
-    ends = Superpositions.joined(found, 0)
-    return ends.score.max(axis=1) / len(seen), ends
-
-
-def _looked(query: Shape, seen: np.ndarray, shapes: Sequence[Shape], scale: float) -> Superpositions:
-    """`look` at one batch of targets."""
-    targets, present = _padded_points(shapes)
-    alike = _by_windows(query.windows, [shape.windows for shape in shapes], scale, ALIKE)
-    starts = [_gapless(seen, targets, present), *([Superpositions.joined(alike, 1).best(ALIKE)] if alike else [])]
-    chosen = _promise(query, shapes, targets, present, Superpositions.joined(starts, 1), scale).best(PROMISING)
-    local = _by_local_geometry(query, shapes, targets, scale)
-    return _aligned(seen, targets, present, Superpositions.joined([local, chosen], 1), scale)
-
-
-def look_closer(
-    query: Shape, targets: Sequence[Shape], starts: Superpositions, rounds: Sequence[int] = CLOSER
 ) -> np.ndarray:
-    """Estimated TM-score of `query` with each of `targets` from where the first screen ended (T,).
+    """How promising starts are: residue scores of 32 query residues with the nearest in place and direction (n,)."""
+    length, columns = query.shape[1], (target.shape[1] + EVERY - 1) // EVERY
+    theirs, squares = np.empty((columns, 6), np.float32), np.zeros(columns, np.float32)
+    own, moved = np.empty((6, JUDGED_AT), np.float32), np.empty((6, JUDGED_AT), np.float32)
+    for axis in range(3):
+        for column in range(columns):
+            theirs[column, axis] = target[axis, EVERY * column]
+            theirs[column, axis + 3] = TURN * direction[axis, EVERY * column]
+        for place in range(JUDGED_AT):
+            residue = (2 * place + 1) * length // (2 * JUDGED_AT)
+            own[axis, place], own[axis + 3, place] = query[axis, residue], TURN * along[axis, residue]
+    for column in range(columns):
+        for k in range(6):
+            squares[column] += theirs[column, k] * theirs[column, k]
+    nearest, factor = np.empty(JUDGED_AT, np.float32), np.float32(1 / scale)
+    found = np.zeros(len(rotation), np.float32)
+    for start in range(len(rotation)):
+        for axis in range(3):
+            (x, y, z), move = rotation[start, :, axis], shift[start, axis]
+            for place in range(JUDGED_AT):
+                moved[axis, place] = own[0, place] * x + own[1, place] * y + own[2, place] * z + move
+                moved[axis + 3, place] = own[3, place] * x + own[4, place] * y + own[5, place] * z
+        nearest[:] = FAR
+        for column in range(columns):
+            a, b, c, d, e, f = theirs[column]
+            square = squares[column]
+            for p in range(JUDGED_AT):
+                product = a * moved[0, p] + b * moved[1, p] + c * moved[2, p]
+                product += d * moved[3, p] + e * moved[4, p] + f * moved[5, p]
+                nearest[p] = min(nearest[p], square - TWO * product)
+        for place in range(JUDGED_AT):
+            apart = nearest[place]
+            for k in range(6):
+                apart += moved[k, place] * moved[k, place]
+            found[start] += ONE / (ONE + factor * max(apart, ZERO))
+    return found / np.float32(JUDGED_AT)
 
-    rounds : how many superpositions of a target enter each round of alignment
+
+@compiled
+def _distinct(query: np.ndarray, rotation: np.ndarray, shift: np.ndarray, score: np.ndarray, most: int) -> np.ndarray:
+    """Indices of the starts with the highest scores that place four residues of the query unlike each other."""
+    placed, own = np.empty((most, 12), np.float32), np.empty(12, np.float32)
+    chosen, count = np.empty(most, np.int64), 0
+    for start in np.argsort(-score):
+        for corner in range(4):
+            x, y, z = query[:, (2 * corner + 1) * query.shape[1] // 8]
+            for axis in range(3):
+                a, b, c = rotation[start, :, axis]
+                own[3 * corner + axis] = x * a + y * b + z * c + shift[start, axis]
+        new = True
+        for other in range(count):
+            new = new and np.square(placed[other] - own).sum() >= TWO * TWO * APART * APART
+        if new:
+            placed[count], chosen[count] = own, start
+            count += 1
+            if count == most:
+                break
+    return chosen[:count]
+
+
+@compiled
+def _traced(choice: np.ndarray, partner: np.ndarray) -> None:
+    """Write the partner of each row among the columns, -1 for none, of the choices (m, n) that led to the best sum.
+
+    2 and above: row and column are paired, 1: the row has no partner, 0: the column has none.
     """
-    scale = distance_scale(len(query)) ** 2
-    found = []
-    for part in _in_batches(targets, len(query)):
-        points, present = _padded_points(targets[part])
-        found.append(_closer(query, points, present, starts[part], scale, rounds))
-    return np.concatenate(found)
+    row, column = choice.shape[0] - 1, choice.shape[1] - 1
+    partner[:] = -1
+    while row >= 0 and column >= 0:
+        taken = choice[row, column]
+        if taken >= 2:
+            partner[row] = column
+        if taken:
+            row -= 1
+        if taken != 1:
+            column -= 1
 
 
-def _closer(
-    query: Shape, points: np.ndarray, present: np.ndarray, ends: Superpositions, scale: float, rounds: Sequence[int]
-) -> np.ndarray:
-    best = np.zeros(len(points))
-    for entering in rounds:
-        ends = _aligned(query.points, points, present, ends.best(entering), scale)
-        best = np.maximum(best, ends.score.max(axis=1))
-    return best / len(query)
+@compiled
+def _align_turns(ours: np.ndarray, theirs: np.ndarray, choice: np.ndarray, partner: np.ndarray) -> None:
+    """Write the partner of each residue by local geometry (4, L): best summed likeness in order, gaps free."""
+    columns = theirs.shape[1]
+    above, like = np.zeros(columns, np.float32), np.empty(columns, np.float32)
+    for row in range(ours.shape[1]):
+        a, b, c, d = ours[:, row]
+        for column in range(columns):
+            apart = abs(theirs[0, column] - a) + abs(theirs[1, column] - b)
+            apart = (apart + abs(theirs[2, column] - c) + abs(theirs[3, column] - d)) / LOCAL_WIDTH
+            like[column] = ONE / (ONE + apart + apart * apart / TWO) - FLOOR
+        corner = left = ZERO
+        for column in range(columns):
+            up = above[column]
+            pair, skip = corner + like[column], max(up, left)
+            choice[row, column] = np.int8(2) * np.int8(pair > skip) + np.int8(up >= left)
+            corner, left = up, max(pair, skip)
+            above[column] = left
+    _traced(choice, partner)
 
 
-def look_wider(query: Shape, targets: Sequence[Shape], starts: Superpositions) -> np.ndarray:
-    """The third screen: estimated TM-score of `query` with each of `targets` from many more starts (T,).
+@compiled
+def _align(moved: np.ndarray, target: np.ndarray, factor: float, choice: np.ndarray) -> None:
+    """Write the choices (m, n, 16) of the best summed residue score in order, gaps free, of 16 superpositions at once.
 
-    starts : where the first screen ended
+    moved : the query's residues in each of them (m, 3, 16). Needleman & Wunsch 1970; residues that score below `FLOOR`
+        are never paired.
     """
-    scale, seen = distance_scale(len(query)) ** 2, query.points[LOOKED_AT // 2 :: LOOKED_AT]
-    ours = _wide_windows(query)
-    found = []
-    for part in _in_batches(targets, len(query)):
-        shapes, (points, present) = targets[part], _padded_points(targets[part])
-        ends = [starts[part]]
-        alike = _by_windows(ours, [_wide_windows(shape) for shape in shapes], scale, WIDE_ALIKE)
-        if alike:
-            more = _promise(query, shapes, points, present, Superpositions.joined(alike, 1), scale)
-            ends.append(_aligned(seen, points, present, _distinct(query, more, WIDE_PROMISING), scale))
-        found.append(_closer(query, points, present, Superpositions.joined(ends, 1), scale, WIDER))
-    return np.concatenate(found)
+    above = np.zeros((target.shape[1], ALIGNED), np.float32)
+    corner, left = np.empty(ALIGNED, np.float32), np.empty(ALIGNED, np.float32)
+    for row in range(len(moved)):
+        own = moved[row]
+        corner[:] = ZERO
+        left[:] = ZERO
+        for column in range(target.shape[1]):
+            x, y, z = target[0, column], target[1, column], target[2, column]
+            upper, chosen = above[column], choice[row, column]
+            for k in range(ALIGNED):
+                a, b, c = own[0, k] - x, own[1, k] - y, own[2, k] - z
+                up = upper[k]
+                pair = corner[k] + ONE / (ONE + factor * (a * a + b * b + c * c)) - FLOOR
+                skip = max(up, left[k])
+                chosen[k] = np.int8(2) * np.int8(pair > skip) + np.int8(up >= left[k])
+                corner[k] = up
+                left[k] = max(pair, skip)
+                upper[k] = left[k]
 
 
-def _wide_windows(shape: Shape) -> list[Windows]:
-    return [Windows.of(shape.points, size, WIDE_STEP) for size in WIDE_WINDOWS]
+@compiled
+def _refined(
+    query: np.ndarray,
+    every: int,
+    target: np.ndarray,
+    partner: np.ndarray,
+    scale: float,
+    rotation: np.ndarray,
+    shift: np.ndarray,
+) -> np.floating:
+    """Summed residue score of the pairs, whose superposition, reweighted by these scores, is written."""
+    mobile, fixed = np.empty((3, len(partner)), np.float32), np.empty((3, len(partner)), np.float32)
+    weights, factor, count = np.ones(len(partner), np.float32), np.float32(1 / scale), 0
+    for row in range(len(partner)):
+        if partner[row] >= 0:
+            for axis in range(3):
+                mobile[axis, count] = query[axis, every // 2 + row * every]
+                fixed[axis, count] = target[axis, partner[row]]
+            count += 1
+    total = ZERO
+    if count < FEWEST:
+        return total
+    for _ in range(SUPERPOSITIONS):
+        superpose(mobile, fixed, weights, count, rotation, shift)
+        total = ZERO
+        for k in range(count):
+            x, y, z = mobile[0, k], mobile[1, k], mobile[2, k]
+            a = x * rotation[0, 0] + y * rotation[1, 0] + z * rotation[2, 0] + shift[0] - fixed[0, k]
+            b = x * rotation[0, 1] + y * rotation[1, 1] + z * rotation[2, 1] + shift[1] - fixed[1, k]
+            c = x * rotation[0, 2] + y * rotation[1, 2] + z * rotation[2, 2] + shift[2] - fixed[2, k]
+            score = ONE / (ONE + factor * (a * a + b * b + c * c))
+            total += score
+            weights[k] = score * score + LEAST
+    return total
 
 
-def _distinct(query: Shape, starts: Superpositions, count: int) -> Superpositions:
-    """The `count` starts of each target with the highest scores that place the query unlike each other."""
-    corners = query.points[len(query) * np.array([1, 3, 5, 7]) // 8]
-    placed = np.matmul(corners, starts.rotation) + starts.shift[:, :, None]
-    score, rows, chosen = starts.score.copy(), np.arange(len(starts.score)), []
-    for _ in range(min(count, score.shape[1])):
-        best = score.argmax(axis=1)
-        chosen.append(best)
-        apart = np.square(placed - placed[rows, best][:, None]).sum(axis=-1).mean(axis=-1)
-        score[apart < APART**2] -= len(query)  # below any other, in the same order
-        score[rows, best] = -np.inf
-    order, each = np.stack(chosen, axis=1), rows[:, None]
-    return Superpositions(starts.rotation[each, order], starts.shift[each, order], starts.score[each, order])
+@compiled
+def _estimate(
+    query: np.ndarray,
+    along: np.ndarray,
+    turns: np.ndarray,
+    target: np.ndarray,
+    direction: np.ndarray,
+    others: np.ndarray,
+    scale: float,
+    effort: Effort,
+) -> np.floating:
+    """Estimated TM-score of a query with one target, given what their shapes hold, normalised by the query."""
+    length, columns = query.shape[1], target.shape[1]
+    starts, moves = _starts(query, target, scale, effort)
+    score = _judged(query, along, target, direction, starts, moves, scale)
+    if not len(effort.rounds):
+        return score.max()
+    chosen = _distinct(query, starts, moves, score, ALIGNED - 1)
+    rotation, shift = np.zeros((ALIGNED, 3, 3), np.float32), np.zeros((ALIGNED, 3), np.float32)
+    for k in range(len(chosen)):
+        rotation[k], shift[k] = starts[chosen[k]], moves[chosen[k]]
+    partner = np.empty(length, np.int64)
+    _align_turns(turns, others, np.empty((length, columns), np.int8), partner)
+    _refined(query, 1, target, partner, scale, rotation[len(chosen)], shift[len(chosen)])
+    best, entering = ZERO, len(chosen) + 1
+    moved, choice = np.zeros((length, 3, ALIGNED), np.float32), np.empty((length, columns, ALIGNED), np.int8)
+    for every, wider in effort.rounds:
+        rows = (length - every // 2 + every - 1) // every
+        wide = scale * wider
+        for row in range(rows):
+            x, y, z = query[:, every // 2 + row * every]
+            for axis in range(3):
+                for k in range(entering):
+                    a, b, c, move = rotation[k, 0, axis], rotation[k, 1, axis], rotation[k, 2, axis], shift[k, axis]
+                    moved[row, axis, k] = x * a + y * b + z * c + move
+        _align(moved[:rows], target, np.float32(1 / wide), choice)
+        for k in range(entering):
+            _traced(choice[:rows, :, k], partner[:rows])
+            total = _refined(query, every, target, partner[:rows], wide, rotation[k], shift[k])
+            if every == wider == 1:
+                best = max(best, total)
+    return best / length
 
 
-def screen(query: Shape, targets: Sequence[Shape]) -> np.ndarray:
-    """Estimated TM-score of `query` with each of `targets` by a closer look, normalised by the query's length (T,)."""
-    return look_closer(query, targets, look(query, targets)[1]) if len(targets) else np.zeros(0)
+def estimates(query: Shape, targets: Sequence[Shape], effort: Effort = LOOK) -> np.ndarray:
+    """Estimated TM-score of `query` with each of `targets`, normalised by the query's length (T,).
+
+    At a glance it is no TM-score, but the higher the likelier the target is near.
+    """
+    scale, own = distance_scale(len(query)) ** 2, (query.points, query.directions, query.turns)
+    return np.array([_estimate(*own, t.points, t.directions, t.turns, scale, effort) for t in targets], float)

@@ -20,6 +20,7 @@ NOT_IN_CORE = [
     "snakemake",
     "hdf5plugin",
     "tmtools",
+    "numba",
     "matplotlib",
 ]
 

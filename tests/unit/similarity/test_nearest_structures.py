@@ -39,8 +39,8 @@ def test_the_search_agrees_with_the_exhaustive_one():
         assert Search(12).nearest(query, library).tm > best - 0.02
 
 
-def test_what_the_filter_and_the_screens_leave_out_is_not_aligned(monkeypatch):
-    monkeypatch.setattr(nearest_structures, "SCREENED_CLOSELY", 3)
+def test_what_the_filter_and_the_glance_leave_out_is_not_aligned(monkeypatch):
+    monkeypatch.setattr(nearest_structures, "ESTIMATED", 3)
     monkeypatch.setattr(Library, "most_screened", 8)
     library = Library([*LIBRARY, prepared(moved(deformed(ubiquitin(), 0.5)), name="wanted")])
     search, query = Search(50), prepared(ubiquitin(), name="query")
