@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 LARGEST_SEED = 2**64 - 1  # what torch takes
@@ -310,8 +310,11 @@ class DecoderSettings(Section):
 
 @dataclass(frozen=True)
 class ClassifierSettings(Section):
-    """The fold classifier, which scores samples; trained on the training split alone."""
+    """The fold classifier, which scores samples; trained on the training split alone, or the package's."""
 
+    start: Literal["", "pretrained"] = setting(
+        "", "`pretrained`: the package's, as it is, where labels are CATH's; empty, and with other labels: a new one"
+    )
     levels: int = setting(3, "label levels that it predicts: 1 = class, 2 = architecture, 3 = topology", ge=1, le=4)
     features: int = setting(32, "features of a structure, in which sets are compared", ge=2, le=1024)
     width: int = setting(128, "hidden units", ge=8, le=8192)
@@ -490,3 +493,8 @@ class Settings(Section):
         dict, "grid of `snakemake sweep`: keys of `model`, `train` and `sample`, each with the list of its values"
     )
     tune: TuneSettings = setting(TuneSettings, "search of `snakemake tune`")
+
+    @property
+    def judge(self) -> ClassifierSettings:
+        """The fold classifier of the run: a new one where labels are not CATH's, which the package's knows alone."""
+        return self.classifier if self.labels.scheme == "cath" else replace(self.classifier, start="")

@@ -132,7 +132,7 @@ MOST_MISTAKES = 10  # that are listed
 
 
 def fold_classifier(results: Results) -> dict | None:
-    """Held-out accuracy and calibration, confusions, and `disagreements`; None where there is none."""
+    """Where it is from, held-out accuracy and calibration, and confusions; None where there is none."""
     checks, confusion = (results.table("models", "classifier", name) for name in ("classifier.tsv", "confusion.tsv"))
     checks = [row for row in checks if row["split"] == "test"]
     confusion = [row for row in confusion if row["split"] == "test"]
@@ -140,6 +140,7 @@ def fold_classifier(results: Results) -> dict | None:
         return None
     mistakes = [row for row in confusion if row["label"] != row["predicted"]]
     return {
+        "start": results.classifier_start,
         "checks": checks,
         "matrix": _matrix([row for row in confusion if row["level"] == "1"]),
         "mistakes": sorted(mistakes, key=lambda row: -number(row["n"]))[:MOST_MISTAKES],

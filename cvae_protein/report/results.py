@@ -163,6 +163,12 @@ class Results:
         return [name for name in held if may_know(str(store.fact(name, column, "")) for column in columns)]
 
     @cached_property
+    def classifier_start(self) -> str:
+        """The full name of the package's model where the fold classifier is that of the package; else empty."""
+        spec = self.json("models", "classifier", "spec.json") or {}
+        return str(spec.get("origin", {}).get("start", {}).get("name", ""))
+
+    @cached_property
     def unranked(self) -> list[str]:
         """Variants that may not be called the best: controls, and what may have been trained on what is held out."""
         known = bool(self.seen) or not self.held_out

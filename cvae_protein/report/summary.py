@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..core.variants import PRETRAINED, REFERENCES
 from .results import Results, number
@@ -95,8 +95,8 @@ def ran(results: Results, head: Mapping) -> str:
     )
 
 
-def trust(seeds: int, held_out: int, seen: int) -> list[str]:
-    """What limits the conclusions, a sentence each; `seen` of the held-out domains the package's model may know."""
+def trust(seeds: int, held_out: int, seen: int, packaged: Sequence[str]) -> list[str]:
+    """What limits the conclusions, a sentence each; `seen` of the held-out domains what is `packaged` may know."""
     found = [
         "Every model was trained once: what another seed would change, intervals do not show."
         if seeds == 1
@@ -104,9 +104,10 @@ def trust(seeds: int, held_out: int, seen: int) -> list[str]:
     ]
     if 0 < held_out < FEW_HELD_OUT:
         found.append(f"{held_out} held-out domains are few: models whose intervals overlap (≈) are not told apart.")
-    if seen:
+    if seen and packaged:
         found.append(
-            f"pretrained may have learnt from relatives of {seen} of the domains held out here, which flatters it."
+            f"{' and '.join(packaged)} may have learnt from relatives of {seen} of the domains held out here, which "
+            f"flatters {'it' if len(packaged) == 1 else 'them'}."
         )
     return found
 
@@ -114,11 +115,13 @@ def trust(seeds: int, held_out: int, seen: int) -> list[str]:
 def summary(results: Results, head: Mapping, verdicts: Mapping | None) -> dict[str, object]:
     """What the head of the page says, and why the run is a demonstration."""
     counts = head["splits"]
+    packaged = [PRETRAINED] if PRETRAINED in results.variants else []
+    packaged += ["the fold classifier"] if results.classifier_start else []
     return {
         "ran": ran(results, head),
         "failures": failures(verdicts),
         "judged": judged(verdicts),
         "overfitted": overfitted(results),
-        "trust": trust(len(results.seeds), counts["test"], len(results.seen) if PRETRAINED in results.variants else 0),
+        "trust": trust(len(results.seeds), counts["test"], len(results.seen) if packaged else 0, packaged),
         "demonstration": demonstration(results, counts["train"]),
     }

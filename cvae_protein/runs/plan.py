@@ -98,7 +98,7 @@ class Plan:
             "audit_leaks": held * count * search,
             "train": training * len(networks) / len(names),
             "train_second_level": second,
-            "train_classifier": own.classifier.steps * own.classifier.batch_size * SECONDS["classified"],
+            "train_classifier": own.judge.steps * own.judge.batch_size * SECONDS["classified"] * (not own.judge.start),
             "sample": codes + (drawn + 2 * count * own.split.test) * SECONDS["structure"],
             "score": drawn * search + own.score.bootstrap * SECONDS["step"],
             "score_real": REAL_SETS * min(drawn, count * own.split.test) * search,
@@ -118,6 +118,14 @@ class Plan:
             return f"that of {own.start}, as it is"
         key = f"{'refine' if refiner else 'decoder'}.start"
         return f"that of {own.start}, trained on for {own.steps} steps; {key}: '' trains a new one"
+
+    @property
+    def classifier(self) -> str:
+        """What becomes of the fold classifier."""
+        own = self.settings.judge
+        if own.start:
+            return f"that of {own.start}, as it is; classifier.start: '' trains a new one"
+        return f"a new one, {own.steps} steps"
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """What is said: a word and a sentence each."""
@@ -144,6 +152,7 @@ class Plan:
         trainings = {name: number for name, number in self.jobs.items() if name.startswith("train")}
         yield "trainings", f"{sum(trainings.values())}, of {self.settings.train.steps} steps a variant and seed"
         yield self.settings.second_level, self.second_level
+        yield "classifier", self.classifier
         own = self.settings.sample
         each = own.of_each(max(1, self.folds))
         drawn = f"{self.folds} classes × {each} = {self.samples}"

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config.settings import ClassifierSettings, TrainSettings
+from ..core import pretrained
 from ..core.errors import UserError
 from ..core.files import atomic_path, owned, sha256, write_table
 from ..core.labels import depth_of, truncate
@@ -20,7 +22,13 @@ from ..core.progress import Progress, say
 from ..core.structure import CA
 from ..model.batch import DomainSet, read_split
 from ..model.device import name_of, pick_device
-from ..model.fold_classifier import ClassifierSpec, FoldClassifier, deepest_label_loss, describe_traces
+from ..model.fold_classifier import (
+    ClassifierSpec,
+    FoldClassifier,
+    deepest_label_loss,
+    describe_traces,
+    load_classifier,
+)
 from ..model.spec import save_tensors
 from .checkpoint import TrainingState
 from .distributed import Ranks
@@ -88,40 +96,68 @@ def train_classifier(
     """Train the fold classifier and write `output` with spec.json, weights.safetensors and three tables.
 
     history.tsv is the training's, classifier.tsv its accuracy and calibration on domains that did not train it,
-    confusion.tsv what it predicts for them. `checkpoint` is a file for resuming; it is removed at the end.
+    confusion.tsv what it predicts for them. `checkpoint` is a file for resuming; it is removed at the end. Where
+    `settings.start` says so, the package's fold classifier is taken as it is.
     """
     with owned(output):
         read = read_split(store, splits)
         by_split = {split: read[split].first_conformations() for split in SPLITS if split in read}
         origin = {"store": sha256(store), "splits": sha256(splits), "torch": torch.__version__}
-        vocabulary = _vocabulary(by_split["train"], settings.levels)
-        spec = ClassifierSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
-        torch.manual_seed(settings.seed)
         device = pick_device("train-classifier")
-        classifier = FoldClassifier(spec)
         seen = {
             split: describe_traces([c[:, CA] for c in domains.coords], device) for split, domains in by_split.items()
         }
-        rows = _fit(classifier, by_split, seen, settings, checkpoint, device)
-        embedded = {split: _features(classifier, described) for split, described in seen.items()}
-        classifier.centre.copy_(embedded["train"].mean(0))
-        classifier.scale.copy_(embedded["train"].std(0, correction=0).clamp(min=1e-3))
-        if "validation" in by_split:
-            labels = _label_ids(spec, by_split["validation"])
-            spec = classifier.spec = replace(
-                spec, temperatures=fit_temperatures(classifier, embedded["validation"], labels)
-            )
+        if settings.start:
+            classifier = _take(settings.start, origin)
+            rows = [{"step": 0, "seconds": 0.0} | _validate(classifier, by_split, seen, torch.device("cpu"))]
         else:
-            say("train-classifier", "no validation split: its probabilities are not calibrated")
+            classifier, rows = _train(by_split, seen, settings, origin, checkpoint, device)
+        embedded = {split: _features(classifier, described) for split, described in seen.items()}
         with atomic_path(output) as folder:
             folder.mkdir()
-            spec = replace(spec, origin=spec.origin | {"device": name_of(device)})
+            spec = replace(classifier.spec, origin=classifier.spec.origin | {"device": name_of(device)})
             (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
             save_tensors(folder / "weights.safetensors", classifier.state_dict())
             write_table(folder / "history.tsv", list(rows[0]), rows)
             _write_checks(folder, classifier, by_split, embedded)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+
+
+def _take(start: str, origin: dict[str, Any]) -> FoldClassifier:
+    """The package's fold classifier, with its own temperatures."""
+    folder = pretrained.package_model(start) / "classifier"
+    classifier, name = load_classifier(folder), pretrained.version()
+    facts = {"name": name, "weights": sha256(folder / "weights.safetensors")}
+    classifier.spec = replace(classifier.spec, origin=origin | {"start": facts})
+    say("train-classifier", f"takes the fold classifier of {name} as it is")
+    return classifier
+
+
+def _train(
+    by_split: dict[str, DomainSet],
+    seen: dict[str, Tensor],
+    settings: ClassifierSettings,
+    origin: dict[str, Any],
+    checkpoint: Path | None,
+    device: torch.device,
+) -> tuple[FoldClassifier, list[dict[str, float]]]:
+    """A fold classifier of the training domains, calibrated on those of `validation`, and its history."""
+    vocabulary = _vocabulary(by_split["train"], settings.levels)
+    spec = ClassifierSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
+    torch.manual_seed(settings.seed)
+    classifier = FoldClassifier(spec)
+    rows = _fit(classifier, by_split, seen, settings, checkpoint, device)
+    embedded = _features(classifier, seen["train"])
+    classifier.centre.copy_(embedded.mean(0))
+    classifier.scale.copy_(embedded.std(0, correction=0).clamp(min=1e-3))
+    if "validation" in by_split:
+        labels = _label_ids(spec, by_split["validation"])
+        temperatures = fit_temperatures(classifier, _features(classifier, seen["validation"]), labels)
+        classifier.spec = replace(spec, temperatures=temperatures)
+    else:
+        say("train-classifier", "no validation split: its probabilities are not calibrated")
+    return classifier, rows
 
 
 def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
@@ -151,7 +187,8 @@ def _fit(
     device: torch.device,
 ) -> list[dict[str, float]]:
     """Train the network by the loop of all trainings; rare superfamilies are drawn more often than their share."""
-    domains, labels = by_split["train"], {split: _label_ids(classifier.spec, part) for split, part in by_split.items()}
+    domains = by_split["train"]
+    labels = _label_ids(classifier.spec, domains)
     generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
     described = augmented(domains, settings, rng, device).to(device)  # (copies, D, INPUTS)
     classifier.middle.copy_(described.mean((0, 1)))
@@ -165,21 +202,8 @@ def _fit(
         rows = rng.choice(len(domains), settings.batch_size, p=chance)[ranks.rows]
         versions = rng.integers(len(described), size=settings.batch_size)[ranks.rows]
         predicted = classifier(described[versions, rows])
-        loss = deepest_label_loss(predicted, labels["train"][rows].to(device))
+        loss = deepest_label_loss(predicted, labels[rows].to(device))
         return {"cross_entropy": (loss, 1.0)}, len(rows) / settings.batch_size
-
-    @torch.no_grad()
-    def watch() -> dict[str, float]:
-        """Cross-entropy and accuracy of each level on the validation domains."""
-        if "validation" not in by_split:
-            return {}
-        found = [p.cpu() for p in classifier(seen["validation"].to(device))]
-        known = labels["validation"]
-        right = {
-            f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
-            for level, p in enumerate(found, 1)
-        }
-        return {"validation_cross_entropy": float(deepest_label_loss(found, known))} | right
 
     optimizer = torch.optim.AdamW(
         classifier.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
@@ -188,7 +212,7 @@ def _fit(
         stage="train classifier",
         module=classifier,
         losses=losses,
-        watch=watch,
+        watch=lambda: _validate(classifier, by_split, seen, device),
         score=lambda row: row.get("validation_cross_entropy", -row["step"]),
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -200,6 +224,22 @@ def _fit(
     rows = minimise(task, state, TrainSettings(steps=settings.steps, ema=EMA))
     classifier.cpu()
     return rows
+
+
+@torch.no_grad()
+def _validate(
+    classifier: FoldClassifier, by_split: dict[str, DomainSet], seen: dict[str, Tensor], device: torch.device
+) -> dict[str, float]:
+    """Cross-entropy and accuracy of each level on the validation domains, if there are any."""
+    if "validation" not in by_split:
+        return {}
+    found = [p.cpu() for p in classifier(seen["validation"].to(device))]
+    known = _label_ids(classifier.spec, by_split["validation"])
+    right = {
+        f"validation_accuracy_level{level}": float((p.argmax(1) + 1 == known[:, level - 1]).float().mean())
+        for level, p in enumerate(found, 1)
+    }
+    return {"validation_cross_entropy": float(deepest_label_loss(found, known))} | right
 
 
 def augmented(

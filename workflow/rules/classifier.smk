@@ -6,6 +6,7 @@ rule train_classifier:
         store=rules.merge.output.store,
         splits=rules.split.output.splits,
         code=sources("training/fold_classifier.py"),
+        start=start_files(settings.judge.start),
     output:
         spec=result("models/classifier/spec.json"),
         weights=result("models/classifier/weights.safetensors"),
@@ -20,7 +21,7 @@ rule train_classifier:
     params:
         folder=subpath(output.spec, parent=True),
         checkpoint=result("checkpoints/classifier.safetensors"),
-        settings=as_json(settings.classifier),
+        settings=as_json(settings.judge),
     shell:
         "cvae-protein train-classifier --store {input.store:q} --splits {input.splits:q}"
         " --settings {params.settings:q} --checkpoint {params.checkpoint:q}"

@@ -124,6 +124,7 @@ def test_users_file_says_the_defaults_but_what_it_takes_from_the_packages_model(
         variants=(*plain.variants, "fine_tuned"),
         split=replace(plain.split, unseen_first=True),
         refine=replace(plain.refine, start="pretrained", steps=0),
+        classifier=replace(plain.classifier, start="pretrained"),
     )
 
 

@@ -496,6 +496,20 @@ def test_the_classifier_is_shown_and_where_the_nearest_domain_disagrees(plain: t
     assert "The predicted class is the target in 50 %, that of the nearest domain in 50 %" in section
 
 
+def test_the_page_says_which_fold_classifier_judged(plain: tuple[Path, str], tmp_path: Path) -> None:
+    assert "A classifier of structures, trained on the training split alone, predicts" in " ".join(plain[1].split())
+    write_results(tmp_path)
+    spec = {"origin": {"start": {"name": "pretrained@1"}}}
+    (tmp_path / "models/classifier/spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    page = " ".join(page_of(tmp_path, ["pca", "concat"]).split())
+    assert (
+        "The package's classifier of structures (pretrained@1), which was trained on the domains of its model" in page
+    )
+    held = len(Results(tmp_path, ["pca", "concat"], ["0"]).seen)
+    said = f"the fold classifier may have learnt from relatives of {held} of the domains held out here"
+    assert (said in page) == bool(held)
+
+
 def test_disagreements_are_counted_by_class(tmp_path: Path) -> None:
     write_results(tmp_path)
     path = tmp_path / "scores/concat/seed0/structures.tsv"

@@ -61,9 +61,18 @@ def test_what_is_flagged_is_said_of_models_alone():
 
 
 def test_few_domains_one_seed_and_relatives_of_the_held_out_limit_trust():
-    assert [said[:24] for said in trust(1, 41, 0)] == ["Every model was trained ", "41 held-out domains are "]
-    assert trust(1, 400, 2)[1].startswith("pretrained may have learnt from relatives of 2 of ")
-    assert trust(2, 400, 0) == ["Every model was trained with 2 seeds."]
+    assert [said[:24] for said in trust(1, 41, 0, ["pretrained"])] == [
+        "Every model was trained ",
+        "41 held-out domains are ",
+    ]
+    assert trust(1, 400, 2, ["pretrained"])[1] == (
+        "pretrained may have learnt from relatives of 2 of the domains held out here, which flatters it."
+    )
+    assert trust(1, 400, 2, ["pretrained", "the fold classifier"])[1] == (
+        "pretrained and the fold classifier may have learnt from relatives of 2 of the domains held out here, "
+        "which flatters them."
+    )
+    assert trust(2, 400, 2, []) == ["Every model was trained with 2 seeds."]
 
 
 def test_the_head_says_what_was_run(tmp_path):

@@ -87,6 +87,22 @@ def test_weights_that_a_layer_inherits_are_said(layer, second_level, tmp_path):
     assert plan.Plan(load(whole), Rows(), {}, {}, {}).second_level == second_level
 
 
+@pytest.mark.parametrize(
+    ("layer", "classifier"),
+    [
+        ({}, "that of pretrained, as it is; classifier.start: '' trains a new one"),
+        ({"classifier": {"start": "", "steps": 7}}, "a new one, 7 steps"),
+        ({"labels": {"scheme": "scope", "classes": ["a"]}, "variants": ["concat"]}, "a new one, 600 steps"),
+    ],
+)
+def test_which_fold_classifier_judges_is_said(layer, classifier, tmp_path):
+    """The package's knows labels of CATH: of others a new one is trained without being asked for."""
+    (tmp_path / "layer.yaml").write_text(yaml.safe_dump(layer))
+    whole = plan.Plan(load(layered([ROOT / "config/config.yaml", tmp_path / "layer.yaml"])), Rows(), {}, {}, {})
+    assert dict(whole.lines())["classifier"] == whole.classifier == classifier
+    assert bool(whole.settings.judge.start) == classifier.startswith("that of")
+
+
 def test_classes_that_are_not_known_before(settings):
     labels = replace(settings.labels, scheme="none", classes=())
     assert said(replace(settings, labels=labels))["classes"] == "one, of all structures"

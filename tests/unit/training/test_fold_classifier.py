@@ -1,5 +1,7 @@
 """The fold classifier: what it sees, that its probabilities fit together and can be trusted, and its files."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import torch
 from small_models import write_chains
 
 from cvae_protein.config.settings import ClassifierSettings
+from cvae_protein.core import pretrained
 from cvae_protein.core.errors import UserError
-from cvae_protein.core.files import read_table, write_table
+from cvae_protein.core.files import read_table, sha256, write_table
 from cvae_protein.core.structure import Backbone
 from cvae_protein.model.fold_classifier import (
     INPUTS,
@@ -60,6 +63,27 @@ def trained(data):
     """The folder of a fold classifier of these chains."""
     train_classifier(data / "domains.h5", data / "splits.tsv", data / "classifier", SETTINGS)
     return data / "classifier"
+
+
+def test_the_packages_is_taken_as_it_is_and_checked_on_the_runs_domains(data, tmp_path, capsys):
+    train_classifier(
+        data / "domains.h5", data / "splits.tsv", tmp_path / "taken", replace(SETTINGS, start="pretrained")
+    )
+    said = capsys.readouterr().err
+    assert f"takes the fold classifier of {pretrained.version()} as it is" in said
+    package = pretrained.FOLDER / "classifier"
+    taken, before = (load_classifier(folder) for folder in (tmp_path / "taken", package))
+    assert taken.spec.vocabulary == before.spec.vocabulary
+    assert taken.spec.temperatures == before.spec.temperatures
+    for name, value in before.state_dict().items():
+        assert torch.equal(taken.state_dict()[name], value), name
+    start = taken.spec.origin["start"]
+    assert start == {"name": pretrained.version(), "weights": sha256(package / "weights.safetensors")}
+    (row,) = read_table(tmp_path / "taken/history.tsv", ["step", "validation_accuracy_level1"])
+    assert row["step"] == "0"
+    first = next(iter(read_table(tmp_path / "taken/classifier.tsv", ["split", "level", "labels", "accuracy"])))
+    assert (first["split"], first["level"], first["labels"]) == ("validation", "1", "all")
+    assert float(first["accuracy"]) == pytest.approx(float(row["validation_accuracy_level1"]), abs=1e-4)
 
 
 def padded(*traces):
