@@ -162,12 +162,16 @@ CHANGES = (
     Change("capacity", "depth 6", {"depth": 6, "decoder_depth": 6}),
     # Combinations, from the least.
     *(
-        Change("combination", name, model, train)
-        for name, model, train in (
-            ("latent 8, HSIC 1000", {"latent": 8}, _terms(hsic=1000)),
-            ("latent 8, label adversary 30", {"latent": 8}, _terms(label_adversary=30)),
-            ("latent 4, HSIC 1000", {"latent": 4}, _terms(hsic=1000)),
-            ("KL weight 0.3, HSIC 1000", {}, _kl(0.3) | _terms(hsic=1000)),
+        Change("combination", name, model, train, extra)
+        for name, model, train, extra in (
+            ("latent 8, HSIC 1000", {"latent": 8}, _terms(hsic=1000), {}),
+            ("latent 8, label adversary 30", {"latent": 8}, _terms(label_adversary=30), {}),
+            ("latent 4, HSIC 1000", {"latent": 4}, _terms(hsic=1000), {}),
+            ("KL weight 0.3, HSIC 1000", {}, _kl(0.3) | _terms(hsic=1000), {}),
+            ("latent 8, KL weight 2, label adversary 30", {"latent": 8}, _kl(2) | _terms(label_adversary=30), {}),
+            ("nested 0.5, the first 4, HSIC 1000", {"nested": 0.5}, _terms(hsic=1000), {"size": 4}),
+            ("nested 0.5, the first 4, label adversary 30", {"nested": 0.5}, _terms(label_adversary=30), {"size": 4}),
+            ("nested 0.5, the first 8, label adversary 30", {"nested": 0.5}, _terms(label_adversary=30), {"size": 8}),
         )
     ),
     *(Change("KL weight", f"KL weight {w:g}", train=_kl(w), designs=DESIGNS) for w in (0.3, 3)),
