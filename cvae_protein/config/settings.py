@@ -374,7 +374,7 @@ class ScoreSettings(Section):
 
     confidence: float = setting(0.95, "of the intervals", gt=0, lt=1)
     bootstrap: int = setting(1000, "resamplings per interval", ge=10, le=1_000_000)
-    neighbours: int = setting(16, "candidates of a structural search that are aligned exactly at most", ge=1)
+    neighbours: int = setting(12, "candidates of a structural search that are aligned exactly at most", ge=1)
     seed: int = setting(0, "of the resampling and the probes", ge=0, le=LARGEST_SEED)
 
 
