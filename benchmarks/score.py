@@ -63,6 +63,7 @@ def same_length(folder: Path, domains: RealDomains, count: int, random: np.rando
     cut = [min(len(pair[1]), len(other)) for pair, other in zip(like, others, strict=True)]
     unlike = [(p[1][:size], other[:size]) for p, other, size in zip(like, others, cut, strict=True)]
     rows = []
+    tm_scores(like[:1])  # so that what is compiled is loaded, once a process
     for what, traces in (("reconstructions", like), ("unlike chains", unlike)):
         begun = time.process_time()
         found = tm_scores(traces)
