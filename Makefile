@@ -42,7 +42,7 @@ founding: $(STAMP) ## the founding experiment in its short form: sweep, page, ev
 	@PATH="$(BIN):$$PATH"; export PATH OMP_NUM_THREADS=1; set -e; form=config/examples/founding.yaml; \
 		snakemake sweep --cores $(CORES) --configfile $$form; snakemake --cores $(CORES) --configfile $$form; \
 		seq $(CORES) | xargs -P $(CORES) -I{} python experiments/founding.py results/founding --part {}/$(CORES); \
-		python experiments/founding_plot.py
+		python experiments/founding.py results/founding; python experiments/founding_plot.py
 
 test: $(STAMP) ## all tests
 	@PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TARGETS)

@@ -7,7 +7,7 @@ resampled to 32 points, pairs three or more apart, CA within 10 Å: 435 binary n
 as the variants `literal_*` of the package, the coefficients of the trace. One setting of the grid `CHANGES` differs
 from the design as it stands in one thing. Each training leaves a file below `--rows`; those that are there are not
 made again, so that an interrupted run goes on and the parts 1/N … N/N may run at once, on a cluster as jobs of an
-array. With all of them there, the tables are printed and written to `results/founding.tsv`.
+array. A call without `--part` makes what is left, prints the tables and writes them to `results/founding.tsv`.
 
 Nothing chooses a model by what is held out: the last step's weights are judged, on training domains and on all domains
 of held-out superfamilies (the splits `validation` and `test` together).
@@ -625,10 +625,10 @@ def main() -> None:
                 make_row(change, design, seed, data, given.steps, path)
         except UserError as error:
             print(error, flush=True)
-    lacking = sum(not row_path(folder, *each).exists() for each in wanted)
-    if lacking:
-        print(f"founding: {lacking} of {len(wanted)} trainings are not there yet; the tables follow when all are")
+    if parts > 1:
         return
+    if lacking := sum(not row_path(folder, *each).exists() for each in wanted):
+        raise SystemExit(f"founding: {lacking} of {len(wanted)} trainings are not there; what ails them is said above")
     done = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     write_tables(done, given.output)
 
