@@ -16,7 +16,7 @@ from ..core.progress import Progress, say
 from ..core.variants import NEW_MEMBER, REAL, REAL_SHUFFLED, TRAINING
 from ..dataset.leak_audit import BINS, read_bins
 from ..similarity import nearest_structures
-from ..similarity.nearest_structures import Search, tm_align_score
+from ..similarity.nearest_structures import Search
 from .inputs import read_domains, read_pairs, read_structures
 from .metrics import classifier, distribution, novelty, physical_validity, reconstruction
 from .metrics.classifier import (
@@ -119,7 +119,7 @@ def evaluate_nearest(
     rows += novelty.recall_rows(chosen, domains, search, settings, allowed)
     rows += novelty.tm_coverage_rows(chosen, domains, search, settings, allowed)
     seen = {name: column[even] for name, column in values.items()}
-    rows += set_rows(_class_sets(chosen, folds[even], seen, domains, settings), settings)
+    rows += set_rows(_class_sets(chosen, folds[even], seen, domains, search, settings), settings)
     rows += _classifier_rows(embeddings, nearest, folds, even, settings)
     predictions = (
         prediction_columns(embeddings.own, [structure.label for structure in structures]) if embeddings else []
@@ -148,6 +148,7 @@ def _class_sets(
     folds: np.ndarray,
     values: Mapping[str, np.ndarray],
     domains: RealDomains,
+    search: Search,
     settings: ScoreSettings,
 ) -> dict[str, ClassSet]:
     """The structures of each class beside the held-out domains of it."""
@@ -163,13 +164,13 @@ def _class_sets(
         groups[fold] = ClassSet(
             {name: column[own] for name, column in values.items()},
             {name: column[theirs] for name, column in reference.items()},
-            _pair_tm([structures[index] for index in own.tolist()], settings, fold, progress),
+            _pair_tm([structures[index] for index in own.tolist()], search, settings, fold, progress),
         )
     return groups
 
 
 def _pair_tm(
-    structures: Sequence[PreparedStructure], settings: ScoreSettings, fold: str, progress: Progress
+    structures: Sequence[PreparedStructure], search: Search, settings: ScoreSettings, fold: str, progress: Progress
 ) -> np.ndarray:
     """TM-scores (k, k) of up to 12 structures drawn at random, mean of both normalisations, NaN on the diagonal."""
     order = generator(settings, "pairs", fold).permutation(len(structures))[:PAIRED_PER_CLASS]
@@ -177,7 +178,7 @@ def _pair_tm(
     table = np.full((len(chosen), len(chosen)), np.nan)
     for i, first in enumerate(chosen):
         for j in range(i):
-            table[i, j] = table[j, i] = np.mean(tm_align_score(first.ca, chosen[j].ca))
+            table[i, j] = table[j, i] = np.mean(search.aligned(first, chosen[j]))
         progress.advance()
     return table
 

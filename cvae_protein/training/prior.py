@@ -147,7 +147,9 @@ def fit_flow(
         return seen
 
     score = (lambda row: row["validation_flow"]) if "validation" in watched else (lambda row: -row["step"])
-    optimizer = torch.optim.AdamW(flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        flow.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     task = Task(
         stage, flow, losses, watch, settings.flow_steps, settings.learning_rate, {}, seed, score=score, started=started
     )
@@ -156,4 +158,4 @@ def fit_flow(
 
 
 ROWS = 20  # of the history
-PATIENCE = 5  # rows without a gain on validation that end the training
+PATIENCE = 2  # rows without a gain on validation that end the training: averaged weights hardly ever gain after them

@@ -78,3 +78,13 @@ def test_the_page_states_the_recall_that_was_measured():
         assert f"{hits} of {row['n']} {kind} ({row['peer_name'].removeprefix('95 % interval ')})" in RECALL
     worst = max(float(found[f"worst miss, {kind}"]["ours"]) for kind in ("samples", "real domains"))
     assert f"at most {worst:.3f} in" in RECALL
+
+
+def test_a_pair_is_aligned_once_whichever_comes_first(monkeypatch):
+    first, second = prepared(ubiquitin(), name="first"), prepared(chain(60), name="second")
+    search = Search(4)
+    found = search.aligned(first, second)
+    assert found == tm_align_score(first.ca, second.ca)
+    monkeypatch.setattr(nearest_structures, "tm_align_score", None)
+    assert search.aligned(second, first) == found[::-1]
+    assert search.aligned(first, second) == found
