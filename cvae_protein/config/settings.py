@@ -296,6 +296,11 @@ class DecoderSettings(Section):
     start: str = setting(
         "", "trained weights to begin with: `pretrained`, the package's, or a folder; empty: from scratch"
     )
+    codes: str = setting(
+        "",
+        "trained model of whose codes every second step's traces are decoded: `pretrained` or a folder; empty: all "
+        "traces are of principal components, whatever the variant",
+    )
     width: int = setting(128, "channels", ge=8, le=2048)
     depth: int = setting(6, "blocks", ge=1, le=64)
     stages: int = setting(3, "predictions of the structure on the way; a divisor of depth", ge=1, le=64)
