@@ -283,6 +283,11 @@ class RefineSettings(Section):
     width: int = setting(96, "channels", ge=8, le=2048)
     depth: int = setting(4, "blocks", ge=1, le=64)
     heads: int = setting(4, "attention heads", ge=1, le=64)
+    distilled: bool = setting(
+        False,
+        "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
+        "weights are faster, and no flow any more, whose noise could be found",
+    )
     crop: int = setting(64, "residues of a training window", ge=16, le=4096)
     steps: int = setting(1000, "optimiser steps; 0 takes the weights of `start` as they are", ge=0)
     batch_size: int = setting(24, "windows per step", ge=1)
@@ -295,6 +300,11 @@ class DecoderSettings(Section):
 
     start: str = setting(
         "", "trained weights to begin with: `pretrained`, the package's, or a folder; empty: from scratch"
+    )
+    distilled: bool = setting(
+        False,
+        "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
+        "weights are faster, and no flow any more, whose noise could be found",
     )
     codes: str = setting(
         "",
@@ -354,7 +364,11 @@ class SampleSettings(Section):
     )
     refine_noise: float = setting(0.25, "start noise of the second level, relative to its training", ge=0, le=2)
     refine_steps: int = setting(
-        3, "integration steps of the second level, by the midpoint rule: two evaluations each", ge=1, le=1000
+        0,
+        "integration steps of the second level, by the midpoint rule, two evaluations each; 0 = 1 where it is "
+        "distilled, else 3",
+        ge=0,
+        le=1000,
     )
     decoder_guidance: float = setting(
         1.0, "how far the decoder over whole chains follows the label; as `guidance`", ge=0, le=10

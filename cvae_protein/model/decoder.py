@@ -37,6 +37,7 @@ RADIUS_WIDTH = 0.9  # Å
 TIME = 64  # features of the flow time, and of numbers kept and their error together
 ANGLES = 6  # features of a pair's carbonyl directions
 REACH = 8.0  # Å over which the nearness of a pair falls to 1/e
+TEACHER_STEPS = 4  # of the flow that a distilled decoder learns from
 EARLY = 0.25  # weight of the predictions before the last one
 NEAR, LARGEST_ERROR = 12.0, 6.0  # Å: pairs whose distances count in the loss, and where an error stops growing
 
@@ -84,7 +85,7 @@ class ChainDecoder(nn.Module):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        settings = cast(DecoderSettings, spec.refine)
+        self.settings = settings = cast(DecoderSettings, spec.refine)
         self.spec, self.heads, self.stages = spec, settings.heads, settings.stages
         width, each = settings.width, settings.heads * settings.depth // settings.stages
         self.levels = nn.ModuleList(nn.Embedding(len(names) + 1, width) for names in spec.vocabulary)
@@ -179,13 +180,27 @@ class ChainDecoder(nn.Module):
             "distance": ((torch.stack(distance_errors) * weights).sum(), 0.05),
         }
 
+    def distillation_loss(self, teacher: ChainDecoder, coarse: Coarse, generator: torch.Generator) -> Tensor:
+        """Squared distance of what one step makes of noise of a random amount from what many steps of `teacher` do.
+
+        A mean over the six numbers of a residue, and over structures (progressive distillation, Salimans and Ho 2022,
+        arXiv:2202.00512, with all halvings at once).
+        """
+        amount = torch.rand(len(coarse.mask), 1, 1, generator=generator)
+        noise = amount * torch.randn((*coarse.trace.shape[:2], 6), generator=generator)
+        noise = noise.to(coarse.trace.device)
+        with torch.no_grad():
+            goal = teacher.integrate(noise, 0.0, 1.0, coarse, TEACHER_STEPS, 1.0)
+        error = (self.integrate(noise, 0.0, 1.0, coarse, 1, 1.0) - goal).square().sum((1, 2))
+        return (error / (6 * coarse.mask.sum(1))).mean()
+
     @torch.no_grad()
     def to_structure(self, noise: Tensor, coarse: Coarse, steps: int, guidance: float = 1.0) -> tuple[Tensor, Tensor]:
         """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) that the flow makes of start noise (B, L, 6).
 
         `guidance` 1 follows the label; more exaggerates what sets it apart from no label (Ho and Salimans 2022).
         """
-        state = self._integrate(noise, 0.0, 1.0, coarse, steps, guidance)
+        state = self.integrate(noise, 0.0, 1.0, coarse, steps, guidance)
         ca = (coarse.trace + coarse.scale[:, None, None] * state[..., :3]) * coarse.mask[..., None]
         return ca, F.normalize(state[..., 3:], dim=-1)
 
@@ -193,9 +208,9 @@ class ChainDecoder(nn.Module):
     def to_noise(self, ca: Tensor, carbonyl: Tensor, coarse: Coarse, steps: int) -> Tensor:
         """The noise (B, L, 6) of which the flow makes CA (B, L, 3) in Å, in the trace's frame, and carbonyls."""
         residual = (ca - coarse.trace) / coarse.scale[:, None, None] * coarse.mask[..., None]
-        return self._integrate(torch.cat([residual, carbonyl], -1), 1.0, 0.0, coarse, steps, 1.0)
+        return self.integrate(torch.cat([residual, carbonyl], -1), 1.0, 0.0, coarse, steps, 1.0)
 
-    def _integrate(
+    def integrate(
         self, state: Tensor, start: float, stop: float, coarse: Coarse, steps: int, guidance: float
     ) -> Tensor:
         """The state at time `stop` of what is `state` at `start`, by `steps` of the midpoint rule."""

@@ -18,6 +18,7 @@ from ..config.settings import RefineSettings
 from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, nearness, time_features
 
 SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
+TEACHER_STEPS = 4  # of the flow that a distilled refiner learns from
 FARTHEST = 32  # residues apart at which separations are distinguished
 RADII = (4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, centres of the distance features
 
@@ -89,6 +90,19 @@ class Refiner(nn.Module):
         error = (self(state, time, trace, mask) - (target - noise)).square().sum(-1)
         return (error * mask).sum() / mask.sum()
 
+    def distillation_loss(self, teacher: Refiner, trace: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared distance of what one step makes of noise of a random amount from what many steps of `teacher` do.
+
+        Summed over the six numbers of a residue, mean over residues; `trace` (B, L, 3) Å. Progressive distillation
+        (Salimans and Ho 2022, arXiv:2202.00512) with all halvings at once.
+        """
+        amount = torch.rand(len(trace), 1, 1, generator=generator)
+        noise = (amount * torch.randn((*trace.shape[:2], 6), generator=generator)).to(trace.device)
+        with torch.no_grad():
+            goal = teacher.flow(noise, trace, mask, TEACHER_STEPS)
+        error = (self.flow(noise, trace, mask, 1) - goal).square().sum(-1)
+        return (error * mask).sum() / mask.sum()
+
     @torch.no_grad()
     def sample(
         self, trace: Tensor, mask: Tensor, noise: float, steps: int, generator: torch.Generator
@@ -103,13 +117,18 @@ class Refiner(nn.Module):
     @torch.no_grad()
     def integrate(self, state: Tensor, trace: Tensor, mask: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) that the flow makes of start noise (B, L, 6)."""
+        state = self.flow(state, trace, mask, steps)
+        ca = (trace + SCALE * state[..., :3]) * mask[..., None]
+        return ca, F.normalize(state[..., 3:], dim=-1)
+
+    def flow(self, state: Tensor, trace: Tensor, mask: Tensor, steps: int) -> Tensor:
+        """What start noise (B, L, 6) has become at time 1, by `steps` of the midpoint rule."""
         bias = self.trace_bias(trace, mask)
         for step in range(steps):
             time = torch.full((len(trace),), step / steps, device=trace.device)
             middle = state + self(state, time, trace, mask, bias) / (2 * steps)
             state = state + self(middle, time + 0.5 / steps, trace, mask, bias) / steps
-        ca = (trace + SCALE * state[..., :3]) * mask[..., None]
-        return ca, F.normalize(state[..., 3:], dim=-1)
+        return state
 
 
 def _nearness(x: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ from .relax import FREE, build_backbone, relax
 PUSHED = 4  # draws that give how wide a posterior is behind the flow
 # Padded residues of a batch. A second level's memory grows with them times the length; relaxation takes small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
-RELAXED_AT_ONCE = {"cpu": 16_384, "cuda": 262_144}
+RELAXED_AT_ONCE = {"cpu": 8192, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
+REFINE_STEPS = 3  # of a second level's flow
 INVERSION_STEPS = 20  # of the decoder's flow, backwards or there and back
 Result = TypeVar("Result")
 
@@ -100,10 +101,13 @@ class Sampler:
         """The second level's noise (L, 6) of domains, whose codes (B, Z) are known: the decoder's flow run backwards.
 
         The first `kept` numbers, 0 = all, and that noise give CA and carbonyl directions back under the same label, in
-        as many steps (`INVERSION_STEPS`). Raises `UserError` where the second level is a refiner, which keeps none.
+        as many steps (`INVERSION_STEPS`). Raises `UserError` where the second level is a refiner, which keeps none, or
+        distilled.
         """
         if not isinstance(self.second_level, ChainDecoder):
             raise UserError("noise: expected a second level that is a decoder over whole chains, found a refiner")
+        if self.second_level.settings.distilled:
+            raise UserError("noise: expected a decoder that is a flow, found a distilled one, which has no way back")
         decoder, lengths = self.second_level, torch.from_numpy(domains.lengths)
         traces = self.decode(codes, domains.label_ids(self.spec), lengths, kept)
 
@@ -275,6 +279,7 @@ def refine_all(
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the sampler's device."""
     device, second_level = sampler.device, sampler.second_level
+    steps = settings.refine_steps or (1 if second_level.settings.distilled else REFINE_STEPS)
     lengths = [len(trace) for trace in traces]
     batches = list(by_length(lengths, REFINED_AT_ONCE[device.type]))
 
@@ -285,9 +290,9 @@ def refine_all(
             start = pad_sequence([noise[row] for row in rows], batch_first=True).to(device)
             if isinstance(second_level, ChainDecoder):
                 coarse = sampler.coarse(own, [labels[row] for row in rows], settings.numbers, settings.code_error)
-                made = second_level.to_structure(start, coarse, settings.refine_steps, settings.decoder_guidance)
+                made = second_level.to_structure(start, coarse, steps, settings.decoder_guidance)
             else:
-                made = second_level.integrate(start, *pad_traces([t.to(device) for t in own]), settings.refine_steps)
+                made = second_level.integrate(start, *pad_traces([t.to(device) for t in own]), steps)
             return torch.stack(made, dim=2)
 
         return in_pieces(sample, batch, f"{stage}, refine")

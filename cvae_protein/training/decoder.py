@@ -21,7 +21,7 @@ from ..model.representation import PrincipalComponents, center, decode_trace, en
 from ..model.spec import Spec
 from .distributed import ALONE, Ranks, shared_noise
 from .loop import Losses
-from .second_level import fit_components, train_network
+from .second_level import fit_components, teacher_of, train_network
 from .start import Start
 
 FEWEST_NUMBERS = 4
@@ -148,6 +148,7 @@ def train_decoder(
     domains = whole.with_crops_of(by_split.get("crops"))
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = ChainDecoder(spec).to(device)
+    teacher = teacher_of(net, own.distilled, begun, spec.variant)
     linear = fit_components(whole, spec, spec.model.latent)
     sigma = left_out(whole, spec, linear)
     held_out = by_split.get("validation", whole)
@@ -180,7 +181,11 @@ def train_decoder(
             return value[ranks.rows].to(device)
 
         with shared_noise(ranks, generator, len(ca)):
-            terms = net.loss(here(ca), here(carbonyl), coarse.apply(here), generator)
+            given = coarse.apply(here)
+            if teacher is not None:
+                terms = {"flow": (net.distillation_loss(teacher, given, generator), 1.0)}
+            else:
+                terms = net.loss(here(ca), here(carbonyl), given, generator)
         return terms, len(ca[ranks.rows]) / len(ca)
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:

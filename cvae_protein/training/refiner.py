@@ -16,7 +16,7 @@ from ..model.representation import PrincipalComponents, center, decode_trace, en
 from ..model.spec import Spec
 from .distributed import ALONE, Ranks, shared_noise
 from .loop import Losses
-from .second_level import fit_components, train_network
+from .second_level import fit_components, teacher_of, train_network
 from .start import Start
 
 FEWEST_COMPONENTS = 12
@@ -83,6 +83,7 @@ def train_refiner(
     domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     net = Refiner(refine).to(device)
+    teacher = teacher_of(net, refine.distilled, begun, spec.variant)
     linear = fit_components(whole, spec, 3 * spec.model.coefficients)
     held_out = by_split.get("validation", whole)
     chance = domains.weights * domains.lengths
@@ -100,7 +101,10 @@ def train_refiner(
         *windows, mask = crop_windows(*parts, batch.mask, refine.crop, rng)
         own, turned = mask[ranks.rows], [window[ranks.rows].to(device) for window in windows]
         with shared_noise(ranks, generator, len(mask)):
-            loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
+            if teacher is not None:
+                loss = net.distillation_loss(teacher, turned[2], own.to(device), generator)
+            else:
+                loss = net.loss(turned[0], turned[1], turned[2], own.to(device), generator)
         return loss, float(own.sum() / mask.sum())
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:

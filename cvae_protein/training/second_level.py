@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config.settings import DecoderSettings, RefineSettings, TrainSettings
+from ..core.errors import UserError
 from ..model.batch import DomainSet, LengthBuckets
 from ..model.representation import PrincipalComponents, encode_trace
 from ..model.spec import Spec
@@ -19,6 +21,7 @@ from .distributed import Ranks
 from .loop import Losses, Task, minimise
 from .start import Start
 
+Network = TypeVar("Network", bound=nn.Module)
 MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
 
 
@@ -32,6 +35,21 @@ def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalCompo
     flat = encode_trace(batch.ca, batch.mask, spec.model.coefficients)[0].flatten(1)
     linear.fit(flat, torch.from_numpy(domains.weights[rows]).float())
     return linear
+
+
+def teacher_of(net: Network, distilled: bool, begun: Start | None, kind: str) -> Network | None:
+    """A copy of `net` with the weights of `begun`, from which a distilled one learns; none where it is not distilled.
+
+    `UserError` where there are no weights to distil.
+    """
+    if not distilled:
+        return None
+    if begun is None:
+        raise UserError(
+            f"train {kind}: expected `start` beside `distilled`, the weights that are distilled, found none"
+        )
+    begun.load(net, f"{kind}.")
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 
 def train_network(

@@ -25,7 +25,14 @@ from ..model.registry import load_weights
 from ..model.spec import Spec, load_tensors
 
 PLACES = {"concat": "model", "refiner": "refiner", "decoder": "decoder"}  # of a network in the package
-TRAINING = ("steps", "batch_size", "learning_rate", "crop", "start", "codes")  # settings of a second level that are no sizes
+TRAINING = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "crop",
+    "start",
+    "codes",
+)  # settings of a second level that are no sizes
 ARCHITECTURE = 2  # levels of CATH that the fold classifier tells at least, a topology where it is likelier than not
 LIKE = "like_"  # how the last level of a label begins that says what its domains are like
 
@@ -72,7 +79,8 @@ def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
     )
     if kind in ("refiner", "decoder"):
         own = {field.name: getattr(spec.refine, field.name) for field in fields(spec.refine) if field.name in TRAINING}
-        begun = replace(begun, refine=replace(source.refine, **own))
+        kept = source.refine.distilled and not spec.refine.steps  # trained on, it is a flow again
+        begun = replace(begun, refine=replace(source.refine, **own, distilled=spec.refine.distilled or kept))
     fitted = _fitted(folder, source, vocabulary)
     for name in [name for name in fitted if name.endswith("levels.0.weight")]:
         tables = [fitted[name.replace("levels.0", f"levels.{level}")] for level in range(len(vocabulary))]

@@ -66,7 +66,7 @@ def test_what_it_is_told_counts(what: str) -> None:
 def test_the_flow_runs_backwards_to_its_noise() -> None:
     net, coarse = a_decoder(), some_traces((20, 14))
     noise = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(2)) * coarse.mask[..., None]
-    state = net._integrate(noise, 0.0, 1.0, coarse, 40, 1.0)
+    state = net.integrate(noise, 0.0, 1.0, coarse, 40, 1.0)
     ca = coarse.trace + coarse.scale[:, None, None] * state[..., :3]
     torch.testing.assert_close(net.to_noise(ca, state[..., 3:], coarse, 40), noise, atol=0.02, rtol=0)
     made, carbonyl = net.to_structure(noise, coarse, 40)
