@@ -46,7 +46,7 @@ from cvae_protein.model.device import pick_device
 from cvae_protein.model.spec import Spec, load_tensors, save_tensors
 from cvae_protein.sampling.relax import C_O
 from cvae_protein.sampling.sample import sample_folds
-from cvae_protein.sampling.sampler import Sampler, load_sampler
+from cvae_protein.sampling.sampler import Sampler, integration_steps, load_sampler
 from cvae_protein.training.decoder import train_decoder
 from cvae_protein.training.distributed import ALONE
 from cvae_protein.training.train import make_spec, write_model
@@ -176,8 +176,8 @@ def products_of_draw(decoder: ChainDecoder, length: int, settings: SampleSetting
     device = next(decoder.parameters()).device
     coarse = some_chains(decoder.spec, length, device)
     noise = torch.zeros(COUNTED, length, 6, device=device)
-    work = decoder.to_structure
-    return products(lambda: work(noise, coarse, settings.refine_steps, settings.decoder_guidance)) / COUNTED
+    work, steps = decoder.to_structure, integration_steps(decoder, settings)
+    return products(lambda: work(noise, coarse, steps, settings.decoder_guidance)) / COUNTED
 
 
 @contextmanager

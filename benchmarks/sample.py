@@ -1,7 +1,7 @@
 """Print, and write to benchmarks/results/sample.tsv, how many structures a second are drawn, stage by stage.
 
     python benchmarks/sample.py [--length 128] [--batch 128] [--threads 2] [--rounds 5]
-        [--refine-steps 3] [--relax-steps 200] [--output FILE]
+        [--refine-steps N] [--relax-steps 200] [--output FILE]
 
 Runs on the CPU and, where there is one, on the first GPU. Weights are random and traces are compact random chains of
 steps of 3.8 Å, as crowded as a domain, since the speed depends on neither beyond that. Figures are medians of rounds
@@ -35,6 +35,7 @@ from cvae_protein.sampling.sampler import (
     Sampler,
     decode_all,
     draw_codes,
+    integration_steps,
     noise_seeds,
     refine_all,
     relax_all,
@@ -84,9 +85,9 @@ def compact_chains(count: int, length: int, generator: torch.Generator) -> torch
 
 
 def a_sampler(length: int, device: torch.device) -> Sampler:
-    """A model of the default size with random weights."""
+    """A model of the default size with random weights, whose refiner is distilled, as the package's is."""
     torch.manual_seed(0)
-    spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
+    spec = Spec("concat", 0, ModelSettings(), RefineSettings(distilled=True), (("1",),), {"1": (length,)}, {})
     model = registry.variant("concat").build(spec).eval().to(device)
     aggregate = AggregatePosterior(spec.model.latent, 1)
     return Sampler(model, aggregate, LatentFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))
@@ -129,9 +130,9 @@ def rows_of(
 ) -> list[dict[str, object]]:
     """Rows of the table for one device, named by stage, length and steps; goal and peer are those of a whole draw."""
     date, machine = datetime.now(UTC).date().isoformat(), machine_of(device)
-    size = f"{length} residues, {settings.refine_steps} + {settings.relax_steps} steps"
-    rows = []
-    for stage, timing in measure(a_sampler(length, device), length, count, rounds, settings).items():
+    sampler, rows = a_sampler(length, device), []
+    size = f"{length} residues, {integration_steps(sampler.second_level, settings)} + {settings.relax_steps} steps"
+    for stage, timing in measure(sampler, length, count, rounds, settings).items():
         row: dict[str, object] = dict.fromkeys(COLUMNS, "") | {"machine": machine, "date": date}
         row |= {"what": f"{stage}, {size}", "unit": "structures/s", "ours": figure(count / timing.wall)}
         rows.append(row)

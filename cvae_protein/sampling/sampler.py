@@ -268,6 +268,11 @@ def no_noise(traces: Sequence[Tensor]) -> list[Tensor]:
     return [trace.new_zeros(len(trace), 6) for trace in traces]
 
 
+def integration_steps(second_level: Refiner | ChainDecoder, settings: SampleSettings) -> int:
+    """Steps in which a second level completes traces."""
+    return settings.refine_steps or (1 if second_level.settings.distilled else REFINE_STEPS)
+
+
 def refine_all(
     sampler: Sampler,
     traces: Sequence[Tensor],
@@ -279,7 +284,7 @@ def refine_all(
 ) -> list[tuple[Tensor, Tensor]]:
     """CA positions in Å and carbonyl directions, (L, 3) each, of decoded CA traces (L, 3), on the sampler's device."""
     device, second_level = sampler.device, sampler.second_level
-    steps = settings.refine_steps or (1 if second_level.settings.distilled else REFINE_STEPS)
+    steps = integration_steps(second_level, settings)
     lengths = [len(trace) for trace in traces]
     batches = list(by_length(lengths, REFINED_AT_ONCE[device.type]))
 

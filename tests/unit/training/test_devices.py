@@ -112,6 +112,18 @@ def test_trainings_stay_on_their_device(
         assert (trained(name, data, tmp_path) / "weights.safetensors").is_file()
 
 
+@pytest.mark.parametrize("name", ["refiner", "decoder"])
+def test_distillation_and_traces_of_a_models_codes_stay_on_their_device(
+    name: str, data: tuple[Path, Path], tmp_path: Path, second_device: SecondDevice
+) -> None:
+    with second_device:
+        start, codes = trained(name, data, tmp_path), trained("concat", data, tmp_path)
+        own = replace(DECODER, codes=str(codes)) if name == "decoder" else REFINE
+        own = replace(own, start=str(start), distilled=True)
+        training.train(*data, name, 0, tmp_path / "distilled", MODEL, QUICK, own, 2)
+    assert (tmp_path / "distilled/weights.safetensors").is_file()
+
+
 def test_sampling_stays_on_its_device(data: tuple[Path, Path], tmp_path: Path, second_device: SecondDevice) -> None:
     """Draws of folds and around a domain, reconstructions, codes, priors, inversion, relaxation."""
     with second_device:
