@@ -3,15 +3,17 @@
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=models/decoder/seed0:64:0.5:0.2 --level decoder16=models/decoder/seed0:16:1
         [--columns FOLDER] [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
+        [--lengths 40 128]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error` keeps the first k numbers
 of a code, starts the second level from that much noise and tells a decoder of that error of the code; what is left
-out is as by default. Samples are compared with domains of the splits `test` and `train`, at random at most
-`--reference` of each class and split, the same for every column. The column `real` are validation domains of
-superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as many of
-each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of
-the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to
-`--columns` when it is done, under a name that holds what was asked, so that an interrupted command goes on.
+out is as by default. With `--lengths` all samples and real domains have so many residues. Samples are compared with
+domains of the splits `test` and `train`, at random at most `--reference` of each class and split, the same for every
+column. The column `real` are validation domains of superfamilies and topologies that training has not, `new_member`
+those of trained superfamilies, at most as many of each class as there are samples. In brackets 95 % intervals over
+structures, and `n`. Structures a second are those of the wall clock, drawing and relaxation together, on as many cores
+as OMP_NUM_THREADS. Each column is written to `--columns` when it is done, under a name that holds what was asked, so
+that an interrupted command goes on.
 """
 
 from __future__ import annotations
@@ -140,8 +142,13 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=SampleSettings().temperature, help="of the codes' draw")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lengths", type=int, nargs=2, default=(0, 10_000), help="fewest and most residues")
     asked = parser.parse_args()
+    shortest, longest = asked.lengths
+    with Store(asked.domains) as store:
+        sizes = {name: int(store.lengths[store.rows(name)[0]]) for name in store.ids}
     rows = read_table(asked.splits, ["domain_id", "split", "label", "rung"])
+    rows = [row if shortest <= sizes[row["domain_id"]] <= longest else row | {"split": "excluded"} for row in rows]
     parts = ([row for row in rows if row["split"] == split] for split in ("test", "train"))
     kept = {row["domain_id"] for part in parts for row in some_of_each(part, asked.reference)}
     held = some_of_each([row for row in rows if row["split"] == "test"], asked.rebuilt)
@@ -153,6 +160,9 @@ def main() -> None:
 
     def level(folder: Path, changes: dict[str, float], scratch: Path) -> Cells:
         sampler = load_sampler(asked.model, folder)
+        spec = sampler.spec
+        fitting = {fold: tuple(n for n in sizes if shortest <= n <= longest) for fold, sizes in spec.lengths.items()}
+        sampler.model.spec = replace(spec, lengths=fitting)
         own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
         own = replace(own, **changes)  # type: ignore[arg-type]
         began = time.monotonic()

@@ -1,6 +1,11 @@
 """Make the frozen split of the union of two folders: what its first split held out stays held out, rung by rung.
 
     python experiments/union_split.py STORE CLUSTERS ../shared/union/splits.tsv.gz data/union/splits.tsv.gz
+    python experiments/union_split.py STORE CLUSTERS data/union/splits.tsv.gz data/union/splits_256.tsv.gz --whole
+
+The first table is of domains of at most 128 residues: longer ones train by crops, or are left out where they are
+related to what is held out. With `--whole` the table before stays as it is, but what trained by crops trains whole, and
+longer domains that were left out for their relatives are held out.
 
 Held out are at least `--wanted` domains a rung in the test and half as many for validation, where there are so many,
 and at most 20 domains of a topology in either; those beyond that are excluded. `split.scheme: file` takes it over.
@@ -96,6 +101,21 @@ def hold_out(
                 break
 
 
+def whole(domains: Sequence[SplitDomain], before: Splits, rng: np.random.Generator) -> Splits:
+    """The table before with longer domains whole: they train or, where relatives are held out, are held out, too.
+
+    A superfamily's go where its shorter ones went, or at random, a third to validation.
+    """
+    split, long = dict(before), {domain.id for domain in domains if domain.reason == TOO_LONG}
+    for part in components(domains, SCHEMES["superfamily"]):
+        names = [member.id for member in part.members]
+        held = Counter(before[name] for name in names if before[name] in HELD)
+        own = max(held, key=held.__getitem__) if held else HELD[int(rng.random() < 1 / 3)]
+        usual = {"crops": "train", "excluded": own}
+        split |= {name: usual.get(before[name], before[name]) for name in names if name in long}
+    return split
+
+
 def main() -> None:
     """Read, hold out, write, and say what was made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,17 +124,22 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--wanted", type=int, default=520)
+    parser.add_argument("--whole", action="store_true")
     given = parser.parse_args()
     domains = _domains(given.store, SplitSettings(scheme="ladder", max_length=128), LabelSettings(), given.clusters)
     rng = np.random.default_rng(0)
-    split = follow(domains, first_split(given.before))
-    split |= {d.id: "excluded" for d in domains if d.reason not in ("", TOO_LONG)}
-    split |= {d.id: "excluded" for d in domains if d.reason == TOO_LONG and split[d.id] in HELD}
-    cap(domains, split, rng)
-    for unit, above, rung in (("superfamily", "topology", RUNGS[1]), ("sequence", "superfamily", RUNGS[0])):
-        counts = rung_counts(domains, split)[1]
-        wanted = {"test": given.wanted, "validation": given.wanted // 2}
-        hold_out(domains, split, unit, above, {name: wanted[name] - counts[name, rung] for name in HELD}, rng)
+    if given.whole:
+        split = whole(domains, first_split(given.before), rng)
+        cap([domain for domain in domains if domain.reason == TOO_LONG], split, rng)
+    else:
+        split = follow(domains, first_split(given.before))
+        split |= {d.id: "excluded" for d in domains if d.reason not in ("", TOO_LONG)}
+        split |= {d.id: "excluded" for d in domains if d.reason == TOO_LONG and split[d.id] in HELD}
+        cap(domains, split, rng)
+        for unit, above, rung in (("superfamily", "topology", RUNGS[1]), ("sequence", "superfamily", RUNGS[0])):
+            counts = rung_counts(domains, split)[1]
+            wanted = {"test": given.wanted, "validation": given.wanted // 2}
+            hold_out(domains, split, unit, above, {name: wanted[name] - counts[name, rung] for name in HELD}, rng)
     new, counts = rung_counts(domains, split)
     buffer = io.StringIO()
     buffer.write("domain_id\tsplit\tlabel\trung\n")

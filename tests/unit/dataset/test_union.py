@@ -40,3 +40,18 @@ def test_every_domain_of_the_split_is_in_the_table_with_what_its_range_counts() 
     used = [name for name, split in column(SETTINGS["split"]["file"], "domain_id", "split") if split != "excluded"]
     assert len(used) > 10_000
     assert not [name for name in used if name not in numbering]
+
+
+def test_the_split_of_whole_domains_differs_in_longer_ones_alone(monkeypatch) -> None:
+    """What trains by crops in the one trains whole in the other; no domain that trained is held out, nor the reverse."""
+    monkeypatch.chdir(ROOT)
+    longer = yaml.safe_load((ROOT / "config/examples/whole_domains.yaml").read_text(encoding="utf-8"))
+    before, after = (read_frozen(SplitSettings(**(SETTINGS["split"] | more))) for more in ({}, longer["split"]))
+    moved = Counter((before[name][0], split) for name, (split, _) in after.items() if before[name][0] != split)
+    assert set(moved) == {("crops", "train"), ("excluded", "test"), ("excluded", "validation")}
+    assert moved["crops", "train"] == sum(split == "crops" for split, _ in before.values())
+    known = {label for split, label in after.values() if split == "train"}
+    rungs = dict(column(longer["split"]["file"], "domain_id", "rung"))
+    new = [label for name, (split, label) in after.items() if split == "test" and rungs[name] != RUNGS[0]]
+    assert len(new) > 1500
+    assert not known & set(new)
