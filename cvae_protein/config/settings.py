@@ -306,11 +306,6 @@ class DecoderSettings(Section):
         "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
         "weights are faster, and no flow any more, whose noise could be found",
     )
-    codes: str = setting(
-        "",
-        "trained model of whose codes every second step's traces are decoded: `pretrained` or a folder; empty: all "
-        "traces are of principal components, whatever the variant",
-    )
     width: int = setting(128, "channels", ge=8, le=2048)
     depth: int = setting(6, "blocks", ge=1, le=64)
     stages: int = setting(3, "predictions of the structure on the way; a divisor of depth", ge=1, le=64)

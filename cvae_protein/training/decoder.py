@@ -1,8 +1,7 @@
-"""Training of the decoder over whole chains, on traces of the first few principal components or of a model's codes."""
+"""Training of the decoder over whole chains, on traces of the first few principal components."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +10,8 @@ import torch
 from torch import Tensor
 
 from ..config.settings import DecoderSettings, TrainSettings
-from ..core import pretrained
-from ..core.progress import say
 from ..model.batch import Batch, DomainSet, LengthBuckets, hide_labels, training_batch
-from ..model.cvae import CVAE
 from ..model.decoder import ChainDecoder, Coarse, expected_scale
-from ..model.registry import load_model
 from ..model.representation import PrincipalComponents, center, decode_trace, encode_trace
 from ..model.spec import Spec
 from .distributed import ALONE, Ranks, shared_noise
@@ -28,7 +23,6 @@ FEWEST_NUMBERS = 4
 WHOLE_CODES = 0.25  # share of training structures of whose code all numbers are kept
 LARGEST_ERROR, WITHOUT_ERROR = 0.5, 0.23  # of a number whose own spread is 1; share of codes without error
 WATCHED = 64  # held-out structures
-CODE_STEPS = 5  # of latent refinement, at most: a code need not be the nearest to have a decoder's kind of error
 
 
 def coarsen_codes(
@@ -41,13 +35,9 @@ def coarsen_codes(
     count, latent = len(batch.mask), linear.decode.in_features
     few = rng.integers(min(FEWEST_NUMBERS, latent), latent + 1, count)
     kept = torch.from_numpy(np.where(rng.random(count) < WHOLE_CODES, latent, few))
-    return coarsen_to(batch, linear, sigma, kept, _errors(count, rng), generator)
-
-
-def _errors(count: int, rng: np.random.Generator) -> Tensor:
-    """Errors of codes (B,), relative to the spread of their numbers."""
     lowest = -LARGEST_ERROR * WITHOUT_ERROR / (1 - WITHOUT_ERROR)
-    return torch.from_numpy(rng.uniform(lowest, LARGEST_ERROR, count).clip(0)).float()
+    error = torch.from_numpy(rng.uniform(lowest, LARGEST_ERROR, count).clip(0)).float()
+    return coarsen_to(batch, linear, sigma, kept, error, generator)
 
 
 @torch.no_grad()
@@ -66,55 +56,6 @@ def coarsen_to(
     scale = expected_scale(linear.power, sigma, kept, error)
     coarse = Coarse(trace, batch.mask, kept, error, scale, batch.labels)
     return center(batch.ca, batch.mask) @ frame, batch.carbonyl @ frame, coarse
-
-
-@dataclass(frozen=True, eq=False)
-class ModelCodes:
-    """A trained model, and its codes of whole domains (D, Z) with the spread of each number (Z,)."""
-
-    model: CVAE
-    codes: Tensor
-    spread: Tensor
-
-    @staticmethod
-    def of(domains: DomainSet, model: CVAE, spread: Tensor | None = None) -> ModelCodes:
-        """Codes of `domains`, after some latent refinement; `spread` is by default their own."""
-        codes = model.infer_all(domains, min(CODE_STEPS, model.spec.model.inference_steps)).mean
-        return ModelCodes(model, codes, codes.std(0) if spread is None else spread)
-
-    @torch.no_grad()
-    def coarsen(
-        self,
-        domains: DomainSet,
-        crops: np.ndarray,
-        batch: Batch,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Coarse]:
-        """CA and carbonyl directions of `batch`, the `crops` of whole `domains`, in their chain frames, and traces.
-
-        A trace is cut out of that of the whole domain, of its code with noise of a random amount, or, of a model with
-        nested dropout, of the first numbers of that, as many for all.
-        """
-        rows, latent = crops[:, 0], self.codes.shape[1]
-        kept = latent
-        if self.model.excess is not None and rng.random() > WHOLE_CODES:
-            kept = int(rng.integers(min(FEWEST_NUMBERS, latent), latent + 1))
-        error = _errors(len(rows), rng)
-        codes = self.codes[rows]
-        codes = codes + error[:, None] * self.spread * torch.randn(codes.shape, generator=generator)
-        whole = domains.batch(self.model.spec, rows)
-        trace = self.model.decode(codes, whole.labels, whole.mask, kept)
-        _, frame = encode_trace(whole.ca, whole.mask, 2)
-        trace = trace @ frame.transpose(1, 2) + (whole.ca - center(whole.ca, whole.mask))[:, :1]
-        window = torch.from_numpy(crops[:, 1])[:, None] + torch.arange(batch.mask.shape[1])
-        trace = trace[torch.arange(len(rows))[:, None], window.clamp(max=trace.shape[1] - 1)]
-        _, frame = encode_trace(batch.ca, batch.mask, 2)
-        middle = (batch.ca - center(batch.ca, batch.mask))[:, :1]
-        trace = ((trace - middle) @ frame) * batch.mask[..., None]
-        numbers = torch.full((len(rows),), kept)
-        coarse = Coarse(trace, batch.mask, numbers, error, self.model.expected_scale(numbers, error), batch.labels)
-        return center(batch.ca, batch.mask) @ frame, batch.carbonyl @ frame, coarse
 
 
 def left_out(domains: DomainSet, spec: Spec, linear: PrincipalComponents) -> float:
@@ -140,10 +81,7 @@ def train_decoder(
     device: torch.device,
     begun: Start | None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained decoder and its history; `begun` are those to start from, if any.
-
-    With `decoder.codes` every second step has the traces of that model's codes.
-    """
+    """Weights of the trained decoder and its history; `begun` are those to start from, if any."""
     own, whole = cast(DecoderSettings, spec.refine), by_split["train"]
     domains = whole.with_crops_of(by_split.get("crops"))
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
@@ -153,7 +91,6 @@ def train_decoder(
     sigma = left_out(whole, spec, linear)
     held_out = by_split.get("validation", whole)
     held_out = held_out.take(np.random.default_rng(0).permutation(len(held_out))[:WATCHED])
-    codes, held_out_codes = _codes_of(own.codes, domains, held_out, f"train decoder seed {spec.seed}")
 
     def buckets(members: DomainSet, rng: np.random.Generator, pool: int) -> LengthBuckets:
         chance = members.weights / members.weights.sum()
@@ -162,20 +99,12 @@ def train_decoder(
     drawn = buckets(domains, rng, settings.bucket)
 
     def loss_of(
-        members: DomainSet,
-        codes: ModelCodes | None,
-        crops: np.ndarray,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-        ranks: Ranks,
+        members: DomainSet, crops: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
     ) -> tuple[dict[str, tuple[Tensor, float]], float]:
-        """The terms of this process's structures, and their share of all; without `codes` of principal components."""
+        """The terms of this process's structures, and their share of all."""
         batch = training_batch(members, spec, crops, 0.0, rng)
         labelled = Batch(batch.coords, batch.mask, hide_labels(batch.labels, own.label_dropout, rng))
-        if codes is None:
-            ca, carbonyl, coarse = coarsen_codes(labelled, linear, sigma, rng, generator)
-        else:
-            ca, carbonyl, coarse = codes.coarsen(members, crops, labelled, rng, generator)
+        ca, carbonyl, coarse = coarsen_codes(labelled, linear, sigma, rng, generator)
 
         def here(value: Tensor) -> Tensor:
             return value[ranks.rows].to(device)
@@ -189,29 +118,16 @@ def train_decoder(
         return terms, len(ca[ranks.rows]) / len(ca)
 
     def losses(step: int, ranks: Ranks) -> tuple[Losses, float]:
-        return loss_of(domains, codes if step % 2 else None, drawn.draw(), rng, generator, ranks)
+        return loss_of(domains, drawn.draw(), rng, generator, ranks)
 
     def watch() -> dict[str, float]:
         fixed, noise = np.random.default_rng(0), torch.Generator().manual_seed(0)
         found = []
-        for of in dict.fromkeys((None, held_out_codes)):
-            for rows in np.array_split(np.argsort(held_out.lengths), max(1, len(held_out) // own.batch_size)):
-                lengths = held_out.lengths[rows]
-                crops = np.stack([rows, np.zeros_like(rows), np.minimum(lengths, own.longest)], axis=1)
-                terms, _ = loss_of(held_out, of, crops, fixed, noise, ALONE)
-                found.append({name: value.item() for name, (value, _) in terms.items()})
+        for rows in np.array_split(np.argsort(held_out.lengths), max(1, len(held_out) // own.batch_size)):
+            lengths = held_out.lengths[rows]
+            crops = np.stack([rows, np.zeros_like(rows), np.minimum(lengths, own.longest)], axis=1)
+            terms, _ = loss_of(held_out, crops, fixed, noise, ALONE)
+            found.append({name: value.item() for name, (value, _) in terms.items()})
         return {f"validation_{name}": float(np.mean([terms[name] for terms in found])) for name in found[0]}
 
     return train_network(net, spec, by_split, losses, watch, settings, ranks, checkpoint, generator, rng, begun, drawn)
-
-
-def _codes_of(
-    name: str, domains: DomainSet, held_out: DomainSet, stage: str
-) -> tuple[ModelCodes, ModelCodes] | tuple[None, None]:
-    """Codes of both sets in the model `name`, none where there is no name."""
-    if not name:
-        return None, None
-    model = load_model(pretrained.package_model(name) / "model" if pretrained.is_named(name) else Path(name))
-    say(stage, f"codes of {len(domains)} domains in {name}")
-    codes = ModelCodes.of(domains, model)
-    return codes, ModelCodes.of(held_out, model, codes.spread)

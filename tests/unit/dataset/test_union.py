@@ -43,7 +43,7 @@ def test_every_domain_of_the_split_is_in_the_table_with_what_its_range_counts() 
 
 
 def test_the_split_of_whole_domains_differs_in_longer_ones_alone(monkeypatch) -> None:
-    """What trains by crops in the one trains whole in the other; no domain that trained is held out, nor the reverse."""
+    """What trains by crops in the one trains whole in the other, and what was held out or trained stays so."""
     monkeypatch.chdir(ROOT)
     longer = yaml.safe_load((ROOT / "config/examples/whole_domains.yaml").read_text(encoding="utf-8"))
     before, after = (read_frozen(SplitSettings(**(SETTINGS["split"] | more))) for more in ({}, longer["split"]))
