@@ -244,10 +244,11 @@ class CVAE(nn.Module):
                 trace = self.decoder(self.scores(mean, labels), condition, batch.mask)
                 error = (trace - target).square().sum((1, 2))
                 bound = 0.5 * precision * error + Gaussian(mean, guess.logvar).kl(prior).sum(-1)
+                whole = bound.sum()
             best = torch.where((bound < least)[:, None], mean.detach(), best)
             least = torch.minimum(bound.detach(), least)
             if left:
-                (gradient,) = torch.autograd.grad(bound.sum(), mean)
+                (gradient,) = torch.autograd.grad(whole, mean)
                 velocity = MOMENTUM * velocity - STEP * (step @ gradient[..., None])[..., 0]
                 mean = mean + velocity
         return Gaussian(best, guess.logvar)
