@@ -126,8 +126,8 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version
             "## Data and split\n",
             *([about.strip() + "\n"] if about.strip() else []),
             f"- Domains: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}",
-            f"- Trained on {len(lengths)} labelled domains of {min(lengths)} to {max(lengths)} residues,",
-            f"  and on crops of longer ones, of the superfamilies in `{SUPERFAMILIES}`",
+            f"- Trained on {len(lengths)} labelled domains of {min(lengths)} to {max(lengths)} residues"
+            f"{', and on crops of longer ones' if counts['crops'] else ''}, of the superfamilies in `{SUPERFAMILIES}`",
             f"- Label levels: {spec.depth}, with {', '.join(str(len(names)) for names in spec.vocabulary)} labels each",
             f"- SHA-256 of the store: {origin.get('store', 'unknown')}",
             f"- SHA-256 of the splits: {origin.get('splits', 'unknown')}",
