@@ -85,9 +85,9 @@ def compact_chains(count: int, length: int, generator: torch.Generator) -> torch
 
 
 def a_sampler(length: int, device: torch.device) -> Sampler:
-    """A model of the default size with random weights, whose refiner is distilled, as the package's is."""
+    """A model of the default size with random weights."""
     torch.manual_seed(0)
-    spec = Spec("concat", 0, ModelSettings(), RefineSettings(distilled=True), (("1",),), {"1": (length,)}, {})
+    spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
     model = registry.variant("concat").build(spec).eval().to(device)
     aggregate = AggregatePosterior(spec.model.latent, 1)
     return Sampler(model, aggregate, LatentFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))

@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("splits", type=Path)
     parser.add_argument("--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise[:error]]")
     parser.add_argument("--columns", type=Path, default=Path("second_levels"), help="folder of what is done")
-    parser.add_argument("--number", type=int, default=100)
+    parser.add_argument("--number", type=int, default=100, help="samples of each class; 0: domains are rebuilt alone")
     parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
     parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
     parser.add_argument("--temperature", type=float, default=SampleSettings().temperature, help="of the codes' draw")
@@ -159,6 +159,8 @@ def main() -> None:
         return cells_of_scores(store, asked.domains, scratch / "splits.tsv", asked.classifier)
 
     def level(folder: Path, changes: dict[str, float], scratch: Path) -> Cells:
+        if not asked.number:
+            return [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
         sampler = load_sampler(asked.model, folder)
         spec = sampler.spec
         fitting = {fold: tuple(n for n in sizes if shortest <= n <= longest) for fold, sizes in spec.lengths.items()}
@@ -173,7 +175,7 @@ def main() -> None:
         write_samples(scratch / "samples.h5", samples)
         return found + cells_of_scores(scratch / "samples.h5", asked.domains, scratch / "splits.tsv", asked.classifier)
 
-    work = {name: partial(real, name) for name in REAL}
+    work = {name: partial(real, name) for name in REAL if asked.number}
     work |= {name: partial(level, folder, changes) for name, folder, changes in asked.level}
     asked.columns.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], dict[str, str]] = {}

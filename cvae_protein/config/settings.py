@@ -361,7 +361,7 @@ class SampleSettings(Section):
     refine_steps: int = setting(
         0,
         "integration steps of the second level, by the midpoint rule, two evaluations each; 0 = 1 where it is "
-        "distilled, else 3 of a refiner and 5 of a decoder",
+        "distilled, else 2 of a refiner and 5 of a decoder",
         ge=0,
         le=1000,
     )

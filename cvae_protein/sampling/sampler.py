@@ -33,7 +33,7 @@ PUSHED = 4  # draws that give how wide a posterior is behind the flow
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 RELAXED_AT_ONCE = {"cpu": 8192, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
-REFINER_STEPS, DECODER_STEPS = 3, 5  # of a flow that is not distilled; more change nothing that was measured
+REFINER_STEPS, DECODER_STEPS = 2, 5  # of a flow that is not distilled; more change nothing that was measured
 INVERSION_STEPS = 20  # of the decoder's flow, backwards or there and back
 Result = TypeVar("Result")
 

@@ -41,7 +41,7 @@ def test_one_step_comes_to_do_what_many_did(name: str, data: Data, tmp_path: Pat
     rows = read_table(tmp_path / "distilled/history.tsv", ["step", "validation_flow"])
     far = [float(row["validation_flow"]) for row in rows]
     assert min(far[1:]) < 0.8 * far[0]
-    for folder, steps in (("start", {"refiner": 3, "decoder": 5}[name]), ("distilled", 1)):
+    for folder, steps in (("start", {"refiner": 2, "decoder": 5}[name]), ("distilled", 1)):
         level = load_second_level(tmp_path / folder)
         assert integration_steps(level, SampleSettings()) == steps
         assert integration_steps(level, SampleSettings(refine_steps=7)) == 7
