@@ -22,7 +22,7 @@ from .spec import Spec
 
 CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
 STEP, MOMENTUM = 0.3, 0.5  # of the latent refinement; 1 and 0 were right for a decoder that is linear
-REFINED_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # padded residues of a batch of it; a CPU's caches hold no more
+INFERRED_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # padded residues of a batch of it; a CPU's caches hold no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +262,7 @@ class CVAE(nn.Module):
         def infer(rows: np.ndarray) -> Gaussian:
             return self.infer(domains.batch(self.spec, rows).to(device), steps, size)
 
-        for batch in by_length(domains.lengths, REFINED_AT_ONCE[device.type]):
+        for batch in by_length(domains.lengths, INFERRED_AT_ONCE[device.type]):
             for rows, found in in_pieces(infer, batch, f"infer {self.spec.variant}"):
                 mean[rows], logvar[rows] = found.mean.cpu(), found.logvar.expand_as(found.mean).cpu()
         return Gaussian(mean, logvar)

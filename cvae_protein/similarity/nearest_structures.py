@@ -117,7 +117,7 @@ class Library:
     """Structures to be searched, with their shapes and filter descriptors."""
 
     most_screened = 2500  # structures that the filter leaves
-    margin = 0.04  # what TM-align's score may exceed the estimate by; it does for one in a thousand of the best ranked
+    margin = 0.05  # what TM-align's score may exceed the estimate by
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         self.structures = [structure for structure in structures if len(structure.ca) >= FEWEST]

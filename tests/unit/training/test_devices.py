@@ -23,7 +23,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cvae_protein.config.settings import DecoderSettings, SampleSettings
-from cvae_protein.model import decoder, layers, priors, refiner
+from cvae_protein.model import cvae, decoder, layers, priors, refiner
 from cvae_protein.model.batch import read_domain
 from cvae_protein.sampling import draw, reconstruct, sample, sampler
 from cvae_protein.sampling.sample import sample_around, sample_folds, sample_heldout
@@ -83,7 +83,7 @@ def second_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecondDevice]:
         monkeypatch.setattr(module, "mixed_precision", lambda *_: nullcontext())
     adamw = torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda *args, **given: adamw(*args, **{**given, "fused": False}))
-    for limits in (sampler.REFINED_AT_ONCE, sampler.RELAXED_AT_ONCE, draw.PART, draw.UNIT):
+    for limits in (cvae.INFERRED_AT_ONCE, sampler.REFINED_AT_ONCE, sampler.RELAXED_AT_ONCE, draw.PART, draw.UNIT):
         monkeypatch.setitem(limits, "meta", limits["cpu"])
     for module in (sampler, reconstruct, sample):
         monkeypatch.setattr(module, "INVERSION_STEPS", 1)
