@@ -58,9 +58,9 @@ def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """A row for each protein chain of each structure file of a folder, or what ails the file.
 
     Its label is the name of its folder below `path`, but for those of the divided layout. A name that cannot be an id
-    is changed, which is said.
+    is changed, which is said; what folders share begins with the folder's.
     """
-    from ..io.read import read_structure
+    from ..io.read import ids_of_files, read_structure
 
     files, others = _files(path)
     if others:
@@ -69,8 +69,8 @@ def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     if renamed := [name for _, name in files if unsafe(name)]:
         said = f"{renamed[0]!r} is {safe_id(renamed[0])}"
         say("select", f"{len(renamed)} names of files in {path} cannot be ids and are changed: {said}")
-    for file, name in files:
-        entry, above = safe_id(name), file.parent
+    for (file, name), entry in zip(files, ids_of_files(path, files), strict=True):
+        above = file.parent
         label = "" if above == path or above.name.lower() == name[1:3].lower() else above.name
         try:
             chains = read_structure(file).chains

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -12,7 +13,7 @@ import gemmi
 import numpy as np
 
 from ..core.errors import StructureError
-from ..core.files import DAMAGED_GZIP, open_unpacked, read_unpacked
+from ..core.files import DAMAGED_GZIP, open_unpacked, read_unpacked, safe_id
 from ..core.structure import Backbone
 from .mmcif import read_binary_cif, read_blocks, read_columns
 from .pdb import read_pdb
@@ -154,6 +155,20 @@ def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path
     names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found]
     named = [(path, match[1] if match else "" if path.suffix or path.is_file() else path.name) for path, match in names]
     return [(path, name) for path, name in named if name or path.is_file()]
+
+
+def ids_of_files(source: Path, files: Sequence[tuple[Path, str]]) -> list[str]:
+    """An id for each structure file, with its name less the ending, of the folder `source` and of folders in it.
+
+    It is the name, changed where it cannot be an id; where folders share a name, that of the folder stands before it.
+    """
+    places = Counter(name for _, name in {(path.parent, name.lower()) for path, name in files})
+
+    def is_shared(path: Path, name: str) -> bool:
+        divided = path.parent.name.lower() == name[1:3].lower()  # as the wwPDB has it, where a name is of one entry
+        return places[name.lower()] > 1 and path.parent != source and not divided
+
+    return [safe_id(f"{path.parent.name}_{name}" if is_shared(path, name) else name) for path, name in files]
 
 
 def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:

@@ -17,9 +17,9 @@ from urllib.parse import quote, urlsplit
 
 from ...config.settings import FetchSettings
 from ...core.errors import StructureError, UserError
-from ...core.files import safe_id, sha256, unsafe
+from ...core.files import sha256
 from ...core.progress import say
-from ...io.read import EXTENDED, STRUCTURE_FILE, SUFFIX, check_structure, is_code, spellings
+from ...io.read import EXTENDED, STRUCTURE_FILE, SUFFIX, check_structure, ids_of_files, is_code, spellings
 from .download import Downloader, check_address, kept_file
 from .lockfile import EntryFile
 
@@ -151,14 +151,16 @@ class Folder:
 
     @cached_property
     def _renamed(self) -> dict[str, list[Path]]:
-        """Files in the folder or in folders of it whose names cannot be ids, by the ids that they have instead."""
+        """Files in the folder or in folders of it whose names are no ids of theirs, by the ids that they have."""
         endings = tuple(name.removeprefix("{}") for name in self.names)
-        found: dict[str, list[Path]] = {}
         flat = [self.path / name for names in self._listing(self.path).values() for name in names]
-        for path in (*flat, *(path for paths in self._deeper.values() for path in paths)):
-            match = STRUCTURE_FILE.fullmatch(path.name)
-            if match and unsafe(match[1]) and path.name.lower().endswith(endings):
-                found.setdefault(safe_id(match[1]), []).append(path)
+        there = (*flat, *(path for paths in self._deeper.values() for path in paths))
+        named = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in there if path.name.lower().endswith(endings)]
+        files = [(path, match[1]) for path, match in named if match]
+        found: dict[str, list[Path]] = {}
+        for (path, name), own in zip(files, ids_of_files(self.path, files), strict=True):
+            if own != name:
+                found.setdefault(own, []).append(path)
         return found
 
     def _listing(self, place: Path) -> dict[str, list[str]]:

@@ -417,6 +417,25 @@ def test_a_folder_a_class_is_labels_of_ones_own(tmp_path):
     assert ("ab", "ab") in by_folder
 
 
+def test_files_of_one_name_in_several_classes_are_all_taken(tmp_path):
+    """As `rank_1.pdb` is in a folder for each class; those of the divided layout and lone ones keep their names."""
+    folder, places = tmp_path / "files", ("A", "B", "C", "bc")
+    for place in places:
+        (folder / place).mkdir(parents=True)
+        write(folder / place / "rank_1.pdb", chain_lines(helix(12)))
+    write(folder / "B/rank_2.pdb", chain_lines(helix(12)))
+    write(folder / "B/Rank_1.ent", chain_lines(helix(12)))
+    write(folder / "bc/1bcd.pdb", chain_lines(helix(12)))
+    settings = LabelSettings(table=str(folder), scheme="own", classes=(), min_members=1)
+    assert select_domains(settings, tmp_path / "d", tmp_path / "r") == 6
+    kept = {row["domain_id"]: row for row in read_table(tmp_path / "d", COLUMNS)}
+    assert {"A_rank_1_A", "B_rank_1_A", "B_Rank_1_A", "bc_rank_1_A", "rank_2_A"} < set(kept)
+    source = Folder("files", folder, (*CIF_NAMES, *PDB_NAMES))
+    for row in kept.values():
+        (path,) = {path for path in source.candidates(row["pdb_id"]) if path.is_file()}
+        assert path.parent.name == row["label"]
+
+
 def test_folder_keeps_the_case_of_file_names(tmp_path):
     write(tmp_path / "1ABC.pdb", chain_lines(helix(12)))
     select_domains(LabelSettings(table=str(tmp_path), scheme="cluster"), tmp_path / "d", tmp_path / "r")
