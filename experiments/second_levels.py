@@ -94,7 +94,7 @@ def raw_rows(samples: Samples) -> Cells:
         moved = [rmsd(samples.raw[row][:, 1], samples.relaxed[row][:, 1]) for row in rows]
         for name, values in (("valid", map(physically_valid, prepared)), ("strand", map(strand, prepared))):
             one = mean_estimate(np.array(list(values)), ScoreSettings(), np.random.default_rng(0))
-            found.append((label, f"{name} before relaxation", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f})"))
+            found.append((label, f"{name} before relaxation", f"{one.value:.3f} ({one.low:.3f}-{one.high:.3f})"))
         found.append((label, "moved by relaxation, Å (median)", f"{np.median(moved):.2f}"))
     return found
 
@@ -122,7 +122,7 @@ def cells_of_scores(store: Path, domains: Path, splits: Path, classifier: Path |
     """Class, metric and value with its interval and n, of what is scored of a store."""
     table = cvae.score(store, domains, splits=splits, classifier=classifier)
     return [
-        (row["fold"], row["metric"], f"{row['value']:.2f} ({row['low']:.2f}-{row['high']:.2f}, {row['n']})")
+        (row["fold"], row["metric"], f"{row['value']:.3f} ({row['low']:.3f}-{row['high']:.3f}, {row['n']})")
         for row in table[table["metric"].isin(METRICS)].to_dict("records")
         if pd.notna(row["value"])
     ]
@@ -169,9 +169,10 @@ def main() -> None:
         sampler.model.spec = replace(spec, lengths=fitting)
         own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
         own = replace(own, **changes)  # type: ignore[arg-type]
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.process_time()
         samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
         found = [("all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")]
+        found += [("all", "samples a CPU second", f"{len(samples.names) / (time.process_time() - spent):.1f}")]
         found += [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
         found += raw_rows(samples)
         write_samples(scratch / "samples.h5", samples)

@@ -273,6 +273,12 @@ class TrainSettings(Section):
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints for resuming", gt=0)
 
 
+DISTILLED = (
+    "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
+    "weights are faster, and no flow any more, whose noise could be found"
+)
+
+
 @dataclass(frozen=True)
 class RefineSettings(Section):
     """The refiner that turns a decoded trace into a full backbone; one for all variants."""
@@ -283,11 +289,7 @@ class RefineSettings(Section):
     width: int = setting(96, "channels", ge=8, le=2048)
     depth: int = setting(4, "blocks", ge=1, le=64)
     heads: int = setting(4, "attention heads", ge=1, le=64)
-    distilled: bool = setting(
-        False,
-        "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
-        "weights are faster, and no flow any more, whose noise could be found",
-    )
+    distilled: bool = setting(False, DISTILLED)
     crop: int = setting(64, "residues of a training window", ge=16, le=4096)
     steps: int = setting(1000, "optimiser steps; 0 takes the weights of `start` as they are", ge=0)
     batch_size: int = setting(24, "windows per step", ge=1)
@@ -301,11 +303,7 @@ class DecoderSettings(Section):
     start: str = setting(
         "", "trained weights to begin with: `pretrained`, the package's, or a folder; empty: from scratch"
     )
-    distilled: bool = setting(
-        False,
-        "learn to do in one integration step what the weights of `start` do in many (progressive distillation); such "
-        "weights are faster, and no flow any more, whose noise could be found",
-    )
+    distilled: bool = setting(False, DISTILLED)
     width: int = setting(128, "channels", ge=8, le=2048)
     depth: int = setting(6, "blocks", ge=1, le=64)
     stages: int = setting(3, "predictions of the structure on the way; a divisor of depth", ge=1, le=64)

@@ -38,7 +38,7 @@ def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalCompo
 
 
 def teacher_of(net: Network, distilled: bool, begun: Start | None, kind: str) -> Network | None:
-    """A copy of `net` with the weights of `begun`, from which a distilled one learns; none where it is not distilled.
+    """A network like `net` with the weights of `begun`, from which a distilled one learns; none where none is asked for.
 
     `UserError` where there are no weights to distil.
     """
@@ -48,8 +48,9 @@ def teacher_of(net: Network, distilled: bool, begun: Start | None, kind: str) ->
         raise UserError(
             f"train {kind}: expected `start` beside `distilled`, the weights that are distilled, found none"
         )
-    begun.load(net, f"{kind}.")
-    return copy.deepcopy(net).eval().requires_grad_(False)
+    teacher = copy.deepcopy(net).requires_grad_(False)
+    begun.load(teacher, f"{kind}.")
+    return teacher
 
 
 def train_network(

@@ -25,14 +25,7 @@ from ..model.registry import load_weights
 from ..model.spec import Spec, load_tensors
 
 PLACES = {"concat": "model", "refiner": "refiner", "decoder": "decoder"}  # of a network in the package
-TRAINING = (
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "crop",
-    "start",
-    "codes",
-)  # settings of a second level that are no sizes
+TRAINING = ("steps", "batch_size", "learning_rate", "crop", "start")  # settings of a second level that are no sizes
 ARCHITECTURE = 2  # levels of CATH that the fold classifier tells at least, a topology where it is likelier than not
 LIKE = "like_"  # how the last level of a label begins that says what its domains are like
 
