@@ -38,7 +38,7 @@ def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalCompo
 
 
 def teacher_of(net: Network, distilled: bool, begun: Start | None, kind: str) -> Network | None:
-    """A network like `net` with the weights of `begun`, from which a distilled one learns; none where none is asked for.
+    """A network like `net` with the weights of `begun`, from which a distilled one learns, if one is asked for.
 
     `UserError` where there are no weights to distil.
     """
