@@ -1,0 +1,54 @@
+"""Print the tables of several seeds of `second_levels.py` as one: the mean of each cell over seeds.
+
+    python experiments/seeds.py columns0 columns1 columns2
+
+Each folder is the `--columns` of one seed, with the same levels. In brackets the span of the seeds' 95 % intervals,
+from the lowest bound to the highest, and n of each seed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+CELL = re.compile(r"(?P<value>[\d.]+)(?: \((?P<low>-?[\d.]+)-(?P<high>[\d.]+)(?:, (?P<n>\d+))?\))?")
+
+
+def together(cells: list[str]) -> str:
+    """Mean and span of cells such as `0.45 (0.43-0.47, 300)`."""
+    found = [match for cell in cells if (match := CELL.fullmatch(cell))]
+    if len(found) < len(cells):
+        raise SystemExit(f"expected cells such as 0.45 (0.43-0.47, 300), found {cells}")
+    digits = max(len(match["value"].partition(".")[2]) for match in found)
+    said = f"{np.mean([float(match['value']) for match in found]):.{digits}f}"
+    if any(match["low"] is None for match in found):
+        return said
+    low, high = min(float(match["low"]) for match in found), max(float(match["high"]) for match in found)
+    count = f", {found[0]['n']}" if found[0]["n"] else ""
+    return f"{said} ({low:.{digits}f}-{high:.{digits}f}{count})"
+
+
+def main() -> None:
+    """Print a row a class and metric, a column a level."""
+    folders = [Path(name) for name in sys.argv[1:]]
+    columns = [{path.stem.rpartition("-")[0]: path for path in sorted(folder.glob("*.json"))} for folder in folders]
+    if not columns or any(set(each) != set(columns[0]) or not each for each in columns):
+        raise SystemExit(f"expected folders that --columns wrote, each with the same levels, found {folders}")
+    levels = [name for name in ("real", "new_member") if name in columns[0]]
+    levels += [name for name in columns[0] if name not in levels]
+    cells: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for of_seed in columns:
+        for level in levels:
+            for label, metric, value in json.loads(of_seed[level].read_text(encoding="utf-8")):
+                cells.setdefault((label, metric), {}).setdefault(level, []).append(value)
+    print("| class | | " + " | ".join(levels) + " |\n|---|---|" + "---|" * len(levels))
+    for (label, metric), row in sorted(cells.items(), key=lambda each: each[0][0]):
+        print(f"| {label} | {metric} | " + " | ".join(together(row[name]) if name in row else "" for name in levels) + " |")
+
+
+if __name__ == "__main__":
+    main()
