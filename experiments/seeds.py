@@ -47,7 +47,8 @@ def main() -> None:
                 cells.setdefault((label, metric), {}).setdefault(level, []).append(value)
     print("| class | | " + " | ".join(levels) + " |\n|---|---|" + "---|" * len(levels))
     for (label, metric), row in sorted(cells.items(), key=lambda each: each[0][0]):
-        print(f"| {label} | {metric} | " + " | ".join(together(row[name]) if name in row else "" for name in levels) + " |")
+        cells_of = (together(row[name]) if name in row else "" for name in levels)
+        print(f"| {label} | {metric} | " + " | ".join(cells_of) + " |")
 
 
 if __name__ == "__main__":
