@@ -38,8 +38,7 @@ def main() -> None:
     columns = [{path.stem.rpartition("-")[0]: path for path in sorted(folder.glob("*.json"))} for folder in folders]
     if not columns or any(set(each) != set(columns[0]) or not each for each in columns):
         raise SystemExit(f"expected folders that --columns wrote, each with the same levels, found {folders}")
-    levels = [name for name in ("real", "new_member") if name in columns[0]]
-    levels += [name for name in columns[0] if name not in levels]
+    levels = sorted(columns[0], key=lambda name: name not in ("real", "new_member"))
     cells: dict[tuple[str, str], dict[str, list[str]]] = {}
     for of_seed in columns:
         for level in levels:
