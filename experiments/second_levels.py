@@ -5,15 +5,15 @@
         [--columns FOLDER] [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
         [--lengths 40 128]
 
-The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error:steps` keeps the first k
-numbers of a code, starts the second level from that much noise, tells a decoder of that error of the code and
-integrates in so many steps; what is left out is as by default. With `--lengths` all samples and real domains have so
-many residues. Samples are compared with domains of the splits `test` and `train`, at random at most `--reference` of
-each class and split, the same for every column. The column `real` are validation domains of superfamilies and
-topologies that training has not, `new_member` those of trained superfamilies, at most as many of each class as there
-are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of the wall clock,
-drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to `--columns` when it is
-done, under a name that holds what was asked, so that an interrupted command goes on.
+The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error:steps:relax` keeps the first k
+numbers of a code, starts the second level from that much noise, tells a decoder of that error of the code, integrates
+in so many steps and relaxes in so many; what is left out is as by default. With `--lengths` all samples and real
+domains have so many residues. Samples are compared with domains of the splits `test` and `train`, at random at most
+`--reference` of each class and split, the same for every column. The column `real` are validation domains of
+superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as many of each
+class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of the
+wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to `--columns`
+when it is done, under a name that holds what was asked, so that an interrupted command goes on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parsed(text: str) -> tuple[str, Path, dict[str, float]]:
     """Name, folder and settings of a `--level`."""
     name, _, rest = text.partition("=")
     folder, *own = rest.split(":")
-    kinds = {"numbers": int, "refine_noise": float, "code_error": float, "refine_steps": int}
+    kinds = {"numbers": int, "refine_noise": float, "code_error": float, "refine_steps": int, "relax_steps": int}
     return name, Path(folder), {key: kinds[key](value) for key, value in zip(kinds, own, strict=False)}
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("domains", type=Path)
     parser.add_argument("splits", type=Path)
     parser.add_argument(
-        "--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise:error:steps]"
+        "--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise:error:steps:relax]"
     )
     parser.add_argument("--columns", type=Path, default=Path("second_levels"), help="folder of what is done")
     parser.add_argument("--number", type=int, default=100, help="samples of each class; 0: domains are rebuilt alone")
