@@ -31,7 +31,7 @@ from cvae_protein.sampling.sampler import complete, decode_all, draw_codes, load
 from cvae_protein.store.read import Store
 
 LARGEST = 15_000_000  # bytes of all weights together
-EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.center", "flow.spread")
+EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.")
 EXACT += ("middle", "spread", "centre", "scale")  # by which the fold classifier standardises
 FARTHEST = 0.1  # Å that rounding may move an atom
 LEVELS = ("class", "architecture", "topology")
