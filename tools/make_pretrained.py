@@ -4,8 +4,9 @@
 
 Copies model, refiner and, where there is one, decoder of that seed, and the run's fold classifier with its accuracy on
 held-out domains, and lists what superfamilies they were trained on. The fold classifier's weights are stored as
-float16. Where all are above 15 MB, so are those of the other networks; the script then draws the same samples from both
-and stops where an atom lies farther than 0.1 Å from where it was. The card has the text of `--about` (data, split, for
+float16. Where all are above 15 MB, so are those of the other networks but the flow; the script then draws the same
+samples from both and stops where one lies farther than 0.1 Å RMSD from where it was: single atoms may, since a flow has
+points where it parts. The card has the text of `--about` (data, split, for
 what it is made), the figures of scores.tsv or those of `--figures`, and the fold classifier's accuracy.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -33,7 +35,7 @@ from cvae_protein.store.read import Store
 LARGEST = 15_000_000  # bytes of all weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.")
 EXACT += ("middle", "spread", "centre", "scale")  # by which the fold classifier standardises
-FARTHEST = 0.1  # Å that rounding may move an atom
+FARTHEST = 0.1  # Å RMSD that rounding may move a sample, as it lies
 LEVELS = ("class", "architecture", "topology")
 COLUMNS = ["split", "level", "labels", "n", "accuracy", "low", "high"]  # of classifier.tsv
 METRICS = {
@@ -69,8 +71,8 @@ def copy_model(source: Path, target: Path, rounded: bool) -> None:
     save_tensors(target / "weights.safetensors", kept, facts)
 
 
-def drawn(model: Path, refiner: Path) -> np.ndarray:
-    """Atoms of two samples a class, before relaxation, as one array (N, 5, 3) in Å."""
+def drawn(model: Path, refiner: Path) -> list[np.ndarray]:
+    """Atoms (L, 5, 3) in Å of two samples a class, before relaxation."""
     sampler = load_sampler(model, refiner)
     generator, spec = torch.Generator().manual_seed(0), sampler.spec
     names = [name for name in spec.vocabulary[0] for _ in range(2)]
@@ -80,7 +82,7 @@ def drawn(model: Path, refiner: Path) -> np.ndarray:
     codes = draw_codes(sampler, labels, lengths, settings, generator)
     traces = decode_all(sampler.model, codes, labels, lengths)
     noise = start_noise([len(trace) for trace in traces], noise_seeds(len(traces), generator), settings.refine_noise)
-    return np.concatenate(complete(sampler, traces, names, settings, noise, "compare")[0])
+    return complete(sampler, traces, names, settings, noise, "compare")[0]
 
 
 def figures_of_run(results: Path, variant: str, seed: int) -> str:
@@ -196,10 +198,12 @@ def adopt(
             if size > largest:
                 raise UserError(f"{results}: expected at most {largest} bytes of weights, got {size} as float16")
             for name in models.keys() & {"refiner", "decoder"}:
-                moved = np.abs(drawn(folder / "model", folder / name) - drawn(models["model"], models[name])).max()
-                print(f"stored as float16; with the {name}, atoms of samples move by at most {moved:.3f} Å")
+                pairs = zip(drawn(folder / "model", folder / name), drawn(models["model"], models[name]), strict=True)
+                apart = [np.square(one - other).sum(-1) for one, other in pairs]
+                moved, atom = math.sqrt(max(map(np.mean, apart))), math.sqrt(max(map(np.max, apart)))
+                print(f"stored as float16; with the {name}, samples move by up to {moved:.3f} Å, atoms {atom:.3f} Å")
                 if moved > FARTHEST:
-                    raise UserError(f"{models[name]}: rounding moves atoms by {moved:.3f} Å, more than {FARTHEST} Å")
+                    raise UserError(f"{models[name]}: rounding moves a sample by {moved:.3f} Å, more than {FARTHEST} Å")
     print(f"{output}: {variant}, seed {seed}, {size / 1e6:.1f} MB of weights")
 
 
@@ -207,7 +211,7 @@ def main() -> None:
     """Fill the package's folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--version", type=int, required=True, help="number of this model, one more than the last one's")
+    parser.add_argument("--version", type=int, required=True, help="its number, one more than the last released one's")
     parser.add_argument("--variant", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--about", type=Path, help="text on data, split and purpose, in Markdown")

@@ -223,7 +223,7 @@ def test_the_card_has_the_figures_of_that_model(script, run: Path, package: Path
         script.card(run, SPEC, "concat", 3, "", 1)
 
 
-def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
+def test_large_weights_are_rounded_and_what_moves_samples_is_refused(
     script, run: Path, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = run / "models/pca/seed3/weights.safetensors"
@@ -234,7 +234,7 @@ def test_large_weights_are_rounded_and_what_moves_atoms_is_refused(
     assert torch.equal(rounded["aggregate.joint_covariance"], exact["aggregate.joint_covariance"])
     before = (package / "MODEL_CARD.md").read_text()
     monkeypatch.setattr(script, "FARTHEST", 0.0)
-    with pytest.raises(UserError, match="rounding moves atoms"):
+    with pytest.raises(UserError, match="rounding moves a sample"):
         script.adopt(run, "pca", 3, "another", package, 1, largest=whole - 1)
     with pytest.raises(UserError, match="expected at most 10 bytes"):
         script.adopt(run, "pca", 3, "another", package, 1, largest=10)
