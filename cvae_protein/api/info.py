@@ -41,7 +41,7 @@ def info(path: str | Path = "pretrained") -> dict[str, Any]:
     --------
     >>> found = info("pretrained")
     >>> found["kind"], found["latent"], found["folds"][0]
-    ('model', 64, {'fold': '1', 'domains': 919, 'shortest': 40, 'median': 81, 'longest': 128})
+    ('model', 64, {'fold': '1', 'domains': 1711, 'shortest': 40, 'median': 117, 'longest': 255})
     >>> info("domains.h5")["folds"]
     [{'fold': '3', 'domains': 2, 'shortest': 46, 'median': 76, 'longest': 76}]
     """

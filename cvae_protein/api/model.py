@@ -41,7 +41,7 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
     Examples
     --------
     >>> load("pretrained")
-    <Model concat, seed 0: 64 latent numbers, 3 label levels, 248 folds, 40 to 128 residues, on cpu>
+    <Model concat, seed 0: 64 latent numbers, 3 label levels, 501 folds, 40 to 256 residues, on cpu>
     """
     from ..model.registry import resolve
     from ..sampling.sampler import load_sampler
@@ -100,7 +100,7 @@ class Model:
         Examples
         --------
         >>> load("pretrained").folds.loc["2.60.40"].to_dict()
-        {'domains': 1051, 'shortest': 50, 'median': 105, 'longest': 128}
+        {'domains': 1273, 'shortest': 50, 'median': 107, 'longest': 247}
         """
         import pandas as pd
 

@@ -58,10 +58,10 @@ def test_ways_to_say_folds_and_lengths(model):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"fold": "7"}, "fold: expected one of 1, 2, 3 or one of 245 labels below them"),
+        ({"fold": "7"}, "fold: expected one of 1, 2, 3 or one of 498 labels below them"),
         ({"fold": 2.6}, "fold: expected labels as text, such as '2.60', got 2.6"),
         ({"fold": []}, "fold: expected a label or more"),
-        ({"fold": "2", "length": 2000}, "length: expected 5 to 256 residues"),
+        ({"fold": "2", "length": 2000}, "length: expected 5 to 512 residues"),
         ({"fold": "2.60.40", "length": 45}, "45 residues lie beyond what the model has seen"),
         ({"fold": "2", "length": "eighty"}, "length: expected numbers of residues, or one range such as 80-120"),
         ({"fold": "2", "length": 60.5}, "length: expected"),

@@ -93,7 +93,7 @@ def test_info_of_model_store_and_run(capsys, make_backbone, tmp_path):
     assert main.run(["info"]) == 0
     text = capsys.readouterr().out
     assert "variant: concat" in text
-    assert re.search(r"2\.60\.40 +1051 +50 +105 +128", text)
+    assert re.search(r"2\.60\.40 +1273 +50 +107 +247", text)
     (tmp_path / "run/models").mkdir(parents=True)
     (tmp_path / "run/scores.tsv").write_text(
         "variant\tseed\tsplit\tfold\tmetric\tvalue\nconcat\t0\ttest\tall\tnearest_tm\t0.43\n"
@@ -149,7 +149,7 @@ MISTAKES = [
     ("report --results . --variants pca,nosuch -o c", ".: nothing of pca, nosuch there; its variants are none"),
     ("info none", "none: expected the folder of a model or of a run, or a store"),
     ("run", "run: expected workflow/Snakefile here, found none"),
-    ("sample --model pretrained --fold 2 --length 2000 -o x.pdb", "length: expected 5 to 256 residues"),
+    ("sample --model pretrained --fold 2 --length 2000 -o x.pdb", "length: expected 5 to 512 residues"),
     (
         "sample --model pretrained --fold 2.99 --length 60 -o x.pdb",
         "fold: 2.99 is unknown to the model; the nearest that it",
