@@ -72,6 +72,8 @@ def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
     )
     if kind in ("refiner", "decoder"):
         own = {field.name: getattr(spec.refine, field.name) for field in fields(spec.refine) if field.name in TRAINING}
+        if source.refine.distilled and spec.refine.distilled and spec.refine.steps:
+            raise UserError(f"{folder}: expected a {kind} to distil, got one that is distilled already")
         kept = source.refine.distilled and not spec.refine.steps  # trained on, it is a flow again
         begun = replace(begun, refine=replace(source.refine, **own, distilled=spec.refine.distilled or kept))
     fitted = _fitted(folder, source, vocabulary)

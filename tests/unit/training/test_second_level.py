@@ -57,6 +57,14 @@ def test_a_distilled_level_stays_so_as_it_is_and_is_a_flow_again_when_trained_on
         assert Spec.read(tmp_path / f"{steps}/spec.json").refine.distilled is distilled
 
 
+def test_what_is_distilled_is_not_distilled_again(data: Data, tmp_path: Path) -> None:
+    train(*data, "refiner", 0, tmp_path / "start", MODEL, TRAIN, REFINE, 2)
+    own = replace(REFINE, start=str(tmp_path / "start"), distilled=True)
+    train(*data, "refiner", 0, tmp_path / "distilled", MODEL, TRAIN, own, 2)
+    with pytest.raises(UserError, match="expected a refiner to distil, got one that is distilled already"):
+        train(*data, "refiner", 0, tmp_path / "x", MODEL, TRAIN, replace(own, start=str(tmp_path / "distilled")), 2)
+
+
 def test_without_weights_nothing_is_distilled(data: Data, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train refiner: expected `start` beside `distilled`"):
         train(*data, "refiner", 0, tmp_path / "x", MODEL, TRAIN, replace(REFINE, distilled=True), 2)
