@@ -3,17 +3,18 @@
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=models/decoder/seed0:64:0.5:0.2 --level decoder16=models/decoder/seed0:16:1
         [--columns FOLDER] [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
-        [--lengths 40 128]
+        [--lengths 40 128] [--fold 2.60.40 --length 110]
 
 The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error:steps:relax` keeps the first k
 numbers of a code, starts the second level from that much noise, tells a decoder of that error of the code, integrates
 in so many steps and relaxes in so many; what is left out is as by default. With `--lengths` all samples and real
-domains have so many residues. Samples are compared with domains of the splits `test` and `train`, at random at most
-`--reference` of each class and split, the same for every column. The column `real` are validation domains of
-superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as many of each
-class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are those of the
-wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to `--columns`
-when it is done, under a name that holds what was asked, so that an interrupted command goes on.
+domains have so many residues; `--fold` asks for one fold in place of all classes, of whose members the real domains
+then are, and `--length` for samples of one length. Samples are compared with domains of the splits `test` and `train`,
+at random at most `--reference` of each class and split, the same for every column. The column `real` are validation
+domains of superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as
+many of each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are
+those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to
+`--columns` when it is done, under a name that holds what was asked, so that an interrupted command goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import cvae_protein as cvae
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.files import atomic_path, read_table, write_table
 from cvae_protein.core.geometry import rmsd
-from cvae_protein.core.labels import first_level
+from cvae_protein.core.labels import first_level, is_within
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.draw import Samples
 from cvae_protein.sampling.sample import draw_samples
@@ -77,10 +78,13 @@ def some_of_each(rows: list[dict[str, str]], most: int) -> list[dict[str, str]]:
     return [row for own in chosen.values() for row in own[:most]]
 
 
-def write_real(path: Path, domains: Path, rows: list[dict[str, str]], rungs: tuple[str, ...], most: int) -> None:
-    """A store of validation domains of some rungs, at most so many of each class."""
-    rows = some_of_each([row for row in rows if row["split"] == "validation" and row["rung"] in rungs], most)
-    labels = {row["domain_id"]: first_level(row["label"]) for row in rows}
+def write_real(
+    path: Path, domains: Path, rows: list[dict[str, str]], rungs: tuple[str, ...], most: int, fold: str
+) -> None:
+    """A store of validation domains of some rungs, at most so many of each class, or of a fold."""
+    rows = [row for row in rows if row["split"] == "validation" and row["rung"] in rungs]
+    rows = some_of_each([row for row in rows if not fold or is_within(row["label"], fold)], most)
+    labels = {row["domain_id"]: fold or first_level(row["label"]) for row in rows}
     with Store(domains) as store:
         write_store(path, (Entry(e.backbone, {"label": labels[e.backbone.id]}) for e in store.entries(list(labels))))
 
@@ -145,6 +149,8 @@ def main() -> None:
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lengths", type=int, nargs=2, default=(0, 10_000), help="fewest and most residues")
+    parser.add_argument("--fold", default="", help="the one that is drawn; by default all classes")
+    parser.add_argument("--length", type=int, help="residues of each sample; by default as training has them")
     asked = parser.parse_args()
     shortest, longest = asked.lengths
     with Store(asked.domains) as store:
@@ -157,7 +163,7 @@ def main() -> None:
 
     def real(name: str, scratch: Path) -> Cells:
         store = scratch / "real.h5"
-        write_real(store, asked.domains, rows, REAL[name], asked.number)
+        write_real(store, asked.domains, rows, REAL[name], asked.number, asked.fold)
         return cells_of_scores(store, asked.domains, scratch / "splits.tsv", asked.classifier)
 
     def level(folder: Path, changes: dict[str, float], scratch: Path) -> Cells:
@@ -170,7 +176,8 @@ def main() -> None:
         own = SampleSettings(per_class=asked.number, temperature=asked.temperature)
         own = replace(own, **changes)  # type: ignore[arg-type]
         began, spent = time.monotonic(), time.process_time()
-        samples = draw_samples(sampler, sampler.spec.vocabulary[0], None, own, asked.seed)
+        folds, lengths = [asked.fold] if asked.fold else sampler.spec.vocabulary[0], asked.length and [asked.length]
+        samples = draw_samples(sampler, folds, lengths, own, asked.seed)
         found = [("all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")]
         found += [("all", "samples a CPU second", f"{len(samples.names) / (time.process_time() - spent):.1f}")]
         found += [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
