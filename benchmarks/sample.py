@@ -4,9 +4,10 @@
         [--refine-steps N] [--relax-steps 200] [--output FILE]
 
 Runs on the CPU and, where there is one, on the first GPU. Weights are random and traces are compact random chains of
-steps of 3.8 Å, as crowded as a domain, since the speed depends on neither beyond that. Figures are medians of rounds
-after one that does not count; on the CPU also per core of CPU time, which other work on the machine disturbs less.
-Peers that need a GPU and hours are quoted from their authors, not measured. Needs torch, NumPy, h5py and safetensors.
+steps of 3.8 Å, as crowded as a domain, since the speed depends on neither beyond that; the refiner is distilled, as the
+package's. Figures are medians of rounds after one that does not count; on the CPU also per core of CPU time, which
+other work on the machine disturbs less. Peers that need a GPU and hours are quoted from their authors, not measured.
+Needs torch, NumPy, h5py and safetensors.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def compact_chains(count: int, length: int, generator: torch.Generator) -> torch
 def a_sampler(length: int, device: torch.device) -> Sampler:
     """A model of the default size with random weights."""
     torch.manual_seed(0)
-    spec = Spec("concat", 0, ModelSettings(), RefineSettings(), (("1",),), {"1": (length,)}, {})
+    spec = Spec("concat", 0, ModelSettings(), RefineSettings(distilled=True), (("1",),), {"1": (length,)}, {})
     model = registry.variant("concat").build(spec).eval().to(device)
     aggregate = AggregatePosterior(spec.model.latent, 1)
     return Sampler(model, aggregate, LatentFlow(spec).eval().to(device), Refiner(spec.refine).eval().to(device))

@@ -3,7 +3,7 @@
     python experiments/seeds.py columns0 columns1 columns2
 
 Each folder is the `--columns` of one seed, with the same levels. In brackets the span of the seeds' 95 % intervals,
-from the lowest bound to the highest, and n of each seed.
+from the lowest bound to the highest, and n of each seed where it differs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-CELL = re.compile(r"(?P<value>[\d.]+)(?: \((?P<low>-?[\d.]+)-(?P<high>[\d.]+)(?:, (?P<n>\d+))?\))?")
+CELL = re.compile(r"(?P<value>[\d.]+)(?: \((?P<low>-?[\d.]+|nan)-(?P<high>[\d.]+|nan)(?:, (?P<n>\d+))?\))?")
 
 
 def together(cells: list[str]) -> str:
@@ -28,8 +28,8 @@ def together(cells: list[str]) -> str:
     if any(match["low"] is None for match in found):
         return said
     low, high = min(float(match["low"]) for match in found), max(float(match["high"]) for match in found)
-    count = f", {found[0]['n']}" if found[0]["n"] else ""
-    return f"{said} ({low:.{digits}f}-{high:.{digits}f}{count})"
+    counts = "/".join(dict.fromkeys(match["n"] for match in found if match["n"]))
+    return f"{said} ({low:.{digits}f}-{high:.{digits}f}{', ' + counts if counts else ''})"
 
 
 def main() -> None:
