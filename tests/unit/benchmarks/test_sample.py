@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ def test_chains_have_steps_of_a_peptide_and_neighbours_of_a_domain(script) -> No
 
 
 def test_table_has_each_stage_and_quotes_the_peer_for_the_whole(script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "RefineSettings", lambda: RefineSettings(width=8, depth=1, heads=1))
+    small = functools.partial(RefineSettings, width=8, depth=1, heads=1)
+    monkeypatch.setattr(script, "RefineSettings", small)
     rows = script.rows_of(torch.device("cpu"), 30, 2, 1, SampleSettings(refine_steps=1, relax_steps=3))
     assert [row["what"].split(",")[0] for row in rows[::2]] == ["codes", "decode", "refine", "relax", "whole draw"]
     assert all(row["what"].endswith("30 residues, 1 + 3 steps") for row in rows)
