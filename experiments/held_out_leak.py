@@ -18,11 +18,11 @@ from cvae_protein.config.settings import ScoreSettings
 from cvae_protein.core.files import read_table
 from cvae_protein.core.labels import RUNGS, truncate
 from cvae_protein.model.batch import read_split
+from cvae_protein.model.codes import codes_of
 from cvae_protein.model.priors import AggregatePosterior, LatentFlow
 from cvae_protein.model.registry import load_model, load_weights
 from cvae_protein.model.spec import load_tensors
 from cvae_protein.score.metrics.latent import PROBES, probe_predictions
-from cvae_protein.training.prior import codes_of
 
 LEVELS = (1, 2, 3)
 

@@ -35,6 +35,7 @@ from cvae_protein.core.files import atomic_path, read_table
 from cvae_protein.core.labels import RUNGS, truncate
 from cvae_protein.core.pretrained import FOLDER
 from cvae_protein.model.batch import Batch, DomainSet, by_length, read_split
+from cvae_protein.model.codes import CodeSet, codes_of
 from cvae_protein.model.cvae import CVAE, Output
 from cvae_protein.model.losses.critics import PriorCritic
 from cvae_protein.model.losses.evidence_bound import WeightedTerm, constant, ramp, schedule
@@ -45,7 +46,7 @@ from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.metrics.latent import ACTIVE, PROBES, probe_predictions
 from cvae_protein.score.metrics.metric import bootstrap_means, bounds
-from cvae_protein.training.prior import CodeSet, codes_of, fit_flow
+from cvae_protein.training.prior import fit_flow
 from cvae_protein.training.train import train
 
 CONFIGURATION = Path(__file__).parents[1] / "config/examples/benchmark.yaml"

@@ -23,12 +23,12 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 
 from cvae_protein.config.settings import ScoreSettings
+from cvae_protein.model.codes import codes_of
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.priors import Gaussian
 from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.metrics.metric import bootstrap_means, bounds
-from cvae_protein.training.prior import codes_of
 
 ALONE = {64: "concat", 16: "concat 16"}  # sizes trained without nesting
 COLUMNS = (

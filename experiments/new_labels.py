@@ -28,11 +28,11 @@ from cvae_protein.core.pretrained import package_model
 from cvae_protein.core.structure import CA
 from cvae_protein.model import registry
 from cvae_protein.model.batch import DomainSet, read_split
+from cvae_protein.model.codes import codes_of
 from cvae_protein.model.priors import AggregatePosterior, LatentFlow
 from cvae_protein.sampling.sample import members_of
 from cvae_protein.sampling.sampler import Sampler, complete, decode_all, draw_codes, noise_seeds, start_noise
 from cvae_protein.store.read import Store
-from cvae_protein.training.prior import codes_of
 from cvae_protein.training.start import begin, tell_likeness
 from cvae_protein.training.train import make_spec
 

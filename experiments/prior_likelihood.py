@@ -9,7 +9,7 @@ over the latent size. Mixtures of Gaussians (full covariance, length as a furthe
 validation likes. With `--crops`, flows are also fitted to so many random crops of training domains and of longer ones
 (the split `crops`), without labels, which then are half of what a step draws. With `--widen`, each flow and the
 Gaussian are then also judged with the factor on codes under which those of validation are likeliest. Codes take long;
-they are kept in the file `--codes`.
+those that training kept are taken, and all are kept in the file `--codes`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
@@ -31,14 +30,14 @@ from cvae_protein.config.settings import ScoreSettings, TrainSettings
 from cvae_protein.core.files import read_table
 from cvae_protein.core.labels import RUNGS
 from cvae_protein.model.batch import SHORTEST_CROP, DomainSet, crop, read_split
+from cvae_protein.model.codes import CodeSet, codes_of, kept_codes, read_codes, write_codes
 from cvae_protein.model.priors import AggregatePosterior, Gaussian, LatentFlow
 from cvae_protein.model.registry import load_model, load_weights
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.score.metrics.metric import bootstrap_means, bounds
-from cvae_protein.training.prior import CodeSet, codes_of, fit_flow
+from cvae_protein.training.prior import fit_flow
 
 COMPONENTS = (1, 2, 4, 8, 16)
-COLUMNS = ("mean", "logvar", "labels", "lengths", "chance")  # of a file of codes
 WIDER = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
 
 
@@ -194,26 +193,6 @@ def widen(name: str, flow: LatentFlow, held: Mapping[str, HeldOut]) -> None:
     judge(f"{name}, widened by {best:g}", flow, held, "")
 
 
-def read_codes(path: Path) -> dict[str, CodeSet]:
-    """Codes that an earlier run has kept."""
-    kept = load_file(path)
-    found = {}
-    for split in dict.fromkeys(name.partition("/")[0] for name in kept):
-        mean, logvar, labels, lengths, chance = (kept[f"{split}/{name}"] for name in COLUMNS)
-        found[split] = CodeSet(Gaussian(mean, logvar), labels, lengths, chance.numpy())
-    return found
-
-
-def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
-    """Keep codes for a later run."""
-    found = {}
-    for split, each in codes.items():
-        chance = torch.from_numpy(each.chance)
-        columns = each.posterior.mean, each.posterior.logvar, each.labels, each.lengths, chance
-        found |= {f"{split}/{name}": column.contiguous() for name, column in zip(COLUMNS, columns, strict=True)}
-    save_file(found, path)
-
-
 def main() -> None:
     """Read codes, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -234,14 +213,18 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.results / "models" / given.variant / f"seed{given.seed}"
     model = load_model(folder)
-    by_split = read_split(given.results / "domains.h5", given.results / "splits.tsv")
-    facts = {row["domain_id"]: row for row in read_table(given.results / "splits.tsv", ("superfamily", "rung"))}
+    sources = given.results / "domains.h5", given.results / "splits.tsv"
+    by_split = read_split(*sources)
+    facts = {row["domain_id"]: row for row in read_table(sources[1], ("superfamily", "rung"))}
     codes = read_codes(given.codes) if given.codes and given.codes.is_file() else {}
     about, known = {}, bool(codes)
+    as_trained = given.inference_steps == model.spec.model.inference_steps
+    kept = kept_codes(folder, model.spec, *sources) if as_trained else {}
     for split in ("train", "validation", "test"):
         domains = by_split[split].first_conformations()
         if not known:
-            codes[split] = codes_of(model, domains, given.inference_steps)
+            own = kept.get(split) or codes_of(model, domains, given.inference_steps)
+            codes[split] = replace(own, chance=domains.weights / domains.weights.sum())
         columns = ([facts[name][key] or name for name in domains.ids] for key in ("superfamily", "rung"))
         about[split] = tuple(map(np.array, columns))
     if given.crops and not known:

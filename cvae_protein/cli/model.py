@@ -57,10 +57,12 @@ from .outputs import Output as Written
 if TYPE_CHECKING:
     from ..model.batch import DomainSet
 
+CODES = "codes.safetensors"  # of a variant that was trained; the package's model and second levels have none
 MODEL_FILES = {
     "spec.json": json_with("variant"),
     "weights.safetensors": tensors,
     "history.tsv": table("step", "seconds"),
+    CODES: tensors,
 }
 DRAWN = {
     **{f"{name}.h5": hdf5("kind", "samples") for name in ("samples", "raw")},
@@ -73,7 +75,7 @@ STRUCTURES = {".h5": SAMPLES, **STRUCTURE_FILES}
 
 
 @app.command()
-@writes(output=folder(MODEL_FILES), checkpoint=CHECKPOINT)
+@writes(output=folder(MODEL_FILES, optional=[CODES]), checkpoint=CHECKPOINT)
 def train(
     variant: Annotated[str, typer.Option(help="`refiner`, `decoder`, or a file in model/variants.")],
     store: Stored,
@@ -90,7 +92,7 @@ def train(
     refine_settings: RefineGiven = "",
     decoder_settings: DecoderGiven = "",
 ) -> None:
-    """Train one model; the folder holds spec.json, weights.safetensors and history.tsv.
+    """Train one model; the folder holds spec.json, weights.safetensors, history.tsv and codes.safetensors.
 
     \b
     Example:

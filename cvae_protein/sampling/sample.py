@@ -22,6 +22,7 @@ from ..core.labels import depth_of, is_text_of, lineage
 from ..core.progress import say
 from ..core.structure import Backbone
 from ..model.batch import DomainSet, as_backbone, read_split
+from ..model.codes import kept_codes
 from ..model.spec import Spec
 from ..store.write import merge_stores, write_store
 from .draw import USUAL, Block, Draw, Facts, Samples, blocks_of, names_of
@@ -510,7 +511,8 @@ def sample_heldout(
     say_other_training(sampler.spec, model, refiner, splits)
     with atomic_path(output) as folder:
         folder.mkdir()
-        posteriors = {split: sampler.infer(domains) for split, domains in by_split.items()}
+        kept = kept_codes(model, sampler.spec, store, splits)
+        posteriors = {split: sampler.infer(domains, kept.get(split)) for split, domains in by_split.items()}
         write_latents(folder / "latents.h5", sampler, by_split, posteriors, settings, seed)
         write_reconstructions(folder, sampler, by_split["test"], posteriors["test"], settings, seed)
         draw = draw_of_step(sampler, model, refiner, settings, seed, depth)

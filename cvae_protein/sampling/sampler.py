@@ -18,6 +18,7 @@ from ..core import variants
 from ..core.errors import UserError
 from ..core.progress import Progress
 from ..model.batch import DomainSet, by_length, in_pieces, pad_traces
+from ..model.codes import CodeSet
 from ..model.cvae import CVAE
 from ..model.decoder import ChainDecoder, Coarse
 from ..model.device import pick_device
@@ -67,13 +68,19 @@ class Sampler:
         """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
         return self.flow if variants.find(self.spec.variant).view else None
 
-    def infer(self, domains: DomainSet) -> Gaussian:
-        """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise."""
-        posterior = self.model.infer_all(domains, self.spec.model.inference_steps)
+    def infer(self, domains: DomainSet, kept: CodeSet | None = None) -> Gaussian:
+        """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise.
+
+        `kept` are the codes of these domains from training, which are taken where labels and lengths are the same.
+        """
+        labels, lengths = domains.label_ids(self.spec), torch.from_numpy(domains.lengths)
+        if kept is not None and torch.equal(kept.labels, labels) and torch.equal(kept.lengths, lengths):
+            posterior = kept.posterior
+        else:
+            posterior = self.model.infer_all(domains, self.spec.model.inference_steps)
         if (flow := self.own_flow) is None:
             return posterior
-        labels = domains.label_ids(self.spec).to(self.device)
-        lengths = torch.from_numpy(domains.lengths).to(self.device)
+        labels, lengths = labels.to(self.device), lengths.to(self.device)
 
         def to_noise(codes: Tensor) -> Tensor:
             return flow.to_noise(codes.to(self.device), labels, lengths).cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from ..config.settings import TrainSettings
 from ..core import variants
 from ..core.progress import say
 from ..model.batch import DomainSet, hide_labels
+from ..model.codes import CodeSet, codes_of
 from ..model.cvae import CVAE
-from ..model.priors import AggregatePosterior, Gaussian, LatentFlow, TrainingCodes
+from ..model.priors import AggregatePosterior, LatentFlow, TrainingCodes
 from .checkpoint import TrainingState
 from .distributed import Ranks
 from .loop import Losses, Task, minimise
@@ -26,35 +27,14 @@ MOST_WIDENED = 256  # codes of validation that decide how far a flow is widened
 DRAWS = 4  # noises and times of each of them
 
 
-@dataclass(frozen=True, eq=False)
-class CodeSet:
-    """Posteriors of the domains of a split, with their label ids (D, levels), lengths (D,) and shares of the draw."""
-
-    posterior: Gaussian
-    labels: Tensor
-    lengths: Tensor
-    chance: np.ndarray
-
-    def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """One code of each of the domains `rows`, with labels and lengths."""
-        z = Gaussian(self.posterior.mean[rows], self.posterior.logvar[rows]).sample(generator)
-        return z, self.labels[rows], self.lengths[rows]
-
-
-def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
-    """The posteriors of domains, after `steps` of latent refinement."""
-    posterior = model.infer_all(domains, steps)
-    chance = domains.weights / domains.weights.sum()
-    return CodeSet(posterior, domains.label_ids(model.spec), torch.from_numpy(domains.lengths), chance)
-
-
 def fit_priors(
     model: CVAE,
     by_split: Mapping[str, DomainSet],
     settings: TrainSettings,
     begun: Start | None = None,
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Weights of the aggregate posterior of whole training domains and of the flow, and what the flow makes of codes.
+) -> tuple[dict[str, Tensor], dict[str, float], dict[str, CodeSet]]:
+    """Weights of the aggregate posterior of whole training domains and of the flow, what the flow makes of codes, and
+    the codes, by split, of the first conformation of each domain.
 
     The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as variant and settings say.
     `begun` are the weights of those of the model that it began as: the flow goes on from its own, and classes that no
@@ -62,19 +42,20 @@ def fit_priors(
     """
     spec, domains = model.spec, by_split["train"]
     codes = codes_of(model, domains, spec.model.inference_steps)
-    mean, logvar = codes.posterior.mean, codes.posterior.logvar
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     if begun:
         begun.load(aggregate, "aggregate.")
     first = torch.tensor(sorted({name: row for row, name in reversed(list(enumerate(domains.ids)))}.values()))
-    aggregate.fit(mean[first], logvar[first], codes.labels[first, 0], codes.lengths[first])
+    kept = {"train": codes.take(first)}
+    own = kept["train"]
+    aggregate.fit(own.posterior.mean, own.posterior.logvar, own.labels[:, 0], own.lengths)
     tensors = {f"aggregate.{name}": value for name, value in aggregate.state_dict().items()}
     record = variants.find(spec.variant)
     if record.prior == "training_codes":
-        kept = TrainingCodes(mean[first], logvar[first], codes.labels[first], codes.lengths[first])
-        tensors |= {f"memory.{name}": value for name, value in vars(kept).items()}
+        memory = TrainingCodes(own.posterior.mean, own.posterior.logvar, own.labels, own.lengths)
+        tensors |= {f"memory.{name}": value for name, value in vars(memory).items()}
     if not record.has_flow or not settings.flow_steps:
-        return tensors, {}
+        return tensors, {}, kept
     flow = LatentFlow(spec, settings.flow_dropout)
     if begun:
         begun.load(flow, "flow.")
@@ -83,7 +64,7 @@ def fit_priors(
     watched = {"evaluated": codes}
     if "validation" in by_split:
         held_out = by_split["validation"].first_conformations()
-        watched["validation"] = codes_of(model, held_out, spec.model.inference_steps)
+        watched["validation"] = kept["validation"] = codes_of(model, held_out, spec.model.inference_steps)
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
     stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed, bool(begun)) if row["best"])
     summary = {"flow_step": stopped["step"]} | {
@@ -97,7 +78,7 @@ def fit_priors(
     shown = "validation" if "validation" in watched else "evaluated"
     gain = summary[f"{shown}_nats"] - summary[f"{shown}_gaussian_nats"]
     say(stage, f"kept step {stopped['step']}: codes of {shown} {gain:+.1f} nats likelier than by one Gaussian for all")
-    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}, summary
+    return tensors | {f"flow.{name}": value for name, value in flow.state_dict().items()}, summary, kept
 
 
 def log_likelihoods(flow: LatentFlow, aggregate: AggregatePosterior, codes: CodeSet) -> dict[str, float]:

@@ -20,6 +20,8 @@ from ..core.labels import depth_of, lineage
 from ..core.progress import say
 from ..model import registry
 from ..model.batch import Batch, DomainSet, LengthBuckets, crop, hide_labels, read_split, training_batch
+from ..model.codes import FILE as CODES
+from ..model.codes import CodeSet, write_codes
 from ..model.cvae import CVAE
 from ..model.device import name_of, pick_device
 from ..model.losses.evidence_bound import TargetRate, WeightedTerm, evidence_terms
@@ -55,7 +57,8 @@ def train(
 ) -> None:
     """Train `variant`, or a second level (`refiner`, `decoder`) by its settings `refine`, and write `output`.
 
-    The folder `output` gets spec.json, weights.safetensors and history.tsv.
+    The folder `output` gets spec.json, weights.safetensors, history.tsv and, of a variant, the codes of training and
+    validation domains, which take long to infer and are wanted again.
 
     The name `pretrained` stands for the trained model of the package, which is copied, to be evaluated beside the
     others.
@@ -93,24 +96,36 @@ def train(
             how = f"trained on for {steps} steps; with an empty `start` a new one would be" if steps else "as it is"
             say(f"train {variant} seed {seed}", f"begins as {spec.origin['start']['name']}, {how}")
         torch.manual_seed(seed)  # dropout and initial weights
-        run = SECOND_LEVELS.get(variant, _train_variant)
         device = pick_device(f"train {variant} seed {seed}")
-        tensors, rows = run(spec, by_split, train, ranks, checkpoint, device, begun)
+        given = (spec, by_split, train, ranks, checkpoint, device, begun)
+        codes: dict[str, CodeSet] | None = None
+        if variant in SECOND_LEVELS:
+            tensors, rows = SECOND_LEVELS[variant](*given)
+        else:
+            tensors, rows, codes = _train_variant(*given)
         if not ranks.first:
             return
-        write_model(output, replace(spec, origin=spec.origin | {"device": name_of(device)}), tensors, rows)
+        write_model(output, replace(spec, origin=spec.origin | {"device": name_of(device)}), tensors, rows, codes)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
 
 
-def write_model(output: Path, spec: Spec, tensors: dict[str, Tensor], rows: list[dict[str, float]]) -> None:
-    """Write the folder of a trained model: spec.json, weights.safetensors and history.tsv."""
+def write_model(
+    output: Path,
+    spec: Spec,
+    tensors: dict[str, Tensor],
+    rows: list[dict[str, float]],
+    codes: dict[str, CodeSet] | None = None,
+) -> None:
+    """Write the folder of a trained model: spec.json, weights.safetensors, history.tsv and, of a variant, its codes."""
     with atomic_path(output) as folder:
         folder.mkdir()
         (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
         save_tensors(folder / "weights.safetensors", tensors)
         columns = list(dict.fromkeys(name for row in rows for name in row))
         write_table(folder / "history.tsv", columns, [dict.fromkeys(columns) | row for row in rows])
+        if codes is not None:
+            write_codes(folder / CODES, codes)
 
 
 def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: Path, output: Path) -> None:
@@ -127,8 +142,9 @@ def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: P
     with atomic_path(output) as folder:
         folder.mkdir()
         (folder / "spec.json").write_text(replace(spec, variant=variant).to_json(), encoding="utf-8")
-        for name in ("weights.safetensors", "history.tsv"):
-            shutil.copyfile(trained / name, folder / name)
+        for name in ("weights.safetensors", "history.tsv", CODES):
+            if (trained / name).is_file() or name != CODES:
+                shutil.copyfile(trained / name, folder / name)
     say(f"train {variant} seed {seed}", f"shares the weights of {trained}")
 
 
@@ -181,8 +197,8 @@ def _train_variant(
     checkpoint: Path | None,
     device: torch.device,
     begun: Start | None = None,
-) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of a trained variant, its priors beside it, and its history; `begun` are those to start from."""
+) -> tuple[dict[str, Tensor], list[dict[str, float]], dict[str, CodeSet]]:
+    """Weights of a trained variant, its priors beside it, history, and codes; `begun` are weights to start from."""
     module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = by_split["train"]
@@ -208,9 +224,9 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # of the training, and no part of what it makes
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    priors, summary = fit_priors(model, by_split, settings, begun)
+    priors, summary, codes = fit_priors(model, by_split, settings, begun)
     next((row for row in rows if row.get("best")), rows[-1]).update(summary)
-    return tensors | priors, rows
+    return tensors | priors, rows, codes
 
 
 def _fit_linear(model: CVAE, by_split: dict[str, DomainSet], settings: TrainSettings, rng: np.random.Generator) -> None:

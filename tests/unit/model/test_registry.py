@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cvae_protein.model import registry
 from cvae_protein.model.batch import Batch, DomainSet, crop, pad, read_domain, read_split, training_batch
 from cvae_protein.model.cvae import CVAE
 from cvae_protein.model.losses.evidence_bound import TargetRate, evidence_terms
-from cvae_protein.model.priors import TrainingCodes
+from cvae_protein.model.priors import Gaussian, TrainingCodes
 from cvae_protein.model.representation import PrincipalComponents, decode_trace
 from cvae_protein.model.spec import Spec, load_tensors
 from cvae_protein.sampling import sampler as sampler_module
@@ -232,6 +233,36 @@ def test_splits_and_labels_of_another_scheme_than_the_models_are_told(
     assert f"{models[0]}: was trained by another file than {other}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("variant", ["concat", "flow_prior"])
+def test_codes_that_training_kept_are_those_of_the_model_and_are_not_inferred_again(
+    variant: str, trained: Path, data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refiner, quick = trained / "refiner/seed0", replace(SAMPLE, per_class=1, relax_steps=1)
+    bare = Path(shutil.copytree(trained / variant / "seed0", tmp_path / "bare"))
+    (bare / "codes.safetensors").unlink()
+    inferred, infer_all = list[int](), CVAE.infer_all
+
+    def counted(model: CVAE, domains: DomainSet, *given: int) -> Gaussian:
+        inferred.append(len(domains))
+        return infer_all(model, domains, *given)
+
+    monkeypatch.setattr(CVAE, "infer_all", counted)
+    whole = {split: each.first_conformations() for split, each in read_split(*data).items() if split != "crops"}
+    sizes = {split: len(each) for split, each in whole.items()}
+    for folder, expected in ((bare, sorted(sizes.values())), (trained / variant / "seed0", [sizes["test"]])):
+        inferred.clear()
+        sample_heldout(folder, refiner, *data, quick, 0, tmp_path / folder.name, 1)
+        assert sorted(inferred) == expected
+    one, other = (tmp_path / name / "latents.h5" for name in ("bare", "seed0"))
+    assert one.read_bytes() == other.read_bytes()
+    splits = tmp_path / "splits.tsv"  # of other splits than the model's: what was kept says nothing
+    header, *rows = data[1].read_text().splitlines(keepends=True)
+    splits.write_text("".join([header, *rows[::-1]]))
+    inferred.clear()
+    sample_heldout(trained / variant / "seed0", refiner, data[0], splits, quick, 0, tmp_path / "other", 1)
+    assert sorted(inferred) == sorted(sizes.values())
+
+
 @pytest.mark.parametrize("variant", ["concat", "branched", "flow_prior"])
 def test_the_decoder_over_whole_chains_takes_the_place_of_the_refiner(
     variant: str, trained: Path, data: tuple[Path, Path], tmp_path: Path
@@ -434,7 +465,7 @@ def test_a_view_has_the_weights_of_the_variant_that_it_shares(
 ) -> None:
     apart, shared = trained / "flow_prior/seed0", trained / "concat/seed0"
     train(*data, "flow_prior", 0, tmp_path / "view", MODEL, TRAIN, REFINE, 2, trained=shared)
-    for name in ("spec.json", "weights.safetensors"):
+    for name in ("spec.json", "weights.safetensors", "codes.safetensors"):
         assert (tmp_path / "view" / name).read_bytes() == (apart / name).read_bytes()
     assert (tmp_path / "view/history.tsv").read_bytes() == (shared / "history.tsv").read_bytes()
     for variant, seed, folder, said in (

@@ -19,6 +19,7 @@ from cvae_protein.config.settings import (
     VerdictSettings,
 )
 from cvae_protein.core.files import write_table
+from cvae_protein.model.codes import CodeSet
 from cvae_protein.model.priors import AggregatePosterior, Gaussian, LatentFlow, StandardPrior
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.likelihood import judge_codes
@@ -26,7 +27,7 @@ from cvae_protein.score.metrics.latent import Codes
 from cvae_protein.score.metrics.likelihood import likelihood_rows
 from cvae_protein.score.metrics.metric import SCORE_COLUMNS
 from cvae_protein.score.verdicts import judge
-from cvae_protein.training.prior import CodeSet, fit_flow, log_likelihoods
+from cvae_protein.training.prior import fit_flow, log_likelihoods
 
 LATENT = 6
 SPEC = Spec(
