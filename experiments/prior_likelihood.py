@@ -9,7 +9,8 @@ over the latent size. Mixtures of Gaussians (full covariance, length as a furthe
 validation likes. With `--crops`, flows are also fitted to so many random crops of training domains and of longer ones
 (the split `crops`), without labels, which then are half of what a step draws. With `--widen`, each flow and the
 Gaussian are then also judged with the factor on codes under which those of validation are likeliest. Codes take long;
-those that training kept are taken, and all are kept in the file `--codes`.
+those that training kept are taken, and all are kept in the file `--codes`. With `--steps 0` nothing is fitted: the
+model's own flow is judged beside its own Gaussians, on test codes, and only those are inferred.
 """
 
 from __future__ import annotations
@@ -94,22 +95,28 @@ def mixture(codes: CodeSet, held: Mapping[str, HeldOut]) -> tuple[int, dict[str,
     return best[1], best[2]
 
 
+def some_of_each(rungs: np.ndarray, most: int) -> np.ndarray:
+    """Rows of at most so many domains of each rung, at random but always the same, rung by rung."""
+    order = np.random.default_rng(0).permutation(len(rungs))
+    return np.concatenate([order[rungs[order] == rung][:most] for rung in RUNGS])
+
+
 def compare(
     spec: Spec,
+    aggregate: AggregatePosterior,
     own: LatentFlow | None,
     codes: Mapping[str, CodeSet],
     about: Mapping[str, tuple[np.ndarray, np.ndarray]],
     given: argparse.Namespace,
 ) -> None:
-    """Fit and print; `about` are superfamilies and rungs of each split's domains."""
-    training, crops = codes["train"], codes.get("crops")
-    aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
-    aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
+    """Fit and print; `about` are superfamilies and rungs of each split's domains, `aggregate` the model's Gaussians."""
+    if given.steps:
+        training = codes["train"]
+        aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
     held = {}
-    for split in ("validation", "test"):
+    for split in ("validation", "test") if given.steps else ("test",):
         groups, rungs = about[split]
-        order = np.random.default_rng(0).permutation(len(rungs))
-        chosen = np.concatenate([order[rungs[order] == rung][: given.most] for rung in RUNGS])
+        chosen = some_of_each(rungs, given.most)
         drawn = codes[split].draw(torch.from_numpy(chosen), torch.Generator().manual_seed(1))
         held[split] = HeldOut(
             *drawn, groups[chosen], rungs[chosen], aggregate.log_density(drawn[0], 0 * drawn[2], drawn[2])
@@ -121,6 +128,8 @@ def compare(
         print(f"a Gaussian a class\t{split}\t{gains(found, each)}", flush=True)
     if own is not None:
         judge("the model's own flow", own, held, "")
+    if not given.steps:
+        return
     if given.widen:
         plain = LatentFlow(spec)
         plain.whiten(aggregate)
@@ -131,6 +140,7 @@ def compare(
         count, densities = mixture(training, held)
         for split, each in held.items():
             print(f"mixture of {count}\t{split}\t{gains(densities[split], each)}", flush=True)
+    crops = codes.get("crops")
     fitted = {"": training} if crops is None else {"": training, ", crops": joined(training, crops)}
     for more, evaluated in fitted.items():
         for dropout, hidden in itertools.product(given.dropout, given.label_dropout):
@@ -220,8 +230,10 @@ def main() -> None:
     about, known = {}, bool(codes)
     as_trained = given.inference_steps == model.spec.model.inference_steps
     kept = kept_codes(folder, model.spec, *sources) if as_trained else {}
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test") if given.steps else ("test",):
         domains = by_split[split].first_conformations()
+        if not given.steps:
+            domains = domains.take(some_of_each(np.array([facts[name]["rung"] for name in domains.ids]), given.most))
         if not known:
             own = kept.get(split) or codes_of(model, domains, given.inference_steps)
             codes[split] = replace(own, chance=domains.weights / domains.weights.sum())
@@ -231,10 +243,16 @@ def main() -> None:
         codes["crops"] = codes_of(model, crops_of(by_split, given.crops), given.inference_steps)
     if given.codes and not known:
         write_codes(given.codes, codes)
-    tensors, own = load_tensors(folder / "weights.safetensors")[0], None
+    tensors, flow = load_tensors(folder / "weights.safetensors")[0], None
     if any(name.startswith("flow.") for name in tensors):
-        load_weights(own := LatentFlow(model.spec), "flow.", folder, tensors)
-    compare(model.spec, own, codes, about, given)
+        load_weights(flow := LatentFlow(model.spec), "flow.", folder, tensors)
+    load_weights(
+        aggregate := AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0])),
+        "aggregate.",
+        folder,
+        tensors,
+    )
+    compare(model.spec, aggregate, flow, codes, about, given)
 
 
 if __name__ == "__main__":
