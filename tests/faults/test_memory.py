@@ -1,4 +1,4 @@
-"""A process whose memory is really limited; what a GPU says is played in tests/unit/test_training_loop.py."""
+"""A process whose memory is really limited; what a GPU says is played in tests/unit/training/test_loop.py."""
 
 import subprocess
 import sys
