@@ -35,7 +35,7 @@ import cvae_protein as cvae
 from cvae_protein.config.settings import SampleSettings, ScoreSettings
 from cvae_protein.core.files import atomic_path, read_table, write_table
 from cvae_protein.core.geometry import rmsd
-from cvae_protein.core.labels import first_level, is_within
+from cvae_protein.core.labels import RUNGS, first_level, is_within
 from cvae_protein.model.batch import as_backbone
 from cvae_protein.sampling.draw import Samples
 from cvae_protein.sampling.sample import draw_samples
@@ -103,9 +103,9 @@ def raw_rows(samples: Samples) -> Cells:
     return found
 
 
-def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, str]]) -> list[tuple[str, str]]:
-    """Name and value of how near held-out domains are when they are rebuilt from their codes."""
-    labels = {row["domain_id"]: row["label"] for row in rows}
+def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, str]]) -> Cells:
+    """Rung, or all, name and value of how near held-out domains are when they are rebuilt from their codes."""
+    labels, rungs = ({row["domain_id"]: row[name] for row in rows} for name in ("label", "rung"))
     with Store(domains) as store:
         real = cvae.Structures(entry.backbone for entry in store.entries(list(labels)))
     made = cvae.load(model, refiner=folder).reconstruct(
@@ -115,10 +115,13 @@ def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, 
         Pair(PreparedStructure.of(own, labels[own.id]), PreparedStructure.of(other, labels[own.id]))
         for own, other in zip(made, real, strict=True)
     ]
-    found = []
+    own_rung, found = np.array([rungs[one.id] for one in real]), []
     for name, function in (("backbone RMSD, Å", backbone_rmsd), ("TM-score", ca_tm_score), ("Q3", ss_q3)):
-        one = mean_estimate(np.array([function(pair) for pair in pairs]), ScoreSettings(), np.random.default_rng(0))
-        found.append((f"rebuilt: {name}", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f}, {len(pairs)})"))
+        values = np.array([function(pair) for pair in pairs])
+        for rung in ("all", *RUNGS):
+            chosen = values[(own_rung == rung) | (rung == "all")]
+            one = mean_estimate(chosen, ScoreSettings(), np.random.default_rng(0))
+            found.append((rung, f"rebuilt: {name}", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f}, {one.n})"))
     return found
 
 
@@ -168,7 +171,7 @@ def main() -> None:
 
     def level(folder: Path, changes: dict[str, float], scratch: Path) -> Cells:
         if not asked.number:
-            return [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
+            return rebuilt_rows(asked.model, folder, asked.domains, held)
         sampler = load_sampler(asked.model, folder)
         spec = sampler.spec
         fitting = {fold: tuple(n for n in sizes if shortest <= n <= longest) for fold, sizes in spec.lengths.items()}
@@ -180,7 +183,7 @@ def main() -> None:
         samples = draw_samples(sampler, folds, lengths, own, asked.seed)
         found = [("all", "samples a second", f"{len(samples.names) / (time.monotonic() - began):.1f}")]
         found += [("all", "samples a CPU second", f"{len(samples.names) / (time.process_time() - spent):.1f}")]
-        found += [("all", *each) for each in rebuilt_rows(asked.model, folder, asked.domains, held)]
+        found += rebuilt_rows(asked.model, folder, asked.domains, held)
         found += raw_rows(samples)
         write_samples(scratch / "samples.h5", samples)
         return found + cells_of_scores(scratch / "samples.h5", asked.domains, scratch / "splits.tsv", asked.classifier)
