@@ -14,12 +14,12 @@ from .settings import Settings
 
 WRITTEN_BY = "Written by `make schema` from cvae_protein/config/settings.py; edit that file instead."
 GUIDE = """\
-`config.yaml` is the file to edit. A key that it leaves out has its default; where the file as it comes says otherwise,
-the table has both. A key that does not exist stops the run before its first job and names the nearest right one.
-`snakemake --configfile config/examples/NAME.yaml` lays another file over `config.yaml`,
-`snakemake --config seeds=0,1 'train={"steps": 500}'` single keys. Give each experiment its own `results`.
+`config.yaml` is the file to edit. A key left out of it has its default; where the file as supplied sets another value,
+the table lists both. An unknown key stops the run before its first job, and the message names the nearest valid one.
+`snakemake --configfile config/examples/NAME.yaml` applies another file on top of `config.yaml`,
+`snakemake --config seeds=0,1 'train={"steps": 500}'` sets single keys. Give each experiment its own `results`.
 
-| key | what it is | allowed | default |
+| key | meaning | allowed | default |
 |---|---|---|---|
 """
 
