@@ -48,7 +48,7 @@ Quiet = Annotated[
         "-q",
         callback=_tell_nothing,
         expose_value=False,
-        help="No progress and no notes on standard error, only errors.",
+        help="Print only errors on standard error, no progress and no notes.",
     ),
 ]
 
@@ -91,8 +91,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Conditional VAEs of protein backbones by fold class. Lengths are in Å, angles in radians.\n\n"
-    "Exit code: 0 done, 1 a mistake in what was given, 2 a wrong call, "
-    "3 a verdict is flagged (on request), 70 a defect of the program, 130 interrupted.",
+    "Exit codes: 0 success, 1 invalid input, 2 invalid command line, "
+    "3 a verdict is flagged (on request), 70 a defect in the program, 130 interrupted.",
 )
 
 
@@ -114,26 +114,36 @@ def _options(
 
 
 Given = Annotated[
-    str, typer.Option("--settings", metavar="JSON|FILE", help="Settings of the stage: JSON, or a YAML config file.")
+    str,
+    typer.Option("--settings", metavar="JSON|FILE", help="Settings of this stage: JSON, or a YAML configuration file."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")]
-Rejected = Annotated[Path, typer.Option("--rejected", help="Table to write: what cannot be used, and why.")]
-Domains = Annotated[Path, typer.Option("--domains", help="Table of domains that `select` wrote.")]
-Stored = Annotated[Path, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")]
-Splits = Annotated[Path, typer.Option("--splits", help="Table that `split` wrote.")]
-Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", help="Where an interrupted training can go on from.")]
-Depth = Annotated[int, typer.Option("--depth", min=1, max=4, help="Label levels given to the model; 1 = class.")]
-LabelsGiven = Annotated[str, typer.Option("--label-settings", help="Section `labels`: JSON or YAML file.")]
-ModelGiven = Annotated[str, typer.Option("--model-settings", help="Section `model`: JSON or YAML file.")]
-TrainGiven = Annotated[str, typer.Option("--train-settings", help="Section `train`: JSON or YAML file.")]
-RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Section `refine`: JSON or YAML file.")]
-DecoderGiven = Annotated[str, typer.Option("--decoder-settings", help="Section `decoder`: JSON or YAML file.")]
-Batch = Annotated[
-    str, typer.Option("--batch", metavar="I/N", help="Which share of the work, counted from 0; `merge` joins them.")
+Rejected = Annotated[Path, typer.Option("--rejected", help="Table to write: what was rejected, and why.")]
+Domains = Annotated[Path, typer.Option("--domains", help="Table of domains written by `select`.")]
+Stored = Annotated[Path, typer.Option("--store", help="HDF5 store of domains written by `merge`.")]
+Splits = Annotated[Path, typer.Option("--splits", help="Table written by `split`.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="File from which an interrupted training resumes.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the randomness.")]
+Depth = Annotated[
+    int, typer.Option("--depth", min=1, max=4, help="Label levels the model is conditioned on; 1 = class.")
+]
+LabelsGiven = Annotated[str, typer.Option("--label-settings", help="Settings of section `labels`: JSON or YAML file.")]
+ModelGiven = Annotated[str, typer.Option("--model-settings", help="Settings of section `model`: JSON or YAML file.")]
+TrainGiven = Annotated[str, typer.Option("--train-settings", help="Settings of section `train`: JSON or YAML file.")]
+RefineGiven = Annotated[str, typer.Option("--refine-settings", help="Settings of section `refine`: JSON or YAML file.")]
+DecoderGiven = Annotated[
+    str, typer.Option("--decoder-settings", help="Settings of section `decoder`: JSON or YAML file.")
+]
+Batch = Annotated[
+    str, typer.Option("--batch", metavar="I/N", help="Do part I of N, counted from 0; `merge` joins the parts.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Random seed.")]
 MODEL_SEED = typer.Option(
-    "--model-seed", min=0, max=LARGEST_SEED, help="Seed of the model that drew the samples, as the tables name it."
+    "--model-seed",
+    min=0,
+    max=LARGEST_SEED,
+    help="Seed of the model that drew the samples, to be recorded in the tables.",
 )
 
 

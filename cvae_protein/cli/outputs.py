@@ -30,7 +30,9 @@ from ..core.progress import say
 WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
 NOT_COMPARED = frozenset({"force", "jobs", "cores"})  # options that leave the outcome as it is
-FORCE = typer.Option("--force", help="Replace a former output of this command that has other inputs or settings.")
+FORCE = typer.Option(
+    "--force", help="Replace an earlier output of this command that was made from other inputs or settings."
+)
 FIRST = is_first()
 Recognise = Callable[[Path], bool]
 Parameters = Mapping[str, Any]
