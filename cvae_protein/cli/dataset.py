@@ -50,13 +50,15 @@ def export(
     store: Annotated[Path, typer.Option(help="HDF5 store of samples or domains.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder, for a file a structure and a table; or a .pdb, .cif or .xtc."),
+        typer.Option(
+            "--output", "-o", help="Folder, for one file per structure and a table; or a .pdb, .cif or .xtc file."
+        ),
     ],
     format: Annotated[
-        str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output, in a folder pdb.")
+        str, typer.Option(help="pdb, cif or xtc; default: the suffix of the output, or pdb in a folder.")
     ] = "",
     fold: Annotated[str, typer.Option(help="Only this fold class, such as 2 or 3.40.")] = "",
-    length: Annotated[int | None, typer.Option(min=1, help="Only structures of so many residues.")] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Only structures with this number of residues.")] = None,
     by_length: Annotated[bool, typer.Option("--by-length", help="One file per length, named NAME-L110.")] = False,
 ) -> None:
     """Write stored structures as PDB, mmCIF, or XTC with a PDB topology.
@@ -66,7 +68,7 @@ def export(
       cvae-protein export --store samples/concat/seed0/samples.h5 --fold 2 --format cif -o beta/
       cvae-protein export --store samples/concat/seed0/samples.h5 --fold 2 --length 110 -o beta.xtc
 
-    Coordinates are in Å; XTC, which counts in nm, keeps 0.01 Å. What one file holds is of one length.
+    Coordinates are in Å; XTC, which uses nm, keeps a precision of 0.01 Å. One file holds structures of one length.
     """
     from ..core.files import atomic_path
     from ..io.write import export as run
@@ -89,7 +91,7 @@ def export(
     rejected=REJECTED,
 )
 def select(output: Output, rejected: Rejected, settings: Given = "") -> None:
-    """Choose the domains of a table, of a CATH or SCOPe file, or of a folder of structures.
+    """Select domains from a table, a CATH or SCOPe file, or a folder of structures.
 
     \b
     Example:
@@ -134,14 +136,14 @@ def fetch(
     rejected: Rejected,
     embedded: Annotated[Path, typer.Option(help="Folder of the embedded structures.")] = Path("data/embedded"),
     lock: Annotated[
-        Path | None, typer.Option(help="Table to write: source, address, hash, size and date of every file.")
+        Path | None, typer.Option(help="Table to write: source, URL, hash, size and date of every file.")
     ] = None,
     locked: Annotated[
-        Path | None, typer.Option(help="Such a table, kept from another run; other bytes than its stop the run.")
+        Path | None, typer.Option(help="Such a table from an earlier run; a file that differs from it stops the run.")
     ] = None,
     settings: Given = "",
 ) -> None:
-    """Find or download the file of every entry, and record its SHA-256.
+    """Find or download the structure file of every entry, and record its SHA-256.
 
     \b
     Example:
@@ -162,21 +164,21 @@ def fetch(
 def featurize(
     output: Output,
     rejected: Rejected,
-    domains: Annotated[Path | None, typer.Option(help="Table of domains that `select` wrote.")] = None,
-    entries: Annotated[Path | None, typer.Option(help="Table that `fetch` wrote.")] = None,
+    domains: Annotated[Path | None, typer.Option(help="Table of domains written by `select`.")] = None,
+    entries: Annotated[Path | None, typer.Option(help="Table written by `fetch`.")] = None,
     batch: Batch = "0/1",
     source: Annotated[
         Path | None,
-        typer.Option("--input", help="Instead of entries: a folder or file of structures, or a trajectory."),
+        typer.Option("--input", help="Instead of --entries: a folder or file of structures, or a trajectory."),
     ] = None,
     topology: Annotated[
-        Path | None, typer.Option(help="PDB, mmCIF or GRO file of the atoms of a trajectory (.xtc .trr .dcd .nc).")
+        Path | None, typer.Option(help="PDB, mmCIF or GRO file with the atoms of a trajectory (.xtc .trr .dcd .nc).")
     ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="Store every so many-th model or frame.")] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Store every n-th model or frame.")] = None,
     settings: Given = "",
     label_settings: LabelsGiven = "",
 ) -> None:
-    """Turn structure files into a store of backbones (Å, radians).
+    """Convert structure files to a store of backbones (Å, radians).
 
     \b
     Example:
@@ -185,7 +187,7 @@ def featurize(
       cvae-protein featurize --input my-structures/ -o mine.h5 --rejected mine-rejected.tsv
       cvae-protein featurize --input run.xtc --topology run.pdb --stride 10 -o run.h5 --rejected run-rejected.tsv
 
-    Models of a file and frames of a trajectory are conformers of one domain.
+    Models of a file and frames of a trajectory are stored as conformers of one domain.
     """
     from dataclasses import replace
 
@@ -214,16 +216,18 @@ def merge(
     parts: Annotated[list[Path], typer.Argument(help="Stores (.h5) and tables of rejected domains (.tsv), in order.")],
     output: Output,
     rejected: Rejected,
-    settings: Annotated[str, typer.Option(metavar="JSON|FILE", help="Section `featurize`: JSON or YAML file.")] = "",
+    settings: Annotated[
+        str, typer.Option(metavar="JSON|FILE", help="Settings of section `featurize`: JSON or YAML file.")
+    ] = "",
 ) -> None:
-    """Join the stores of all batches into one, and the tables of rejected domains into one.
+    """Join the stores of all batches into one, and likewise the tables of rejected domains.
 
     \b
     Example:
       cvae-protein merge shards/*.h5 rejected/*.tsv -o domains.h5 --rejected rejected.tsv
       cvae-protein merge draws/seed*.h5 -o samples.h5 --rejected none.tsv
 
-    The second joins what jobs with different --seed have drawn; a sample's id and its column draw_seed have the seed.
+    The second example joins samples drawn with different --seed; their ids and the column draw_seed contain the seed.
     """
     from ..core.errors import NOTES
     from ..store.write import merge_stores
@@ -246,7 +250,9 @@ def merge(
 def split(
     store: Stored,
     output: Output,
-    clusters: Annotated[Path | None, typer.Option(help="Table that `cluster` wrote: near-identical domains.")] = None,
+    clusters: Annotated[
+        Path | None, typer.Option(help="Table written by `cluster`: domains with similar sequences.")
+    ] = None,
     settings: Given = "",
     label_settings: LabelsGiven = "",
 ) -> None:
@@ -257,7 +263,7 @@ def split(
       cvae-protein split --store domains.h5 --settings '{"test": 0.2, "seed": 1}' -o splits.tsv
       cvae-protein split --store domains.h5 --clusters clusters.tsv --settings '{"scheme": "sequence"}' -o splits.tsv
 
-    `test` and `validation` are shares of the domains; column `rung` says how new a held-out domain is to training.
+    `test` and `validation` are fractions of the domains; the column `rung` says how new a domain is to training.
     """
     from ..dataset.split import split_domains
 
@@ -271,7 +277,7 @@ def leak_audit(
     store: Stored,
     splits: Splits,
     output: Output,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at once; they do not change the result.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes; their number does not change the result.")] = 1,
 ) -> None:
     """Find the training domain nearest to each held-out one, by structure and by sequence.
 
@@ -279,7 +285,7 @@ def leak_audit(
     Example:
       cvae-protein leak-audit --store domains.h5 --splits splits.tsv --jobs 4 -o leak_audit.tsv
 
-    TM-scores are normalised by the held-out domain; identity is over the shorter sequence.
+    TM-scores are normalised by the length of the held-out domain; identity is relative to the shorter sequence.
     """
     from ..dataset.leak_audit import audit as run
 
@@ -287,14 +293,16 @@ def leak_audit(
 
 
 @app.command()
-def verify(files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of domains, samples or others.")]) -> None:
-    """Check stores against their checksums; exit code 1 unless all are whole.
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Stores (.h5) of domains, samples or other structures.")],
+) -> None:
+    """Check stores against their checksums; exit code 1 unless all are intact.
 
     \b
     Example:
       cvae-protein verify results/domains.h5 results/samples/concat/seed0/samples.h5
 
-    Names each damaged block and the domains in it. Featurize or sample those again.
+    Lists each damaged block and the domains in it, which have to be featurized or sampled again.
     """
     from ..store.verify import verify_store
 
@@ -322,18 +330,18 @@ def cluster(
     store: Stored,
     output: Output,
     scheme: Annotated[
-        str, typer.Option(help="What labels the domains: cath, scope, own, none, or cluster, which finds classes.")
+        str, typer.Option(help="Source of the labels: cath, scope, own, none, or cluster (by structure).")
     ] = "cath",
     settings: Given = "",
 ) -> None:
-    """Group the domains with like sequences, and where nothing labels them, those with like structures.
+    """Cluster domains by sequence and, with --scheme cluster, by structure.
 
     \b
     Example:
       cvae-protein cluster --store domains.h5 --settings '{"identity": 0.35}' -o clusters.tsv
       cvae-protein cluster --store domains.h5 --scheme cluster -o clusters.tsv
 
-    Structures are alike from a TM-score of 0.5, normalised by the longer one.
+    Structures count as similar from a TM-score of 0.5, normalised by the longer one.
     """
     from ..dataset.cluster import find_folds, read_sequences, sequence_clusters, write_clusters
 

@@ -77,7 +77,7 @@ STRUCTURES = {".h5": SAMPLES, **STRUCTURE_FILES}
 @app.command()
 @writes(output=folder(MODEL_FILES, optional=[CODES]), checkpoint=CHECKPOINT)
 def train(
-    variant: Annotated[str, typer.Option(help="`refiner`, `decoder`, or a file in model/variants.")],
+    variant: Annotated[str, typer.Option(help="`refiner`, `decoder`, or a variant, such as concat.")],
     store: Stored,
     splits: Splits,
     output: Output,
@@ -85,21 +85,22 @@ def train(
     depth: Depth = 1,
     checkpoint: Checkpoint = None,
     trained: Annotated[
-        Path | None, typer.Option(help="Folder of the variant that this one is a view of: takes its weights.")
+        Path | None,
+        typer.Option(help="For a variant that is a view of another: folder of that one, whose weights it takes."),
     ] = None,
     settings: Given = "",
     model_settings: ModelGiven = "",
     refine_settings: RefineGiven = "",
     decoder_settings: DecoderGiven = "",
 ) -> None:
-    """Train one model; the folder holds spec.json, weights.safetensors, history.tsv and codes.safetensors.
+    """Train one model; its folder contains spec.json, weights.safetensors, history.tsv and codes.safetensors.
 
     \b
     Example:
       cvae-protein train --variant concat --store domains.h5 --splits splits.tsv \\
           --settings '{"steps": 4000, "learning_rate": 0.001}' -o models/concat/seed0
 
-    Terms of the loss are in nats per structure, RMSD in Å. Run it again after an interruption: it goes on.
+    Loss terms are in nats per structure, RMSD in Å. With --checkpoint, the same command resumes after an interruption.
     """
     from ..training.gpu_slots import take
 
@@ -115,16 +116,18 @@ def train(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def launch(
-    processes: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of its own where there are any.")],
-    command: Annotated[list[str], typer.Argument(help="What each of them runs, such as `cvae-protein train ...`.")],
+    processes: Annotated[int, typer.Option(min=1, help="Number of processes, each with its own GPU if there are any.")],
+    command: Annotated[
+        list[str], typer.Argument(help="Command that each process runs, such as `cvae-protein train ...`.")
+    ],
 ) -> None:
-    """Run a training as several processes of this machine, which share every batch (torchrun).
+    """Run a training as several processes on this machine, which share every batch (torchrun).
 
     \b
     Example:
       cvae-protein launch --processes 4 cvae-protein train --variant concat --store domains.h5 --splits splits.tsv -o x
 
-    Takes as many GPUs as processes that no other training of yours has, unless CUDA_VISIBLE_DEVICES says which.
+    Each process takes a GPU that is not in use by another training of yours, unless CUDA_VISIBLE_DEVICES is set.
     """
     from ..training.gpu_slots import take
 
@@ -156,37 +159,41 @@ def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
 @app.command()
 @writes(_drawn)
 def sample(
-    model: Annotated[
-        str, typer.Option(help="Folder of a trained model, or `pretrained`, which comes with the package.")
-    ],
+    model: Annotated[str, typer.Option(help="Folder of a trained model, or `pretrained`, the model of the package.")],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder, for a PDB file a sample and a table; or an .h5, .pdb, .cif or .xtc."
+            "--output",
+            "-o",
+            help="Folder, for one PDB file per sample and a table; or an .h5, .pdb, .cif or .xtc file.",
         ),
     ],
     seed: Seed = 0,
     refiner: Annotated[
-        Path | None, typer.Option(help="Folder of a second level; `refiner` or `decoder`: the one beside the model.")
+        Path | None,
+        typer.Option(help="Folder of a second level, or `refiner` or `decoder` for the one that belongs to the model."),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Store of domains, to reconstruct the held-out ones.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="Table that `split` wrote.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Store of domains, for --around or to reconstruct held-out ones.")
+    ] = None,
+    splits: Annotated[Path | None, typer.Option(help="Table written by `split`.")] = None,
     fold: Annotated[
-        list[str] | None, typer.Option(help="Fold class to draw that the model knows, such as 2; repeatable.")
+        list[str] | None, typer.Option(help="Fold class to sample, one that the model knows, such as 2; repeatable.")
     ] = None,
     length: Annotated[
         list[str] | None,
         typer.Option(
             metavar="L|LOW-HIGH",
-            help="Residues of a sample: a number, repeatable, or a range to draw from.",
-            show_default="drawn from those of the fold's training domains",
+            help="Residues per sample: a number (repeatable), or a range to draw from.",
+            show_default="drawn from the lengths of the fold's training domains",
         ),
     ] = None,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow lengths that no training domain of the fold has.")
     ] = False,
     valid: Annotated[
-        bool, typer.Option("--valid", help="With --fold: draw on until so many are physically valid; says the yield.")
+        bool,
+        typer.Option("--valid", help="With --fold: draw until --number are physically valid, and report the yield."),
     ] = False,
     number: Annotated[
         int | None,
@@ -194,20 +201,23 @@ def sample(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Spread of the draw relative to the prior.", show_default=str(DEFAULT.temperature)),
+        typer.Option(
+            help="Standard deviation of the latent draw, relative to the prior.", show_default=str(DEFAULT.temperature)
+        ),
     ] = None,
     around: Annotated[
         str | None,
-        typer.Option(help="Structure file, or domain of --store, whose conformations to draw; with --fold, as of it."),
+        typer.Option(help="Structure file, or domain of --store, around which to sample; --fold changes its label."),
     ] = None,
     spread: Annotated[
-        float | None, typer.Option(help="With --around: mean RMSD to the structure in Å, instead of a temperature.")
+        float | None,
+        typer.Option(help="With --around: target mean RMSD to the structure in Å, instead of --temperature."),
     ] = None,
     keep: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="First numbers of each code that count; the second level draws what follows.",
+            help="Leading dimensions of each code to keep; the second level samples the rest.",
             show_default="all",
         ),
     ] = None,
@@ -217,27 +227,30 @@ def sample(
             "--keep-noise",
             min=0,
             max=1,
-            help="With --around and a decoder: share of the second level's noise that stays the structure's own.",
+            help="With --around and a decoder: fraction of the decoder's noise that is taken from the structure.",
         ),
     ] = 0.0,
     guidance: Annotated[
         float | None,
-        typer.Option(help="How far the draw follows the label; 1 = as learnt.", show_default=str(DEFAULT.guidance)),
+        typer.Option(help="Classifier-free guidance by the label; 1 = as trained.", show_default=str(DEFAULT.guidance)),
     ] = None,
     depth: Annotated[
         int,
-        typer.Option(min=1, max=4, help="With --splits: label levels to sample by, of those the model knows."),
+        typer.Option(
+            min=1, max=4, help="With --splits: label levels to sample by, at most those that the model knows."
+        ),
     ] = 4,
     batch: Batch = "0/1",
     drawn: Annotated[
-        list[Path] | None, typer.Option(help="With --splits: folder of a batch of its samples; all of them, in order.")
+        list[Path] | None,
+        typer.Option(help="With --splits: folder of a batch of these samples; repeat for all, in order."),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Of the files in a folder: pdb, or cif, which holds coordinates of any size.")
+        str, typer.Option(help="Format of the files in a folder: pdb, or cif, for coordinates of any size.")
     ] = "pdb",
     settings: Given = "",
 ) -> None:
-    """Draw backbones: of chosen fold classes, around a domain, or as a run's step with reconstructions and codes.
+    """Sample backbones: of chosen fold classes, around a domain, or as a step of a run, with reconstructions and codes.
 
     \b
     Example:
@@ -250,8 +263,8 @@ def sample(
       cvae-protein sample --model models/concat/seed0 --store domains.h5 --splits splits.tsv -o samples/concat/seed0
       cvae-protein sample --model pretrained --fold 2 -n 10000 --batch 3/20 -o part3.h5
 
-    Lengths are in residues, coordinates in Å. Batches, joined by `merge`, are the samples of the whole draw. Without
-    --fold, --around and --splits a batch is one of a run's step, a folder that --drawn takes.
+    Lengths are in residues, coordinates in Å. Batches that `merge` has joined equal the samples of one whole draw.
+    Without --fold, --around and --splits, a batch belongs to a step of a run: a folder to be given as --drawn.
     """
     from ..model.registry import resolve
     from ..sampling.sample import parse_lengths
@@ -442,14 +455,14 @@ def train_classifier(
     checkpoint: Checkpoint = None,
     settings: Given = "",
 ) -> None:
-    """Train the fold classifier, which predicts class, architecture and topology, on the training split alone.
+    """Train the fold classifier, which predicts class, architecture and topology, on the training split only.
 
     \b
     Example:
       cvae-protein train-classifier --store domains.h5 --splits splits.tsv -o models/classifier
 
-    The folder holds spec.json, weights.safetensors, history.tsv, classifier.tsv (held-out accuracy and calibration) and
-    confusion.tsv.
+    The folder contains spec.json, weights.safetensors, history.tsv, classifier.tsv (held-out accuracy and calibration)
+    and confusion.tsv.
     """
     from ..training.fold_classifier import train_classifier as run
 
@@ -468,14 +481,14 @@ def embed(
     output: Output,
     classifier: Annotated[Path, typer.Option(help="Folder of a trained fold classifier.")],
 ) -> None:
-    """Run the fold classifier on structures; `score` compares sets by its features and probabilities.
+    """Run the fold classifier on structures; `score` uses its features and probabilities to compare sets.
 
     \b
     Example:
       cvae-protein embed domains.h5 --classifier models/classifier -o features/real
       cvae-protein embed samples/concat/seed0/samples.h5 samples/concat/seed0/raw.h5 --classifier models/classifier -o f
 
-    The folder has a file for each store, of the same name.
+    The folder contains one file per store, with the same name.
     """
     from ..model.fold_classifier import embed as run
 

@@ -23,11 +23,11 @@ BASE = Path("config/config.yaml")  # over which every run is laid
 @app.command()
 def info(
     what: Annotated[
-        str, typer.Argument(metavar="[WHAT]", help="`pretrained`, a model's folder, a store (.h5), or a run's folder.")
+        str, typer.Argument(metavar="[WHAT]", help="`pretrained`, the folder of a model or run, or a store (.h5).")
     ] = "pretrained",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all fold classes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all fold classes.")] = False,
 ) -> None:
-    """Say what a model, a store or a run holds: fold classes with counts and lengths, settings, figures, device.
+    """Describe a model, a store or a run: fold classes with counts and lengths, settings, figures, device.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def info(
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder.")]) -> None:
-    """Lay out a folder to run in: workflow, configuration with examples, and the embedded structures.
+    """Set up a folder to run in: workflow, configuration with examples, and the embedded structures.
 
     \b
     Example:
@@ -79,19 +79,20 @@ def init(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or e
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Configuration; default: config/config.yaml.", exists=True)
+        Path | None,
+        typer.Option("--config", "-c", help="Configuration file; default: config/config.yaml.", exists=True),
     ] = None,
-    cores: Annotated[int, typer.Option(min=1, help="Cores to use.")] = usable_cores(),
-    targets: Annotated[list[str] | None, typer.Argument(help="Results to make, or options of Snakemake.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="Number of cores to use.")] = usable_cores(),
+    targets: Annotated[list[str] | None, typer.Argument(help="Files to make, or options for Snakemake.")] = None,
 ) -> None:
-    """Run the workflow of this folder; what is there already is kept.
+    """Run the workflow in this folder; existing results are kept.
 
     \b
     Example:
       cvae-protein run --cores 2
       cvae-protein run --config config/examples/architecture.yaml --cores 2 --dry-run
 
-    Becomes `snakemake`: its options, such as --dry-run, which only says what would be done, may stand at the end.
+    Calls `snakemake`, whose options, such as --dry-run, which only shows what would be done, can be added at the end.
     """
     import shutil
     import sys
@@ -110,8 +111,10 @@ def run(
 @app.command()
 @writes(output=Written(text("Written by `make schema`")))
 def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
-    guide: Annotated[bool, typer.Option("--guide", help="The table of keys instead, as Markdown.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")
+    ] = None,
+    guide: Annotated[bool, typer.Option("--guide", help="Print the table of keys instead, as Markdown.")] = False,
 ) -> None:
     """Print the JSON schema of the configuration file as YAML.
 
@@ -136,17 +139,17 @@ def schema(
 def check(
     config: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="CONFIG...", help="Configuration files, laid over config/config.yaml in order."),
+        typer.Argument(metavar="CONFIG...", help="Configuration files, applied on top of config/config.yaml in order."),
     ] = None,
-    workflow: Annotated[Path, typer.Option(help="Folder of the Snakefile.")] = Path("workflow"),
+    workflow: Annotated[Path, typer.Option(help="Folder with the Snakefile.")] = Path("workflow"),
 ) -> None:
-    """Say what a run of a configuration would do, and do nothing: domains, classes, jobs, trainings, samples, time.
+    """Show what a run would do, without running it: domains, classes, jobs, trainings, samples, time.
 
     \b
     Example:
       cvae-protein check config/examples/my-structures.yaml
 
-    Call it in the project's folder. Exit code 1, with what is wrong, where the run would not begin.
+    Call it in the project folder. If the run could not start, it says why, with exit code 1.
     """
     from ..config.load import layered, load
     from ..runs.plan import plan
@@ -166,9 +169,9 @@ def manifest(
     config: Annotated[
         str, typer.Option("--config", metavar="JSON|FILE", help="The whole configuration: JSON, or a YAML file.")
     ],
-    workflow: Annotated[Path, typer.Option(help="Folder of the Snakefile that ran.")] = Path("workflow"),
+    workflow: Annotated[Path, typer.Option(help="Folder with the Snakefile that ran.")] = Path("workflow"),
 ) -> None:
-    """Write the manifest of a run, an RO-Crate: settings, versions, commit, hashes, and what each job took.
+    """Write the manifest of a run, an RO-Crate: settings, versions, commit, hashes, and time and memory of each job.
 
     \b
     Example:
@@ -195,20 +198,20 @@ def _made_again(given: Mapping[str, Any]) -> dict[Path, Written]:
 def reproduce(
     recorded: Annotated[Path, typer.Argument(metavar="MANIFEST", help="ro-crate-metadata.json of a run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the new run.")] = Path("reproduced"),
-    cores: Annotated[int, typer.Option(min=1, help="Cores for the new run.")] = usable_cores(),
+    cores: Annotated[int, typer.Option(min=1, help="Number of cores for the new run.")] = usable_cores(),
     compare_only: Annotated[
-        bool, typer.Option("--compare-only", help="Run nothing; compare what is in the folder already.")
+        bool, typer.Option("--compare-only", help="Run nothing; only compare what is already in the folder.")
     ] = False,
 ) -> None:
-    """Do a run again from its manifest and say which files come out as recorded; exit code 1 where some do not.
+    """Repeat a run from its manifest and report which files come out as recorded; exit code 1 if any do not.
 
     \b
     Example:
       cvae-protein reproduce results/ro-crate-metadata.json --output reproduced
       cvae-protein reproduce results/ro-crate-metadata.json --output results --compare-only
 
-    Call it in the project's folder. Tables that hold times are compared without them. What networks made may differ
-    by the tolerance that the manifest states of its kind, where the recorded file lies beside the manifest.
+    Call it in the project folder. Tables that contain times are compared without them. Files that networks made may
+    differ by the tolerance that the manifest states for their kind, if the recorded file lies next to the manifest.
     """
     from ..runs.reproduce import ABSENT, DIFFERS, Manifest, compare, reasons, summary
     from ..runs.reproduce import reproduce as again
@@ -224,15 +227,15 @@ def reproduce(
 def resume(
     results: Annotated[Path, typer.Argument(help="Results folder of the run.")] = Path("results"),
 ) -> None:
-    """Go on with a run whose `snakemake` was killed: end what it left at work, then give its command again.
+    """Resume a run whose `snakemake` was killed: stop what it left running, then repeat its command.
 
     \b
     Example:
       cvae-protein resume results
 
-    Cancels the Slurm jobs of that run and no others, ends trainings that go on without a scheduler (they save a
-    checkpoint first), and runs the command that results/run.json records, in the folder where it was given. Outputs
-    that are whole are kept; what was half done is done again, a training from its checkpoint.
+    Cancels the Slurm jobs of that run and no others, stops trainings that still run without a scheduler (they save a
+    checkpoint first), and repeats the command recorded in results/run.json, in the folder where it was given. Complete
+    outputs are kept; unfinished ones are made again, trainings from their checkpoints.
     """
     from ..runs.resume import resume as go_on
 
@@ -253,22 +256,22 @@ SEARCH = {
 def tune(
     store: Stored,
     splits: Splits,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; one that is there goes on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search; an existing one is continued.")],
     depth: Depth = 1,
     force: bool = False,
     settings: Given = "",
     model_settings: ModelGiven = "",
     train_settings: TrainGiven = "",
 ) -> None:
-    """Search for settings whose training does best on the split `validation`; the test split is not looked at.
+    """Search for the settings that do best on the validation split; the test split is not used.
 
     \b
     Example:
       cvae-protein tune --store domains.h5 --splits splits.tsv -o tune \\
           --settings '{"trials": 30, "space": {"train.kl.weight": [0.1, 10], "model.dropout": [0, 0.3]}}'
 
-    Writes tune.tsv, one row per trial, and best.yaml, which `snakemake --configfile` takes. Run it again to go on:
-    after an interruption, or with more trials. Needs optuna.
+    Writes tune.tsv, one row per trial, and best.yaml, for `snakemake --configfile`. Run it again to continue after an
+    interruption, or with more trials. Requires optuna.
     """
     from dataclasses import replace
 

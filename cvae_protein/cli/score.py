@@ -24,13 +24,13 @@ def sweep(
     tables: Annotated[list[Path], typer.Argument(help="Tables POINT/scores/VARIANT/SEED/scores.tsv of all points.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write.")],
 ) -> None:
-    """Join the scores of a grid of settings into one table; each row is led by its point's settings.
+    """Join the scores of a grid of settings into one table; each row begins with the settings of its point.
 
     \b
     Example:
       cvae-protein sweep results/sweep/*/scores/*/seed*/scores.tsv -o results/sweep.tsv
 
-    `snakemake sweep` trains and scores the points of the configuration's `sweep` and calls this.
+    `snakemake sweep` trains and scores the points of the configuration's `sweep`, then calls this command.
     """
     from ..runs.sweep import point_values
     from ..score.collect import collect_points
@@ -63,28 +63,31 @@ def _scored(given: Mapping[str, Any]) -> dict[Path, Written]:
 @writes(_scored)
 def score(
     output: Output,
-    store: Annotated[Path | None, typer.Option("--store", help="HDF5 store of domains that `merge` wrote.")] = None,
-    splits: Annotated[Path | None, typer.Option("--splits", help="Table that `split` wrote.")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="HDF5 store of domains written by `merge`.")] = None,
+    splits: Annotated[Path | None, typer.Option("--splits", help="Table written by `split`.")] = None,
     samples: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder that `sample` wrote; with --reference: a folder or file of anyone's, repeatable."),
+        typer.Option(
+            help="Folder written by `sample`; with --reference: any folder or file of structures, repeatable."
+        ),
     ] = None,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "",
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, to be recorded in the tables.")] = "",
     model_seed: Annotated[int, MODEL_SEED] = 0,
     audit: Annotated[
-        Path | None, typer.Option(help="Table that `leak-audit` wrote: reconstructions also by nearness to training.")
+        Path | None,
+        typer.Option(help="Table written by `leak-audit`, to score reconstructions by similarity to training too."),
     ] = None,
-    features: Annotated[Path | None, typer.Option(help="Folder that `embed` wrote of the same files.")] = None,
-    real_features: Annotated[Path | None, typer.Option(help="File that `embed` wrote of the store.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="Score real domains that trained nothing instead.")] = False,
+    features: Annotated[Path | None, typer.Option(help="Folder written by `embed` for the same files.")] = None,
+    real_features: Annotated[Path | None, typer.Option(help="File written by `embed` for the store.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="Score real domains not used for training instead.")] = False,
     per_class: Annotated[
-        int, typer.Option(help="With --real: real domains per class, as many as there are samples.", min=1)
+        int, typer.Option(help="With --real: real domains per class, as many as samples per class.", min=1)
     ] = 24,
     reference: Annotated[
-        Path | None, typer.Option(help="Store beside which samples of any origin are scored, in place of --store.")
+        Path | None, typer.Option(help="Store with which samples of any origin are compared, instead of --store.")
     ] = None,
     targets: Annotated[
-        Path | None, typer.Option(help="With --reference: table `id label` or `file label`, the target class.")
+        Path | None, typer.Option(help="With --reference: table `id label` or `file label` of target classes.")
     ] = None,
     exclude: Annotated[
         list[str] | None,
@@ -94,15 +97,15 @@ def score(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="With --reference: files or folders that alone are taken, trajectories too; repeatable."),
+        typer.Option(help="With --reference: take only these files or folders, even trajectories; repeatable."),
     ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="With --reference: folder of a trained fold classifier.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="With --reference: page to write.")] = None,
+    report: Annotated[Path | None, typer.Option(help="With --reference: report page to write.")] = None,
     settings: Given = "",
 ) -> None:
-    """Score samples and reconstructions, the held-out real domains, or structures of any origin, by the same metrics.
+    """Score samples and reconstructions, held-out real domains, or structures of any origin with the same metrics.
 
     \b
     Example:
@@ -113,10 +116,11 @@ def score(
           --classifier models/classifier --report designs.html -o scores/designs
       cvae-protein score --samples ours/ --samples theirs/ --reference domains.h5 --report both.html -o scores/both
 
-    With --reference, --samples is a folder or file of PDB, mmCIF or BinaryCIF (.gz too; each model and chain is a
-    sample) or a store. Given several times, it names sets that are compared: each has its folder below --output, and
-    differences.tsv says how they differ, with intervals. Without --splits the whole reference is held out and nothing
-    is known of training. Every row of scores.tsv names its unit and which direction is better.
+    With --reference, --samples is a store, or a folder or file of PDB, mmCIF or BinaryCIF (also .gz; each model and
+    chain is a sample). If given several times, the sets are compared: each has its own folder below --output, and
+    differences.tsv lists their differences with intervals. Without --splits, the whole reference counts as held out,
+    and metrics that need training domains are undefined. Every row of scores.tsv states its unit and which direction
+    is better.
     """
     from ..score.score import score_real, score_samples
 
@@ -178,18 +182,20 @@ DESIGNED = {"scores.tsv": SCORES.is_ours, "designs.tsv": table("id", "label", "l
 @app.command()
 @writes(output=folder(DESIGNED))
 def designability(
-    samples: Annotated[Path, typer.Option(help="Store of structures; with --splits that of the domains.")],
+    samples: Annotated[Path, typer.Option(help="Store of structures; with --splits, the store of the domains.")],
     output: Output,
-    splits: Annotated[Path | None, typer.Option("--splits", help="Table of `split`: assess its test domains.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most structures to assess, taken evenly.")] = 100,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "real",
+    splits: Annotated[
+        Path | None, typer.Option("--splits", help="Table of `split`, to assess its test domains.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of structures to assess, evenly spaced.")] = 100,
+    variant: Annotated[str, typer.Option(help="Variant that drew the samples, to be recorded in the tables.")] = "real",
     model_seed: Annotated[int | None, MODEL_SEED] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps sequences and predictions; default: beside the output.")
+        Path | None, typer.Option(help="Folder that keeps sequences and predictions; default: next to the output.")
     ] = None,
     settings: Given = "",
 ) -> None:
-    """Design sequences for backbones, predict their structures, and say how many fold back.
+    """Design sequences for backbones, predict their structures, and report how many fold back.
 
     \b
     Example:
@@ -197,8 +203,8 @@ def designability(
       cvae-protein designability --samples domains.h5 --splits splits.tsv \\
           --settings '{"predictor": "esmfold"}' -o designed-real
 
-    Sequences are ProteinMPNN's (`make install-designer`). Without a predictor only its likelihood and recovery are
-    known, which are no designability. A run that is cut off goes on with the same command.
+    Sequences are designed by ProteinMPNN (`make install-designer`). Without a predictor, only its likelihood and
+    sequence recovery are reported, which do not measure designability. The same command resumes an interrupted run.
     """
     from ..config.load import section
     from ..score.designability import score_designs
@@ -234,7 +240,7 @@ def report(
     seeds: Annotated[str, typer.Option(help="Seeds to show, separated by commas.")] = "0",
     settings: Given = "",
 ) -> None:
-    """Write the page that shows a run; it opens without a network.
+    """Write the report page of a run; it opens without a network.
 
     \b
     Example:
@@ -262,31 +268,34 @@ def _check_there(results: Path, variants: list[str]) -> None:
 @app.command()
 @writes(output=SCORES)
 def ensemble(
-    samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of the domain.")],
+    samples: Annotated[Path, typer.Option(help="Store, file or folder with conformations of the domain.")],
     reference: Annotated[
         Path, typer.Option(help="Store with the domain and its other conformers; or a trajectory or file of models.")
     ],
     output: Output,
     domain: Annotated[
-        str, typer.Option(help="Domain that the samples were drawn around; may be left out where there is one alone.")
+        str, typer.Option(help="Domain around which the samples were drawn; may be omitted if there is only one.")
     ] = "",
-    topology: Annotated[Path | None, typer.Option(help="PDB, mmCIF or GRO file of a trajectory's atoms.")] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Take every so many-th frame or model of the reference.")] = 1,
-    variant: Annotated[str, typer.Option(help="Variant that drew the samples, as the tables name it.")] = "samples",
+    topology: Annotated[Path | None, typer.Option(help="PDB, mmCIF or GRO file with the trajectory's atoms.")] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every n-th frame or model of the reference.")] = 1,
+    variant: Annotated[
+        str, typer.Option(help="Variant that drew the samples, to be recorded in the tables.")
+    ] = "samples",
     model_seed: Annotated[int, MODEL_SEED] = 0,
     settings: Given = "",
 ) -> None:
-    """Judge conformations drawn around one domain beside its NMR models and other conformers in a store.
+    """Compare conformations drawn around one domain with its NMR models and other conformers in a store.
 
     \b
     Example:
       cvae-protein sample --model models/concat/seed0 --around 1ubqA00 --store domains.h5 -n 32 --temperature 1 -o y.h5
       cvae-protein ensemble --samples y.h5 --reference domains.h5 --domain 1ubqA00 -o ensemble.tsv
 
+    \b
       cvae-protein ensemble --samples y.h5 --reference run.xtc --topology run.pdb --stride 10 -o ensemble.tsv
 
-    Other conformers are domains of its `group` or of nearly its sequence, or the frames of a trajectory, of which the
-    first stands for the one drawn around. The table has the columns of scores.tsv.
+    Other conformers are domains of the same `group` or with nearly the same sequence, or the frames of a trajectory,
+    the first of which stands for the domain itself. The table has the columns of scores.tsv.
     """
     from ..score.ensemble import score_ensemble
 
@@ -309,18 +318,18 @@ FLUCTUATIONS = {
 @app.command()
 @writes(output=folder(FLUCTUATIONS))
 def rmsf(
-    samples: Annotated[Path, typer.Option(help="Store, file or folder of conformations of one chain.")],
+    samples: Annotated[Path, typer.Option(help="Store, file or folder with conformations of one chain.")],
     output: Output,
 ) -> None:
-    """Say which residues move: RMSF of conformations about their mean, as a table, as B-factors and on a page.
+    """Show which residues move: RMSF of conformations about their mean, as a table, as B-factors and on a page.
 
     \b
     Example:
       cvae-protein sample --model pretrained --around structures/1ubi.cif.gz -n 50 --spread 2 -o near.h5
       cvae-protein rmsf --samples near.h5 -o near/
 
-    The folder holds rmsf.tsv (Å), mean.pdb, the mean structure with 8 pi^2 / 3 RMSF^2 in its B-factor column, and
-    page.html, which shows both.
+    The folder contains rmsf.tsv (Å), mean.pdb (the mean structure with 8 pi^2 / 3 RMSF^2 as B-factors) and page.html,
+    which shows both.
     """
     from ..report.fluctuations import write_fluctuations
 
@@ -417,15 +426,17 @@ VERDICT_FLAGGED = 3
 @app.command()
 @writes(output=Written(table("variant", "seed", "verdict")))
 def verdicts(
-    scores: Annotated[Path, typer.Option("--scores", help="Table scores.tsv of `score` or `collect`.")],
+    scores: Annotated[Path, typer.Option("--scores", help="Table scores.tsv written by `score` or `collect`.")],
     output: Output,
     fail_on_verdict: Annotated[
         bool,
-        typer.Option("--fail-on-verdict", help="Exit code 3 where one is flagged; those of pca and real do not count."),
+        typer.Option(
+            "--fail-on-verdict", help="Exit with code 3 if one is flagged; those of pca and real do not count."
+        ),
     ] = False,
     settings: Given = "",
 ) -> None:
-    """Say of each model whether it collapsed, leaks, ignores its label, repeats itself or copies its training.
+    """Judge whether each model collapsed, leaks, ignores its label, repeats itself or copies its training data.
 
     \b
     Example:
@@ -433,8 +444,8 @@ def verdicts(
       cvae-protein verdicts --scores scores.tsv --settings '{"leak": 0.2}' --fail-on-verdict -o verdicts.tsv
 
     One row per variant, seed and verdict: its state (flagged, pass, unknown, not applicable), the evidence, the
-    threshold and a remedy. The table is written before the exit code is decided. `real` in the table is the reference
-    of MODE-COLLAPSE and MEMORISATION: without its rows they are unknown.
+    threshold and a remedy. The table is written before the exit code is decided. The rows `real` and `new_member` of
+    the scores are the references of MODE-COLLAPSE and MEMORISATION, which are unknown without them.
     """
     from ..score.verdicts import write_verdicts
 
