@@ -1,1 +1,1 @@
-"""Types, geometry, labels, errors and files that every stage shares."""
+"""Types, geometry, labels, errors and file handling shared by all stages."""

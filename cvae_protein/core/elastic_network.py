@@ -1,7 +1,7 @@
-"""Elastic networks of a CA trace: what a chain's contacts alone say of where it goes.
+"""Elastic network models of a CA trace: the motions that a chain's contacts alone predict.
 
-Every two CA within a cutoff are joined by a spring of unit constant. Fluctuations are in arbitrary units, since an
-elastic network says where a chain moves and not how far.
+Springs of unit constant join all pairs of CA within a cutoff. Fluctuations are in arbitrary units, because an elastic
+network predicts the direction of motions but not their size.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ GNM_CUTOFF, ANM_CUTOFF, CONTACT_CUTOFF = (
     10.0,
     15.0,
     10.0,
-)  # Å, those of ProDy (Bakan et al. 2011) and of contact numbers
-RIGID = 6  # motions of a body in space that cost nothing
-NOTHING = 1e-9  # of a spring constant; an eigenvalue below it costs nothing either
-ROUNDS = 20  # of bisection for the amplitude of an ensemble
+)  # Å; the first two as in ProDy (Bakan et al. 2011), the last as usual for contact numbers
+RIGID = 6  # rigid-body motions, which cost no energy
+NOTHING = 1e-9  # spring constants; smaller eigenvalues count as zero
+ROUNDS = 20  # bisection steps for the amplitude of an ensemble
 
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """Normal modes of a trace, softest first: `vectors` (K, L, 3), orthonormal, and `stiffness` (K,) above 0."""
+    """Normal modes of a trace, softest first: orthonormal `vectors` (K, L, 3) and positive `stiffness` (K,)."""
 
     vectors: np.ndarray
     stiffness: np.ndarray
@@ -36,7 +36,7 @@ class Modes:
 
 
 def _close(trace: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of all pairs (L, L, 3) in Å, and the square of the distance of those within the cutoff, else 0."""
+    """Difference vectors of all pairs (L, L, 3) in Å, and squared distances within the cutoff (0 beyond it)."""
     trace = np.asarray(trace, np.float64)
     apart = trace[None] - trace[:, None]
     square = np.square(apart).sum(axis=-1)
@@ -44,7 +44,7 @@ def _close(trace: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hessian(trace: np.ndarray, cutoff: float = ANM_CUTOFF) -> np.ndarray:
-    """Second derivatives of the energy of the anisotropic network model of a CA trace (L, 3) in Å: (3L, 3L).
+    """Hessian (3L, 3L) of the anisotropic network model of a CA trace (L, 3) in Å.
 
     Atilgan et al. (2001) Biophys. J. 80, 505: the block of i, j is -(r r^T) / r^2 for each spring r.
     """
@@ -57,9 +57,9 @@ def hessian(trace: np.ndarray, cutoff: float = ANM_CUTOFF) -> np.ndarray:
 
 
 def anisotropic_modes(trace: np.ndarray, cutoff: float = ANM_CUTOFF) -> Modes:
-    """All modes of the anisotropic network model of a CA trace (L, 3) in Å, but for rigid motions.
+    """All modes of the anisotropic network model of a CA trace (L, 3) in Å except rigid-body motions.
 
-    Parts of a trace that no spring joins move freely; such modes are left out as well.
+    Modes in which parts of the trace that no spring joins move freely are left out as well.
     """
     stiffness, vectors = np.linalg.eigh(hessian(trace, cutoff))
     kept = np.arange(len(stiffness)) >= RIGID
@@ -68,7 +68,7 @@ def anisotropic_modes(trace: np.ndarray, cutoff: float = ANM_CUTOFF) -> Modes:
 
 
 def without_rigid_motion(motions: np.ndarray, trace: np.ndarray) -> np.ndarray:
-    """Motions (K, L, 3) of a trace (L, 3), less what they have of shifts and turns of the whole."""
+    """Motions (K, L, 3) of a trace (L, 3) with their rigid-body translations and rotations projected out."""
     centred = trace - trace.mean(axis=0)
     shifts = np.broadcast_to(np.eye(3)[:, None], (3, *trace.shape))
     turns = np.cross(np.eye(3)[:, None], centred[None])
@@ -78,7 +78,7 @@ def without_rigid_motion(motions: np.ndarray, trace: np.ndarray) -> np.ndarray:
 
 
 def gaussian_fluctuations(trace: np.ndarray, cutoff: float = GNM_CUTOFF) -> np.ndarray:
-    """Root mean square fluctuation of each residue (L,) by the Gaussian network model, in arbitrary units.
+    """Root mean square fluctuation of each residue (L,) in the Gaussian network model, in arbitrary units.
 
     Bahar, Atilgan & Erman (1997) Fold. Des. 2, 173: the diagonal of the pseudo-inverse of the contact Laplacian.
     """
@@ -87,7 +87,7 @@ def gaussian_fluctuations(trace: np.ndarray, cutoff: float = GNM_CUTOFF) -> np.n
 
 
 def parameter_free_fluctuations(trace: np.ndarray) -> np.ndarray:
-    """As `gaussian_fluctuations`, of springs between all CA whose constants are 1 / distance^2, in Å.
+    """As `gaussian_fluctuations`, but with springs between all CA, of constant 1 / distance^2 (Å).
 
     Yang, Song & Jernigan (2009) PNAS 106, 12347 (pfGNM).
     """
@@ -95,7 +95,7 @@ def parameter_free_fluctuations(trace: np.ndarray) -> np.ndarray:
 
 
 def _laplacian_fluctuations(springs: np.ndarray) -> np.ndarray:
-    """Root mean square fluctuation of each residue (L,) of springs of constants (L, L) along one dimension."""
+    """Root mean square fluctuation of each residue (L,) in one dimension, given the spring constants (L, L)."""
     stiffness, vectors = np.linalg.eigh(np.diag(springs.sum(axis=1)) - springs)
     kept = stiffness > NOTHING
     return np.sqrt((np.square(vectors[:, kept]) / stiffness[kept]).sum(axis=1))
@@ -108,16 +108,16 @@ def _inverse_squares(trace: np.ndarray) -> np.ndarray:
 
 
 def contact_fluctuations(trace: np.ndarray, cutoff: float = CONTACT_CUTOFF) -> np.ndarray:
-    """1 / sqrt of the number of CA within the cutoff of each (L,), the least that a fluctuation can be told from.
+    """1 / sqrt of the number of CA within the cutoff of each CA (L,), the simplest predictor of fluctuations.
 
-    Halle (2002) PNAS 99, 1274. A residue without a contact counts as one with one.
+    Halle (2002) PNAS 99, 1274. A residue without contacts counts as having one.
     """
     _, square = _close(trace, cutoff)
     return 1 / np.sqrt(np.maximum((square > 0).sum(axis=1), 1))
 
 
 def packing_fluctuations(trace: np.ndarray) -> np.ndarray:
-    """1 / sqrt of the sum over all other CA of 1 / distance^2, in Å (L,): contacts without a cutoff.
+    """1 / sqrt of the sum of 1 / distance^2 over all other CA, in Å (L,): contacts without a cutoff.
 
     Lin et al. (2008) Proteins 72, 929 (weighted contact number).
     """
@@ -125,17 +125,17 @@ def packing_fluctuations(trace: np.ndarray) -> np.ndarray:
 
 
 def overlap(vectors: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """How much of a displacement (L, 3) each of some orthonormal vectors (K, L, 3) bears: |cosine|, (K,).
+    """Overlap |cosine| (K,) of each of the orthonormal vectors (K, L, 3) with a displacement (L, 3).
 
-    Marques & Sanejouand (1995) Proteins 23, 557. The root of the sum of squares is that of all of them together. Lay
-    the two structures on each other first.
+    Marques & Sanejouand (1995) Proteins 23, 557. The square root of the sum of squares is the overlap of all vectors
+    together. Superpose the two structures first.
     """
     along = np.einsum("kli,li->k", vectors, motion)
     return np.abs(along) / max(float(np.linalg.norm(motion)), 1e-12)
 
 
 def scale_to(trace: np.ndarray, steps: np.ndarray, spread: float) -> float:
-    """The factor of `steps` (n, L, 3) by which they bring `trace` (L, 3) to a mean RMSD of `spread` Å."""
+    """The factor by which `steps` (n, L, 3), added to `trace` (L, 3), give a mean RMSD of `spread` Å from it."""
     low, high = 0.0, 1.0
     while rmsd(trace + high * steps, trace).mean() < spread:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""The two errors that a user of the package meets, and the reason codes of `rejected.tsv`."""
+"""The two kinds of error that users of the package see, and the reason codes of `rejected.tsv`."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ REASONS: dict[str, str] = {
     "redundant": "a better resolved domain of the same sequence cluster is kept",
     "superfamily_full": "better resolved domains fill the superfamily up to the configured number",
 }
-"""Reason codes of `rejected.tsv`, each with its meaning."""
+"""Reason codes of `rejected.tsv` and their meanings."""
 NOTES = ("ligand", "other_models")
-"""Reasons of rows about files and domains that were stored, for what of them was not."""
+"""Reasons in rows about files and domains that were stored only in part: they name what was left out."""
 
 
 class UserError(ValueError):
-    """A mistake that the caller can mend; the command line prints it as one line and exits with 1."""
+    """A mistake that the caller can correct; the command line prints it on one line and exits with 1."""
 
 
 class StructureError(ValueError):
-    """A structure that cannot be used: `code` is a key of `REASONS`, `detail` says what was met."""
+    """A structure that cannot be used: `code` is a key of `REASONS`, `detail` describes the problem."""
 
     def __init__(self, code: str, detail: str) -> None:
         if code not in REASONS:
@@ -67,22 +67,22 @@ class StructureError(ValueError):
 
 
 class UnusableDomain(NamedTuple):
-    """A row that cannot be used: a code of `errors.REASONS` and a sentence."""
+    """A table row that cannot be used: its reason code (a key of `REASONS`) and a sentence."""
 
     domain_id: str
     code: str
     detail: str
 
 
-LONGEST_DETAIL = 500  # letters of an id or a sentence in `rejected.tsv`
+LONGEST_DETAIL = 500  # characters of an id or a sentence in `rejected.tsv`
 
 
 def rejection(domain_id: str, source: object, error: StructureError | UnusableDomain) -> dict[str, str]:
-    """A row of `rejected.tsv`; what cannot be printed of an id becomes a question mark, and long text is cut."""
+    """A row of `rejected.tsv`; unprintable characters of the id become question marks, and long text is cut."""
     name, detail = printable(domain_id)[:LONGEST_DETAIL], error.detail[:LONGEST_DETAIL]
     return {"domain_id": name, "source": str(source), "reason": error.code, "detail": detail}
 
 
 def printable(text: str) -> str:
-    """`text` with a question mark for each control character."""
+    """`text` with each control character replaced by a question mark."""
     return "".join(letter if letter.isprintable() or letter == "\t" else "?" for letter in text)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, and tables as tab-separated text."""
+"""Atomic writing, so that files are either complete or absent, and tables as tab-separated text."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from typing import IO, Any
 from .errors import UnusableDomain, UserError
 from .progress import say
 
-GZIP = b"\x1f\x8b"  # what a gzip file begins with
-DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error)  # raised on its content; `EOFError` where it ends early
-LONGEST_LINE = 100 << 20  # letters; a file that unpacks to more in one line is no table
+GZIP = b"\x1f\x8b"  # magic number of a gzip file
+DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error)  # raised for damaged content; `EOFError` if it ends early
+LONGEST_LINE = 100 << 20  # characters; a file with a longer unpacked line is not a table
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """A file to be read, unpacked where its content is gzip, whatever its name.
+    """Open a file for reading, decompressing it if its content is gzip, whatever its name.
 
-    Reading raises `DAMAGED_GZIP` or `EOFError` where that is damaged or ends early.
+    Reading raises `DAMAGED_GZIP` if the compressed data are damaged, and `EOFError` if they end early.
     """
     with open(path, "rb") as file:
         packed = file.read(len(GZIP)) == GZIP
@@ -39,9 +39,10 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 
 def read_unpacked(path: Path, most: int) -> bytes:
-    """A file's whole content, unpacked where it is gzip, of one part or several; more than `most` bytes say too many.
+    """A file's content, decompressed if it is gzip, of one or several members.
 
-    At once, since a stream takes a tenth longer for a structure. Raises as reading of `open_unpacked` does.
+    A result longer than `most` bytes means that the content is too large. Read in one go, because streaming takes a
+    tenth longer for a structure. Raises the same errors as reading from `open_unpacked`.
     """
     data, parts, left = path.read_bytes(), [], most + 1
     if not data.startswith(GZIP):
@@ -54,20 +55,20 @@ def read_unpacked(path: Path, most: int) -> bytes:
         left -= len(parts[-1])
         if left and not reader.eof:
             raise EOFError("the compressed data end too early")
-        data = reader.unused_data.lstrip(b"\0")  # what may follow a part is padding
+        data = reader.unused_data.lstrip(b"\0")  # a member may be followed by padding
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def check_may_read(path: Path) -> None:
-    """Raise `OSError` where the system does not let a file be read, which libraries tell as a damaged or absent one."""
+    """Raise `OSError` if a file may not be read, which libraries report as damaged or absent."""
     with open(path, "rb"):
         pass
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is neither empty nor a comment (`#`); gzip is recognised by the content.
+    """Number and text of each line that is not empty and not a comment (`#`); gzip is recognised by content.
 
-    Raises `UserError` where there is no file, where it is not text, or where compressed data are damaged or end early.
+    Raises `UserError` if the file does not exist, is not text, or has compressed data that are damaged or end early.
     """
     if not path.is_file():
         raise UserError(
@@ -90,16 +91,16 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def encoding_of(file: Any) -> str:
-    """UTF-16, which spreadsheets write as `Unicode Text`, where an opened file begins with its mark; else UTF-8."""
-    with contextlib.suppress(EOFError, OSError, zlib.error):  # told of where the file is read
+    """UTF-16 (the `Unicode Text` of spreadsheets) if an opened file begins with its byte order mark, else UTF-8."""
+    with contextlib.suppress(EOFError, OSError, zlib.error):  # reported when the file is read
         if file.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return "utf-16"
     return "utf-8-sig"
 
 
 def comments_of(path: Path) -> Iterator[str]:
-    """The comment lines (`#`) with which a text begins, gzip-compressed or not."""
-    with open_unpacked(path) as file, contextlib.suppress(EOFError, OSError, zlib.error):  # `lines_of` tells of these
+    """The comment lines (`#`) at the beginning of a text file, gzip-compressed or not."""
+    with open_unpacked(path) as file, contextlib.suppress(EOFError, OSError, zlib.error):  # `lines_of` reports these
         for line in io.TextIOWrapper(file, encoding_of(file), errors="replace"):
             if not line.startswith("#"):
                 return
@@ -107,7 +108,7 @@ def comments_of(path: Path) -> Iterator[str]:
 
 
 def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
-    """The problem of a line that is not of its format."""
+    """The problem with a line that does not follow its format."""
     cells = line.split(maxsplit=1)
     return UnusableDomain(
         cells[0] if cells else "", "bad_row", f"line {number}: expected {expected}, got {line[:80]!r}"
@@ -115,7 +116,7 @@ def bad_row(number: int, expected: str, line: str) -> UnusableDomain:
 
 
 def cells_of(line: str) -> list[str]:
-    """Cells of a tab-separated line, without the quotes that spreadsheets put around a whole cell."""
+    """Cells of a tab-separated line, without the quotes that spreadsheets put around whole cells."""
     cells = line.split("\t")
     if '"' in line:
         quoted = [len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells]
@@ -124,7 +125,7 @@ def cells_of(line: str) -> list[str]:
 
 
 def check_columns(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
-    """Raise `UserError` where the header of a table lacks a required column, or has a name twice, however spelt."""
+    """Raise `UserError` if a table's header lacks a required column or has one twice, however spelt."""
     spelt: dict[str, list[str]] = {}
     for name in header:
         spelt.setdefault(name.strip().lower(), []).append(name)
@@ -168,20 +169,20 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
         "vendi": "vendi_score",
     },
 }
-"""Columns of tables, arrays of stores, and values of the columns `split` and `metric`: name before -> today's."""
+"""Former -> current names of table columns, store arrays, and values of the columns `split` and `metric`."""
 
 
 def refuse_renamed(path: Path, kind: str, names: Iterable[str]) -> None:
-    """Raise `UserError` where a file has a name that is another one since; `kind` says what names they are."""
+    """Raise `UserError` if any of a file's `names` has since been renamed; `kind` is a key of `RENAMED`."""
     for name in names:
         if name in RENAMED[kind]:
             raise UserError(f"{path}: {kind} `{name}` is now `{RENAMED[kind][name]}`: make the file again")
 
 
 def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]] | UnusableDomain]:
-    """Line number and the cells of `columns` of each line of a tab-separated table, or the problem of a short line.
+    """For each line of a tab-separated table, its number and its cells in `columns`; or the problem with a bad line.
 
-    Raises `UserError` where the header lacks a column.
+    Raises `UserError` if the header lacks a column.
     """
     lines = lines_of(path)
     header = cells_of(next(lines, (0, ""))[1])
@@ -195,18 +196,18 @@ def columns_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
             yield number, [cells[place] for place in places]
 
 
-MARKER = ".cvae_protein.scratch"  # file in every scratch folder of ours: what bears none is somebody else's
-PRIVATE = 0o600  # mode of a file for its owner alone
-FORMER = "former"  # name in the scratch folder of what is being replaced
+MARKER = ".cvae_protein.scratch"  # file in every scratch folder of ours; a folder without it is not ours
+PRIVATE = 0o600  # file mode: only the owner may read and write
+FORMER = "former"  # name, in the scratch folder, of the output being replaced
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, else remove it.
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else remove it.
 
-    Works for a file and for a folder. The temporary name keeps the suffix, so that writers which look at it still work.
-    A file has the mode of the umask. A former folder at `path` is moved aside, and is put back where the new one cannot
-    take its place. What killed writers of the same output left behind is removed.
+    Works for files and folders. The temporary name keeps the suffix, for writers that depend on it. A file gets the
+    mode that the umask gives. An existing folder at `path` is moved aside, and put back if the new one cannot take its
+    place. What killed writers of the same output left behind is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         if temporary.is_file():
-            if stat.S_IMODE(temporary.stat().st_mode) == PRIVATE:  # as some libraries write, through files of their own
+            if stat.S_IMODE(temporary.stat().st_mode) == PRIVATE:  # some libraries write through files of their own
                 shutil.copymode(scratch / MARKER, temporary)
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -223,12 +224,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # told of an open file, by its number alone
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # reported for an open file, without its name
 
 
 @contextmanager
 def _named(path: Path, scratch: Path) -> Iterator[None]:
-    """Let what fails in writing name the output and not its scratch, or nothing."""
+    """Make errors in writing name the output instead of its scratch file or nothing."""
     try:
         yield
     except OSError as error:
@@ -239,14 +240,14 @@ def _named(path: Path, scratch: Path) -> Iterator[None]:
 
 
 def recover(path: Path) -> None:
-    """Put back a folder at `path` whose replacement was killed halfway, and remove what dead writers of it left."""
+    """Put back a folder at `path` whose replacement was killed halfway, and remove what killed writers left."""
     if path.parent.is_dir():
         with _locked(path.parent):
             _remove_abandoned(path)
 
 
 def try_move(folder: Path) -> None:
-    """Move a folder aside and back, so that one which cannot be replaced is known at once; `OSError` where it can't."""
+    """Move a folder aside and back; `OSError` if it cannot be moved, which is better known before the work."""
     with _scratch(folder) as scratch:
         os.replace(folder, scratch / FORMER)
         os.replace(scratch / FORMER, folder)
@@ -254,11 +255,11 @@ def try_move(folder: Path) -> None:
 
 @contextmanager
 def _scratch(path: Path) -> Iterator[Path]:
-    """A folder beside `path`, removed at the end; locked, which sets it apart from one whose process was killed."""
+    """A folder next to `path`, removed at the end; its lock distinguishes it from one left by a killed process."""
     with _locked(path.parent):
         _remove_abandoned(path)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        (scratch / MARKER).touch()  # of the mode that the umask gives
+        (scratch / MARKER).touch()  # with the mode that the umask gives
         lock = _try_lock(scratch)
     try:
         yield scratch
@@ -269,7 +270,7 @@ def _scratch(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove the scratch folders of `path` that bear our marker and that no living process holds."""
+    """Remove the scratch folders of `path` that contain our marker and that no living process has locked."""
     ours = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
     with os.scandir(path.parent) as entries:
         found = [entry.path for entry in entries if ours.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
@@ -280,7 +281,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _remove_scratch(scratch: Path, path: Path) -> None:
-    """Remove a scratch folder; what it holds of a former output goes back first where nothing took its place."""
+    """Remove a scratch folder; a former output in it is put back first if nothing has taken its place."""
     former = scratch / FORMER
     if former.exists() and not os.path.lexists(path):
         os.replace(former, path)
@@ -288,9 +289,10 @@ def _remove_scratch(scratch: Path, path: Path) -> None:
 
 
 def _try_lock(scratch: Path) -> int | None:
-    """A descriptor that locks a scratch folder until closed; None where another has it or the system has no locks.
+    """Descriptor that keeps a scratch folder locked until closed; None if it is taken or there are no locks.
 
-    The lock is that of the marker in it: the folder's own is taken while further scratch folders are made inside.
+    The lock is on the marker file, because the folder itself is locked while further scratch folders are made inside
+    it.
     """
     try:
         descriptor = os.open(scratch / MARKER, os.O_RDWR)
@@ -304,14 +306,14 @@ def _try_lock(scratch: Path) -> int | None:
     return descriptor
 
 
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # as of Lustre or NFS mounted without them
-_lockless: set[int] = set()  # file systems without locks, of which one line is said
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # as on Lustre or NFS mounted without locks
+_lockless: set[int] = set()  # file systems without locks that have been reported
 
 
 def take_lock(file: IO, how: int = fcntl.LOCK_EX) -> bool:
-    """Whether this process holds the lock of an open file now; false where another one does.
+    """Try to lock an open file; false if another process holds the lock.
 
-    On a file system without locks nothing is held and all goes on as if it were, which is said once.
+    On a file system without locks, nothing is locked, the result is true, and this is reported once.
     """
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
@@ -329,7 +331,7 @@ def take_lock(file: IO, how: int = fcntl.LOCK_EX) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, so that no scratch folder is seen before it is locked; without locks, hold nothing."""
+    """Lock a folder, so that no scratch folder is seen before it is locked itself; does nothing without locks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with contextlib.suppress(OSError):
@@ -341,10 +343,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def owned(path: str | Path) -> Iterator[None]:
-    """Hold the lock file of an output while it is made; `UserError` where another process holds it.
+    """Hold the lock file of an output while it is made; `UserError` if another process holds it.
 
-    The lock goes with the process, also when it is killed; the file beside the output stays, since removing it would
-    let a third process in. It says who holds the lock, or held it when killed.
+    The lock ends with the process, even if it is killed. The lock file stays next to the output, since removing it
+    would let a third process in; it names the process that holds the lock, or that was killed while holding it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -364,7 +366,7 @@ def owned(path: str | Path) -> Iterator[None]:
 
 
 def holder(lock: Path) -> str | None:
-    """Who holds a lock file of `owned`, such as `process 123 on node7`; None where nobody does or no locks are had."""
+    """Who holds a lock file of `owned`, such as `process 123 on node7`; None if nobody or without locks."""
     with open(lock, encoding="utf-8") as handle:
         return None if take_lock(handle, fcntl.LOCK_SH) else " ".join(handle.read().split()) or "a process"
 
@@ -381,9 +383,10 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
 def read_table(path: str | Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
     """Rows of a tab-separated file as dictionaries.
 
-    Raises `UserError` where a required column is absent, a row is short, or one has a name of before (`RENAMED`).
+    Raises `UserError` if a required column is missing, a row has the wrong number of cells, or a name has been replaced
+    (`RENAMED`).
 
-    Empty lines are passed over, and so is the byte order mark that spreadsheets write, of UTF-8 or UTF-16.
+    Empty lines are skipped, and so is a byte order mark (UTF-8 or UTF-16) as written by spreadsheets.
     """
     path = Path(path)
     if not path.is_file():
@@ -420,7 +423,7 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 
 
 def unsafe(text: str) -> str:
-    """Why an id cannot stand in a file name, empty where it can: the true reason of `SAFE_ID`."""
+    """Why an id cannot be used in a file name (why `SAFE_ID` does not match it); empty if it can."""
     if SAFE_ID.fullmatch(text):
         return ""
     if strange := re.sub(r"[A-Za-z0-9._+-]", "", text):
@@ -431,9 +434,9 @@ def unsafe(text: str) -> str:
 
 
 def safe_id(text: str) -> str:
-    """An id that can stand in a file name: the text where it can, else what is left of it, and six digits of its hash.
+    """An id that can be used in a file name: the text if it can, else its allowed characters and six hash digits.
 
-    Texts that differ get ids that differ.
+    Different texts get different ids.
     """
     if SAFE_ID.fullmatch(text):
         return text
@@ -442,5 +445,5 @@ def safe_id(text: str) -> str:
 
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows of `rejection` to a table."""
+    """Write rows made by `rejection` to a table."""
     write_table(path, REJECTED_COLUMNS, rows)

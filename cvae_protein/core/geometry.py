@@ -1,4 +1,4 @@
-"""Geometry of backbones in NumPy: torsions, superposition, size. Ångström and radians throughout."""
+"""Backbone geometry in NumPy: torsions, superposition, size. Ångström and radians throughout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .structure import CA, C, N
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products of vectors (..., 3), as np.cross but without its overhead for few vectors."""
+    """Cross products of vectors (..., 3); np.cross without its overhead for few vectors."""
     (ax, ay, az), (bx, by, bz) = ((v[..., 0], v[..., 1], v[..., 2]) for v in (a, b))
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
@@ -26,10 +26,10 @@ def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.n
 
 
 def torsions(coords: np.ndarray, breaks: np.ndarray) -> np.ndarray:
-    """phi, psi, omega of every residue in radians (..., L, 3), of coordinates (..., L, 5, 3) in Å.
+    """phi, psi and omega of every residue in radians (..., L, 3), from coordinates (..., L, 5, 3) in Å.
 
-    phi(i) is C(i-1)-N-CA-C, psi(i) is N-CA-C-N(i+1), omega(i) is CA-C-N(i+1)-CA(i+1), as in mdtraj and Biopython.
-    NaN at the ends, across a break (`breaks` (L-1,), between residue i and i+1) and where an atom is missing.
+    phi(i) is C(i-1)-N-CA-C, psi(i) is N-CA-C-N(i+1), omega(i) is CA-C-N(i+1)-CA(i+1), as in mdtraj and Biopython. NaN
+    at the ends, across a break (`breaks` (L-1,), between residues i and i+1) and where an atom is missing.
     """
     coords = np.asarray(coords, np.float64)
     length = coords.shape[-3]
@@ -49,11 +49,11 @@ def torsions(coords: np.ndarray, breaks: np.ndarray) -> np.ndarray:
 
 
 def superpose(mobile: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (..., 3, 3) and translation (..., 3) in Å that lay `mobile` (..., P, 3) on `target` with least RMSD.
+    """Rotation (..., 3, 3) and translation (..., 3) in Å that superpose `mobile` (..., P, 3) on `target`, least RMSD.
 
-    Use as `mobile @ rotation.swapaxes(-1, -2) + translation[..., None, :]`; see `move`. The rotation is proper, a
-    mirror image is never made. Points with a NaN in either set do not count. Leading axes broadcast.
-    Algorithm: Kabsch (1976) Acta Cryst. A32, 922, with the sign of Umeyama (1991) IEEE PAMI 13, 376.
+    Use as `mobile @ rotation.swapaxes(-1, -2) + translation[..., None, :]`; see `move`. The rotation is proper, never a
+    reflection. Points with a NaN in either set are ignored. Leading axes broadcast. Algorithm: Kabsch (1976) Acta
+    Cryst. A32, 922, with the sign of Umeyama (1991) IEEE PAMI 13, 376.
     """
     mobile, target = np.broadcast_arrays(np.asarray(mobile, np.float64), np.asarray(target, np.float64))
     present = (np.isfinite(mobile) & np.isfinite(target)).all(-1, keepdims=True)
@@ -75,9 +75,9 @@ def move(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> n
 
 
 def rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Least root-mean-square deviation in Å after superposition, points (..., P, 3) -> (...); leading axes broadcast.
+    """Minimum RMSD in Å after superposition of points (..., P, 3) -> (...); leading axes broadcast.
 
-    Points with a NaN in either set do not count; NaN where no point is left.
+    Points with a NaN in either set are ignored; NaN if no point is left.
     """
     difference = move(np.asarray(a, np.float64), *superpose(a, b)) - b
     squares = (difference**2).sum(-1)
@@ -87,13 +87,13 @@ def rmsd(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def distances(points: np.ndarray) -> np.ndarray:
-    """Distances in Å of all pairs of points (..., P, 3) -> (..., P, P)."""
+    """Distances in Å between all pairs of points (..., P, 3) -> (..., P, P)."""
     points = np.asarray(points, np.float64)
     return np.linalg.norm(points[..., :, None, :] - points[..., None, :, :], axis=-1)
 
 
 def radius_of_gyration(points: np.ndarray) -> np.ndarray:
-    """Root-mean-square distance in Å from the centre, every point of equal mass, (..., P, 3) -> (...); NaN left out."""
+    """Root-mean-square distance in Å of points (..., P, 3) of equal mass from their centre -> (...); NaN ignored."""
     points = np.asarray(points, np.float64)
     center = np.nanmean(points, axis=-2, keepdims=True)
     return np.sqrt(np.nanmean(((points - center) ** 2).sum(-1), axis=-1))

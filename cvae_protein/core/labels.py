@@ -1,4 +1,4 @@
-"""Dotted fold labels of CATH, SCOPe and of one's own: their levels, parents, codes, order and ids."""
+"""Dotted fold labels of CATH, SCOPe or the user: levels, parents, codes, order and ids."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 import unicodedata
 import zlib
 
-SCHEMES = {  # a topology or fold, and what follows it in the superfamily
-    "cath": re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?"),  # three levels where the superfamily is not known
+SCHEMES = {  # topology or fold, and the part that the superfamily adds
+    "cath": re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(\.[0-9]+)?"),  # three levels if the superfamily is unknown
     "scope": re.compile(r"([a-z]\.[0-9]+)(\.[0-9]+)\.[0-9]+"),
 }
 CLASSES = {"cath": ("1", "2", "3", "4", "6"), "scope": tuple("abcdefghijkl")}
 USUAL_CLASSES: dict[str, tuple[str, ...]] = {"cath": ("1", "2", "3"), "scope": ("a", "b", "c", "d")}
-"""First levels of a classification, and those of whole folds of ordinary proteins."""
+"""All first levels of a classification (`CLASSES`), and those of the folds of ordinary proteins."""
 
 
 def _levels(code: str) -> tuple[str, str]:
-    """Topology and homologous superfamily of a code, empty where it does not say."""
+    """Topology and homologous superfamily of a code, each empty if the code does not give it."""
     match = SCHEMES["cath"].fullmatch(code) or SCHEMES["scope"].fullmatch(code)
     return (match[1], match[1] + match[2] if match[2] else "") if match else ("", "")
 
 
 def superfamily(code: str) -> str:
-    """Homologous superfamily: all of a CATH code, the first three levels of a SCOPe one; empty where it ends above."""
+    """Homologous superfamily: a whole CATH code, three levels of a SCOPe code; empty if the code is shorter."""
     return _levels(code)[1]
 
 
@@ -32,21 +32,21 @@ def topology(code: str) -> str:
 
 
 def architecture(code: str) -> str:
-    """The level above the topology: `3.40` of a CATH code, the class `c` of a SCOPe one; empty if there is none."""
+    """The level above the topology: `3.40` for a CATH code, the class `c` for a SCOPe one; empty if there is none."""
     return topology(code).rpartition(".")[0]
 
 
 ANY = "any"
-"""The one label of a run whose structures have none."""
-RESERVED = {ANY, "all", "worst_decile"}  # what else stands where fold classes do
-LONGEST_LEVEL = 40  # letters of a level of a user's label in its code
+"""The only label in a run whose structures have no labels."""
+RESERVED = {ANY, "all", "worst_decile"}  # other values in columns of fold classes
+LONGEST_LEVEL = 40  # characters of one level of a user's label in its code
 
 
 def own_code(text: str) -> str:
-    """A user's label, with dots between its levels, as a code that can stand in ids and in names of files.
+    """The code of a user's label (levels separated by dots), which can be used in ids and file names.
 
-    Text of ASCII letters, digits, `_` and `-` is its own code. Of any other these are left, with a checksum, so that
-    other text has another code. Raises `ValueError` where a level is empty.
+    Text of ASCII letters, digits, `_` and `-` is its own code. Other text keeps these characters and gets a checksum,
+    so that different texts have different codes. Raises `ValueError` if a level is empty.
     """
     levels = [" ".join(level.split()) for level in text.split(".")]
     if not all(levels):
@@ -55,7 +55,7 @@ def own_code(text: str) -> str:
 
 
 def is_text_of(text: str, code: str) -> bool:
-    """Whether `code` stands for the user's label `text`."""
+    """Whether `code` is the code of the user's label `text`."""
     try:
         return own_code(text) == code
     except ValueError:
@@ -76,17 +76,17 @@ def truncate(label: str, level: int) -> str:
 
 
 def depth_of(label: str) -> int:
-    """Number of levels of a label, 0 of an empty one."""
+    """Number of levels of a label; 0 if it is empty."""
     return label.count(".") + 1 if label else 0
 
 
 def lineage(label: str) -> list[str]:
-    """A label at each of its levels, from the first to itself: `3`, `3.40`, `3.40.50`; none of an empty one."""
+    """A label truncated at each of its levels: `3`, `3.40`, `3.40.50`; an empty list for an empty label."""
     return [truncate(label, level) for level in range(1, depth_of(label) + 1)]
 
 
 def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
-    """Ids of a dotted label at each level of a vocabulary, 0 from the first level on that it does not hold."""
+    """Id of a dotted label at each level of a vocabulary; 0 from the first level that is not in it."""
     depth = depth_of(label)
     ids: list[int] = []
     for level, names in enumerate(vocabulary, 1):
@@ -97,12 +97,12 @@ def label_ids(vocabulary: tuple[tuple[str, ...], ...], label: str) -> list[int]:
 
 
 def is_within(label: str, fold: str) -> bool:
-    """Whether a label lies in a fold class: equal to it or below it, such as `3.40.50` in `3.40`."""
+    """Whether a label lies in a fold class: equal to it, or below it as `3.40.50` is in `3.40`."""
     return label == fold or label.startswith(fold + ".")
 
 
 RUNGS = ("new_member", "new_superfamily", "new_topology")
-"""How new a held-out domain is to training: of a trained superfamily, of a trained topology alone, or of neither."""
+"""How new a held-out domain is: its superfamily is in training, only its topology is, or neither."""
 
 
 def first_level(label: str) -> str:
@@ -117,5 +117,5 @@ CLASS_NAMES = {
 
 
 def label_order(label: str) -> list[tuple[int, str]]:
-    """Sort key under which `3.9` precedes `3.10`."""
+    """Sort key that puts `3.9` before `3.10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label) if part]

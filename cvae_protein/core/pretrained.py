@@ -1,4 +1,4 @@
-"""The trained model that comes with the package: where it lies, its version, and what it was trained on."""
+"""The trained model that comes with the package: its folder, its version and its training domains."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .labels import superfamily, topology
 from .variants import PRETRAINED
 
 FOLDER = Path(__file__).parents[1] / "model" / PRETRAINED
-SUPERFAMILIES = "superfamilies.txt"  # names of CATH and SCOPe, one a line, of all that the model was trained on
-VERSION = "version.json"  # its number, and the SHA-256 of each file of weights
+SUPERFAMILIES = "superfamilies.txt"  # CATH and SCOPe superfamilies that the model was trained on, one per line
+VERSION = "version.json"  # version number, and the SHA-256 of each weights file
 
 
 def is_named(model: str) -> bool:
-    """Whether a name means the package's model: `pretrained`, or a version of it such as `pretrained@1`."""
+    """Whether a name refers to the package's model: `pretrained`, or a version such as `pretrained@1`."""
     return model == PRETRAINED or model.startswith(f"{PRETRAINED}@")
 
 
 def package_model(name: str = PRETRAINED) -> Path:
-    """The folder of the package's model by its name; `UserError` where it is of another version, absent or damaged."""
+    """The folder of the package's model; `UserError` if it is missing, damaged or of another version than named."""
     if not (FOLDER / VERSION).is_file():
         raise UserError(
             f"{name}: expected a model in {FOLDER}, found none; this copy of the package has no pretrained model. "
@@ -56,7 +56,7 @@ def _sha256(path: Path) -> str:
 
 @cache
 def superfamilies() -> frozenset[str]:
-    """Superfamilies, by their names in CATH and SCOPe, of domains that the package's model was trained on."""
+    """CATH and SCOPe superfamilies of the domains that the package's model was trained on."""
     return frozenset((FOLDER / SUPERFAMILIES).read_text(encoding="utf-8").split())
 
 
@@ -66,9 +66,9 @@ def _topologies() -> frozenset[str]:
 
 
 def may_know(codes: Iterable[str]) -> bool:
-    """Whether the package's model may have been trained on relatives of a domain with these codes of CATH or SCOPe.
+    """Whether the package's model may have been trained on relatives of a domain with these CATH or SCOPe codes.
 
-    Codes without a superfamily may be those of any in their topology; a domain without a code may be anything.
+    A code without a superfamily may belong to any superfamily of its topology; a domain without a code, to any at all.
     """
     codes = [code for code in codes if code]
     if named := [name for code in codes if (name := superfamily(code))]:

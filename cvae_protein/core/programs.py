@@ -1,4 +1,4 @@
-"""Other programs that are asked something, such as git or Slurm's: for a limited time, since some never answer."""
+"""Calls of other programs, such as git or Slurm's, with a time limit, since some never answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from .errors import UserError
 from .progress import say
 
-LONGEST = 60.0  # seconds; a busy Slurm answers within some
+LONGEST = 60.0  # seconds; a busy Slurm can take a while to answer
 
 
 def ask(*command: str, without: tuple[str, ...] = (), longest: float = 0.0) -> subprocess.CompletedProcess[str]:
-    """What a program answers; `UserError` where it cannot be started or does not answer in time.
+    """Run a program and return its output; `UserError` if it cannot be started or does not finish in time.
 
-    without : variables of the environment that it does not get
-    longest : seconds within which it is to answer, where those are not `LONGEST`
+    without : environment variables to remove
+    longest : time limit in seconds, instead of `LONGEST`
     """
     longest = longest or LONGEST
     kept: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in without}
@@ -34,7 +34,7 @@ def ask(*command: str, without: tuple[str, ...] = (), longest: float = 0.0) -> s
 
 
 def settle_cache() -> None:
-    """Give Snakemake a folder below the working one for its cache where the home folder cannot be written to."""
+    """Move Snakemake's cache below the working folder if the one in the home folder is not writable."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     try:
         (usual / "snakemake").mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,14 @@ def settle_cache() -> None:
         say("run", f"{usual}: cannot be written to; Snakemake's cache lies in {os.environ['XDG_CACHE_HOME']}")
 
 
-TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun, on which `launch` is built, for its processes
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # set by torchrun, which `launch` uses, for its processes
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes: alone, or the first of a training of several.
+    """Whether this process is the one that writes: the only one, or the first of a training with several.
 
-    Other launchers set `RANK` as well, such as that of the job a shell was opened in, without dividing our work.
+    `RANK` alone does not tell: other launchers set it too, such as that of the job in which a shell was opened, without
+    dividing our work.
     """
     return TORCHRUN not in os.environ or os.environ.get("RANK", "0") == "0"
 
@@ -67,9 +68,9 @@ PART = re.compile(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)")
 
 
 def listed_gpus() -> list[str]:
-    """Names of this machine's GPUs as CUDA takes them, such as `GPU-5e…`; of a divided one, those of its parts.
+    """Names of this machine's GPUs as CUDA expects them, such as `GPU-5e…`; of a MIG-partitioned GPU, its instances.
 
-    They are what `nvidia-smi` lists, which a program may be unable to use. None where it does not answer.
+    They are what `nvidia-smi` lists, not all of which a program may be able to use. Empty if it does not answer.
     """
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -1,4 +1,4 @@
-"""Progress that a person can follow: a bar on a terminal, a line every few seconds in a log."""
+"""Progress messages: a live line on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal, TypeVar
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
-Verbosity = Literal["all", "slow", "nothing"]  # slow: only the progress of what takes longer than a line's interval
+Verbosity = Literal["all", "slow", "nothing"]  # slow: only the progress of stages longer than the interval
 _verbosity: Verbosity = "all"
 
 
 @contextmanager
 def verbosity(what: Verbosity) -> Iterator[None]:
-    """Say less on standard error within the block, in all threads; where less is said already, that stays."""
+    """Reduce messages on standard error within the block, in all threads; never increases them after `nothing`."""
     global _verbosity
     before = _verbosity
     _verbosity = what if before != "nothing" else before
@@ -34,23 +34,23 @@ def clock(seconds: float) -> str:
 
 
 def silence() -> None:
-    """Say nothing any more."""
+    """Print no more messages."""
     global _verbosity
     _verbosity = "nothing"
 
 
 class Progress:
-    """Counts the done units of one stage and says so on standard error, with the time left."""
+    """Counts the finished units of a stage and reports them on standard error, with the time left."""
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self.stage, self.total, self.unit = stage, total, unit
         self.start = time.monotonic()
         self.last_said = self.start
-        self.done = self.first = done  # units that an earlier process did take no time of this one
+        self.done = self.first = done  # units finished by an earlier process took none of this one's time
         self.live = sys.stderr.isatty()
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more units; `note` (such as the loss) stands at the line's end."""
+        """Count `count` more units; `note` (such as the loss) is added at the end of the line."""
         self.done += count
         now = time.monotonic()
         interval = 0.2 if self.live else SECONDS_BETWEEN_LINES
@@ -68,7 +68,7 @@ class Progress:
 
 
 def track(items: Iterable[Item], stage: str, total: int, unit: str) -> Iterator[Item]:
-    """Yield `items` and report each as done when the next one is asked for."""
+    """Yield `items`; each is counted as done when the next one is requested."""
     progress = Progress(stage, total, unit)
     for item in items:
         yield item
@@ -76,7 +76,7 @@ def track(items: Iterable[Item], stage: str, total: int, unit: str) -> Iterator[
 
 
 def say(stage: str, message: str) -> None:
-    """One line about a stage, on standard error."""
+    """Print one line about a stage on standard error."""
     if _verbosity != "all":
         return
     print(f"{stage}: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Secondary structure from hydrogen bonds, as DSSP has it: Kabsch & Sander (1983) Biopolymers 22, 2577."""
+"""Secondary structure from hydrogen bonds as in DSSP: Kabsch & Sander (1983) Biopolymers 22, 2577."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from .structure import CA, Backbone
 
 COULOMB = 27.888  # kcal Å/mol: 332 times the partial charges, 0.42 of C=O and 0.20 of N-H
 WEAKEST_BOND = -0.5  # kcal/mol
-LONGEST_BOND = 5.5  # Å from N to O, of those looked at; beyond 5.2 no energy comes below the weakest bond's
-LONGEST_BOND_CA = 9.0  # Å between the CA of bonded residues
-BONDS_OF_A_DONOR = 2  # the strongest that count
+LONGEST_BOND = 5.5  # Å from N to O in candidate pairs; beyond 5.2 no energy is below that of the weakest bond
+LONGEST_BOND_CA = 9.0  # Å between the CA of hydrogen-bonded residues
+BONDS_OF_A_DONOR = 2  # only the strongest count
 BEND = np.cos(np.radians(70))
-HELICES = (("H", 4, "-BE"), ("G", 3, "-"), ("I", 5, "-H"))  # letter, stride, and the letters that it replaces
-BULGE, LARGE_BULGE = 3, 6  # residues from ladder to ladder: less than these on one strand and on the other
+HELICES = (("H", 4, "-BE"), ("G", 3, "-"), ("I", 5, "-H"))  # letter, stride, letters that it may replace
+BULGE, LARGE_BULGE = 3, 6  # two ladders join if fewer residues than these apart on the two strands
 UNKNOWN, NONE = b"?-"
 
 
 def secondary_structure(backbone: Backbone) -> tuple[str, ...]:
-    """DSSP letters `H B E G I T S -` of every model, a string of length L each; `?` where a backbone atom is missing.
+    """DSSP letters `H B E G I T S -` of every model, one string of length L each; `?` where an atom is missing.
 
-    No pattern runs across a break, and the residue behind one has no hydrogen to give. As in DSSP since 2.0, a π helix
-    comes before an α helix. The sequence is not looked at, so that samples, which have none, compare with domains: a
-    proline gives bonds as every residue does.
+    No pattern crosses a chain break, and the residue after a break donates no hydrogen bond. As in DSSP since 2.0, π
+    helices take precedence over α helices. The sequence is ignored, so that samples, which have none, compare with
+    domains: a proline can donate a bond like any residue.
     """
     return secondary_structures([backbone])[0]
 
 
 def secondary_structures(backbones: Sequence[Backbone]) -> list[tuple[str, ...]]:
-    """`secondary_structure` of each, all assigned at once: of some dozens that takes a third of the time."""
+    """`secondary_structure` of each, all at once: for some dozens this takes a third of the time."""
     if not any(map(len, backbones)):
         return [("",) * one.models for one in backbones]
-    of_model = [one for one in backbones for _ in range(one.models)]  # all models lie one behind the other
+    of_model = [one for one in backbones for _ in range(one.models)]  # all models, one after the other
     ends = np.cumsum([len(one) for one in of_model])
     complete = np.flatnonzero(np.concatenate([one.complete for one in of_model]))
     letters = np.full(ends[-1], UNKNOWN, np.uint8)
@@ -50,22 +50,23 @@ def secondary_structures(backbones: Sequence[Backbone]) -> list[tuple[str, ...]]
 
 
 def _letters(coords: np.ndarray, gives: np.ndarray, piece: np.ndarray, bounds: Sequence[int]) -> np.ndarray:
-    """Letters (R,) as bytes of coordinates (R, 5, 3) of all models; model m is `bounds[m]` to `bounds[m + 1]`.
+    """Letters (R,) as bytes, from the coordinates (R, 5, 3) of all models; model m is `bounds[m]` to `bounds[m + 1]`.
 
-    `gives` (R,) says who has a hydrogen to give, `piece` (R,) to which unbroken piece of a chain a residue belongs.
+    `gives` (R,) says which residues can donate a hydrogen, `piece` (R,) which unbroken piece of a chain each belongs
+    to.
     """
-    atoms = np.ascontiguousarray(coords.transpose(1, 2, 0))  # (5, 3, R): sums over x, y, z are quicker so
+    atoms = np.ascontiguousarray(coords.transpose(1, 2, 0))  # (5, 3, R): makes sums over x, y, z faster
     donor, acceptor = _hydrogen_bonds(atoms, gives, bounds)
     letters = np.full(len(piece), NONE, np.uint8)
-    for letter, first, last in sorted(_strands(donor, acceptor, piece)):  # a residue of a B and an E is E
+    for letter, first, last in sorted(_strands(donor, acceptor, piece)):  # E overrides B
         letters[first : last + 1] = ord(letter)
-    turns = {}  # by stride, whether one begins at each residue: residue i + stride bonds residue i
+    turns = {}  # by stride, whether a turn begins at residue i: residue i + stride donates to it
     span = np.where(piece[donor] == piece[acceptor], donor - acceptor, 0)
     for stride in (3, 4, 5):
         turns[stride] = np.zeros(len(piece), bool)
         turns[stride][acceptor[span == stride]] = True
     for letter, stride, replaced in HELICES:
-        begins = turns[stride].copy()  # a helix is two turns in a row; it has the residues from the second turn's first
+        begins = turns[stride].copy()  # a helix needs two consecutive turns and begins where the second one does
         begins[1:] &= turns[stride][:-1]
         begins[:1] = False
         if begins.any():
@@ -91,7 +92,7 @@ def _among(letters: np.ndarray, some: str) -> np.ndarray:
 
 
 def _run(begins: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The residues (L,) that lie `start` to `stop` - 1 behind one where `begins` (L,)."""
+    """The residues (L,) that lie `start` to `stop` - 1 positions after one where `begins` (L,) is true."""
     run = np.zeros(len(begins), bool)
     for further in range(start, stop):
         run[further:] |= begins[: -further or None]
@@ -99,7 +100,7 @@ def _run(begins: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 
 def _hydrogen_bonds(atoms: np.ndarray, gives: np.ndarray, bounds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Donors and acceptors of bonds from N-H to C=O, in the donors' order: the two strongest of each donor."""
+    """Donors and acceptors of N-H to C=O bonds, sorted by donor: the two strongest of each donor."""
     nitrogen, alpha, carbon, oxygen = atoms[:4]
     donor, acceptor = _near(nitrogen, oxygen, bounds)
     kept = gives[donor] & (donor != acceptor) & (donor != acceptor + 1)
@@ -128,12 +129,12 @@ def _hydrogen_bonds(atoms: np.ndarray, gives: np.ndarray, bounds: Sequence[int])
 
 
 def _squares(vectors: np.ndarray) -> np.ndarray:
-    """Squares of the lengths (...) of vectors (3, ...)."""
+    """Squared lengths (...) of vectors (3, ...)."""
     return np.einsum("i...,i...->...", vectors, vectors)
 
 
 def _near(nitrogen: np.ndarray, oxygen: np.ndarray, bounds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Nitrogens and oxygens, (3, R) each, near enough for a bond within a model, with some that are not."""
+    """Indices of nitrogens and oxygens, (3, R) each, close enough for a bond within a model; a superset."""
     donors, acceptors = [], []
     for start, stop in pairwise(bounds):
         if start == stop:
@@ -150,7 +151,7 @@ def _near(nitrogen: np.ndarray, oxygen: np.ndarray, bounds: Sequence[int]) -> tu
 
 
 def _bends(alpha: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """Where the chain (3, R) turns by more than 70° over five residues (R,)."""
+    """Where the chain (3, R) bends by more than 70° over five residues (R,)."""
     bend = np.zeros(len(piece), bool)
     step = alpha[:, 2:] - alpha[:, :-2]
     squares, cosine = _squares(step), np.einsum("i...,i...->...", step[:, :-2], step[:, 2:])
@@ -159,9 +160,9 @@ def _bends(alpha: np.ndarray, piece: np.ndarray) -> np.ndarray:
 
 
 def _bridges(donor: np.ndarray, acceptor: np.ndarray, piece: np.ndarray) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """1 for parallel and -1 for antiparallel, and the pairs of residues so bridged, in order.
+    """1 for parallel and -1 for antiparallel, each with the sorted pairs of residues that form such bridges.
 
-    A bridge is two bonds. Each pattern is looked up from one of the two, whatever the order of its pair.
+    A bridge is two bonds. Each pattern is found starting from one of its two bonds, whatever the order of the pair.
     """
     accepts = np.full((BONDS_OF_A_DONOR, len(piece) + 2), -9)  # by donor; none is behind the end
     later = np.append(False, donor[1:] == donor[:-1]).astype(int)
@@ -208,7 +209,7 @@ def _strands(donor: np.ndarray, acceptor: np.ndarray, piece: np.ndarray) -> Iter
 
 
 def _ladders(bridges: list[tuple[int, int]], direction: int) -> list[list[int]]:
-    """Bridges without a gap between them as [first, last] of one strand and, `direction` 1 or -1, of the other."""
+    """Consecutive bridges as ladders [first, last] of one strand and, `direction` 1 or -1, of the other."""
     ladders: list[list[int]] = []
     ends: dict[tuple[int, int], list[int]] = {}
     for i, j in bridges:

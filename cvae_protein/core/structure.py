@@ -55,7 +55,7 @@ class Backbone:
         return self.coords[:, :, CA]
 
     def model(self, index: int) -> Backbone:
-        """The structure with its conformation `index` alone."""
+        """The structure with only its conformation `index`."""
         return replace(self, coords=self.coords[index : index + 1])
 
     @cached_property
@@ -65,7 +65,7 @@ class Backbone:
 
     @cached_property
     def breaks(self) -> np.ndarray:
-        """Whether the chain is broken between residue i and i+1 of the first model (L-1,)."""
+        """Whether the chain is broken between residues i and i+1 in the first model (L-1,)."""
         first = self.coords[0]
         peptide = np.linalg.norm(first[1:, N] - first[:-1, C], axis=-1)
         step = np.linalg.norm(first[1:, CA] - first[:-1, CA], axis=-1)

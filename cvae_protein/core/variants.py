@@ -1,7 +1,7 @@
-"""The variants of the model, one record each: what configuration, training, sampling, verdicts and report know of them.
+"""The variants of the model: one record each, used by configuration, training, sampling, verdicts and report.
 
-A file in `model/variants/` is a variant by itself; a record here says in what one differs from the usual. The baselines
-have no file: they are the linear model that `concat` begins with, and differ in what their samples are drawn from.
+A file in `model/variants/` is a variant by itself; a record here says how one differs from the default. The baselines
+have no file: they are the linear model that `concat` starts from, and differ in what their samples are drawn from.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ Prior = Literal["settings", "gaussian", "training_codes", "other_class"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant: by default trained, with a network of its own, and drawn from the prior that the settings name.
+    """One variant; by default it is trained, has its own network, and is sampled from the prior in the settings.
 
-    `prior` other than `settings`: a Gaussian per class alone, no flow being fitted to the codes; the codes of training
-    domains; the flow under the label of another class. Not `ranked` are controls, whose good scores say nothing.
+    Values of `prior` other than `settings`: only a Gaussian per class, with no flow fitted to the codes; the codes of
+    training domains; the flow under the label of another class. Variants that are not `ranked` are controls, whose good
+    scores mean nothing.
     """
 
     name: str
     shares: str = ""  # the variant whose file builds its network
-    trained: bool = True  # else the linear model, fitted in closed form, whose decoder is given no label
-    view: bool = False  # the trained weights of the variant that it shares, its code being the noise of their flow
+    trained: bool = True  # if not: the linear model, fitted in closed form, whose decoder gets no label
+    view: bool = False  # uses the trained weights of the variant it shares; its code is the noise of their flow
     prior: Prior = "settings"
-    ranked: bool = True  # whether it may be called the best of a run
-    started: bool = False  # begins with trained weights (`train.start`)
+    ranked: bool = True  # whether it can be ranked best in a run
+    started: bool = False  # training starts from trained weights (`train.start`)
 
     @property
     def file(self) -> str:
@@ -43,14 +44,14 @@ class Variant:
 
 
 BASELINE = "pca"
-LITERAL = "literal_"  # how the names of published designs as they stand begin
-PRETRAINED = "pretrained"  # the trained model that comes with the package, of labels of CATH
+LITERAL = "literal_"  # prefix of the names of published designs reproduced unchanged
+PRETRAINED = "pretrained"  # the trained model that comes with the package, with CATH labels
 FINE_TUNED = "fine_tuned"
-REAL, REAL_SHUFFLED = "real", "real_shuffled"  # held-out domains judged as samples, by their class or by another
-# Real domains that play a sampler: an ideal one, which draws new members of trained superfamilies, and a copying one.
+REAL, REAL_SHUFFLED = "real", "real_shuffled"  # held-out domains scored as samples of their own class or of another
+# Real domains scored as samples: of an ideal sampler (new members of trained superfamilies) and of one that copies.
 NEW_MEMBER, TRAINING = "new_member", "training"
 REAL_ROWS = (REAL, NEW_MEMBER, TRAINING, REAL_SHUFFLED)
-REFERENCES = (BASELINE, *REAL_ROWS)  # in every run without being asked for; none of their verdicts fails it
+REFERENCES = (BASELINE, *REAL_ROWS)  # always part of a run; their verdicts never fail it
 
 RECORDS = {
     record.name: record
@@ -59,35 +60,35 @@ RECORDS = {
         Variant(BASELINE, "concat", trained=False, prior="gaussian"),
         # The same with a flow as its prior: what a trained variant adds to its samples, it adds to these.
         Variant("pca_flow", "concat", trained=False),
-        # The same handing out its training domains, as memorising would: no score that these top says anything.
+        # The same, but returning training domains, like a memorising model: a score that ranks these first is useless.
         Variant("training_copies", "concat", trained=False, prior="training_codes", ranked=False),
-        # The same asked for another class than the one that is recorded: where fidelity to the label begins.
+        # The same, sampled for another class than the recorded one: the zero point of label fidelity.
         Variant("swapped_label", "concat", trained=False, prior="other_class", ranked=False),
-        # A prior p(z | y) that is a flow, or a decoder that begins with that flow and has the prior N(0, 1), are two
-        # views of one model (Chen et al. 2017, section 3.2). This is the second: the code is the flow's noise, in which
-        # classes are not told apart if the flow fits, and the label decides what the decoder makes of it.
+        # A flow as prior p(z | y), and a decoder that begins with that flow and has the prior N(0, 1), are two views
+        # of one model (Chen et al. 2017, section 3.2). This is the second: the code is the flow's noise, which does not
+        # distinguish classes if the flow fits, and the label decides what the decoder makes of it.
         Variant("flow_prior", "concat", view=True),
         Variant(PRETRAINED, "concat"),
-        # The package's model, or another one, trained further on the run's domains, whose labels are added to its own.
+        # The package's model, or another, trained further on the run's domains; their labels are added to its own.
         Variant(FINE_TUNED, "concat", started=True),
     )
 }
 
 
 RENAMED = {"floor": "pca_flow", "copies": "training_copies", "shuffled": "swapped_label", "reference": PRETRAINED}
-"""Former name of a variant -> its name."""
+"""Former -> current names of variants."""
 
 
 def find(name: str) -> Variant:
-    """The record of a variant, the usual one where it has none of its own."""
+    """The record of a variant; the default record if it has none of its own."""
     return RECORDS.get(name, Variant(name))
 
 
 def names() -> list[str]:
-    """Names of all variants: files of `model/variants/`, and those that have a record alone."""
+    """Names of all variants: the files of `model/variants/`, and those that have only a record."""
     return sorted({*RECORDS, *(path.stem for path in FOLDER.glob("[a-z]*.py"))})
 
 
 def choices() -> list[str]:
-    """Names that a run may list: all but the baseline, which every run has."""
+    """Names that a run may list: all except the baseline, which is in every run."""
     return [name for name in names() if name != BASELINE]
