@@ -1,1 +1,1 @@
-"""Structure files, read and written."""
+"""Reading and writing of structure files."""

@@ -1,4 +1,4 @@
-"""mmCIF and BinaryCIF: the columns of `_atom_site` as arrays, fast where the rows are of the usual form."""
+"""mmCIF and BinaryCIF: the columns of `_atom_site` as arrays, with a fast path for rows of the usual form."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import numpy as np
 from ..core.errors import StructureError
 from .residues import UNKNOWN_ENTITY, AtomTable, UnusualError, atom_index, changes, entry_facts, name_code, require
 
-CELL = 8  # bytes of a cell that are looked at
+CELL = 8  # bytes of a cell that are read
 POWERS = np.array([float(10**power) for power in range(CELL + 1)])
 BLANK, NEWLINE = (np.uint8(ord(sign)) for sign in " \n")
 PAIR = np.uint64(0x000000FF000000FF)
 
 
 def _eight(sign: str | int) -> np.uint64:
-    """Eight times the same byte."""
+    """The same byte eight times."""
     return np.uint64((sign if isinstance(sign, int) else ord(sign)) * 0x0101010101010101)
 
 
 def read_numbers(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Plain decimal numbers of up to eight bytes (A,) as float64, and which of them have a point.
+    """Parse plain decimal numbers of up to eight bytes (A,) to float64, and say which have a decimal point.
 
     Eight digits are read by three multiplications, as in Lemire (2021) Softw. Pract. Exper. 51, 1700. An integer below
-    2^53 over a power of ten is exact to the last bit. Raises `UnusualError` where a number has another form.
+    2^53 divided by a power of ten is exact to the last bit. Raises `UnusualError` if a number has another form.
     """
     negative = words.astype(np.uint8) == ord("-")
     if negative.any():
         words = np.where(negative, words >> 8, words)
     unlike = words ^ _eight(".")
     point = (unlike - _eight(1)) & ~unlike & _eight(0x80)  # the lowest set bit marks the first point
-    before = ((point & (~point + np.uint64(1))) >> 7) - np.uint64(1)  # the bytes before it, all where there is none
+    before = ((point & (~point + np.uint64(1))) >> 7) - np.uint64(1)  # the bytes before it; all bytes if there is none
     digits = (words & before) | ((words >> 8) & ~before)
-    count = np.bitwise_count((digits + _eight(0x7F)) & _eight(0x80)).astype("<u8")  # of bytes that are not zero
+    count = np.bitwise_count((digits + _eight(0x7F)) & _eight(0x80)).astype("<u8")  # nonzero bytes
     require(count.min(initial=CELL) > 0)
     right = (digits << (8 * (CELL - count))) | (_eight("0") >> (8 * count))
     require(not np.bitwise_or.reduce((right + _eight(0x46)) | (right - _eight("0"))) & _eight(0x80))
@@ -52,14 +52,14 @@ def read_numbers(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_integers(words: np.ndarray) -> np.ndarray:
-    """Integers of up to eight bytes, int32 (A,); `UnusualError` where one has another form."""
+    """Parse integers of up to eight bytes to int32 (A,); `UnusualError` if one has another form."""
     values, has_point = read_numbers(words)
     require(not has_point.any())
     return values.astype(np.int32)
 
 
 class Free:
-    """Where the cells of lines lie that are cut at blanks."""
+    """Positions of the cells in lines that are split at blanks."""
 
     def __init__(self, text: np.ndarray, lines: bytes, columns: int) -> None:
         blank = text <= BLANK
@@ -74,10 +74,10 @@ class Free:
         ends = np.flatnonzero(text == NEWLINE)
         require(len(ends) == len(self.start))
         require((ends >= self.stop[:, -1]).all() and (ends[:-1] < self.start[1:, 0]).all())
-        self.words = np.ndarray(len(lines), "<u8", lines + bytes(CELL), 0, (1,))  # at every byte, the next eight
+        self.words = np.ndarray(len(lines), "<u8", lines + bytes(CELL), 0, (1,))  # eight bytes from each position
 
     def column_of(self, place: np.ndarray) -> np.ndarray:
-        """The column of the cells that begin at some bytes."""
+        """The columns of the cells that begin at the given byte positions."""
         return np.searchsorted(self.start.ravel(), place) % self.start.shape[1]
 
     def cells(self, column: int, longest: int, rows: np.ndarray | slice) -> np.ndarray:
@@ -89,7 +89,7 @@ class Free:
 
 
 def _extremes(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest byte of every column of a grid (A, width); 32 rows are compared at once, which is faster."""
+    """Smallest and largest byte of every column of a grid (A, width), comparing 32 rows at once for speed."""
     rows, width = grid.shape
     most = rows - rows % 32
     long = grid[:most].reshape(-1, 32 * width)
@@ -101,7 +101,7 @@ def _extremes(grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Fixed:
-    """Where the cells of lines lie that are all of one width, with every column at its place, as in the archive."""
+    """Positions of the cells in lines of equal width with aligned columns, as in the archive's files."""
 
     def __init__(self, text: np.ndarray, lines: bytes, columns: int) -> None:
         self.width = lines.find(b"\n") + 1
@@ -114,12 +114,12 @@ class Fixed:
         self.low, self.high = np.flatnonzero(gap[:-1] & ~gap[1:]), np.flatnonzero(~gap[:-1] & gap[1:])
         require(len(self.low) == columns and not self.blank[:, self.low].any())
         flat = self.blank.ravel()
-        require(1 + np.count_nonzero(flat[:-1] & ~flat[1:]) == len(grid) * columns)  # one cell a place
+        require(1 + np.count_nonzero(flat[:-1] & ~flat[1:]) == len(grid) * columns)  # exactly one cell per column
         self.ragged = np.minimum.reduceat(narrowest, np.stack([self.low, self.high], 1).ravel())[0::2] <= BLANK
         self.lines = lines + bytes(CELL)
 
     def column_of(self, place: np.ndarray) -> np.ndarray:
-        """The column of the cells that begin at some bytes."""
+        """The columns of the cells that begin at the given byte positions."""
         return np.searchsorted(self.low, place % self.width)
 
     def cells(self, column: int, longest: int, rows: np.ndarray | slice) -> np.ndarray:
@@ -128,16 +128,16 @@ class Fixed:
         require(high - low <= longest or self.blank[rows, low + longest : high].all())
         words = np.ndarray(len(self.blank), "<u8", self.lines, low, (self.width,))[rows]
         words = words & (~np.uint64(0) >> np.uint64(8 * max(0, CELL - high + low)))
-        if self.ragged[column]:  # blanks, which are at the end, become zero
+        if self.ragged[column]:  # trailing blanks become zero
             words &= ((((words ^ _eight(" ")) + _eight(0x7F)) & _eight(0x80)) >> 7) * np.uint64(0xFF)
         return words
 
 
 class Rows:
-    """Whole lines of a loop, cut into cells.
+    """Whole lines of a loop, split into cells.
 
-    Only columns of `quotable` may hold quoted cells, of three letters or more. Raises `UnusualError` where a line has
-    not one cell a tag, or a byte could mean more than itself.
+    Only the columns `quotable` may contain quoted cells, of three letters or more. Raises `UnusualError` if a line does
+    not have exactly one cell per tag, or if a byte could have a special meaning.
     """
 
     def __init__(self, lines: bytes, tags: Sequence[str], quotable: Sequence[str]) -> None:
@@ -163,15 +163,15 @@ class Rows:
         require((text[place] == text[last]).all() and (last > place + 3).all())
 
     def cells(self, tag: str, longest: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """A column as integers (A,), the first letter in the lowest byte; none may be longer than `longest` bytes."""
+        """A column as integers (A,), the first letter in the lowest byte; no cell may exceed `longest` bytes."""
         return self.layout.cells(self.tags.index(tag), longest, rows)
 
 
 HEAD = re.compile(rb"\nloop_ *\n((?:_atom_site\.[\w\[\]]+ *\n)+)")
 CLOSED = re.compile(
     rb"(?:[ \n]*#[^\n]*\n)*[ \n]*(?:_|loop_|data_|\Z)"
-)  # what may stand behind the rows: no more values
-KEYS = {  # distinguish one residue from the next; of several tags the first that is there
+)  # what may follow the rows: no further values of the loop
+KEYS = {  # distinguish a residue from the next; of several tags, the first present is used
     "model": ("pdbx_PDB_model_num",),
     "chain": ("auth_asym_id", "label_asym_id"),
     "subchain": ("label_asym_id",),
@@ -184,7 +184,7 @@ OPTIONAL = {"record": "group_PDB", "position": "label_seq_id", "entity": "label_
 PLACES = ("Cartn_x", "Cartn_y", "Cartn_z")
 NEEDED = {"label_alt_id", "label_asym_id", "auth_seq_id", "occupancy", *PLACES}
 LONGEST_NAME = CELL  # bytes
-BLOCK = 2**24  # bytes of rows that are cut at once, which bounds the memory
+BLOCK = 2**24  # bytes of rows that are split at once, to limit memory
 DOT, UNKNOWN, ATOM, HETATM = (np.uint64(name_code(name)) for name in (".", "?", "ATOM", "HETATM"))
 Part = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # columns of residues (R,), and of backbone atoms (A,)
 
@@ -195,7 +195,7 @@ def _given(words: np.ndarray) -> np.ndarray:
 
 
 def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
-    """What the first row of every residue says of it, and what each backbone atom has of its own."""
+    """Residue columns, from the first row of each residue, and atom columns, from each backbone atom."""
     keys = [rows.cells(tags[name], LONGEST_NAME) for name in KEYS]
     new = changes(*keys)
     first = np.flatnonzero(new)
@@ -207,7 +207,7 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
     found = np.flatnonzero(index >= 0)
     altloc = rows.cells("label_alt_id", 1)[found]
     occupancy = rows.cells("occupancy", CELL, found)
-    level = changes(occupancy)  # mostly of one value
+    level = changes(occupancy)  # occupancy rarely changes between rows
     places = [rows.cells(tag, CELL, found) for tag in PLACES]
     values, _ = read_numbers(np.concatenate([*places, occupancy[level]]))
     return heads, {
@@ -220,7 +220,7 @@ def _part(rows: Rows, tags: Mapping[str, str]) -> Part:
 
 
 def _joined(parts: Sequence[Part]) -> Part:
-    """Residues and atoms of all blocks; a residue that two blocks share is one."""
+    """Residues and atoms of all blocks; a residue divided between two blocks is joined."""
     if len(parts) == 1:
         return parts[0]
     heads = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
@@ -232,14 +232,14 @@ def _joined(parts: Sequence[Part]) -> Part:
 
 
 def _check_heads(heads: Mapping[str, np.ndarray]) -> None:
-    """`UnusualError` where a cell has another form."""
+    """Raise `UnusualError` if a cell has another form."""
     require(all(_given(heads[name]).all() for name in ("chain", "subchain", "residue")))
     if "record" in heads:
         require(((heads["record"] == ATOM) | (heads["record"] == HETATM)).all())
 
 
 def _entities(subchains: np.ndarray, structure: gemmi.Structure) -> np.ndarray:
-    """The number of each subchain's `gemmi.EntityType` (R,)."""
+    """The number of the `gemmi.EntityType` of each residue's subchain (R,)."""
     kinds = {
         part: int(entity.entity_type.value) for entity in reversed(structure.entities) for part in entity.subchains
     }
@@ -282,11 +282,11 @@ def _atoms(heads: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], struc
 
 
 def _rest(data: bytes) -> tuple[list[str], int, int, gemmi.Structure]:
-    """Tags of the `_atom_site` loop, where its rows begin and end, and what gemmi makes of the rest of the file."""
+    """Tags of the `_atom_site` loop, start and end of its rows, and the rest of the file as read by gemmi."""
     head = HEAD.search(data)
     if not head:
         raise UnusualError
-    require(data.count(b"\n;", 0, head.start()) % 2 == 0)  # not inside a text of several lines
+    require(data.count(b"\n;", 0, head.start()) % 2 == 0)  # not inside a multi-line text
     begin = head.end()
     tags = head[1].replace(b"_atom_site.", b"").decode().split()
     require(len(set(tags)) == len(tags) and set(tags) >= NEEDED)
@@ -305,7 +305,7 @@ def _rest(data: bytes) -> tuple[list[str], int, int, gemmi.Structure]:
 
 
 def read_columns(data: bytes) -> AtomTable | None:
-    """The backbone atoms of an mmCIF file's text, or None where it has not the common form that is read fast."""
+    """The backbone atoms of an mmCIF text; None if it lacks the common form that can be read fast."""
     try:
         tags, begin, end, structure = _rest(data)
         choices = {**KEYS, "atom": NAMES}
@@ -318,26 +318,26 @@ def read_columns(data: bytes) -> AtomTable | None:
             parts.append(_part(Rows(data[begin:stop], tags, NAMES), used))
             begin = stop
         return _atoms(*_joined(parts), structure)
-    except (UnusualError, ValueError, RuntimeError):  # what gemmi raises of the rest, it raises of the whole
+    except (UnusualError, ValueError, RuntimeError):  # gemmi raises the same error for the whole file
         return None
 
 
 ALIKE = {"chain": KEYS["chain"], "number": ("auth_seq_id", "label_seq_id"), "residue": KEYS["residue"]}
-Texts = Mapping[str, np.ndarray]  # columns of `_atom_site` by tag in small letters, each cell as text (A,)
+Texts = Mapping[str, np.ndarray]  # columns of `_atom_site` by lower-case tag, cells as text (A,)
 
 
 def read_blocks(data: bytes, name: str) -> AtomTable:
-    """The backbone atoms of any mmCIF text, those of each block that has atoms as further models.
+    """The backbone atoms of any mmCIF text; further blocks with atoms become further models.
 
-    Raises `StructureError` with the code truncated, or not_a_structure where a column that tells of the backbone is not
-    there or holds something else.
+    Raises `StructureError` with the code truncated, or not_a_structure if a column needed for the backbone is missing
+    or contains something else.
     """
     try:
         data.decode()
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
     try:
-        document = gemmi.cif.read_string(data, 0)  # unchecked: files that were joined may have blocks of one name
+        document = gemmi.cif.read_string(data, 0)  # unchecked: concatenated files may repeat block names
         for number, block in enumerate(document, 1):
             block.name += f" {number}"
         document.check_for_missing_values()
@@ -369,12 +369,12 @@ def _frames(block: gemmi.cif.Block) -> list[gemmi.cif.Block]:
 
 
 def _unquoted(cell: str) -> str:
-    """Text of a cell without its quotes and the blanks that pad it there, as in `' CA '`."""
+    """Text of a cell without its quotes and the padding blanks inside them, as in `' CA '`."""
     return gemmi.cif.as_string(cell).strip() if cell[0] in "'\";" else cell
 
 
 def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTable:
-    """The backbone atoms of columns of text; `structure` is what gemmi makes of the rest."""
+    """The backbone atoms of columns of text; `structure` is the rest of the file as read by gemmi."""
     where = f"{name}: _atom_site"
     for tags in (*((tag,) for tag in PLACES), NAMES, KEYS["residue"], ALIKE["number"]):
         if not any(tag.lower() in columns for tag in tags):
@@ -383,7 +383,7 @@ def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTa
     found = np.flatnonzero(index >= 0)
 
     def cells(*tags: str) -> np.ndarray:
-        """Of each atom the first of these columns that is there and says something, else empty."""
+        """For each atom, the first given value among these columns; empty if there is none."""
         text = np.zeros(len(found), "U1")
         for column in (columns[tag.lower()][found] for tag in tags if tag.lower() in columns):
             text = np.where((text == "") & (column != ".") & (column != "?"), column, text)
@@ -421,7 +421,7 @@ def _of_columns(columns: Texts, structure: gemmi.Structure, name: str) -> AtomTa
 
 
 def _index(names: np.ndarray) -> np.ndarray:
-    """Index in `structure.ATOMS` of atom names as text, -1 for any other; int8 (A,)."""
+    """Index in `structure.ATOMS` of each atom name, given as text; -1 for other names; int8 (A,)."""
     texts, which = np.unique(names, return_inverse=True)
     own = np.array([name_code(text) if text.isascii() and len(text) <= CELL else 0 for text in texts.tolist()], "<u8")
     return atom_index(own)[which]
@@ -435,7 +435,7 @@ def _encoded(texts: np.ndarray) -> np.ndarray:
 
 
 def _converted(texts: np.ndarray, kind: Callable[[str], float], empty: float, where: str, tag: str) -> np.ndarray:
-    """`kind` of each text (A,), `empty` where there is none; `StructureError` that names the column."""
+    """`kind` applied to each text (A,), `empty` for empty text; `StructureError` names the column."""
     distinct, which = np.unique(texts, return_inverse=True)
     try:
         return np.array([kind(text) if text else empty for text in distinct.tolist()])[which]
@@ -444,19 +444,19 @@ def _converted(texts: np.ndarray, kind: Callable[[str], float], empty: float, wh
 
 
 def _position(text: str) -> int:
-    """A position in SEQRES; 0, as where the file says none, for what is no number."""
+    """A position in SEQRES; text that is not a number gives 0, as if the file gave none."""
     return int(text) if re.fullmatch(r"-?[0-9]{1,8}", text) else 0
 
 
 def _byte(text: str) -> int:
-    """An insertion code or alternative location; `ValueError` for more than one letter."""
+    """An insertion code or alternative location as a byte; `ValueError` if it has more than one letter."""
     if len(text) > 1 or ord(text) > 255:
         raise ValueError(f"expected one letter, got {text!r}")
     return ord(text)
 
 
 def _decimals(texts: np.ndarray) -> np.ndarray:
-    """Numbers, with or without a standard uncertainty as in `1.234(5)`; NaN for what is none."""
+    """Numbers, with or without a standard uncertainty as in `1.234(5)`; NaN for other text."""
     try:
         return texts.astype(np.float64)
     except ValueError:
@@ -469,7 +469,7 @@ def _looked_up(texts: np.ndarray, kinds: Mapping[str, int]) -> np.ndarray:
 
 
 def _one_after_another(tables: Sequence[AtomTable]) -> AtomTable:
-    """The atoms of all blocks; models are counted where blocks have the same numbers."""
+    """The atoms of all blocks; models are renumbered if blocks use the same numbers."""
     if len(tables) == 1:
         return tables[0]
     numbers = [sorted(set(table.model.tolist())) for table in tables]
@@ -493,20 +493,20 @@ TAGS: dict[str, tuple[str, ...]] = {
     "refine": ("pdbx_refine_id", "ls_d_res_high"),
 }
 MOST_ROWS = 10_000_000
-MOST_LETTERS = 2**30  # of a column, all cells as long as its longest
+MOST_LETTERS = 2**30  # of a column whose cells are all padded to its longest
 
 
 def read_binary_cif(data: bytes, name: str) -> AtomTable:
-    """The backbone atoms of a BinaryCIF file, those of each block that has atoms as further models.
+    """The backbone atoms of a BinaryCIF file; further blocks with atoms become further models.
 
     Raises `StructureError` with the code truncated, not_a_structure or too_large.
     """
-    import msgpack  # slow to load, and few files need it
+    import msgpack  # slow to import, and needed for few files
     from biotite.structure.io.pdbx import BinaryCIFBlock
 
     tables = []
     try:
-        for content in msgpack.unpackb(data)["dataBlocks"]:  # of which several may have one name
+        for content in msgpack.unpackb(data)["dataBlocks"]:  # several may share a name
             categories = {category["name"].lstrip("_"): category for category in content["categories"]}
             if "atom_site" in categories:
                 _check_sizes({key: categories[key] for key in ("atom_site", *TAGS) if key in categories}, name)
@@ -516,7 +516,7 @@ def read_binary_cif(data: bytes, name: str) -> AtomTable:
                 tables.append(_of_columns(atoms, gemmi.make_structure_from_block(_as_text(block)), name))
     except (StructureError, MemoryError):
         raise
-    except Exception as error:  # whatever a library raises on bytes of unknown origin
+    except Exception as error:  # libraries may raise anything for arbitrary bytes
         cut = "incomplete input" in str(error)
         detail = f"{name}: not readable as BinaryCIF ({type(error).__name__}: {error})"
         raise StructureError("truncated" if cut else "not_a_structure", detail) from error
@@ -526,7 +526,7 @@ def read_binary_cif(data: bytes, name: str) -> AtomTable:
 
 
 def _check_sizes(content: Any, name: str, rows: int = 1) -> None:
-    """Raise `StructureError("too_large")` where an encoding, which may be a few bytes, says that it holds too much."""
+    """Raise `StructureError("too_large")` if an encoding, itself perhaps a few bytes, declares too much content."""
     parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
     if isinstance(content, Mapping):
         rows = content.get("rowCount", rows)
@@ -540,7 +540,7 @@ def _check_sizes(content: Any, name: str, rows: int = 1) -> None:
 
 
 def _as_text(block: Any) -> gemmi.cif.Block:
-    """The categories `TAGS` of a block."""
+    """The categories `TAGS` of a block, as a text CIF block."""
     made = gemmi.cif.Block("binary")
     for category, tags in TAGS.items():
         if category not in block:
@@ -553,7 +553,7 @@ def _as_text(block: Any) -> gemmi.cif.Block:
 
 
 def _quoted(column: np.ndarray) -> list[str]:
-    """Cells as they stand in a CIF file."""
+    """Cells as they are written in a CIF file."""
     values, which = np.unique(column, return_inverse=True)
     texts = [value if value in (".", "?") else gemmi.cif.quote(value) for value in values.tolist()]
     return [texts[index] for index in which.tolist()]

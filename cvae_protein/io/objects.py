@@ -1,4 +1,4 @@
-"""Structures in memory of other packages: biotite's, mdtraj's and Biopython's, each imported only where it is used."""
+"""In-memory structures of other packages: biotite, mdtraj and Biopython, each imported only where used."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .residues import METHODS, UNKNOWN_ENTITY, AtomTable, ParsedStructure, group
 from .write import CHAIN, residue_name, residue_number
 
 NANOMETRE = 10.0  # Å
-FRAMES_AT_ONCE = 200  # of a trajectory, which bounds the memory
-HIGHEST_INSERTION = 26  # residues of one number that insertion codes A to Z keep apart
+FRAMES_AT_ONCE = 200  # of a trajectory, to limit memory
+HIGHEST_INSERTION = 26  # residues with the same number, distinguished by insertion codes A to Z
 LEVELS: Mapping[str, Callable[[Any], list]] = {"S": list, "M": lambda model: [model], "C": lambda chain: [[chain]]}
 """Levels of Biopython's entities that are taken -> the models of one, each with its chains."""
 PLACE = {name: index for index, name in enumerate(ATOMS)}
 
 
 def backbone_of(structure: Any, chain: str = "", residue_range: str = "", name: str = "structure") -> Backbone:
-    """The `Backbone` of a chain, or of a range of it, of a structure in memory; models and frames are conformations.
+    """The `Backbone` of a chain or residue range of an in-memory structure; models and frames become conformations.
 
     Parameters
     ----------
     structure : a biotite `AtomArray` or `AtomArrayStack` (Å), an mdtraj `Trajectory` (nm), or a Biopython `Structure`,
-        `Model` or `Chain` (Å); a `Backbone` is handed back
-    chain : its name; may be left out where one chain alone is protein
+        `Model` or `Chain` (Å); a `Backbone` is returned as it is
+    chain : its name; may be omitted if only one chain is protein
     residue_range : such as `5-100,120-200`, by residue numbers; empty for the whole chain
     name : id of the result
 
-    Residues have the meaning that they have in files: one alternative location, modified amino acids, no ligands. A
-    `Trajectory` has no insertion codes: residues that follow each other with one number get the letters A, B, ….
-    A model with other residues than the first is left out. Raises `StructureError` as `extract_domain` does, and
-    `TypeError` for any other object.
+    Residues are interpreted as in files: one alternative location, modified amino acids included, ligands left out. A
+    `Trajectory` has no insertion codes: consecutive residues with the same number get the letters A, B, …. Models whose
+    residues differ from the first model's are left out. Raises `StructureError` like `extract_domain`, and `TypeError`
+    for any other object.
     """
     if isinstance(structure, Backbone):
         return structure
@@ -51,15 +51,15 @@ def _extracted(parsed: ParsedStructure, chain: str, residue_range: str, name: st
 
 
 def chains_of(structure: Any) -> list[str]:
-    """Names of the chains of a structure in memory that hold protein, in its order."""
+    """Names of the chains of an in-memory structure that contain protein, in its order."""
     name = "structure"
     return group_residues(next(_tables(structure, name)), name).chains
 
 
 def to_biotite(backbone: Backbone) -> Any:
-    """A biotite `AtomArray`, an `AtomArrayStack` for several conformations; chain A, Å.
+    """A biotite `AtomArray`, or an `AtomArrayStack` for several conformations; chain A, Å.
 
-    An atom that one conformation lacks is NaN there; one that all lack is not there.
+    An atom missing in one conformation is NaN there; an atom missing in all is left out.
     """
     from biotite.structure import AtomArray, from_template
 
@@ -78,9 +78,9 @@ def to_biotite(backbone: Backbone) -> Any:
 
 
 def to_mdtraj(backbone: Backbone) -> Any:
-    """An mdtraj `Trajectory` with a frame a conformation; chain A, nm, and no insertion codes, which it has not.
+    """An mdtraj `Trajectory` with one frame per conformation; chain A, nm; mdtraj has no insertion codes.
 
-    Atoms that one conformation lacks are left out of all.
+    Atoms missing in one conformation are left out of all.
     """
     import mdtraj
 
@@ -96,7 +96,7 @@ def to_mdtraj(backbone: Backbone) -> Any:
 
 
 def to_biopython(backbone: Backbone) -> Any:
-    """A `Bio.PDB` `Structure` with a model a conformation; chain A, Å, missing atoms left out."""
+    """A `Bio.PDB` `Structure` with one model per conformation; chain A, Å; missing atoms are left out."""
     from Bio.PDB.StructureBuilder import StructureBuilder
 
     builder = StructureBuilder()
@@ -114,7 +114,7 @@ def to_biopython(backbone: Backbone) -> Any:
 
 
 def _tables(structure: Any, name: str) -> Iterator[AtomTable]:
-    """Backbone atoms of a structure in memory; of many frames one table after another."""
+    """Backbone atoms of an in-memory structure; many frames are split into several tables."""
     packages = {base.__module__.split(".")[0] for base in type(structure).__mro__}
     if "biotite" in packages and hasattr(structure, "atom_name"):
         yield from _of_biotite(structure)
@@ -165,12 +165,12 @@ def _of_mdtraj(trajectory: Any, name: str) -> Iterator[AtomTable]:
         if same > HIGHEST_INSERTION:
             raise StructureError("not_a_structure", f"{name}: {same + 1} residues have the number {residue.resSeq}")
         insertion.append(ord("A") + same - 1 if same else 0)
-    behind = {chain.index for chain in topology.chains if names.index(names[chain.index]) < chain.index}  # of TER
+    behind = {chain.index for chain in topology.chains if names.index(names[chain.index]) < chain.index}  # after a TER
     ligands = {
         residue.index
         for index in behind
         for residue in topology.chain(index).residues
-        if {"N", "C"} <= {atom.name for atom in residue.atoms}  # whose bonds tell whether they go on the chain
+        if {"N", "C"} <= {atom.name for atom in residue.atoms}  # their bonds decide whether they continue the chain
     }
     residues = [atoms[index].residue for index in found.tolist()]
     columns = {
@@ -187,7 +187,7 @@ def _of_mdtraj(trajectory: Any, name: str) -> Iterator[AtomTable]:
 
 
 def _letter(index: int) -> str:
-    """Name of the chain `index` where there is none: A to Z, then AA, AB, …."""
+    """Name for the chain `index` if it has none: A to Z, then AA, AB, …."""
     return (_letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
@@ -223,7 +223,7 @@ def _of_biopython(entity: Any) -> AtomTable:
 
 
 def backbone_atoms(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which atoms are of the backbone (A,), and their indices in `structure.ATOMS`."""
+    """Which atoms belong to the backbone (A,), and their indices in `structure.ATOMS`."""
     kind = np.full(len(names), -1, np.int8)
     for place, name in enumerate(ATOMS):
         kind[names == name] = place
@@ -232,15 +232,15 @@ def backbone_atoms(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parts(coords: np.ndarray) -> Iterator[np.ndarray]:
-    """Frames (F, A, 3), so many at once as the memory shall hold."""
+    """Frames (F, A, 3) in batches that fit in memory."""
     for first in range(0, len(coords), FRAMES_AT_ONCE):
         yield coords[first : first + FRAMES_AT_ONCE]
 
 
 def _table(kind: np.ndarray, frames: np.ndarray, columns: Mapping[str, Any], chains: Iterable[str]) -> AtomTable:
-    """The atoms of all frames (F, A, 3) in Å, each frame a model, with the same columns (A,); a number stands for all.
+    """The atoms of all frames (F, A, 3) in Å, each frame a model; all have the same columns (A,), or scalars.
 
-    An atom without a position in a frame is not there.
+    An atom without a position in a frame is left out there.
     """
     models, atoms = frames.shape[:2]
     there = np.isfinite(frames).all(axis=-1).ravel()
@@ -271,5 +271,5 @@ def _table(kind: np.ndarray, frames: np.ndarray, columns: Mapping[str, Any], cha
 
 
 def _width(names: np.ndarray) -> str:
-    """Type of a column of names as UTF-8, eight bytes or more."""
+    """Data type for a column of names as UTF-8, at least eight bytes."""
     return f"S{max([8, *(len(name.encode()) for name in set(names.tolist()))])}"

@@ -1,4 +1,4 @@
-"""PDB files by their columns: every atom line is read, whatever stands in the header or at the lines' ends."""
+"""PDB files by column: every atom line is read, whatever the header or the line ends contain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.errors import StructureError
 from ..core.structure import ATOMS
 from .residues import FOUR_LETTERS, UNKNOWN_ENTITY, AtomTable, changes, entry_facts
 
-NAME = slice(12, 16)  # of the atom
+NAME = slice(12, 16)  # atom name
 ALTLOC, FOURTH, CHAIN, INSERTION = 16, 20, 21, 26
 RESIDUE = slice(17, 27)  # name, chain, number and insertion code
 NUMBER = slice(22, 26)
@@ -20,9 +20,9 @@ COORDINATES = slice(30, 54)  # x, y, z of eight characters each
 OCCUPANCY = slice(54, 60)
 LINE = 80  # columns
 ATOM, HETATM = np.frombuffer(b"ATOMHETA", "<u4")
-PARTING = np.frombuffer(b"MODEENDMEND END\nHEADTITLCRYS", "<u4")  # records behind which another model begins
+PARTING = np.frombuffer(b"MODEENDMEND END\nHEADTITLCRYS", "<u4")  # records after which a new model begins
 SIGN, DIGIT = 1, 2
-RANK = np.full(256, 9, np.uint8)  # of the characters of a number, in their order; a point stands among the digits
+RANK = np.full(256, 9, np.uint8)  # order of characters in a number; the point ranks with the digits
 RANK[list(b" ")], RANK[list(b"+-")], RANK[list(b"0123456789.")] = 0, SIGN, DIGIT
 PLACES = np.array([[0 if j == point else 10.0 ** (7 - j - (j < point)) for j in range(8)] for point in range(8)])
 DECIMAL = re.compile(rb" *[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+|nan|inf) *", re.IGNORECASE)
@@ -30,12 +30,11 @@ FIRST_NUMBER = re.compile(rb"MODEL\s+(\d{1,9})\b")
 
 
 def read_pdb(data: bytes, name: str) -> AtomTable:
-    """The backbone atoms of a PDB file with `\\n` at the end of each line.
+    """The backbone atoms of a PDB file with `\\n` line ends.
 
-    Atoms behind ENDMDL, END or another HEADER, TITLE or CRYST1 are those of a further model, as where frames have no
-    MODEL. Models have the numbers of their MODEL lines, or are counted where one has none or has that of another.
-    Raises `StructureError` with the code truncated, or not_a_structure where an atom line is not in its columns or
-    there is none.
+    Atoms after ENDMDL, END or another HEADER, TITLE or CRYST1 belong to a further model, as in frames without MODEL
+    records. Models are numbered by their MODEL lines, or counted if one has no line or repeats another's number. Raises
+    `StructureError` with the code truncated, or not_a_structure if an atom line has wrong columns or there is none.
     """
     last = data[data.rfind(b"\n") + 1 :]
     if last.startswith((b"ATOM", b"HETATM")) and len(last.rstrip()) < COORDINATES.stop:
@@ -61,7 +60,7 @@ def read_pdb(data: bytes, name: str) -> AtomTable:
     types, names = _names(heads)
     numbers = heads[:, NUMBER.start - RESIDUE.start : NUMBER.stop - RESIDUE.start]
     occupancy = _columns(padded, rows, OCCUPANCY)
-    level = changes(*occupancy.T)  # mostly of one value
+    level = changes(*occupancy.T)  # occupancy rarely changes between rows
     altloc = _columns(padded, rows, slice(ALTLOC, ALTLOC + 1))[:, 0]
     insertion = heads[:, INSERTION - RESIDUE.start]
     resolution, method = _header(data[: start[0]])
@@ -87,17 +86,17 @@ def read_pdb(data: bytes, name: str) -> AtomTable:
 
 
 def _columns(data: bytes, start: np.ndarray, columns: slice) -> np.ndarray:
-    """Bytes of the lines that begin at `start` (A,) in some columns (A, columns)."""
+    """Bytes (A, columns) in certain columns of the lines that begin at `start` (A,)."""
     return np.frombuffer(data, np.uint8)[start[:, None] + np.arange(columns.start, columns.stop)]
 
 
 def _texts(cells: np.ndarray) -> list[bytes]:
-    """Rows of bytes (A, width) as text of that width, trailing NUL bytes gone."""
+    """Rows of bytes (A, width) as text of that width, without trailing NUL bytes."""
     return np.ascontiguousarray(cells).view(f"S{cells.shape[1]}")[:, 0].tolist()
 
 
 def _each(cells: np.ndarray, value_of: Callable[[bytes], float], name: str) -> np.ndarray:
-    """`value_of` each row of bytes (A, width), called once for equal ones; its `ValueError` becomes the file's."""
+    """`value_of` each row of bytes (A, width), called once per distinct row; a `ValueError` is raised for the file."""
     texts, which = np.unique(np.ascontiguousarray(cells).view(f"S{cells.shape[1]}")[:, 0], return_inverse=True)
     try:
         return np.array([value_of(text) for text in texts.tolist()])[which]
@@ -106,7 +105,7 @@ def _each(cells: np.ndarray, value_of: Callable[[bytes], float], name: str) -> n
 
 
 def _check_columns(data: bytes, start: np.ndarray, cells: np.ndarray, name: str) -> np.ndarray:
-    """Which atom lines have plain decimals in columns 31 to 54 (A,); `StructureError` where one has no numbers.
+    """Which atom lines have plain decimals in columns 31 to 54 (A,); `StructureError` if one has no numbers.
 
     cells : bytes of these columns (A, 3, 8)
     """
@@ -126,7 +125,7 @@ def _check_columns(data: bytes, start: np.ndarray, cells: np.ndarray, name: str)
 
 
 def _positions(cells: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Coordinates (A, 3) in Å of bytes (A, 3, 8); an integer over a power of ten is exact to the last bit."""
+    """Coordinates (A, 3) in Å from bytes (A, 3, 8); an integer over a power of ten is exact to the last bit."""
     point = (cells == ord(".")).argmax(axis=2)
     digits = np.where((cells >= ord("0")) & (cells <= ord("9")), cells - np.uint8(ord("0")), 0)
     sign = np.where((cells == ord("-")).any(axis=2), -1.0, 1.0)
@@ -136,7 +135,7 @@ def _positions(cells: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 
 def _atom_index(names: np.ndarray) -> np.ndarray:
-    """Index in `structure.ATOMS` of each name of four bytes (A, 4), wherever it stands among blanks; -1 for others."""
+    """Index in `structure.ATOMS` of each name of four bytes (A, 4), blanks ignored; -1 for others."""
     words = np.ascontiguousarray(names).view("<u4")[:, 0]
     index = np.full(len(words), -1, np.int8)
     for place, name in enumerate(ATOMS):
@@ -146,9 +145,9 @@ def _atom_index(names: np.ndarray) -> np.ndarray:
 
 
 def _models(data: bytes, lines: np.ndarray, record: np.ndarray, atom: np.ndarray) -> np.ndarray:
-    """Number of the model of each atom line (A,), int32; `lines` begin with the four bytes `record`."""
+    """Model number of each atom line (A,), int32; `record` has the first four bytes of each of `lines`."""
     parting = np.isin(record, PARTING)
-    part = np.cumsum(parting)[atom]  # how many such lines stand before
+    part = np.cumsum(parting)[atom]  # how many such lines come before
     parts, of_atom = np.unique(part, return_inverse=True)
     before = [data[place : place + LINE] for place in lines[parting].tolist()]
     named = [FIRST_NUMBER.match(before[count - 1]) if count else None for count in parts.tolist()]
@@ -159,10 +158,10 @@ def _models(data: bytes, lines: np.ndarray, record: np.ndarray, atom: np.ndarray
 
 
 def _names(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residue and chain names S8 (R,) of the columns `RESIDUE` (R, 10).
+    """Residue and chain names S8 (R,) from the columns `RESIDUE` (R, 10).
 
-    Column 21 is the first letter of a chain's name of two, unless it makes a known residue name of four letters with
-    the three columns before, in each residue that has this letter and chain.
+    Column 21 is the first letter of a two-letter chain name, unless it and the three columns before form a known
+    four-letter residue name in every residue with this letter and chain.
     """
     texts = _texts(heads)
     chain = [text[3:5] for text in texts]
@@ -175,7 +174,7 @@ def _names(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _number(text: bytes) -> int:
-    """Residue number, decimal or where that has no room hybrid-36 (`A000` is 10000); 0 for blanks."""
+    """Residue number, decimal or, if too large for that, hybrid-36 (`A000` is 10000); 0 for blanks."""
     word = text.strip().decode("latin-1")
     if word[:1].isalpha() and len(word) == 4 and word.isalnum() and word.isascii():
         beyond = 10000 - 10 * 36**3 + (26 * 36**3 if word.islower() else 0)
@@ -187,13 +186,13 @@ def _number(text: bytes) -> int:
 
 
 def _share(text: bytes) -> float:
-    """Occupancy; 1 where the line ends before it or there is no number."""
+    """Occupancy; 1 if the line is too short or has no number there."""
     cell = text.split(b"\n")[0]
     return float(cell) if DECIMAL.fullmatch(cell) else 1.0
 
 
 def _header(data: bytes) -> tuple[float, str]:
-    """Resolution in Å (NaN if unknown) and method by the lines before the first atom; nothing else of them is used."""
+    """Resolution in Å (NaN if unknown) and method from the lines before the first atom; the rest is ignored."""
     try:
         return entry_facts(gemmi.read_pdb_string(data.decode("latin-1").encode("ascii", "replace")))
     except (ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Structure files read whatever their format, checked for being whole, and cut to a domain by residue range."""
+"""Reads structure files of any format, checks that they are complete, and extracts domains by residue range."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SEGMENT = re.compile(r"(-?[0-9]{1,6})([A-Za-z]?)(?:-(-?[0-9]{1,6})([A-Za-z]?))?"
 
 
 class ResidueId(NamedTuple):
-    """Author residue number and insertion code (empty where there is none)."""
+    """Author residue number and insertion code (empty if none)."""
 
     number: int
     insertion: str
 
 
 class Segment(NamedTuple):
-    """First and last residue of an unbroken segment of a chain."""
+    """First and last residue of a contiguous segment of a chain."""
 
     start: ResidueId
     end: ResidueId
@@ -44,9 +44,9 @@ NUMBERINGS = ("author", "label")
 def parse_range(text: str, numbering: str = "author") -> list[Segment]:
     """Segments of a range such as `5-100,120-200`, `-5--1`, `52A-60` or `7`; empty = whole chain.
 
-    Raises `StructureError("bad_range")` where the text cannot be read, a segment ends before it starts, `numbering` is
-    none of `NUMBERINGS`, or a position, which begins at 1, is below that or has an insertion code. Author numbers with
-    an insertion code may fall (`79P-14`), as where a propeptide has numbers of its own.
+    Raises `StructureError("bad_range")` if the text cannot be parsed, a segment ends before it starts, `numbering` is
+    not one of `NUMBERINGS`, or a position (counted from 1) is below 1 or has an insertion code. Author numbers with an
+    insertion code may decrease (`79P-14`), as in a propeptide with its own numbering.
     """
     if numbering not in NUMBERINGS:
         raise StructureError("bad_range", f"numbering {numbering!r}: expected {' or '.join(NUMBERINGS)}")
@@ -67,10 +67,10 @@ def parse_range(text: str, numbering: str = "author") -> list[Segment]:
     return segments
 
 
-HEAD = 1 << 24  # bytes in which a file says what it is, behind whatever comments
+HEAD = 1 << 24  # bytes in which the format must show, after any comments
 CHUNK = 1 << 20
-MESSAGE_PACK_MAP = (*range(0x80, 0x90), 0xDE, 0xDF)  # first byte of a BinaryCIF file, and of no text
-CODE = re.compile(r"(?:pdb_0000)?([1-9][a-z0-9]{3})")  # of the PDB, short or extended, in small letters
+MESSAGE_PACK_MAP = (*range(0x80, 0x90), 0xDE, 0xDF)  # first byte of a BinaryCIF file, but never of text
+CODE = re.compile(r"(?:pdb_0000)?([1-9][a-z0-9]{3})")  # PDB code, short or extended, in lower case
 EXTENDED = re.compile(r"pdb_[0-9][a-z0-9]{7}")
 BLOCK = re.compile(rb"^data_(\S+)", re.IGNORECASE | re.MULTILINE)
 ENTRY = re.compile(rb"^_entry\.id\s+['\"]?([^\s'\"]+)", re.IGNORECASE | re.MULTILINE)
@@ -79,10 +79,10 @@ RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL |CRYST1|REMARK|TITLE |COMPND
 
 
 def check_structure(path: Path, name: str, most_bytes: int, certain: bool) -> None:
-    """Raise `StructureError` where the file at `path` is not the entry `name`.
+    """Raise `StructureError` if the file at `path` is not the entry `name`.
 
-    `certain` demands that the file names its entry, as every file of the archive does; else a file that names none, or
-    not by a code of the PDB, passes. Codes: bad_download, or too_large for more than `most_bytes`, unpacked.
+    With `certain`, the file must name its entry, as every file of the archive does; otherwise a file passes if it names
+    none, or not by a PDB code. Codes: bad_download, or too_large for more than `most_bytes` unpacked.
     """
     head = _unpacked_head(path, most_bytes)
     if not head.strip():
@@ -102,7 +102,7 @@ def check_structure(path: Path, name: str, most_bytes: int, certain: bool) -> No
 
 
 def _unpacked_head(path: Path, most_bytes: int) -> bytes:
-    """The first bytes of a file, unpacked, after reading all of it."""
+    """The first bytes of a file, decompressed; the whole file is read, as a check."""
     head, size = b"", 0
     try:
         with open_unpacked(path) as opened:
@@ -119,7 +119,7 @@ def _unpacked_head(path: Path, most_bytes: int) -> bytes:
 
 
 def _name_in_text(head: bytes) -> str:
-    """The entry that mmCIF or PDB text names, empty where it names none."""
+    """The entry named in mmCIF or PDB text; empty if there is none."""
     if block := BLOCK.search(head):
         entry = ENTRY.search(head)
         return (entry or block)[1].decode("latin-1")
@@ -130,13 +130,13 @@ def _name_in_text(head: bytes) -> str:
 
 
 def _name_in_binary(path: Path) -> str:
-    """The entry that a BinaryCIF file names."""
+    """The entry named in a BinaryCIF file."""
     from biotite.structure.io.pdbx import BinaryCIFFile
 
     try:
         with open_unpacked(path) as opened:
-            return next(iter(BinaryCIFFile.read(opened)))  # the block's name; nothing is unpacked for it
-    except Exception as error:  # whatever a library raises on bytes of unknown origin
+            return next(iter(BinaryCIFFile.read(opened)))  # the block's name, which needs no decoding
+    except Exception as error:  # libraries may raise anything for arbitrary bytes
         raise StructureError("bad_download", f"not readable as BinaryCIF ({error})") from error
 
 
@@ -146,10 +146,11 @@ STRUCTURE_FILE = re.compile(rf"(?:pdb(?=.{{4}}\.ent))?(.+){ENDING}", re.IGNORECA
 
 
 def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path, str]]:
-    """Files with their name less the ending of a structure file, empty where they do not end like one; sorted.
+    """Sorted files with their names without a structure file's suffix; the name is empty if they lack one.
 
-    The file `source` itself, or what lies below that folder, in so many folders as `deepest` says. Links are followed,
-    but into a folder that holds them; one that leads nowhere is there where it has the ending, or none, as a folder's.
+    They are `source` itself if it is a file, or the files below the folder `source`, down to `deepest` levels. Links
+    are followed, except into a folder that contains them. A broken link is included if it has such a suffix, or none at
+    all like a folder.
     """
     found = [source] if source.is_file() else sorted(_below(source, deepest, ()))
     names = [(path, STRUCTURE_FILE.fullmatch(path.name)) for path in found]
@@ -158,23 +159,23 @@ def structure_files(source: Path, deepest: int | None = None) -> list[tuple[Path
 
 
 def ids_of_files(source: Path, files: Sequence[tuple[Path, str]]) -> list[str]:
-    """An id for each structure file, with its name less the ending, of the folder `source` and of folders in it.
+    """An id for each structure file in the folder `source` and its subfolders, given with its name without suffix.
 
-    It is the name, changed where it cannot be an id; where folders share a name, that of the folder stands before it.
+    It is the name, made safe if needed; if several folders contain the same name, the folder's name is put before it.
     """
     places = Counter(name for _, name in {(path.parent, name.lower()) for path, name in files})
 
     def is_shared(path: Path, name: str) -> bool:
-        divided = path.parent.name.lower() == name[1:3].lower()  # as the wwPDB has it, where a name is of one entry
+        divided = path.parent.name.lower() == name[1:3].lower()  # wwPDB layout: equal names are one entry
         return places[name.lower()] > 1 and path.parent != source and not divided
 
     return [safe_id(f"{path.parent.name}_{name}" if is_shared(path, name) else name) for path, name in files]
 
 
 def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Files below a folder, links that lead nowhere, and what has a structure file's name and is none, such as a pipe.
+    """Files below a folder, broken links, and special files with a structure file's name, such as a pipe.
 
-    `above` are the folders on the way to it.
+    `above` identifies the folders on the way to it.
     """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
@@ -182,7 +183,7 @@ def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if os.path.isdir(entry.path):  # false for a link that leads to itself
+            if os.path.isdir(entry.path):  # false for a link to itself
                 if deepest is None or len(above) < deepest:
                     yield from _below(Path(entry.path), deepest, (*above, here))
             elif os.path.isfile(entry.path) or entry.is_symlink() or STRUCTURE_FILE.fullmatch(entry.name):
@@ -190,18 +191,18 @@ def _below(folder: Path, deepest: int | None, above: tuple[tuple[int, int], ...]
 
 
 def is_code(name: str) -> bool:
-    """Whether a name is a code of the PDB, short or extended, which is the same in capitals and in small letters."""
+    """Whether a name is a PDB code, short or extended, in upper or lower case."""
     return any(form.fullmatch(name.lower()) for form in (CODE, EXTENDED))
 
 
 def spellings(name: str) -> list[str]:
-    """How a file of the entry `name` may be named: as it is, then a code of the PDB in its short and extended form."""
+    """Possible file names for the entry `name`: as given, then, for a PDB code, its short and extended forms."""
     code = CODE.fullmatch(name.lower())
     return list(dict.fromkeys([name, *((code[1], f"pdb_0000{code[1]}") if code else ())]))
 
 
 class Names:
-    """Names of files, looked up as they are spelt, else by a spelling that differs in capitals alone."""
+    """File names, looked up first by exact spelling, then ignoring case."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = set(names)
@@ -210,7 +211,7 @@ class Names:
             self._small.setdefault(name.lower(), []).append(name)
 
     def of(self, name: str) -> str:
-        """The name that stands for `name`; `StructureError("not_found")` where there is none, or more than one."""
+        """The file name for `name`; `StructureError("not_found")` if there is none, or more than one."""
         for spelling in spellings(name):
             if spelling in self._names:
                 return spelling
@@ -223,7 +224,7 @@ class Names:
 
 
 def unused(text: str, taken: Container[str], otherwise: str) -> str:
-    """`text` as an id of letters, digits and `._+-` that is not in `taken`; `otherwise` where nothing of it is left."""
+    """`text` as an id of letters, digits and `._+-` that is not in `taken`; `otherwise` if no character remains."""
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip("._+-") or otherwise
     unique, number = name, 2
     while unique in taken:
@@ -232,7 +233,7 @@ def unused(text: str, taken: Container[str], otherwise: str) -> str:
 
 
 def guarded(function: Callable[..., Made], *arguments: object) -> Made:
-    """`function(*arguments)`; what a library raises on one structure becomes a `StructureError` with its text."""
+    """`function(*arguments)`; errors that a library raises for one structure become a `StructureError`."""
     try:
         return function(*arguments)
     except (StructureError, MemoryError):
@@ -245,18 +246,18 @@ def guarded(function: Callable[..., Made], *arguments: object) -> Made:
 
 
 PDB_RECORD = re.compile(rb"^(ATOM  |HETATM|HEADER|MODEL\b|CRYST1|REMARK|TITLE |COMPND|EXPDTA|SEQRES)", re.MULTILINE)
-CIF_BLOCK = re.compile(  # possessive: a long head is looked at once
+CIF_BLOCK = re.compile(  # possessive, so that a long head is scanned once
     rb"(?:[ \t\n]++|#[^\n]*+\n)*+(?:data_|global_)", re.IGNORECASE
 )
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MARKS = {BYTE_ORDER_MARK: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # of the order of bytes
-LARGEST_COORDINATE = 9999.999  # Å; what the PDB format can hold
+MARKS = {BYTE_ORDER_MARK: "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # byte order marks
+LARGEST_COORDINATE = 9999.999  # Å; the maximum of the PDB format
 LARGEST_FILE = 2**28  # bytes, unpacked
-SOLE_CHAIN = ("", "0", "_")  # what classifications write for a chain without a name
+SOLE_CHAIN = ("", "0", "_")  # how classifications denote a chain without a name
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The file's content, unpacked where it is gzip; no more than `LARGEST_FILE` is ever unpacked."""
+    """The file's content, decompressed if it is gzip; never decompresses more than `LARGEST_FILE`."""
     if not path.is_file():
         raise StructureError("not_found", f"{path}: no file there")
     if path.stat().st_size > LARGEST_FILE:
@@ -275,9 +276,9 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _plain(data: bytes) -> bytes:
-    """Text without byte order marks, the first of which names its encoding, and with `\\n` at the end of each line.
+    """Text without byte order marks, the first of which determines the encoding, and with `\\n` line ends.
 
-    Another one stands where a program added its own, or where files were joined.
+    Further marks occur where programs added their own or files were concatenated.
     """
     for mark, encoding in MARKS.items():
         if data.startswith(mark) and encoding != "utf-8":
@@ -288,7 +289,7 @@ def _plain(data: bytes) -> bytes:
 
 
 def _read_atoms(data: bytes, name: str) -> AtomTable:
-    """The backbone atoms of a file's bytes; the format is told by the content, whatever the suffix."""
+    """The backbone atoms in a file's bytes; the format is recognised by the content, not the suffix."""
     if data[0] in MESSAGE_PACK_MAP and b"dataBlocks" in data:
         return read_binary_cif(data, name)
     data = _plain(data)
@@ -303,7 +304,7 @@ def _read_atoms(data: bytes, name: str) -> AtomTable:
 
 
 def read_structure(path: str | Path) -> ParsedStructure:
-    """The protein part of a PDB, mmCIF or BinaryCIF file, gzip-compressed or not, recognised by its content.
+    """The protein in a PDB, mmCIF or BinaryCIF file, gzip-compressed or not, recognised by its content.
 
     Raises `StructureError` with the code not_found, empty_file, too_large, truncated, not_a_structure or no_protein.
     """
@@ -313,14 +314,14 @@ def read_structure(path: str | Path) -> ParsedStructure:
         return group_residues(_read_atoms(data, path.name), path.name)
     except StructureError:
         raise
-    except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # what gemmi raises on malformed content
+    except (ValueError, RuntimeError, IndexError, OverflowError) as error:  # raised by gemmi for malformed content
         raise StructureError("not_a_structure", f"{path.name}: {error}") from error
 
 
 def read_confidence(path: Path) -> dict[str, float]:
-    """Local pLDDT, 0 to 100, by residue number, of a predicted model in mmCIF; empty where the file has none.
+    """Local pLDDT, 0 to 100, by residue number, of a predicted model in mmCIF; empty if the file has none.
 
-    `_ma_qa_metric_local` of ModelCIF, whose numbers are those of the model, as residue numbers are in such files.
+    Read from `_ma_qa_metric_local` of ModelCIF, whose numbers equal the residue numbers in such files.
     """
     data = _plain(_read_bytes(path))
     if b"_ma_qa_metric_local." not in data:
@@ -332,10 +333,10 @@ def read_confidence(path: Path) -> dict[str, float]:
 
 
 def _chain_mask(structure: ParsedStructure, chain: str) -> np.ndarray:
-    """Residues (R,) of a chain by its author id, else by its label id."""
+    """Residues (R,) of a chain, found by its author id or else its label id."""
     if chain in SOLE_CHAIN and chain not in structure.chains and len(structure.chains) == 1:
         chain = structure.chains[0]
-    for ids in (structure.chain, structure.subchain) if chain else (structure.chain,):  # PDB files have no label
+    for ids in (structure.chain, structure.subchain) if chain else (structure.chain,):  # PDB files have no label ids
         mask = ids == chain.encode()
         if mask.any():
             return mask
@@ -349,8 +350,8 @@ def _chain_mask(structure: ParsedStructure, chain: str) -> np.ndarray:
 def _ends(number: np.ndarray, insertion: np.ndarray, segment: Segment) -> np.ndarray:
     """Indices of a segment's residues in a chain (L,).
 
-    Ends that are observed are found by name, whatever the order of the numbers. An end that is not observed can be
-    placed only where the author numbers never fall along the chain.
+    Observed ends are found by name, whatever the order of the numbers. An unobserved end can be placed only if the
+    author numbers never decrease along the chain.
     """
     found = [np.flatnonzero((number == end.number) & (insertion == end.insertion)) for end in segment]
     for end, places in zip(segment, found, strict=True):
@@ -368,7 +369,7 @@ def _ends(number: np.ndarray, insertion: np.ndarray, segment: Segment) -> np.nda
 
 
 def _positions(structure: ParsedStructure, rows: np.ndarray) -> np.ndarray:
-    """Positions in SEQRES of a chain's residues (L,), 0 where a residue has none; `StructureError` where all have."""
+    """Positions in SEQRES of a chain's residues (L,), 0 where unknown; `StructureError` if all are unknown."""
     positions = structure.label_number[rows]
     if not positions.any():
         raise StructureError(
@@ -386,7 +387,7 @@ def _positions(structure: ParsedStructure, rows: np.ndarray) -> np.ndarray:
 def _select(
     structure: ParsedStructure, rows: np.ndarray, segments: list[Segment], residue_range: str, numbering: str
 ) -> np.ndarray:
-    """Rows of the structure that a range picks of a chain's `rows`, in the order of the range's segments."""
+    """The part of a chain's `rows` selected by a range, in the order of its segments."""
     if not segments:
         return rows
     positions = _positions(structure, rows) if numbering == "label" else None
@@ -410,7 +411,7 @@ def _select(
 
 
 def conformers(structure: ParsedStructure, chain: str) -> list[list[int]]:
-    """Numbers of the models in which an author's chain has the same residues, a list for each set of residues."""
+    """Groups of model numbers in which an author's chain has the same residues, one list per set of residues."""
     rows = np.flatnonzero(structure.chain == chain.encode())
     found: dict[bytes, list[int]] = {}
     for part in np.split(rows, np.flatnonzero(np.diff(structure.model[rows])) + 1):
@@ -428,13 +429,12 @@ def extract_domain(
     numbering: str = "author",
     models: Sequence[int] = (),
 ) -> Backbone:
-    """The residues of a range of one chain as `Backbone` with one conformation per model.
+    """The residues of a range of one chain as a `Backbone` with one conformation per model.
 
-    `numbering` is one of `NUMBERINGS`. `chain` is an author chain id, or a label id where no author id fits; an empty
-    range takes the whole chain, and no `models` all of them. Residues of the range that are not observed are not there,
-    in either numbering. A model whose residues are not those of the first model is left out: compare `Backbone.models`
-    with `Structure.models`. Raises `StructureError` with the code chain_not_found, no_protein, bad_range or
-    range_not_found.
+    `numbering` is one of `NUMBERINGS`. `chain` is an author chain id, or a label id if no author id matches; an empty
+    range means the whole chain, and empty `models` all models. Unobserved residues of the range are left out, in either
+    numbering. A model whose residues differ from those of the first model is left out: compare `Backbone.models` with
+    `Structure.models`. Raises `StructureError` with the code chain_not_found, no_protein, bad_range or range_not_found.
     """
     segments = parse_range(residue_range, numbering)
     mask = _chain_mask(structure, chain)

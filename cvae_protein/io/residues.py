@@ -1,4 +1,4 @@
-"""Residues, chains and conformers from the atoms of a file."""
+"""Builds residues, chains and conformers from the atoms of a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..core.structure import ATOMS, CA, LONGEST_PEPTIDE_BOND, Backbone, C, N
 
 
 class UnusualError(Exception):
-    """The rows are not of the common form; a reader of every form shall read them."""
+    """The rows do not have the common form; a reader for all forms has to read them."""
 
 
 def require(usual: object) -> None:
-    """Raise `UnusualError` where a condition of the common form does not hold."""
+    """Raise `UnusualError` if a condition of the common form is not met."""
     if not usual:
         raise UnusualError
 
 
 def changes(*columns: np.ndarray) -> np.ndarray:
-    """Where any column (A,) has another value than in the row before; true for the first row."""
+    """Where any column (A,) differs from the row before; true for the first row."""
     new = np.ones(len(columns[0]), bool)
     for index, column in enumerate(columns):
         differ = column[1:] != column[:-1]
@@ -34,19 +34,19 @@ def changes(*columns: np.ndarray) -> np.ndarray:
 
 METHODS = {"X-RAY DIFFRACTION": "X-ray", "SOLUTION NMR": "NMR", "SOLID-STATE NMR": "NMR", "ELECTRON MICROSCOPY": "EM"}
 UNKNOWN_ENTITY, POLYMER = int(gemmi.EntityType.Unknown.value), int(gemmi.EntityType.Polymer.value)
-HASH = np.uint64(0x9E3779B97F4A7C15)  # an odd number, of Fibonacci hashing
+HASH = np.uint64(0x9E3779B97F4A7C15)  # odd multiplier for Fibonacci hashing
 
 
 @dataclass(frozen=True, eq=False)
 class AtomTable:
-    """Every atom named N, CA, C, O or CB of a file, in its order (A).
+    """All atoms of a file named N, CA, C, O or CB, in the file's order (A).
 
-    `model` `number` `label_number` (`auth_seq_id`, `label_seq_id`; the latter is the position in SEQRES, 0 where the
-    file does not say) are int32, `chain` `subchain` (author and label chain id) and `residue` are S8 or longer,
+    `model` `number` `label_number` (`auth_seq_id`, `label_seq_id`; the latter is the position in SEQRES, 0 if the file
+    does not give it) are int32, `chain` `subchain` (author and label chain id) and `residue` are S8 or longer,
     `insertion` `altloc` (zero if none) uint8, `atom` the index in `structure.ATOMS`, `entity` the number of a
-    `gemmi.EntityType`, `hetero` bool, `occupancy` float32, `position` float64 (A, 3) in Å. `chains` names the chains of
-    the first model, with or without such atoms; `resolution` in Å is NaN where unknown. `shared_names` says that
-    several molecules may have one chain name, as in the PDB format, which has one or two letters for it.
+    `gemmi.EntityType`, `hetero` bool, `occupancy` float32, `position` float64 (A, 3) in Å. `chains` are the names of
+    all chains of the first model, even without such atoms; `resolution` in Å is NaN if unknown. `shared_names` means
+    that several molecules may have the same chain name, as in the PDB format, which has only one or two letters for it.
     """
 
     model: np.ndarray
@@ -69,14 +69,14 @@ class AtomTable:
 
 
 def codes(names: np.ndarray) -> np.ndarray:
-    """Names S (A,) as uint64 (A,), equal where the names are: numbers are compared and sorted faster than text."""
+    """Names S (A,) as uint64 (A,), equal if the names are: numbers compare and sort faster than text."""
     if names.dtype.itemsize != 8:
         return np.unique(names, return_inverse=True)[1].astype("<u8")
     return np.ascontiguousarray(names).view("<u8")
 
 
 def name_code(name: str) -> int:
-    """`codes` of one name of up to 8 letters."""
+    """The `codes` value of one name of up to 8 letters."""
     return int.from_bytes(name.encode().ljust(8, b"\0"), "little")
 
 
@@ -84,7 +84,7 @@ ATOM_CODES = [name_code(name) for name in ATOMS]
 
 
 def atom_index(names: np.ndarray) -> np.ndarray:
-    """Index in `structure.ATOMS` of each `codes` of an atom name, -1 for any other; int8 (A,)."""
+    """Index in `structure.ATOMS` of atom names given as `codes`; -1 for other names; int8 (A,)."""
     index = np.full(len(names), -1, np.int8)
     for place, code in enumerate(ATOM_CODES):
         index[names == code] = place
@@ -92,7 +92,7 @@ def atom_index(names: np.ndarray) -> np.ndarray:
 
 
 def entry_facts(structure: gemmi.Structure) -> tuple[float, str]:
-    """Resolution in Å (NaN if unknown) and method of a file that gemmi has read."""
+    """Resolution in Å (NaN if unknown) and experimental method of a file read by gemmi."""
     text = dict(structure.info).get("_exptl.method", "").strip()
     return structure.resolution or float("nan"), METHODS.get(text.upper(), text)
 
@@ -102,15 +102,15 @@ AMINO_ACIDS = frozenset("ACDEFGHIKLMNPQRSTVWY")
 
 @dataclass(frozen=True, eq=False)
 class ParsedStructure:
-    """Backbone and CB atoms of every amino-acid residue of a file's polymers, conformers resolved; R residues in all.
+    """Backbone and CB atoms of all amino-acid residues in a file's polymers, one conformer each; R residues in all.
 
-    A residue without any of these atoms is not there.
+    Residues without any of these atoms are left out.
 
     `model` `number` `label_number` are int (R,), `chain` `subchain` (author and label chain id) S (R,), `insertion`
     `letter` U1 (R,), `coords` float64 (R, 5, 3) in Å with NaN where missing, `resolution` in Å (NaN if unknown),
-    `other_chains` the names of chains without protein. Of the CA that are not among `coords`, `alternates` belong to
-    other conformers, stand there again or have no position, and `ligands` to amino acids outside every chain, or of
-    entities that the file does not call polymers.
+    `other_chains` the names of chains without protein. Of the CA that are not in `coords`, `alternates` counts those of
+    other conformers, duplicates and those without a position, and `ligands` those of amino acids outside every chain or
+    in entities that the file does not call polymers.
     """
 
     name: str
@@ -130,22 +130,22 @@ class ParsedStructure:
 
     @property
     def chains(self) -> list[str]:
-        """Author names of the chains that hold protein, in the file's order."""
+        """Author names of the chains that contain protein, in file order."""
         return [name.decode() for name in dict.fromkeys(self.chain.tolist())]
 
     @property
     def models(self) -> list[int]:
-        """Numbers of the models in the file's order."""
+        """Model numbers in file order."""
         return list(dict.fromkeys(self.model.tolist()))
 
     @property
     def left_out(self) -> StructureError | None:
-        """What is to be told of amino acids that belong to no chain; None where there are none."""
+        """The error to report for amino acids that belong to no chain; None if there are none."""
         said = f"{self.ligands} amino acids belong to no chain and are left out"
         return StructureError("ligand", said) if self.ligands else None
 
     def backbone(self, rows: np.ndarray, name: str) -> Backbone:
-        """The residues `rows`, int (model, L), as a structure; residue types and ids are those of the first model."""
+        """The residues `rows`, int (model, L), as a structure; residue types and ids come from the first model."""
         first = rows[0]
         ids = tuple(f"{n}{i}" for n, i in zip(self.number[first], self.insertion[first], strict=True))
         return Backbone(name, "".join(self.letter[first]), self.coords[rows], ids)
@@ -155,7 +155,7 @@ PROTONATED = {
     "ASH": "ASP", "CYM": "CYS", "CYX": "CYS", "GLH": "GLU", "HID": "HIS", "HIE": "HIS", "HIP": "HIS", "HSD": "HIS",
     "HSE": "HIS", "HSP": "HIS", "LYN": "LYS",
 }  # fmt: skip
-"""Residue names of force fields for the states of an amino acid."""
+"""Force-field residue names for protonation and bonding states of an amino acid."""
 STANDARD = tuple(gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in sorted(AMINO_ACIDS))
 STATES = {
     "ARG": "N", "ASP": "HP", "CYS": "H12", "GLU": "HP", "HIS": "ABDEHP12", "LYS": "HN",
@@ -165,11 +165,11 @@ FOUR_LETTERS = {
     **{end + name: name for end in "NC" for name in (*STANDARD, *PROTONATED, *MODIFIED)},
     **{name + state: name for name, states in STATES.items() for state in states},
 }
-"""Residue names of four letters -> three: of AMBER for both ends of a chain, of GROMACS and CHARMM for states."""
+"""Four-letter residue names -> three: AMBER's for chain ends, GROMACS's and CHARMM's for residue states."""
 
 
 def _tabulated(name: str) -> str:
-    """One-letter code of an amino acid by its residue name, `X` for one without; empty where gemmi knows none."""
+    """One-letter code for a residue name; `X` if the amino acid has none; empty if gemmi does not know it as one."""
     known = FOUR_LETTERS.get(name, name)
     info = gemmi.find_tabulated_residue(PROTONATED.get(known, known))
     if not info.is_amino_acid():
@@ -179,12 +179,13 @@ def _tabulated(name: str) -> str:
 
 
 def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """One-letter code of each atom's residue type, U1 (A,), empty where it is no amino acid.
+    """One-letter code of each atom's residue type, U1 (A,); empty if it is not an amino acid.
 
-    `names` are the `codes` of the types; one that gemmi does not tabulate counts where atoms `rows` are N, CA and C.
+    `names` are the `codes` of the types. A type that gemmi does not tabulate counts as an amino acid if its atoms in
+    `rows` include N, CA and C.
     """
     new = changes(names)
-    kinds, first, kind = np.unique(names[new], return_index=True, return_inverse=True)  # of residues, which are fewer
+    kinds, first, kind = np.unique(names[new], return_index=True, return_inverse=True)  # per residue, to have fewer
     first, kind = np.flatnonzero(new)[first], kind[np.cumsum(new) - 1]
     letters = np.zeros(len(kinds), "U1")
     for index, name in enumerate(atoms.residue[rows[first]].tolist()):
@@ -195,10 +196,10 @@ def _letters(atoms: AtomTable, names: np.ndarray, rows: np.ndarray) -> np.ndarra
 
 
 def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
-    """Group the atoms of polymer amino acids into residues, one conformer each; `name` is the file's, for messages.
+    """Group the atoms of polymer amino acids into residues with one conformer each; `name` is used in messages.
 
-    Raises `StructureError` with the code no_protein where there is no such residue, or not_a_structure where one name
-    stands for several residues.
+    Raises `StructureError` with the code no_protein if there is no such residue, or not_a_structure if several residues
+    have the same name.
     """
     of_polymer = (atoms.entity == POLYMER) | (atoms.entity == UNKNOWN_ENTITY)
     polymer = np.flatnonzero(of_polymer)
@@ -253,7 +254,7 @@ def group_residues(atoms: AtomTable, name: str) -> ParsedStructure:
 
 
 def _free(atoms: AtomTable, rows: np.ndarray) -> int:
-    """How many of the atoms `rows` (A,) are the CA of an amino acid."""
+    """How many of the atoms `rows` (A,) are CA of amino acids."""
     alpha = rows[atoms.atom[rows] == CA]
     return (
         int((_letters(atoms, codes(atoms.residue)[rows], rows)[atoms.atom[rows] == CA] != "").sum())
@@ -263,11 +264,11 @@ def _free(atoms: AtomTable, rows: np.ndarray) -> int:
 
 
 def _scattered(model: np.ndarray, chain: np.ndarray, *others: np.ndarray) -> bool:
-    """Whether a residue or chain stands in several places of the file; one value of each key a residue (R,)."""
+    """Whether a residue or chain is split up in the file; each key has one value per residue (R,)."""
     key = model.astype("<u8") * HASH + chain
     parts = key[changes(key)].tolist()
     for other in others:
-        key = key * HASH + other.astype("<u8")  # equal residues have equal keys, others hardly ever
+        key = key * HASH + other.astype("<u8")  # equal for equal residues, hardly ever for others
     key.sort()
     return bool((key[1:] == key[:-1]).any()) or len(set(parts)) < len(parts)
 
@@ -275,14 +276,14 @@ def _scattered(model: np.ndarray, chain: np.ndarray, *others: np.ndarray) -> boo
 def _gathered(
     atoms: AtomTable, chosen: np.ndarray, keys: Sequence[np.ndarray], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the atoms `chosen` (A,) in which models, chains and residues are whole, and where a residue begins.
+    """Order of the atoms `chosen` (A,) that keeps models, chains and residues together, and where residues begin.
 
-    Atoms behind the chain that a residue lacks are of that residue, such as another conformer; atoms that it has are of
-    another molecule, which goes on the chain where `shared_names` allows it.
+    Atoms that come after their chain complete their residue if it lacks them (such as another conformer). If it already
+    has them, they belong to another molecule, which continues the chain if `shared_names` allows it.
     """
     order = np.lexsort([_rank(key) for key in keys[1::-1]])  # stable
     sorted_keys = [key[order] for key in keys]
-    new = changes(np.cumsum(changes(*keys))[order])  # what stands apart in the file stays apart
+    new = changes(np.cumsum(changes(*keys))[order])  # what is separate in the file stays separate
     bounds = np.append(np.flatnonzero(new), len(order))
     own = list(zip(atoms.atom[chosen[order]].tolist(), atoms.altloc[chosen[order]].tolist(), strict=True))
     residue_of, count = np.zeros(len(bounds) - 1, int), 0
@@ -308,28 +309,28 @@ def _gathered(
 
 
 def _rank(key: np.ndarray) -> np.ndarray:
-    """For each value the place of its first appearance among the distinct ones (A,)."""
+    """For each value, the rank of its first appearance among the distinct values (A,)."""
     _, first, which = np.unique(key, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[which]
 
 
 def _repeated(atoms: AtomTable, row: int, times: int, name: str) -> StructureError:
-    """The error of a residue, that of the atom `row`, which stands in the file `times` times, atom for atom."""
+    """The error for a residue (that of the atom `row`) whose atoms are all in the file `times` times."""
     number = f"{atoms.number[row]}{chr(atoms.insertion[row] or 32).strip()}"
     where = f"model {atoms.model[row]}, chain {atoms.chain[row].decode() or 'without a name'}, residue {number}"
     said = f"its atom {ATOMS[atoms.atom[row]]} stands {times} times or more; number residues, chains or models apart"
     return StructureError("not_a_structure", f"{name}: {where}: {said}")
 
 
-FULL = 1.01  # sum of the occupancies of alternates, with what rounding adds
+FULL = 1.01  # maximum sum of the occupancies of alternates, allowing for rounding
 
 
 def _check_repeats(atoms: AtomTable, chosen: np.ndarray, residue: np.ndarray, suspects: np.ndarray, name: str) -> None:
-    """Raise `StructureError` where one of the `suspects` has N, CA and C (those that it has) several times.
+    """Raise `StructureError` if one of the residues `suspects` has its N, CA and C atoms several times.
 
-    residue : that of each atom `chosen` (A,)
+    residue : residue index of each atom in `chosen` (A,)
 
-    Alternates have letters, or occupancies that add up to 1. A single atom that stands there again is passed over.
+    True alternates have letters, or occupancies that add up to at most 1. A single repeated atom is ignored.
     """
     some = np.flatnonzero(np.isin(residue, suspects))
     key = (residue[some] * len(ATOMS) + atoms.atom[chosen[some]]) * 256 + atoms.altloc[chosen[some]]
@@ -349,10 +350,10 @@ def _check_repeats(atoms: AtomTable, chosen: np.ndarray, residue: np.ndarray, su
 
 
 def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coords: np.ndarray) -> np.ndarray:
-    """Which residues (R,) stand before the last ATOM residue of their chain, or have a peptide bond to a neighbour.
+    """Which residues (R,) come before the last ATOM residue of their chain or have a peptide bond to a neighbour.
 
-    Distinguishes the modified residues of a chain from free amino acids in files that do not say which are which: both
-    are HETATM there.
+    Distinguishes modified residues of a chain from free amino acids in files that list both as HETATM and do not say
+    which is which.
     """
     index = np.arange(len(hetero))
     joined = (model[1:] == model[:-1]) & (chain[1:] == chain[:-1])
@@ -364,23 +365,23 @@ def _within_chain(hetero: np.ndarray, model: np.ndarray, chain: np.ndarray, coor
 
 
 def _coords(positions: np.ndarray, atoms: np.ndarray, residue: np.ndarray, length: int) -> np.ndarray:
-    """Scatter atom positions (A, 3) into (length, 5, 3), NaN where the atom is missing; the first of equals stays."""
+    """Scatter atom positions (A, 3) into (length, 5, 3), NaN where missing; of duplicates the first is kept."""
     coords = np.full((length, len(ATOMS), 3), np.nan)
-    coords[residue[::-1], atoms[::-1]] = positions[::-1]  # of equal indices the last is written last
+    coords[residue[::-1], atoms[::-1]] = positions[::-1]  # for equal indices the last write wins
     return coords
 
 
 def _one_conformer(start: np.ndarray, names: np.ndarray, altlocs: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
     """Which atoms belong to the chosen conformer of their residue (A,); a residue begins at each atom of `start`.
 
-    Of several residue types the one with the highest mean occupancy, then of several alternative locations the one with
-    the highest summed occupancy, both over the backbone and CB; ties go to the first in the file and the first letter.
-    Atoms without a letter belong to every conformer.
+    If there are several residue types, the one with the highest mean occupancy is chosen; then, of several alternative
+    locations, the one with the highest summed occupancy, both over the backbone and CB. Ties go to the first type in
+    the file and the first letter. Atoms without a letter belong to every conformer.
     """
     kept = np.ones(len(names), bool)
     varied = altlocs != 0
     varied[1:] |= names[1:] != names[:-1]
-    varied[start] = altlocs[start] != 0  # another type than the residue before is no variation
+    varied[start] = altlocs[start] != 0  # differing from the previous residue does not count
     if not varied.any():
         return kept
     bounds = np.append(start, len(names))

@@ -1,4 +1,4 @@
-"""Trajectories of molecular dynamics: the backbone atoms of their frames, read a part at a time."""
+"""Molecular dynamics trajectories: the backbone atoms of their frames, read in parts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .read import LARGEST_FILE
 READERS = {".xtc": "XTCFile", ".trr": "TRRFile", ".dcd": "DCDFile", ".nc": "NetCDFFile"}
 """Ending of a trajectory -> its reader in the module of that name of `biotite.structure.io`."""
 MODULES = {"NetCDFFile": "netcdf"}
-ENDINGS = {".ent": ".pdb", ".mmcif": ".cif"}  # of a topology -> the one of its format
+ENDINGS = {".ent": ".pdb", ".mmcif": ".cif"}  # topology suffixes -> the standard suffix of the format
 
 
 def is_trajectory(path: Path) -> bool:
-    """Whether a file ends like a trajectory."""
+    """Whether a file has the suffix of a trajectory."""
     return path.suffix.lower() in READERS
 
 
 def read_trajectory(path: Path, topology: Path, stride: int = 1) -> tuple[list[tuple[str, Backbone]], str]:
-    """Name and backbone of each protein chain of a trajectory, every `stride`-th frame a conformation; what was lost.
+    """Name and backbone of each protein chain, with every `stride`-th frame as a conformation; and what was lost.
 
-    `topology` is a PDB, mmCIF, BinaryCIF or GRO file of the same atoms in the same order. A chain that a periodic box
-    cuts is made whole. The text is empty unless the file ends inside a frame, from which on nothing is read. Raises
-    `UserError` where one of both files is not there or not readable, or they differ in their number of atoms, and
-    `StructureError` where there is no protein.
+    `topology` is a PDB, mmCIF, BinaryCIF or GRO file with the same atoms in the same order. A chain that crosses the
+    boundary of a periodic box is made whole. The text of what was lost is empty unless the file ends inside a frame;
+    that frame and anything after it are not read. Raises `UserError` if either file is missing or unreadable, or if
+    they differ in their number of atoms, and `StructureError` if there is no protein.
     """
     template = _read_topology(topology)
     found, _ = backbone_atoms(template.atom_name)
@@ -73,17 +73,17 @@ def _read_topology(path: Path) -> Any:
         raise UserError(f"--topology: expected a PDB, mmCIF or GRO file, found no file at {path}")
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
-        with tempfile.TemporaryDirectory() as folder:  # biotite goes by the ending, and knows plain files of few
+        with tempfile.TemporaryDirectory() as folder:  # biotite chooses by suffix and knows only a few, uncompressed
             plain = Path(folder) / f"topology{ENDINGS.get(suffix, suffix)}"
             plain.write_bytes(read_unpacked(path, LARGEST_FILE))
             atoms = load_structure(plain, **({} if suffix == ".gro" else {"model": 1, "altloc": "all"}))
-    except Exception as error:  # whatever a library raises on bytes of unknown origin
+    except Exception as error:  # libraries may raise anything for arbitrary bytes
         raise UserError(f"{path}: not readable as a topology ({type(error).__name__}: {error})") from error
     return atoms if isinstance(atoms, AtomArray) else atoms[0]
 
 
 def _frames(path: Path, atoms: np.ndarray, topology: Path) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Coordinates (F, A, 3) in Å and boxes (F, 3, 3) of the `atoms` of some frames after others."""
+    """Coordinates (F, A, 3) in Å and boxes (F, 3, 3) for `atoms`, some frames at a time."""
     if not path.is_file():
         raise UserError(f"{path}: expected a trajectory, found no file there")
     reader = READERS[path.suffix.lower()]
@@ -103,7 +103,7 @@ def _frames(path: Path, atoms: np.ndarray, topology: Path) -> Iterator[tuple[np.
 
 
 def _made_whole(coords: np.ndarray, box: np.ndarray, chains: np.ndarray) -> np.ndarray:
-    """Chains joined again that the box cuts, in frames where neighbouring atoms are more than half its edge apart."""
+    """Rejoin chains cut by the box in frames where neighbouring atoms are more than half a box edge apart."""
     from biotite.structure import remove_pbc_from_coord
 
     edge = np.linalg.norm(box, axis=-1).min(axis=-1)

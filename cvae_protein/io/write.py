@@ -1,4 +1,4 @@
-"""Backbones as files that other programs open: PDB, mmCIF, and XTC with a topology."""
+"""Writes backbones in formats of other programs: PDB, mmCIF, and XTC with a topology."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..core.files import atomic_path, write_table
 from ..core.structure import ATOMS, Backbone
 
 CHAIN = "A"
-PDB_RANGE = (-999.0, 9999.0)  # Å that fit the eight columns of a PDB coordinate
+PDB_RANGE = (-999.0, 9999.0)  # Å; range that fits the eight columns of a PDB coordinate
 PDB_LAST_RESIDUE = 9999
 RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")
 PROGRAM = {"_software.pdbx_ordinal": "1", "_software.name": "cvae_protein", "_software.classification": "other"}
-GROUPS = gemmi.MmcifOutputGroups(True, auth_all=True, cell=False, symmetry=False)  # what readers look for, and no more
+GROUPS = gemmi.MmcifOutputGroups(True, auth_all=True, cell=False, symmetry=False)  # only what readers need
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
-    """Write every conformation of `backbones` as one MODEL of a PDB file; chain A, Å, missing atoms left out.
+    """Write every conformation of `backbones` as a MODEL of one PDB file; chain A, Å, missing atoms left out.
 
-    One remark per model names the structure. Raises `UserError` where coordinates or residue numbers exceed the format.
+    One remark per model names the structure. Raises `UserError` if coordinates or residue numbers exceed the format.
     """
     text = pdb_text(backbones, Path(path).stem)
     with atomic_path(path) as temporary:
@@ -33,7 +33,7 @@ def write_pdb(backbones: Sequence[Backbone], path: str | Path) -> None:
 
 
 def pdb_text(backbones: Sequence[Backbone], name: str = "", b_factors: np.ndarray | None = None) -> str:
-    """What `write_pdb` writes, as text; `b_factors` (L,) in Å² are those of every model's residues, by default 0."""
+    """The text that `write_pdb` writes; `b_factors` (L,) in Å² apply to every model, default 0."""
     structure = _structure(backbones, name)
     if b_factors is not None:
         for model in structure:
@@ -48,7 +48,7 @@ def pdb_text(backbones: Sequence[Backbone], name: str = "", b_factors: np.ndarra
 
 
 def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
-    """Write every conformation of `backbones` as one model of an mmCIF file; chain A, Å, missing atoms left out."""
+    """Write every conformation of `backbones` as a model of one mmCIF file; chain A, Å, missing atoms left out."""
     structure = _structure(backbones, Path(path).stem)
     structure.setup_entities()
     document = structure.make_mmcif_document(GROUPS)
@@ -61,9 +61,10 @@ def write_mmcif(backbones: Sequence[Backbone], path: str | Path) -> None:
 
 
 def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
-    """Write every conformation of `backbones` as one frame of an XTC trajectory, the first one beside it as `.pdb`.
+    """Write every conformation of `backbones` as a frame of an XTC trajectory, and the first next to it as `.pdb`.
 
-    XTC keeps 0.01 Å. All structures need the same number of residues; atoms that one frame lacks are left out of all.
+    XTC has a precision of 0.01 Å. All structures need the same number of residues; atoms missing in one frame are left
+    out of all.
     """
     _nonempty(backbones)
     coords = np.concatenate([backbone.coords for backbone in backbones])  # (frame, L, 5, 3)
@@ -75,7 +76,7 @@ def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
         tuple(str(number) for number in range(1, coords.shape[1] + 1)),
     )
     write_pdb([first], Path(path).with_suffix(".pdb"))
-    from biotite.structure.io.xtc import XTCFile  # late: it takes long to load, and XTC alone needs it here
+    from biotite.structure.io.xtc import XTCFile  # slow to import, and needed only for XTC
 
     frames = XTCFile()
     frames.set_coord(coords[:, present])
@@ -84,10 +85,11 @@ def write_xtc(backbones: Sequence[Backbone], path: str | Path) -> None:
 
 
 def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *, by_length: bool = False) -> list[Path]:
-    """Write `backbones` in a format (default: the suffix of `path`) and return the files written.
+    """Write `backbones` in a format (default: by the suffix of `path`) and return the files written.
 
-    Several in one file are its models, or frames, and have to be of one length: few programs read others. `by_length`
-    writes one file a length and puts `-L110` before the suffix. XTC brings its topology beside it (`.pdb`).
+    Several structures in one file are written as models or frames and must have the same length, since few programs
+    read others. `by_length` writes one file per length, with `-L110` before the suffix. XTC comes with a topology
+    (`.pdb`).
     """
     path = Path(path)
     _nonempty(backbones)
@@ -104,7 +106,7 @@ def export(backbones: Sequence[Backbone], path: str | Path, format: str = "", *,
 
 
 def targets(backbones: Sequence[Backbone], path: Path, format: str = "", *, by_length: bool = False) -> list[Path]:
-    """The files that `export` writes, given the same."""
+    """The files that `export` would write for the same arguments."""
     paths = [target for _, target in _files(backbones, path, by_length)]
     if check_format(path, format) != "xtc":
         return paths
@@ -112,7 +114,7 @@ def targets(backbones: Sequence[Backbone], path: Path, format: str = "", *, by_l
 
 
 def _files(backbones: Sequence[Backbone], path: Path, by_length: bool) -> list[tuple[int | None, Path]]:
-    """The number of residues, None where any, and the path of each file."""
+    """For each file, its path and its structures' number of residues (None if any)."""
     if not by_length:
         return [(None, path)]
     lengths = sorted(set(map(len, backbones)))
@@ -120,23 +122,23 @@ def _files(backbones: Sequence[Backbone], path: Path, by_length: bool) -> list[t
 
 
 def check_format(path: Path, format: str = "") -> str:
-    """`format`, or else the one that the suffix of `path` says; `UserError` where it is none of `WRITERS`."""
+    """`format`, or else the format given by the suffix of `path`; `UserError` if it is not one of `WRITERS`."""
     name = format or path.suffix.lstrip(".")
     if name not in WRITERS:
         raise UserError(f"{path}: expected one of the formats {', '.join(WRITERS)}, got {name!r}")
     return name
 
 
-MANIFEST = "samples.tsv"  # of a folder with a file a structure
+MANIFEST = "samples.tsv"  # table in a folder with one file per structure
 FOLDER_FORMATS = ("pdb", "cif")
 Facts = Mapping[str, object]
 
 
 def write_each(structures: Iterable[tuple[Backbone, Facts]], folder: Path, format: str = "pdb") -> list[Path]:
-    """Write one `{id}.pdb` (or `.cif`) a structure into a folder, and `samples.tsv`: `id file length` and its facts.
+    """Write one `{id}.pdb` (or `.cif`) per structure into a folder, and `samples.tsv`: `id file length` and facts.
 
-    Holds one structure at a time; returns the files of the structures. `UserError` where there is none, two have one
-    id, or an id cannot name a file.
+    Holds one structure in memory at a time; returns the structure files. `UserError` if there is no structure, if two
+    have the same id, or if an id cannot be used as a file name.
     """
     if format not in FOLDER_FORMATS:
         raise UserError(f"{folder}: expected files in one of the formats {', '.join(FOLDER_FORMATS)}, got {format!r}")
@@ -157,7 +159,7 @@ def write_each(structures: Iterable[tuple[Backbone, Facts]], folder: Path, forma
 
 
 def file_name(label: str) -> str:
-    """`label` itself where it can name a file in any folder; `UserError` where it holds anything else."""
+    """`label` itself if it can be a file name in any folder; `UserError` if it contains anything else."""
     if not FILE_NAME.fullmatch(label):
         raise UserError(f"label: expected letters, digits, '.', '_' and '-' that can name a file, got {label!r}")
     return label
@@ -171,7 +173,7 @@ WRITERS: dict[str, Callable[[Sequence[Backbone], Path], None]] = {
 
 
 def _structure(backbones: Sequence[Backbone], name: str) -> gemmi.Structure:
-    """All conformations as models of one gemmi structure."""
+    """All conformations as models of a single gemmi structure."""
     _nonempty(backbones)
     structure = gemmi.Structure()
     structure.name = name
@@ -201,12 +203,12 @@ def _chain(backbone: Backbone, index: int) -> gemmi.Chain:
 
 
 def residue_name(letter: str) -> str:
-    """Residue name of three letters, `UNK` for a letter without one."""
+    """Three-letter residue name; `UNK` for a letter without one."""
     return gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) or "UNK"
 
 
 def residue_number(residue_id: str) -> tuple[int, str]:
-    """Author number and insertion code (a space where none) of a residue id such as `52A`."""
+    """Author number and insertion code (a space if none) of a residue id such as `52A`."""
     found = RESIDUE_ID.fullmatch(residue_id)
     if not found:
         raise UserError(f"residue id: expected a number and at most one letter, such as 52A, got {residue_id!r}")
@@ -223,7 +225,7 @@ def _atom(name: str, position: list[float]) -> gemmi.Atom:
 
 
 def _check_pdb_columns(backbone: Backbone) -> None:
-    """`UserError` where a structure does not fit the columns of a PDB file."""
+    """Raise `UserError` if a structure does not fit the columns of a PDB file."""
     finite = backbone.coords[np.isfinite(backbone.coords)]
     low, high = finite.min(initial=0.0), finite.max(initial=0.0)
     if low <= PDB_RANGE[0] or high >= PDB_RANGE[1]:
@@ -237,7 +239,7 @@ def _check_pdb_columns(backbone: Backbone) -> None:
 
 
 def _common_sequence(backbones: Sequence[Backbone]) -> str:
-    """Letters that all sequences agree on, `X` elsewhere."""
+    """The letters on which all sequences agree, `X` elsewhere."""
     columns = zip(*(backbone.sequence for backbone in backbones), strict=True)
     return "".join(letters[0] if len(set(letters)) == 1 else "X" for letters in columns)
 
