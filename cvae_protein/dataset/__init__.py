@@ -1,1 +1,1 @@
-"""From classification tables and structure files to one HDF5 store and its split."""
+"""From classification tables and structure files to an HDF5 store and its splits."""

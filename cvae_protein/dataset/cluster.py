@@ -1,4 +1,4 @@
-"""Clusters of like sequences (MMseqs2 or k-mers) and, where nothing labels the domains, of like structures."""
+"""Clusters of similar sequences (MMseqs2 or k-mers) and, if nothing labels the domains, of similar structures."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ..store.read import Store
 
 COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster", "method")
 PROGRAM = "mmseqs"
-SENSITIVITY = 7.5  # of its search for pairs to be aligned; the highest of its usual range
-HITS = 10_000  # of a sequence that it aligns; its default for clustering, 20, cuts large families into many clusters
-SHORTEST = 14  # known residues; where no sequence has as many it fails, and shorter ones are like nothing by chance
-TRIED = 24  # representatives with the most word hits that a sequence is aligned with, in our own clustering
+SENSITIVITY = 7.5  # of MMseqs2's prefilter; the maximum of its usual range
+HITS = 10_000  # aligned per sequence; MMseqs2's default for clustering, 20, splits large families
+SHORTEST = 14  # known residues; MMseqs2 fails without one this long, and shorter ones cannot exceed chance
+TRIED = 24  # representatives with most word hits to which our own clustering aligns a sequence
 
 
 def read_sequences(store: Path) -> dict[str, str]:
@@ -36,14 +36,15 @@ def read_sequences(store: Path) -> dict[str, str]:
 
 
 def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -> tuple[dict[str, str], str]:
-    """Representative of each domain, itself a domain id, and the method in words, with its version.
+    """Representative of each domain (a domain id), and the method in words, with its version.
 
-    The order of `sequences` has no say. Raises `UserError` where MMseqs2 is required and absent, or fails.
+    The result does not depend on the order of `sequences`. Raises `UserError` if MMseqs2 is required and absent, or
+    fails.
     """
     program = shutil.which(PROGRAM)
     if settings.method == "mmseqs" and program is None:
         raise UserError("cluster.method mmseqs: expected the program mmseqs on the PATH; install MMseqs2 or set kmer")
-    # Identical sequences go together at once; of equal length, the alphabet decides.
+    # Identical sequences are merged first; sequences of equal length are sorted alphabetically.
     first = {sequence: name for name, sequence in sorted(sequences.items(), reverse=True)}
     unique = sorted(first, key=lambda sequence: (-len(sequence), sequence))
     if settings.method != "kmer" and program is not None:
@@ -61,7 +62,7 @@ def sequence_clusters(sequences: Mapping[str, str], settings: ClusterSettings) -
 
 
 def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
-    """Number of each sequence's representative; `sequences` are unlike and the longest comes first."""
+    """Index of each sequence's representative; `sequences` are distinct and sorted from longest to shortest."""
     words, residues = Words(sequences), sum(map(len, sequences))
     owner: list[int] = []
     for number, sequence in track(enumerate(sequences), "cluster", len(sequences), "sequences"):
@@ -77,7 +78,7 @@ def _by_words(sequences: Sequence[str], identity: float) -> list[int]:
 
 
 def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[int]:
-    """As `_by_words`, by MMseqs2 (Steinegger & Söding (2017), doi:10.1038/nbt.3988)."""
+    """As `_by_words`, using MMseqs2 (Steinegger & Söding (2017), doi:10.1038/nbt.3988)."""
     with tempfile.TemporaryDirectory(prefix="cvae-protein-cluster-") as folder:
         fasta = Path(folder, "sequences.fasta")
         long = [n for n, sequence in enumerate(sequences) if len(sequence) - sequence.count("X") >= SHORTEST]
@@ -97,7 +98,7 @@ def _by_mmseqs(program: str, sequences: Sequence[str], identity: float) -> list[
 
 
 def _printed(run: subprocess.CompletedProcess[str]) -> str:
-    """What a program printed; `UserError` with its last line where it failed."""
+    """The output of a program; `UserError` with its last line if it failed."""
     if run.returncode:
         lines = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()
         raise UserError(
@@ -128,14 +129,14 @@ METHOD = f"TM-align {SAME_FOLD} of the longer"
 
 
 def find_folds(store: Path, sequence_cluster: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Class of each domain, `F1` the largest, and the method in words; `sequence_cluster` names a representative each.
+    """Class of each domain (`F1` is the largest) and the method in words; `sequence_cluster` names representatives.
 
-    A class is named by its rank in domains; of equal ones the one with the longest representative comes first.
+    Classes are numbered by number of domains; among equals, the one with the longest representative comes first.
     """
     structures = _representatives(store, set(sequence_cluster.values()))
     founder = fold_classes(structures)
     sizes = Counter(founder[sequence_cluster[name]] for name in sequence_cluster)
-    founders = dict.fromkeys(founder.values())  # in the order of founding, longest first
+    founders = dict.fromkeys(founder.values())  # in order of founding, longest first
     ranked = sorted(founders, key=lambda name: -sizes[name])
     names = {name: f"F{rank}" for rank, name in enumerate(ranked, 1)}
     say("cluster", f"{len(names)} fold classes; the largest has {max(sizes.values(), default=0)} domains")
@@ -143,13 +144,13 @@ def find_folds(store: Path, sequence_cluster: Mapping[str, str]) -> tuple[dict[s
 
 
 def _representatives(store: Path, names: set[str]) -> list[DomainTrace]:
-    """CA traces of domains of a store, as structures of a library."""
+    """CA traces of domains of a store, as library structures."""
     with Store(store) as opened:
         return [DomainTrace.of(name, "", opened.coords(opened.rows(name)[0])) for name in opened.ids if name in names]
 
 
 def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
-    """Id of the founder of each structure's class, by id; the order of `structures` has no say."""
+    """Id of the founder of each structure's class, by id; independent of the order of `structures`."""
     ordered = sorted(structures, key=lambda structure: (-len(structure.ca), structure.id))
     library = Library(ordered)
     seen: set[str] = set()
@@ -162,9 +163,9 @@ def fold_classes(structures: list[DomainTrace]) -> dict[str, str]:
 
 
 def best_match(query: DomainTrace, library: Library, seen: set[str]) -> str:
-    """The structure of `seen`, all longer, with the highest TM-score of at least 0.5; empty where there is none."""
+    """The structure in `seen`, all longer, with the highest TM-score of at least 0.5; empty if there is none."""
     near = library.candidates(query, lambda structure: structure.id in seen)
-    # Normalised by the longer, a score is lower by about the ratio of the lengths.
+    # Normalising by the longer one lowers a score by about the ratio of the lengths.
     best, name = SAME_FOLD, ""
     for index, estimate in ranked(Shape.of(query.ca), library, near, len(query.ca) / library.lengths[near])[:ALIGNED]:
         if estimate + library.margin < best:

@@ -1,7 +1,7 @@
-"""Domains that were seen in several states: a table with a row a conformer, and conformers under one id in the store.
+"""Domains observed in several states: a table with one row per conformer, stored under one id.
 
-The table is a user's own domain table with a column `model`: rows of one `domain_id` are conformers of one protein,
-each from its own file, model, chain and range. An empty `model` takes every model of the file.
+The table is a user's own domain table with an additional column `model`: rows with the same `domain_id` are conformers
+of one protein, each from its own file, model, chain and range. An empty `model` means all models of the file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from ..core.errors import StructureError, rejection
 from ..store.layout import Entry
 
-IDENTICAL = 0.95  # of the residues, in two conformers of one protein: a mutant is one, a homologue is none
-BETWEEN = "/"  # the id of a domain and the number of its conformer, in `rejected.tsv`; no id has it
+IDENTICAL = 0.95  # minimum fraction of identical residues: admits mutants, not homologues
+BETWEEN = "/"  # separates domain id and conformer number in `rejected.tsv`; never part of an id
 
 
 def in_order(rows: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The rows with those of one domain together, each with its number behind the id, from 1."""
+    """The rows grouped by domain, with each conformer's number, from 1, appended to the id."""
     count: Counter[str] = Counter()
     of_domain: dict[str, list[dict[str, str]]] = {}
     for row in rows:
@@ -31,11 +31,11 @@ def in_order(rows: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def joined(results: Iterable[Entry | dict[str, str]]) -> Iterator[Entry | dict[str, str]]:
-    """One entry for the conformers of a domain, which come one after another; rejections pass through.
+    """Join the consecutive conformers of each domain into one entry; rejections pass through.
 
-    A conformer of another length than the first one that could be read, or in which fewer than 95 % of the residues are
-    the same, is rejected (`other_sequence`): nothing is aligned or cut. Facts and residue types are those of the first,
-    but for `missing`, the residues without a whole backbone in any.
+    A conformer is rejected (`other_sequence`) if its length differs from that of the first readable one, or if fewer
+    than 95 % of the residues are the same: nothing is aligned or cut. Facts and residue types are those of the first,
+    except `missing`, which counts residues without a complete backbone in any conformer.
     """
     whole: Entry | None = None
     for result in results:
@@ -61,7 +61,7 @@ def joined(results: Iterable[Entry | dict[str, str]]) -> Iterator[Entry | dict[s
 
 
 def _with(whole: Entry, other: Entry) -> Entry:
-    """An entry with the conformations of another one behind its own."""
+    """An entry with the conformations of another appended."""
     coords = np.concatenate([whole.backbone.coords, other.backbone.coords])
     backbone = replace(whole.backbone, coords=coords)
     facts = {**whole.facts, "missing": len(backbone) - int(backbone.complete.sum())}
@@ -69,7 +69,7 @@ def _with(whole: Entry, other: Entry) -> Entry:
 
 
 def _same(first: str, second: str) -> bool:
-    """Whether two sequences are of one length, and the same but for a few substitutions."""
+    """Whether two sequences have the same length and are identical but for a few substitutions."""
     alike = sum(a == b for a, b in zip(first, second, strict=False))
     return len(first) == len(second) and alike >= IDENTICAL * len(first)
 

@@ -1,4 +1,4 @@
-"""From a structure file to an entry of the store: domain, quality, facts."""
+"""From a structure file to a store entry: domain, quality checks, facts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from .fetch.lockfile import key_of, read_entries
 from .formats import REQUIRED
 from .select import COLUMNS, domain_row
 
-CLOSEST_ATOMS = 0.5  # Å; two atoms of one conformation that lie closer coincide
-LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; what the store can hold
+CLOSEST_ATOMS = 0.5  # Å; atoms of a conformation that are closer coincide
+LARGEST_RADIUS = -MISSING * RESOLUTION - 1  # Å; the limit of the store
 
 
 def check_geometry(backbone: Backbone) -> None:
-    """Raise `StructureError("bad_geometry")` where coordinates are infinite, absurd, too far apart or coincide."""
+    """Raise `StructureError("bad_geometry")` if coordinates are infinite, absurd, too far apart or coincide."""
     for number, model in enumerate(backbone.coords.reshape(backbone.models, -1, 3), 1):
         where = f"{backbone.id}, model {number}"
         if np.isinf(model).any() or np.abs(model[np.isfinite(model)]).max(initial=0) > LARGEST_COORDINATE:
@@ -57,9 +57,9 @@ def check_geometry(backbone: Backbone) -> None:
 
 
 def check_quality(backbone: Backbone, settings: FeaturizeSettings, labels: LabelSettings) -> None:
-    """Raise `StructureError` where the structure is too short, too long, too incomplete or geometrically impossible.
+    """Raise `StructureError` if the structure is too short, too long, too incomplete or geometrically impossible.
 
-    The minimum counts residues with N, CA, C and O in every model, the maximum counts all residues.
+    The minimum length counts residues with N, CA, C and O in every model; the maximum counts all residues.
     """
     complete, length = int(backbone.complete.sum()), len(backbone)
     if not complete:
@@ -78,9 +78,9 @@ def check_quality(backbone: Backbone, settings: FeaturizeSettings, labels: Label
     check_geometry(backbone)
 
 
-Result = Entry | dict[str, str]  # what the store holds of a domain, or a row of rejected.tsv
-MOST_WAITING = 1000  # domains whose file was read before their turn, which bounds the memory
-LONGEST_NAME, LONGEST_CHAIN = 60, 12  # letters of the names of a file and a chain that an id takes
+Result = Entry | dict[str, str]  # a domain's store entry, or a row of rejected.tsv
+MOST_WAITING = 1000  # domains read before their turn with others of their file; limits memory
+LONGEST_NAME, LONGEST_CHAIN = 60, 12  # characters of the file and chain name used in an id
 
 
 def _resolution(text: str, structure: ParsedStructure) -> float:
@@ -97,9 +97,9 @@ def make_entry(
     settings: FeaturizeSettings,
     labels: LabelSettings,
 ) -> Entry:
-    """What the store holds of the domain `row` (columns of `domains.tsv`) of a file (columns of `entries.tsv`).
+    """The store entry for the domain `row` (columns of `domains.tsv`) in a file (columns of `entries.tsv`).
 
-    Raises `StructureError` where the domain is not in the structure or fails a check.
+    Raises `StructureError` if the domain is not in the structure or fails a check.
     """
     numbering = row.get("numbering") or "author"
     backbone = extract_domain(
@@ -113,7 +113,7 @@ def make_entry(
 
 
 def _models(row: Mapping[str, str], structure: ParsedStructure) -> list[int]:
-    """Models that a row is of; all where it does not say. Raises `StructureError("model_not_found")`."""
+    """The models that a row refers to, by default all. Raises `StructureError("model_not_found")`."""
     wanted = [int(number) for number in row.get("models", "").split(",") if number]
     if absent := set(wanted).difference(structure.models):
         known = ", ".join(map(str, structure.models[:10]))
@@ -131,7 +131,7 @@ def _check_confidence(backbone: Backbone, path: Path, least: float) -> None:
 
 
 def _facts(structure: ParsedStructure, row: Mapping[str, str]) -> dict[str, Any]:
-    """Resolution and method by the row, else by the file."""
+    """Resolution and method from the row, or else from the file."""
     return {"resolution": _resolution(row["resolution"], structure), "method": row["method"] or structure.method}
 
 
@@ -142,7 +142,7 @@ def entry_of(
     settings: FeaturizeSettings,
     labels: LabelSettings,
 ) -> Entry:
-    """What the store holds of a domain as it was read; `StructureError` where it fails a check."""
+    """The store entry for a domain read from a file; `StructureError` if it fails a check."""
     check_quality(backbone, settings, labels)
     facts: dict[str, str | float | int] = {
         **{name: row[name] for name in ("label", "cath", "scope", "role", "group")},
@@ -163,7 +163,7 @@ def _featurize_file(
     settings: FeaturizeSettings,
     labels: LabelSettings,
 ) -> Iterator[tuple[int, list[Result]]]:
-    """Position of each domain of one file, which is read once; its entry, and rows of `rejected.tsv`."""
+    """For each domain of one file, which is read once: its position, and its entry or rejections."""
     try:
         structure = guarded(read_structure, Path(file["path"]))
     except StructureError as failed:
@@ -189,10 +189,10 @@ def featurize_rows(
     labels: LabelSettings,
     stage: str,
 ) -> Iterator[Result]:
-    """Entry, and rows of `rejected.tsv`, of each of `rows` in their order; `files` is what `read_entries` returns.
+    """Entry, or rows of `rejected.tsv`, for each of `rows` in order; `files` comes from `read_entries`.
 
-    A file is read once for all its domains, unless more than `MOST_WAITING` results would wait for their turn. Domains
-    without a file were rejected when the file was looked for, and are passed over.
+    A file is read once for all its domains, unless more than `MOST_WAITING` results would have to wait for their turn.
+    Domains without a file, which were rejected when it was looked for, are skipped.
     """
     of_file: dict[str, deque[tuple[int, Mapping[str, str]]]] = {}
     order = []
@@ -219,7 +219,7 @@ def featurize_rows(
 def _write(
     results: Iterable[Result], rejections: list[dict[str, str]], output: Path, rejected: Path, compression: str
 ) -> int:
-    """Write entries to a store as they come, then `rejections` and those among `results`; the number of domains."""
+    """Write entries to a store as they arrive, then all rejections; returns the number of domains."""
     count = 0
 
     def entries() -> Iterator[Entry]:
@@ -245,10 +245,10 @@ def featurize(
     output: Path,
     rejected: Path,
 ) -> int:
-    """Write one shard of the store with the rows `batch[0]::batch[1]` of `domains`, those that fail to `rejected`.
+    """Write a shard of the store from the rows `batch[0]::batch[1]` of `domains`, and those that fail to `rejected`.
 
     `domains` and `entries` are `domains.tsv` and `entries.tsv`; `batch` is a 0-based index and the number of batches.
-    Returns the number of domains written. A structure that cannot be used never stops the batch.
+    Returns the number of domains written. An unusable structure never stops the batch.
     """
     index, count = batch
     if not 0 <= index < count:
@@ -260,9 +260,9 @@ def featurize(
 
 
 def _structure_files(source: Path) -> dict[str, dict[str, str]]:
-    """Rows of `entries.tsv`, less their hash, of the structure files at or below `source`, by safe and unique name.
+    """Rows of `entries.tsv`, without hashes, for the structure files at or below `source`, by safe and unique name.
 
-    Their column `name` is the file's own, whatever its letters and length, which several may share.
+    The column `name` is the file's own name, with any characters and length, and need not be unique.
     """
     if not (source.is_file() or source.is_dir()):
         there = "a pipe or device, which cannot be read twice" if source.exists() else "nothing there"
@@ -281,11 +281,11 @@ def _structure_files(source: Path) -> dict[str, dict[str, str]]:
 
 
 def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """A row of `domains.tsv` for each protein chain of the files, and rejections of what belongs to no chain.
+    """A row of `domains.tsv` for each protein chain of the files, and rejections for what belongs to no chain.
 
-    Models in which a chain has other residues are another domain, with their numbers in a column `models`.
+    Models in which a chain has different residues become another domain, with their numbers in a column `models`.
 
-    A file that cannot be read has a row without a chain, which will be rejected for what ails it.
+    An unreadable file gets a row without a chain, which is later rejected with the cause.
     """
     rows: dict[str, dict[str, str]] = {}
     dropped = []
@@ -297,7 +297,7 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
             if structure.left_out:
                 dropped.append(rejection(name, file["path"], structure.left_out))
         except StructureError:
-            pass  # told by the row without a chain
+            pass  # reported by the row without a chain
         for chain in chains:
             for models in conformers(structure, chain) if structure and len(structure.models) > 1 else [[]]:
                 domain_id = unused(f"{name}_{chain[:LONGEST_CHAIN]}" if chain else name, rows, "structure")
@@ -310,9 +310,9 @@ def _whole_chains(files: Mapping[str, Mapping[str, str]]) -> tuple[list[dict[str
 def _table_rows(
     table: Path, files: Mapping[str, Mapping[str, str]], labels: LabelSettings
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of those that cannot be used.
+    """Rows of a user's domain table in the columns of `domains.tsv`, and rejections of unusable ones.
 
-    In a table of ensembles (see `ensembles`) rows may have one `domain_id`, and a column `model`.
+    In a table of ensembles (see `ensembles`), rows may share a `domain_id` and have a column `model`.
     """
     kept: list[dict[str, str]] = []
     seen: set[str] = set()
@@ -350,9 +350,9 @@ def featurize_trajectory(
     output: Path,
     rejected: Path,
 ) -> int:
-    """Write a store of each protein chain of a trajectory, a conformer every `settings.stride` frames.
+    """Write a store with each protein chain of a trajectory, one conformer per `settings.stride` frames.
 
-    Returns the number of domains written. Raises `UserError` as `read_trajectory`.
+    Returns the number of domains written. Raises `UserError` like `read_trajectory`.
     """
     file = {"source": source.name, "sha256": sha256(source)}
     name = unused(source.stem[:LONGEST_NAME], (), "trajectory")
@@ -373,7 +373,7 @@ def featurize_trajectory(
 
 
 def _hash(path: str) -> str:
-    """SHA-256 of a file, empty where it cannot be read, for which its domains will be rejected."""
+    """SHA-256 of a file; empty if it cannot be read, in which case its domains will be rejected."""
     try:
         return sha256(path)
     except OSError:
@@ -388,11 +388,11 @@ def featurize_folder(
     rejected: Path,
     domains: Path | None = None,
 ) -> int:
-    """Write a store of the structure files at or below `source`, those that fail to `rejected`.
+    """Write a store of the structure files at or below `source`, and those that fail to `rejected`.
 
-    With a domain table, its domains, each from the file named after its pdb_id, and conformers under one id where the
-    table has a column `model`; else every protein chain whole, with the id FILE_CHAIN and no label. Returns the number
-    of domains written; `UserError` where there is no such file.
+    With a domain table: its domains, each from the file named by its pdb_id, with conformers under one id if the table
+    has a column `model`. Without: every whole protein chain, with the id FILE_CHAIN and no label. Returns the number of
+    domains written; `UserError` if there is no structure file.
     """
     source = Path(source)
     files = _structure_files(source)

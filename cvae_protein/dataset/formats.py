@@ -1,4 +1,4 @@
-"""The one table of formats that `labels` reads, how they are recognised, and what lists and names files hold."""
+"""The table of formats that `labels` reads, how they are recognised, and the readers of lists and names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .classifications import cath, ecod, scope, ted
 from .classifications.domain import ClassifiedDomain
 
 REQUIRED = ("domain_id", "pdb_id", "chain", "residue_range")
-LOOKED_AT = 50  # lines by which a format is recognised
+LOOKED_AT = 50  # lines used to recognise a format
 
 
 class Format(NamedTuple):
-    """How a format is read, what it is in words, and how it is recognised: by a line, or by columns of the header."""
+    """A format's reader, its description, and how to recognise it: by a line, or by header columns."""
 
     read: Callable[[Path], Iterator[ClassifiedDomain | UnusableDomain]]
     what: str
@@ -29,7 +29,7 @@ class Format(NamedTuple):
 
 
 def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a user's own table: the required columns, and of the others of `ClassifiedDomain` those that it has."""
+    """Rows of a user's own table: the required columns, and any other fields of `ClassifiedDomain` that it has."""
     lines = lines_of(path)
     header = cells_of(next(lines, (0, ""))[1])
     check_columns(path, header, REQUIRED)
@@ -42,11 +42,11 @@ def read_table(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def _files(folder: Path) -> tuple[list[tuple[Path, str]], int]:
-    """Path and name without ending of each structure file in a folder or in a folder there, but for hidden ones.
+    """Path and name without suffix of each structure file in a folder and its subfolders, except hidden ones.
 
-    With the number of the other files there.
+    Also the number of other files there.
     """
-    from ..io.read import structure_files  # brings gemmi, which no other format needs
+    from ..io.read import structure_files  # imports gemmi, which no other format needs
 
     there = sorted(structure_files(folder, 1), key=lambda found: (len(found[0].parts), found[0]))
     hidden = (path.parent != folder and path.parent.name.startswith(".") for path, _ in there)
@@ -55,10 +55,10 @@ def _files(folder: Path) -> tuple[list[tuple[Path, str]], int]:
 
 
 def read_folder(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """A row for each protein chain of each structure file of a folder, or what ails the file.
+    """A row for each protein chain of each structure file of a folder, or the problem with the file.
 
-    Its label is the name of its folder below `path`, but for those of the divided layout. A name that cannot be an id
-    is changed, which is said; what folders share begins with the folder's.
+    The label is the name of the file's folder below `path`, except in the divided layout. Names that cannot be ids are
+    changed, with a message; names that occur in several folders are prefixed with the folder's.
     """
     from ..io.read import ids_of_files, read_structure
 
@@ -133,7 +133,7 @@ FORMATS: dict[str, Format] = {
 
 
 def detect(path: Path) -> str:
-    """The format of a classification by its content; `UserError` that lists the formats where it is none of them."""
+    """The format of a classification, by content; `UserError` with the known formats if it matches none."""
     if path.is_dir():
         return "folder"
     lines = [line for _, line in islice(lines_of(path), LOOKED_AT)]
@@ -152,15 +152,15 @@ def detect(path: Path) -> str:
 
 
 def _format_of(settings: LabelSettings) -> str:
-    """The format of `settings.table`: as it is set, else by its content."""
+    """The format of `settings.table`: as set, or else recognised by content."""
     table = Path(settings.table)
     return detect(table) if settings.format == "auto" or not table.exists() else settings.format
 
 
 def read_classification(settings: LabelSettings) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of `settings.table`, with the ranges of `settings.boundaries` where the table is a `cath-domain-list`.
+    """Rows of `settings.table`, with the ranges of `settings.boundaries` if the table is a `cath-domain-list`.
 
-    Raises `UserError` where a file cannot be read or is of no known format.
+    Raises `UserError` if a file cannot be read or has no known format.
     """
     table, name = Path(settings.table), _format_of(settings)
     if (name == "folder") != table.is_dir():
@@ -174,7 +174,7 @@ def read_classification(settings: LabelSettings) -> Iterator[ClassifiedDomain | 
 
 
 def read_ranges(boundaries: str) -> dict[str, str | UnusableDomain] | None:
-    """Range of each domain, by its id, in a file of any format that has ranges; None where no file is named."""
+    """Range of each domain, by id, from a file of any format that has ranges; None if no file is named."""
     if not boundaries:
         return None
     name = detect(Path(boundaries))
@@ -187,9 +187,9 @@ def read_ranges(boundaries: str) -> dict[str, str | UnusableDomain] | None:
 
 
 def count_rows(settings: LabelSettings) -> int:
-    """About how many domains a run has before its filters: lines or files of the table, or ids of the list to include.
+    """Approximate number of domains before filters: lines or files of the table, or ids of the list to include.
 
-    For planning: that a chain of cath-domain-boundaries or a file of a folder may hold several is not looked at.
+    For planning: ignores that a chain of cath-domain-boundaries, or a file in a folder, may contain several domains.
     """
     table = Path(settings.table)
     if table.is_dir():
@@ -202,9 +202,9 @@ def count_rows(settings: LabelSettings) -> int:
 
 
 def read_ids(path: str) -> set[str]:
-    """Domain ids of a list, the first word of each line, or of the headers of a FASTA file.
+    """Domain ids from a list (the first word of each line) or from the headers of a FASTA file.
 
-    Of a header such as `>cath|4_3_0|12asA00/4-330` the id is what lies between the last `|` and the `/`.
+    In a header such as `>cath|4_3_0|12asA00/4-330`, the id is the text between the last `|` and the `/`.
     """
     lines = [line for _, line in lines_of(Path(path))]
     if any(line.startswith(">") for line in lines[:1]):
@@ -214,7 +214,7 @@ def read_ids(path: str) -> set[str]:
 
 
 def read_names(path: str, table: str) -> dict[str, str]:
-    """Names of folds by their codes, from a CathNames, `dir.des`, `sunid parent name` or `code name` file."""
+    """Names of folds by code, from a CathNames, `dir.des`, `sunid parent name` or `code name` file."""
     source = Path(path)
     lines = [line for _, line in islice(lines_of(source), LOOKED_AT)]
     columns = [len(line.split("\t")) for line in lines]

@@ -1,4 +1,4 @@
-"""Which components of related domains are held out: under one scheme, or rung by rung of the ladder."""
+"""Decides which components of related domains are held out: under one scheme, or rung by rung of the ladder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .homology import ALTERNATIVE, SCHEMES, Component, Scheme, SplitDomain, comp
 
 
 class TopologyRoom:
-    """How many domains of a topology each held-out split has, and how many it may have (`most`; 0 = any number)."""
+    """Counts the domains of each topology in each held-out split, at most `most` per topology (0 = no limit)."""
 
     def __init__(self, most: int = 0) -> None:
         self.most = most
         self.held: Counter[tuple[str, str]] = Counter()
 
     def fits(self, part: Component, split: str) -> bool:
-        """Whether a component finds room in a split."""
+        """Whether a split has room for a component."""
         return not self.most or all(self.held[split, name] + n <= self.most for name, n in part.topologies.items())
 
     def add(self, part: Component, split: str) -> None:
@@ -29,7 +29,7 @@ class TopologyRoom:
 
 
 class TrainingCounts:
-    """How many training components each class has, and each name that a scheme wants kept, such as a topology."""
+    """Number of training components of each class, and of each name that a scheme keeps, such as a topology."""
 
     def __init__(self, parts: Iterable[Component], room: TopologyRoom | None = None) -> None:
         parts = list(parts)
@@ -41,8 +41,8 @@ class TrainingCounts:
     def may_leave(self, part: Component, keep: bool) -> bool:
         """Whether a component may be held out.
 
-        Never the last of a class, nor of a name that a held-out component relies on; with `keep` not the last of any
-        of its names, nor one of unknown name.
+        Never the last one of a class, or of a name on which a held-out component relies. With `keep`, not the last one
+        of any of its names either, and none with an unknown name.
         """
         needed = part.kept if keep else part.kept & self.relied
         named = not keep or "" not in needed
@@ -61,10 +61,10 @@ class TrainingCounts:
 def _hold_out(
     parts: list[Component], training: TrainingCounts, fold: str, goals: Mapping[str, int], strict: bool
 ) -> dict[str, int]:
-    """Move components of the class `fold` from training to the splits of `goals` (domains); returns how many went.
+    """Move components of class `fold` from training to splits with `goals` (in domains); return how many each has.
 
-    Components of which training keeps a relative go first (with `strict` they alone), each to the split that is
-    furthest from its goal. One larger than half of a goal does not go there.
+    Components that leave a relative in training go first (with `strict`, only they go), each to the split that is
+    furthest from its goal. A component larger than half of a goal is not moved to that split.
     """
     held = {split: sum(part.sizes[fold] for part in parts if part.split == split) for split in goals}
     for keep in (True,) if strict else (True, False):
@@ -87,7 +87,7 @@ def _hold_out(
 def _fill(
     parts: list[Component], training: TrainingCounts, fold: str, goal: int, held: int, least: int, strict: bool
 ) -> int:
-    """Move whole components of up to `goal` domains to the test until `least` are there; returns how many then are."""
+    """Move whole components within `goal` domains to the test until it has `least`; return how many it has."""
     for part in parts:
         size = part.sizes[fold]
         fits = part.split != "test" and part.main_class == fold and held + size <= goal
@@ -103,11 +103,11 @@ def _fill(
 def assign(parts: list[Component], settings: SplitSettings, scheme: Scheme) -> dict[str, str]:
     """Set `split` of every component, class by class; the order of candidates is drawn from `settings.seed`.
 
-    With `settings.unseen_first` these are what the package's model has not seen; others only where those are less than
-    half of what is wanted of a class. Returns the classes that cannot have `min_test` held-out domains beside some to
-    train on, each with a sentence. A test set never has more domains of a class than its goal (components whose class
-    is another left aside), and fewer only where no component that is left may go: it is too large, or training has no
-    other of its kind.
+    With `settings.unseen_first`, candidates are the components that the package's model has not seen; the others are
+    used only if these give less than half of a class's goal. Returns the classes that cannot have `min_test` held-out
+    domains besides some to train on, each with a sentence. A test set never has more domains of a class than its goal
+    (not counting components whose main class is another), and fewer only if no remaining component can be moved: it is
+    too large, or training has no other of its kind.
     """
     order = np.random.default_rng(settings.seed).permutation(len(parts))
     shuffled = [parts[index] for index in order]
@@ -131,7 +131,7 @@ def assign(parts: list[Component], settings: SplitSettings, scheme: Scheme) -> d
 
 
 def too_few(fold: str, settings: SplitSettings, held: int, total: int, groups: int, units: str) -> str:
-    """The sentence about a class of which fewer than `min_test` domains can be held out."""
+    """The message about a class of which fewer than `min_test` domains can be held out."""
     return (
         f"class {fold}: expected at least {settings.min_test} held-out domains beside some to train on, "
         f"could hold out {held} of {total} domains in {groups} groups of relatives; lower "
@@ -140,8 +140,8 @@ def too_few(fold: str, settings: SplitSettings, held: int, total: int, groups: i
 
 
 LADDER = (("topology", 3), ("superfamily", 2), ("sequence", 1), ("superfamily", 1), ("topology", 1))
-"""Schemes whose components are held out one after the other: new topologies, new superfamilies, new members, and the
-first two again; each has what is left of a class over the number beside it."""
+"""Schemes in the order in which their components are held out: new topologies, new superfamilies, new members, and the
+first two again; each takes the rest of a class's goal divided by the number next to it."""
 
 
 def _names(part: Component, level: str) -> list[str]:
@@ -150,11 +150,11 @@ def _names(part: Component, level: str) -> list[str]:
 
 
 def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list[Component], dict[str, str]]:
-    """Hold out rung by rung: components of all domains with their `split` set, and what `assign` says of short classes.
+    """Hold out rung by rung; returns all components with `split` set, and the classes that `assign` finds too small.
 
-    Whole topologies go first, then superfamilies of topologies that training keeps, then sequence clusters of
-    superfamilies that it keeps. Each rung has a third of what is held out of a class; what one cannot have goes to the
-    next, and at last to those before, which leave what a lower rung relies on in training. A split has at most
+    Whole topologies go first, then superfamilies whose topology stays in training, then sequence clusters whose
+    superfamily does. Each rung gets a third of what is held out of a class; what one rung cannot supply passes to the
+    next, and finally to the earlier rungs, which leave in training what a lower rung relies on. A split has at most
     `settings.max_per_topology` domains of a topology, over all rungs.
     """
     random = np.random.default_rng(settings.seed)
@@ -167,10 +167,10 @@ def climb(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list
         }
         for fold, total in totals.items()
     }
-    held: Counter[str] = Counter()  # in the test, by class
+    held: Counter[str] = Counter()  # test domains by class
     found: list[Component] = []
     rest, parts = list(domains), []
-    relied: set[str] = set()  # superfamilies and topologies that training has to keep for a rung below
+    relied: set[str] = set()  # superfamilies and topologies that have to stay in training for a lower rung
     for name, share in LADDER:
         scheme, strict = SCHEMES[name], name != "topology"
         parts = components(rest, scheme)

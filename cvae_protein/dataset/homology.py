@@ -1,4 +1,4 @@
-"""Which domains are related: the levels of their codes, what ties them under each scheme, and who hangs together."""
+"""Which domains are related: code levels, what ties domains together in each scheme, and connected components."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ALTERNATIVE = "alternative"
 
 @dataclass(frozen=True)
 class SplitDomain:
-    """What the split looks at: facts of the store, its clusters, and `reason` where the domain cannot be used.
+    """The data on a domain used for the split: facts from the store, clusters, and a `reason` if it cannot be used.
 
-    `copies` names the set of near-identical sequences that it is one of; `resolution` is in Å, infinite where there is
-    none. `superfamily` is one's own, beside what the codes say; `own_label` says that the label is no code.
+    `copies` names its set of near-identical sequences; `resolution` is in Å, infinite if there is none. `superfamily`
+    is the user's own, in addition to what the codes give; `own_label` means that the label is not a CATH or SCOPe code.
     """
 
     id: str
@@ -35,17 +35,17 @@ class SplitDomain:
 
     @property
     def code(self) -> str:
-        """The label, where that is a code of CATH or SCOPe."""
+        """The label, if it is a CATH or SCOPe code."""
         return "" if self.own_label else self.label
 
     @property
     def codes(self) -> tuple[str, str, str]:
-        """Its label, where that is a code, and its codes in both classifications."""
+        """The label, if it is a code, and the domain's codes in both classifications."""
         return self.code, self.cath, self.scope
 
 
 def superfamily_of(domain: SplitDomain) -> str:
-    """Its own superfamily, else that of its label, CATH code or SCOPe code; empty where none says."""
+    """The user's own superfamily, else that of label, CATH code or SCOPe code; empty if none gives one."""
     return next(filter(None, (domain.superfamily, *map(superfamily, domain.codes))), "")
 
 
@@ -53,16 +53,16 @@ Ties = Callable[[SplitDomain], Iterable[str]]
 
 
 def _by_sequence(domains: Sequence[SplitDomain]) -> Ties:
-    """Nothing beyond sequence clusters and groups."""
+    """No ties beyond sequence clusters and groups."""
     return lambda domain: ()
 
 
 def _by_superfamily(domains: Sequence[SplitDomain]) -> Ties:
-    """Superfamilies of every code; a whole topology, or a part of it, where they do not say who is related.
+    """Ties by the superfamilies of every code; by (part of) a topology where codes do not say who is related.
 
-    In some CATH topologies domains are placed by CATH alone and others, without superfamily, by SCOPe. Whether two such
-    are relatives cannot be decided, so that they count as relatives. A domain without any superfamily may be a relative
-    of all in its topology.
+    In some CATH topologies, some domains are placed only by CATH and others, without a superfamily, by SCOPe. Whether
+    two such domains are relatives cannot be decided, so they count as relatives. A domain without any superfamily may
+    be related to all domains of its topology.
     """
     without_scope = {topology(domain.cath) for domain in domains if not superfamily(domain.scope)}
     without_cath = {topology(domain.cath) for domain in domains if not superfamily(domain.cath)}
@@ -82,22 +82,22 @@ def _by_superfamily(domains: Sequence[SplitDomain]) -> Ties:
 
 
 def _by_topology(domains: Sequence[SplitDomain]) -> Ties:
-    """Topologies of every code; a superfamily lies in one of them."""
+    """Ties by the topologies of every code, which include the superfamilies."""
     return lambda domain: [f"topology {name}" for name in map(topology, domain.codes) if name]
 
 
 def _seen_family(domain: SplitDomain) -> str:
-    """The superfamily; the label where that is no code of a classification."""
+    """The superfamily, or the label if it is not a code of a classification."""
     return superfamily_of(domain) or ("" if topology(domain.code) else domain.label)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to hold domains out.
+    """One way to hold out domains.
 
-    `ties` names what keeps domains in one split, beside groups, sequence clusters and copies; `kept` what of a held-out
-    domain training still has a member of: always where `strict`, else where it can be had. `condition` is the label
-    that a held-out domain is known by, and `units` says in words what is held out.
+    `ties` gives the names that keep domains in one split, besides groups, sequence clusters and copies. `kept` gives
+    the name of which training keeps a member when a domain is held out: always if `strict`, else if possible.
+    `condition` is the label by which a held-out domain is known, and `units` describes in words what is held out.
     """
 
     units: str
@@ -117,10 +117,10 @@ SCHEMES = {
 
 @dataclass
 class Component:
-    """Domains that are related and go to one split together.
+    """Related domains, which go to the same split.
 
-    `sizes` counts the usable domains of distinct sequence (role not `alternative`) by fold class; `kept` are the names
-    that the scheme wants training to keep; `topologies` counts all usable domains by that of their label.
+    `sizes` counts usable domains with distinct sequences (role not `alternative`) by fold class; `kept` are the names
+    that the scheme wants to keep in training; `topologies` counts all usable domains by the topology of their label.
     """
 
     members: list[SplitDomain]
@@ -131,17 +131,17 @@ class Component:
 
     @property
     def unseen(self) -> bool:
-        """Whether the package's model was trained on relatives of none of them."""
+        """Whether the package's model was trained on no relatives of these domains."""
         return not any(may_know(member.codes) for member in self.members)
 
     @property
     def main_class(self) -> str:
-        """The class that most of its usable domains have."""
+        """The most frequent class among its usable domains."""
         return max(sorted(self.sizes), key=self.sizes.__getitem__) if self.sizes else ""
 
 
 def components(domains: Iterable[SplitDomain], scheme: Scheme) -> list[Component]:
-    """Connected components of domains with a common tie, group, cluster or sequence (union-find), by smallest id."""
+    """Connected components (union-find) of domains that share a tie, group, cluster or sequence, by smallest id."""
     parent: dict[str, str] = {}
 
     def root(node: str) -> str:
@@ -167,11 +167,11 @@ def components(domains: Iterable[SplitDomain], scheme: Scheme) -> list[Component
 
 
 def rungs(domains: Sequence[SplitDomain], trained: Callable[[SplitDomain], bool]) -> dict[str, str]:
-    """How new each domain that is not `trained` is to training, by id: one of `labels.RUNGS`.
+    """How new each domain that is not `trained` is relative to training, by id: one of `labels.RUNGS`.
 
-    A topology or superfamily is a component of domains over all their codes, and over sequences: where codes do not say
-    whether two domains are relatives, they count as such, so that none is called newer than it is. Domains without a
-    topology have no rung.
+    Topologies and superfamilies are components of domains linked by any of their codes or by sequence. If codes do not
+    say whether two domains are relatives, they count as relatives, so that no domain is called newer than it is.
+    Domains without a topology have no rung.
     """
 
     def known(name: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""How far the held-out domains are from training: the nearest training domain of each by structure and by sequence."""
+"""Distance of held-out domains from training: the nearest training domain of each, by structure and by sequence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAVED_EVERY = 20.0  # seconds
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDomain:
-    """A held-out domain: its structure, its sequence, its split and how new it is (`labels.RUNGS`)."""
+    """A held-out domain: structure, sequence, split, and how new it is (`labels.RUNGS`)."""
 
     structure: DomainTrace
     sequence: str
@@ -44,7 +44,7 @@ class HeldOutDomain:
 
 @dataclass(frozen=True, eq=False)
 class LeakAuditor:
-    """The training domains, ready to be searched by structure and by sequence."""
+    """The training domains, prepared for searches by structure and by sequence."""
 
     library: SubstructureLibrary
     sequences: Sequences
@@ -52,16 +52,16 @@ class LeakAuditor:
 
     @classmethod
     def of(cls, training: Sequence[HeldOutDomain]) -> LeakAuditor:
-        """The auditor of these training domains."""
+        """The auditor for these training domains."""
         library = SubstructureLibrary([held.structure for held in training])
         names = [held.structure.id for held in training]
         position = {structure.id: index for index, structure in enumerate(library.structures)}
         return cls(library, Sequences(names, [held.sequence for held in training]), position)
 
     def row(self, held: HeldOutDomain) -> dict[str, object]:
-        """The row of one held-out domain.
+        """The audit row of one held-out domain.
 
-        The training domain nearest by sequence is aligned as well, so that a copy is found whatever its shape.
+        The training domain nearest in sequence is aligned structurally too, so that a copy is found whatever its shape.
         """
         structure = held.structure
         identity_id, most = self.sequences.nearest(held.sequence)
@@ -86,12 +86,12 @@ class LeakAuditor:
 
 
 def tm_bin(tm: float) -> str:
-    """Name of the bin of a highest TM-score to training."""
+    """Name of the bin for a domain's highest TM-score to training."""
     return next(name for limit, name in BINS if tm <= limit)
 
 
 def domains_by_split(store: Path, splits: Path) -> dict[str, list[HeldOutDomain]]:
-    """Training and held-out domains in their first conformation, by split, in the order of the table."""
+    """Training and held-out domains by split, in table order, each in its first conformation."""
     by_split: dict[str, list[HeldOutDomain]] = {}
     with Store(store) as opened:
         for row in read_table(splits, ("domain_id", "split", "label")):
@@ -103,7 +103,7 @@ def domains_by_split(store: Path, splits: Path) -> dict[str, list[HeldOutDomain]
     return by_split
 
 
-_AUDITOR: list[LeakAuditor] = []  # of a worker process
+_AUDITOR: list[LeakAuditor] = []  # set in each worker process
 
 
 def _start(auditor: LeakAuditor) -> None:
@@ -115,13 +115,13 @@ def _row(held: HeldOutDomain) -> dict[str, object]:
 
 
 def _rows(auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int) -> Iterator[dict[str, object]]:
-    """Rows of the domains in order, by `jobs` processes."""
+    """Rows for the domains in order, computed by `jobs` processes."""
     if jobs == 1 or len(queries) < 2:
         yield from map(auditor.row, queries)
         return
     try:
         pool = ProcessPoolExecutor(min(jobs, len(queries)), initializer=_start, initargs=(auditor,))
-    except (OSError, ImportError) as error:  # as in a container whose /dev/shm is absent or full
+    except (OSError, ImportError) as error:  # for example if a container's /dev/shm is absent or full
         say("leak-audit", f"several processes cannot share memory here ({error}); goes on with one")
         yield from map(auditor.row, queries)
         return
@@ -133,9 +133,9 @@ def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Mappin
     """Write the audit of a split to `output` and return its rows: one per domain of the splits test and validation.
 
     `max_tm` is the highest TM-score to a training domain (TM-align, normalised by the held-out domain), `max_identity`
-    the highest `sequences.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. What an
-    interrupted audit of the same files has found, in a hidden table beside `output`, is not searched again. Raises
-    `UserError` where nothing trains or nothing is held out.
+    the highest `sequences.identity`; 1 is a copy. Rows do not depend on `jobs`, the number of processes. An interrupted
+    audit of the same files resumes from a hidden table next to `output`. Raises `UserError` if there are no training or
+    no held-out domains.
     """
     with owned(output):
         by_split = domains_by_split(store, splits)
@@ -164,7 +164,7 @@ def _search(
     part: Path,
     origin: str,
 ) -> None:
-    """Add the rows of the domains `left` to `done`, and save all to `part` now and then."""
+    """Add the rows of the domains `left` to `done`, saving all to `part` from time to time."""
     progress = Progress("leak-audit", len(done) + len(left), "held-out domains", done=len(done))
     saved = time.monotonic()
     for row in _rows(auditor, left, jobs):
@@ -176,19 +176,19 @@ def _search(
 
 
 def _resumed(part: Path, origin: str) -> dict[str, Mapping[str, object]]:
-    """Rows of an interrupted audit of the same store and splits, by domain."""
+    """Rows, by domain, of an interrupted audit of the same store and splits."""
     if not part.is_file():
         return {}
     try:
         rows = read_table(part, (*AUDIT_COLUMNS, "origin"))
-    except UserError:  # of another version
+    except UserError:  # written by another version
         return {}
     return {row["domain_id"]: row for row in rows if row["origin"] == origin}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Held-out domains of one split, or of one rung of it: their number and the share above each of `THRESHOLDS`."""
+    """Number of held-out domains of a split, or of one rung of it, and the fraction above each of `THRESHOLDS`."""
 
     split: str
     rung: str  # empty for the whole split
@@ -197,7 +197,7 @@ class Summary:
 
 
 def summary(rows: Sequence[Mapping[str, object]]) -> list[Summary]:
-    """The summary of each split that has rows, each followed by those of its rungs where it has several."""
+    """Summaries of each split that has rows, each followed by those of its rungs if there are several."""
     found = []
     for split in HELD_OUT:
         within = [row for row in rows if row["split"] == split]
@@ -210,7 +210,7 @@ def summary(rows: Sequence[Mapping[str, object]]) -> list[Summary]:
 
 
 def said(line: Summary) -> str:
-    """One line of the summary in words."""
+    """A summary as one line of text."""
     words = {"max_tm": "TM-score above {:.1f}", "max_identity": "identity above {:.0%}"}
     parts = (
         f"{words[column].format(limit)} {share:.1%}"
@@ -221,5 +221,5 @@ def said(line: Summary) -> str:
 
 
 def read_bins(path: Path) -> dict[str, str]:
-    """The bin of each audited domain."""
+    """The bin of each audited domain, by id."""
     return {row["domain_id"]: row["bin"] for row in read_table(path, AUDIT_COLUMNS)}

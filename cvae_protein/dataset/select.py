@@ -1,4 +1,4 @@
-"""The domains of a run: rows of a classification checked, thinned and capped; what is left out has its reason."""
+"""Selects the domains of a run: checks, thins and caps the rows of a classification, with reasons for omissions."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ..io.read import is_code, parse_range
 from .classifications.domain import ClassifiedDomain, resolution_of
 from .formats import read_classification, read_ids, read_names
 
-BLOCK = 1024  # rows that are packed together
+BLOCK = 1024  # rows packed together
 
 
 class Rows:
-    """Rows of a classification, packed block by block: some 20 bytes each, where a tuple of texts has 450."""
+    """Rows of a classification, packed in blocks: some 20 bytes each, instead of 450 for a tuple of strings."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
         self._open: list[ClassifiedDomain] = []
 
     def append(self, row: ClassifiedDomain) -> None:
-        """Add a row behind the others."""
+        """Append a row."""
         self._open.append(row)
         if len(self._open) == BLOCK:
             columns = list(zip(*self._open, strict=True))
@@ -51,7 +51,7 @@ class Rows:
         yield from self._open
 
     def drop(self, problem_of: Callable[[int, ClassifiedDomain], UnusableDomain | None]) -> Iterator[UnusableDomain]:
-        """Take out the rows that `problem_of` has something against, by place and row; yields what it says."""
+        """Remove the rows for which `problem_of` (index, row) returns a problem; yields the problems."""
         left = Rows()
         for place, row in enumerate(self):
             if problem := problem_of(place, row):
@@ -61,7 +61,7 @@ class Rows:
         self._packed, self._open = left._packed, left._open
 
     def change(self, changed: Callable[[int, ClassifiedDomain], ClassifiedDomain]) -> None:
-        """Put what `changed` makes of each row, by place and row, in its stead."""
+        """Replace each row by `changed` (index, row)."""
         new = Rows()
         for place, row in enumerate(self):
             new.append(changed(place, row))
@@ -69,7 +69,7 @@ class Rows:
 
 
 def _without(rows: Rows, lost: dict[str, UnusableDomain]) -> Iterator[UnusableDomain]:
-    """Drop the rows in `lost`; an alternative conformer goes with the last unique domain of its group."""
+    """Drop the rows in `lost`; an alternative conformer is dropped with the last unique domain of its group."""
     if not lost:
         return
     gone: dict[str, UnusableDomain] = {}
@@ -91,9 +91,10 @@ def _without(rows: Rows, lost: dict[str, UnusableDomain]) -> Iterator[UnusableDo
 
 
 def _ranked(rows: Rows, kind: Callable[[ClassifiedDomain], str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Place of each row among the unique domains of its kind, best resolved first and then in the table's order.
+    """Rank of each row among the unique domains of its kind, best resolution first, then in table order.
 
-    With the number of its kind, and the kinds' names; alternatives and rows of no kind (empty) have the place -1.
+    Also the index of each row's kind, and the names of the kinds; alternatives and rows of no kind (empty) have rank
+    -1.
     """
     numbers: dict[str, int] = {}
     codes, resolutions = array("q"), array("d")
@@ -111,9 +112,9 @@ def _ranked(rows: Rows, kind: Callable[[ClassifiedDomain], str]) -> tuple[np.nda
 
 
 def drop_redundant(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
-    """Keep the best resolved domain of each sequence cluster; domains of which the table gives no cluster stay.
+    """Keep the best resolved domain of each sequence cluster; domains without a cluster in the table stay.
 
-    Raises `UserError` where the table gives no cluster at all.
+    Raises `UserError` if the table has no clusters at all.
     """
     level = settings.redundancy
     if level == "none":
@@ -134,17 +135,17 @@ def drop_redundant(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDoma
 
 
 def _superfamily(row: ClassifiedDomain) -> str:
-    """Its own superfamily, else that of the label or the codes.
+    """The row's own superfamily, else that of its label or codes.
 
     A CATH code that ends at the topology counts as one superfamily here, so that it is capped as well;
-    `homology.superfamily_of`, which is about relatives, says of it that the superfamily is not known.
+    `homology.superfamily_of`, which is about relatives, treats its superfamily as unknown.
     """
     codes = (superfamily(code) or topology(code) for code in (row.label, row.cath, row.scope))
     return next(filter(None, (row.superfamily, *codes)), "")
 
 
 def cap_superfamilies(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
-    """Keep the best resolved domains of each superfamily, at most `max_per_superfamily` of distinct sequence."""
+    """Keep the best resolved domains of each superfamily, at most `max_per_superfamily` with distinct sequences."""
     most = settings.max_per_superfamily
     if not most:
         return
@@ -160,7 +161,7 @@ def cap_superfamilies(rows: Rows, settings: LabelSettings) -> Iterator[UnusableD
 
 
 def drop_rare(rows: Rows, settings: LabelSettings) -> Iterator[UnusableDomain]:
-    """Keep the classes with enough members; alternative conformers do not count, and domains without a label stay."""
+    """Keep classes with enough members, not counting alternative conformers; unlabelled domains stay."""
     least = settings.min_members
     members = Counter[str]()
     for row in rows:
@@ -187,15 +188,15 @@ METHODS = {
     "electron microscopy": "em", "cryo-em": "em",
 }  # fmt: skip
 LONGEST_NAME = 80
-UNTOLD = {"cluster": "", "none": ANY}  # label of every domain under schemes that look at no column
+UNTOLD = {"cluster": "", "none": ANY}  # label of every domain in schemes that use no column
 
 
 def label_of(row: ClassifiedDomain, settings: LabelSettings) -> str:
-    """The row's code in the configured classification, empty where the table has none and for the scheme `cluster`.
+    """The row's code in the configured classification; empty if the table has none, or for the scheme `cluster`.
 
-    A CATH code may end at the topology, as where it was inferred from SCOPe; the code of a user's own label is
-    `own_code`. Raises `StructureError("unlabelled")` for a code that is not of the scheme's form or has fewer levels
-    than `settings.depth`.
+    A CATH code may end at the topology, for example if it was inferred from SCOPe; the code of a user's own label is
+    `own_code`. Raises `StructureError("unlabelled")` if a code does not have the scheme's form or has fewer levels than
+    `settings.depth`.
     """
     if settings.scheme in UNTOLD:
         return UNTOLD[settings.scheme]
@@ -218,7 +219,7 @@ def label_of(row: ClassifiedDomain, settings: LabelSettings) -> str:
 def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = False) -> ClassifiedDomain:
     """The row with its label; `StructureError` with the code bad_id, bad_range or unlabelled.
 
-    A PDB code is the same in capitals and gets small letters, unless `entry_case` says that it is a file's name.
+    A PDB code is converted to lower case, unless `entry_case` says that it is a file name.
     """
     for name, value in (("domain_id", row.domain_id), ("pdb_id", row.pdb_id)):
         if reason := unsafe(value):
@@ -230,7 +231,7 @@ def _checked(row: ClassifiedDomain, settings: LabelSettings, entry_case: bool = 
 
 
 def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str]:
-    """A row of the user's table in the columns of `domains.tsv`, checked.
+    """A row of the user's table, checked and converted to the columns of `domains.tsv`.
 
     Raises `StructureError` with the code bad_id, bad_range or unlabelled.
     """
@@ -240,13 +241,13 @@ def domain_row(row: Mapping[str, str], settings: LabelSettings) -> dict[str, str
 
 
 def method_of(text: str) -> str:
-    """An experimental method in one spelling: `x-ray`, `nmr`, `em`, else as it is in small letters."""
+    """An experimental method in standard spelling: `x-ray`, `nmr`, `em`; others in lower case."""
     small = " ".join(text.lower().split())
     return METHODS.get(small, small)
 
 
 def _check_selected(row: ClassifiedDomain, settings: LabelSettings, classes: set[str], methods: set[str]) -> None:
-    """Raise `StructureError` where the settings leave the domain out for its class, length, resolution or method."""
+    """Raise `StructureError` if the settings exclude the domain's class, length, resolution or method."""
     if not row.label and (settings.classes or settings.scheme == "own") and settings.scheme not in UNTOLD:
         raise StructureError("unlabelled", "no label" if settings.scheme == "own" else f"no {settings.scheme} code")
     if classes and settings.scheme not in UNTOLD and first_level(row.label) not in classes:
@@ -266,7 +267,7 @@ def _check_selected(row: ClassifiedDomain, settings: LabelSettings, classes: set
 def _select_rows(
     rows: Iterable[ClassifiedDomain | UnusableDomain], settings: LabelSettings, kept: Rows
 ) -> Iterator[UnusableDomain]:
-    """Put rows that pass the checks that look at one row alone into `kept`; yields the problems of the others."""
+    """Add rows that pass the single-row checks to `kept`; yields the problems of the others."""
     included = read_ids(settings.include) if settings.include else None
     methods = {method_of(name) for name in settings.methods}
     classes = {own_code(name) if settings.scheme == "own" else name for name in settings.classes}
@@ -299,10 +300,10 @@ IN_CLUSTERS = re.compile(r"\.(?:pdb|ent|cif|mmcif|bcif)(?:\.gz)?(?=_|$)|_MODEL_\
 
 
 def add_superfamilies(rows: Rows, path: str) -> None:
-    """Give the rows the clusters of a table by Foldseek or MMseqs2 as superfamilies, named by representatives.
+    """Set the rows' superfamilies to the clusters, named by representatives, in a Foldseek or MMseqs2 table.
 
-    A member is a domain by its id, `ENTRY_CHAIN`, or the entry where one of the rows alone is of it; endings of files
-    and numbers of models are passed over. Raises `UserError` where a line has not two cells, or no row is a member.
+    A member denotes a domain by its id, by `ENTRY_CHAIN`, or by the entry if it has only one row; file suffixes and
+    model numbers are ignored. Raises `UserError` if a line does not have two cells, or if no row is a member.
     """
     entries = Counter(row.pdb_id for row in rows)
     wanted: dict[str, list[int]] = {}
@@ -330,10 +331,10 @@ def add_superfamilies(rows: Rows, path: str) -> None:
 
 
 def sift(settings: LabelSettings, kept: Rows, reasons: Counter[str]) -> Iterator[UnusableDomain]:
-    """Put the domains that the settings select into `kept`, in the table's order, and count what ails the others.
+    """Add the domains that the settings select to `kept`, in table order, and count the reasons for the others.
 
-    Yields these as they are met, so that a table of any length is read in the memory that `kept` takes. Raises
-    `UserError` where a file cannot be read or nothing is left of the table.
+    Yields the others as they are found, so that a table of any length needs only the memory of `kept`. Raises
+    `UserError` if a file cannot be read or no domain is left.
     """
     first: UnusableDomain | None = None
     for problem in chain(
@@ -352,9 +353,9 @@ def _summary(reasons: Mapping[str, int]) -> str:
 
 
 def select_domains(settings: LabelSettings, output: Path, rejected: Path) -> int:
-    """Write the domains that the settings select to `output`, the others to `rejected`; the number selected.
+    """Write the selected domains to `output` and the others to `rejected`; returns the number selected.
 
-    Raises `UserError` as `sift`.
+    Raises `UserError` like `sift`.
     """
     kept, reasons = Rows(), Counter[str]()
     problems = sift(settings, kept, reasons)
@@ -375,7 +376,7 @@ WAYS_OUT = {
 
 
 def _nothing_left(settings: LabelSettings, reasons: Counter[str], first: UnusableDomain | None) -> str:
-    """What to say where no domain is selected: how many fell for which reason, the first of them, and a way out."""
+    """The message if no domain is selected: counts by reason, the first problem, and a suggestion."""
     wanted = ", ".join(settings.classes) or "all"
     said = f"; the first: {first.domain_id or 'no id'}: {first.detail}" if first else ""
     hint = "".join(WAYS_OUT.get(reason, "") for reason, _ in reasons.most_common(1))
@@ -384,7 +385,7 @@ def _nothing_left(settings: LabelSettings, reasons: Counter[str], first: Unusabl
 
 
 def _own_names(settings: LabelSettings) -> dict[str, str]:
-    """Text of each level of the table's own labels whose code is another."""
+    """Text, by code, of each level of the table's own labels for which they differ."""
     names = {}
     for row in read_classification(settings):
         if isinstance(row, UnusableDomain):
@@ -397,12 +398,12 @@ def _own_names(settings: LabelSettings) -> dict[str, str]:
 
 
 def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
-    """Write `code name` of all levels of the labels in a `domains.tsv` that have a name.
+    """Write `code name` for all levels of the labels in a `domains.tsv` that have a name.
 
-    Names are those of `settings.names`, and the text of own labels whose code is another.
+    Names come from `settings.names`, and from own labels whose code differs from their text.
 
-    Apart from `select_domains`, so that other names select nothing anew. Returns the number of names, 0 where no file
-    is configured. Raises `UserError` where the file is of no known format.
+    Separate from `select_domains`, so that a change of names does not repeat the selection. Returns the number of
+    names, 0 if no file is configured. Raises `UserError` if the file has no known format.
     """
     known = read_names(settings.names, settings.table) if settings.names else {}
     if settings.scheme == "own":

@@ -1,4 +1,4 @@
-"""Which domains train, validate and test: usable ones, held-out components, `splits.tsv`."""
+"""Assigns domains to training, validation and test: usable domains, held-out components, `splits.tsv`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ COLUMNS = (
 CLUSTER_COLUMNS = ("domain_id", "sequence_cluster", "structure_cluster")
 SPLITS = ("train", "crops", "validation", "test", "excluded")
 TOO_LONG = "longer than split.max_length"
-RARE = "structure cluster"  # beginning of a reason
-FOUND = "cluster"  # value of labels.scheme whose labels are structure clusters
+RARE = "structure cluster"  # how a reason begins
+FOUND = "cluster"  # value of labels.scheme for which labels are structure clusters
 Clusters = Mapping[str, Mapping[str, str]]
 
 
 def read_clusters(path: Path, names: Sequence[str]) -> Clusters:
-    """Row of `clusters.tsv` of each of the domains `names`; `UserError` where one has none."""
+    """The row of `clusters.tsv` for each domain in `names`; `UserError` if one is missing."""
     rows = {row["domain_id"]: row for row in read_table(path, CLUSTER_COLUMNS)}
     if missing := [name for name in names if name not in rows]:
         raise UserError(f"{path}: expected a row for each domain of the store, none for {missing[0]}; cluster again")
@@ -39,7 +39,7 @@ def read_clusters(path: Path, names: Sequence[str]) -> Clusters:
 
 
 def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> None:
-    """Raise `UserError` for settings that make no sense together or want clusters that are not given."""
+    """Raise `UserError` if settings contradict each other or need clusters that are not given."""
     if labels.scheme == FOUND and settings.scheme != "sequence":
         raise UserError(
             f"split.scheme: with labels.scheme {FOUND} a label is a structure cluster, and {settings.scheme!r} would "
@@ -56,7 +56,7 @@ def _check(settings: SplitSettings, labels: LabelSettings, clusters: Path | None
 
 
 def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, clusters: Path | None) -> list[SplitDomain]:
-    """The domains of a store in its order, with the reason where one cannot be used."""
+    """The domains of a store in its order, with a reason if one cannot be used."""
     with Store(store) as opened:
         rows = read_clusters(clusters, opened.ids) if clusters else {}
         found = []
@@ -90,7 +90,7 @@ def _domains(store: Path, settings: SplitSettings, labels: LabelSettings, cluste
 
 
 def _without_followers(domains: list[SplitDomain]) -> list[SplitDomain]:
-    """Alternatives of which no other domain of their group or sequence cluster is usable get a reason."""
+    """Give a reason to alternatives if no other domain of their group or sequence cluster is usable."""
     leaders = [domain for domain in domains if domain.role != ALTERNATIVE and not domain.reason]
     groups = {domain.group for domain in leaders} - {""}
     sequences = {domain.sequence_cluster for domain in leaders} - {""}
@@ -106,10 +106,10 @@ def _without_followers(domains: list[SplitDomain]) -> list[SplitDomain]:
 
 
 def _without_redundant(domains: list[SplitDomain], labels: LabelSettings) -> list[SplitDomain]:
-    """Usable domains beyond what a sequence cluster and a superfamily may have get a reason.
+    """Give a reason to usable domains beyond the limits per sequence cluster and per superfamily.
 
-    Of a sequence cluster the best resolved stay, alternatives last; of a superfamily first one of each of its sequence
-    clusters, then a second, and alternatives do not count.
+    In a sequence cluster the best resolved domains stay, alternatives last. From a superfamily, one domain of each of
+    its sequence clusters is taken, then a second of each; alternatives do not count.
     """
     usable = [domain for domain in domains if not domain.reason]
     usable.sort(key=lambda domain: (domain.role == ALTERNATIVE, domain.resolution, domain.id))
@@ -133,7 +133,7 @@ def _without_redundant(domains: list[SplitDomain], labels: LabelSettings) -> lis
 
 
 def _without_rare(domains: list[SplitDomain], least: int) -> list[SplitDomain]:
-    """Usable domains of structure clusters with fewer members than `least` get a reason; alternatives do not count."""
+    """Give a reason to usable domains in structure clusters of fewer than `least`; alternatives do not count."""
     members = Counter(domain.label for domain in domains if not domain.reason and domain.role != ALTERNATIVE)
     return [
         replace(domain, reason=f"{RARE} of fewer than {least}")
@@ -144,7 +144,7 @@ def _without_rare(domains: list[SplitDomain], least: int) -> list[SplitDomain]:
 
 
 def _assigned(domains: Sequence[SplitDomain], settings: SplitSettings, found: bool) -> list[Component]:
-    """Components with their splits; `UserError` where a class is too small, or all are and labels were `found`."""
+    """Components with splits; `UserError` if a class is too small, or if all are and labels were `found`."""
     if settings.scheme == "ladder":
         parts, short = climb(domains, settings)
     else:
@@ -160,7 +160,7 @@ def _assigned(domains: Sequence[SplitDomain], settings: SplitSettings, found: bo
 
 
 def _unusable(domains: Sequence[SplitDomain], settings: SplitSettings, labels: LabelSettings) -> str:
-    """How many domains are left out for what, each with the key to change."""
+    """How many domains are left out for each reason, with the setting to change."""
     largest = max(Counter(d.label for d in domains if d.label and d.role != ALTERNATIVE).values(), default=0)
     said = {
         "unlabelled": "without a label (labels.scheme)",
@@ -173,14 +173,14 @@ def _unusable(domains: Sequence[SplitDomain], settings: SplitSettings, labels: L
     return ", ".join(f"{count} {said.get(reason, reason)}" for reason, count in counts.most_common())
 
 
-OWN_CHOICE = {"ladder": "which fills rung by rung", "file": "which is taken as it is"}  # not by `unseen_first`
-FEWEST_HELD_OUT = 5  # domains of the test, below which verdicts are unknown
+OWN_CHOICE = {"ladder": "which fills rung by rung", "file": "which is taken as it is"}  # these ignore `unseen_first`
+FEWEST_HELD_OUT = 5  # test domains; with fewer, verdicts are unknown
 
 
 def _check_size(
     domains: Sequence[SplitDomain], split: Mapping[str, str], settings: SplitSettings, labels: LabelSettings
 ) -> None:
-    """`UserError` where so few domains of one's own labels could be held out that nothing can be said of a model."""
+    """Raise `UserError` if, with the user's own labels, too few domains are held out to judge a model."""
     usable = [domain for domain in domains if not domain.reason and domain.role != ALTERNATIVE]
     held = sum(split[domain.id] == "test" for domain in usable)
     if held >= FEWEST_HELD_OUT:
@@ -203,16 +203,16 @@ def split_domains(
     labels: LabelSettings | None = None,
     clusters: Path | None = None,
 ) -> dict[str, int]:
-    """Write `splits.tsv` for the domains of a store to `output` and return the number of domains of each split.
+    """Write `splits.tsv` for the domains of a store to `output` and return the number of domains in each split.
 
-    What is held out is the scheme's (`homology.SCHEMES`, the ladder of `hold_out`, or a frozen table). Near-identical
-    domains, and those of one group or one sequence cluster of the table `clusters`, lie in one split but where it is
-    frozen. Raises `UserError` where no domain is usable, a class is too small to be held out, the settings contradict
-    each other, or clusters are needed and not given.
+    The scheme decides what is held out (`homology.SCHEMES`, the ladder of `hold_out`, or a frozen table).
+    Near-identical domains, and those of the same group or sequence cluster (table `clusters`), stay in one split,
+    except in a frozen table. Raises `UserError` if no domain is usable, a class is too small to be held out, the
+    settings contradict each other, or clusters are needed and not given.
     """
     labels = labels or LabelSettings()
     _check(settings, labels, clusters)
-    frozen = settings.scheme == "file"  # which has settled what may be redundant or too long
+    frozen = settings.scheme == "file"  # then the table decides about redundant and long domains
     if frozen:
         usual, all_labels = replace(settings, max_length=0), replace(labels, max_per_cluster=0, max_per_superfamily=0)
         domains = _domains(store, usual, all_labels, clusters)
@@ -241,9 +241,9 @@ FROZEN_COLUMNS = ("domain_id", "split", "label")
 
 
 def read_frozen(settings: SplitSettings) -> dict[str, tuple[str, str]]:
-    """Split and label of each domain of the frozen table `settings.file`, packed by gzip or not.
+    """Split and label of each domain in the frozen table `settings.file`, gzip-compressed or not.
 
-    Raises `UserError` where its SHA-256 is not `settings.sha256`, or a row has another split than `SPLITS`.
+    Raises `UserError` if its SHA-256 is not `settings.sha256`, or if a row's split is not one of `SPLITS`.
     """
     path = Path(settings.file)
     if path.is_file() and (found := sha256(path)) != settings.sha256:
@@ -261,9 +261,9 @@ def read_frozen(settings: SplitSettings) -> dict[str, tuple[str, str]]:
 
 
 def _taken_over(domains: Sequence[SplitDomain], settings: SplitSettings) -> tuple[list[SplitDomain], dict[str, str]]:
-    """The domains with the reason and the split that the frozen table gives them; what it lacks is excluded.
+    """The domains with their reasons and splits from the frozen table; domains missing there are excluded.
 
-    Raises `UserError` where it knows a domain by another label, or where nothing trains or is held out.
+    Raises `UserError` if the table gives a domain another label, or if nothing is left to train on or to test on.
     """
     frozen = read_frozen(settings)
     found, split = [], {}
@@ -286,10 +286,10 @@ def _taken_over(domains: Sequence[SplitDomain], settings: SplitSettings) -> tupl
 
 
 def balanced_weights(domains: Sequence[SplitDomain]) -> dict[str, float]:
-    """How often each domain that trains, whole or as crops, is to be drawn where superfamilies count alike, by id.
+    """Sampling weight of each training domain (whole or as crops), by id, that gives superfamilies equal weight.
 
-    A superfamily is a connected component over the names that classifications give it and over sequence clusters; each
-    has the same share, which its sequence clusters share evenly, and each cluster's its domains. The mean is 1.
+    A superfamily is a connected component over classification names and sequence clusters. All superfamilies have the
+    same share, divided evenly among their sequence clusters and, within a cluster, among its domains. The mean is 1.
     """
     shares: dict[str, float] = {}
     for part in components(domains, SCHEMES["superfamily"]):
@@ -301,7 +301,7 @@ def balanced_weights(domains: Sequence[SplitDomain]) -> dict[str, float]:
 
 
 def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:
-    """Say how many domains each split and rung has, and how many held-out ones have a label that is not trained."""
+    """Report the number of domains per split and rung, and of held-out domains with an untrained label."""
     counts = Counter(row["split"] for row in rows)
     say("split", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
     for split in ("test", "validation"):
@@ -315,7 +315,7 @@ def _say_counts(rows: Sequence[Mapping[str, str]]) -> None:
 def _rows(
     domains: Sequence[SplitDomain], split: Mapping[str, str], condition: Callable[[str], str], depth: int
 ) -> list[dict[str, str]]:
-    """Rows of `splits.tsv`; a held-out domain has the label that the scheme lets a model know, by `condition`."""
+    """Rows of `splits.tsv`; a held-out domain gets the label that the scheme lets a model know (`condition`)."""
     new = rungs(domains, lambda domain: split[domain.id] == "train" and domain.reason in ("", TOO_LONG))
     trained = [domain.label for domain in domains if not domain.reason and split[domain.id] == "train"]
     topologies = {topology(domain.code) for domain in domains if not domain.reason and split[domain.id] == "train"}

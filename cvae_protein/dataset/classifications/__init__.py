@@ -1,1 +1,1 @@
-"""Classifications of protein domains: what their tables say of a domain, each form in a module of its own."""
+"""Classifications of protein domains: one module for each family of table formats."""

@@ -1,4 +1,4 @@
-"""Files of CATH: the domain list, domain boundaries, daily lists and names, each as CATH's own README describes it."""
+"""CATH files: domain list, domain boundaries, daily lists and names, each as described in CATH's own README."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .domain import ClassifiedDomain, author_range
 DOMAIN_ID = re.compile(r"([0-9][A-Za-z0-9]{3})([A-Za-z0-9]{1,4})([0-9]{2})")
 NAME = re.compile(r"([0-9]+(?:\.[0-9]+){0,3})\s+\S+\s+:(.*)")
 SEGMENT_COLUMNS = ("domain", "pdb", "chain", "segments", "cath")
-NMR = 999.0  # what the domain list writes in the place of a resolution; 1000 stands for an obsolete entry
+NMR = 999.0  # the domain list's placeholder for a resolution; 1000 marks an obsolete entry
 BOUNDARIES = "cath-domain-boundaries.txt of the same release"
 
 
 def _parts(domain_id: str) -> tuple[str, str, str] | UnusableDomain:
-    """Entry, chain and domain number of a CATH id such as `1oaiA00`."""
+    """Entry, chain and domain number from a CATH id such as `1oaiA00`."""
     match = DOMAIN_ID.fullmatch(domain_id)
     if match is None:
         return UnusableDomain(domain_id, "bad_id", f"{domain_id!r}: expected a CATH domain such as 1oaiA00")
@@ -28,10 +28,10 @@ def _parts(domain_id: str) -> tuple[str, str, str] | UnusableDomain:
 
 
 def read_domain_list(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a CathDomainList (format 2.0), the S35, S60 and S95 lists of a release among them.
+    """Rows of a CathDomainList (format 2.0), which includes the S35, S60 and S95 lists of a release.
 
-    It holds no residue ranges: a domain of number 00 is the whole chain, the range of the others is None. Domains of
-    one S95 cluster are of one `group`.
+    It has no residue ranges: a domain numbered 00 is the whole chain, and the range of the others is None. Domains of
+    one S95 cluster form a `group`.
     """
     for number, line in lines_of(path):
         cells = line.split()
@@ -65,7 +65,7 @@ def read_domain_list(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 def _of_segments(
     domain_id: str, pdb_id: str, segments: list[tuple[str, str]], number: int, **codes: str
 ) -> ClassifiedDomain | UnusableDomain:
-    """The row of a domain of line `number` by the chain and range of each segment, or the problem of several chains."""
+    """The row of a domain on line `number` from its segments' chains and ranges, or the problem of several chains."""
     chains = list(dict.fromkeys(chain for chain, _ in segments))
     if len(chains) > 1:
         return UnusableDomain(domain_id, "several_chains", f"line {number}: segments of the chains {', '.join(chains)}")
@@ -79,8 +79,8 @@ def _is_number(text: str) -> bool:
 def read_boundaries(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows, without codes, of a CathDomall file (format 2.0): the domains of each chain in author numbering.
 
-    The only domain of a chain without fragments has the number 00, else domains count from 01. Fragments, which belong
-    to no domain, are passed over.
+    The only domain of a chain without fragments has the number 00, otherwise domains are numbered from 01. Fragments,
+    which belong to no domain, are skipped.
     """
     for number, line in lines_of(path):
         cells = line.split()
@@ -96,7 +96,7 @@ def read_boundaries(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def _segments(cells: list[str]) -> list[list[tuple[str, str]]]:
-    """Chain and range of each segment of each domain of a CathDomall line; ValueError or IndexError if it is none."""
+    """Chain and range of each segment of each domain on a CathDomall line; ValueError or IndexError if invalid."""
     place = 3
     domains = []
     for _ in range(int(cells[1].removeprefix("D"))):
@@ -116,8 +116,8 @@ def _segments(cells: list[str]) -> list[list[tuple[str, str]]]:
 def read_seqres_boundaries(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
     """Rows, without codes, of a `seqreschopping` file.
 
-    Its numbers count along the SEQRES sequence and say nothing of author numbers, so that only whole chains (00) can
-    be used; the others are problems.
+    Its numbers are positions in the SEQRES sequence and do not give author numbers, so only whole chains (00) can be
+    used; the others are problems.
     """
     for number, line in lines_of(path):
         cells = line.split()
@@ -151,7 +151,7 @@ def read_daily(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def read_segments(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a table with the columns `domain pdb chain segments cath`, segments such as `1(A)-20_30-40`."""
+    """Rows of a table with the columns `domain pdb chain segments cath` and segments such as `1(A)-20_30-40`."""
     for line in columns_of(path, SEGMENT_COLUMNS):
         if isinstance(line, UnusableDomain):
             yield line
@@ -163,10 +163,10 @@ def read_segments(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 def with_ranges(
     rows: Iterable[ClassifiedDomain | UnusableDomain], ranges: dict[str, str | UnusableDomain] | None, source: str
 ) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a domain list, each with its range of `ranges` (domain id -> range), or the problem that it has none.
+    """Rows of a domain list, each with its range from `ranges` (domain id -> range), or the problem that it has none.
 
-    A chain's only domain has the number 00 in one file and 01 in another where the chain has fragments. A domain of
-    number 00 that `ranges` does not have is the whole chain.
+    If a chain has fragments, its only domain is numbered 00 in one file and 01 in another. A domain numbered 00 that is
+    not in `ranges` is the whole chain.
     """
     for row in rows:
         if isinstance(row, UnusableDomain):

@@ -1,4 +1,4 @@
-"""What readers of classifications have in common: a domain, and how a range is written."""
+"""Shared by the readers of classifications: the domain type, and the notation of ranges."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ INSERTION = re.compile(r"\((\w)\)")
 
 
 class ClassifiedDomain(NamedTuple):
-    """One domain as a classification gives it; all text, empty where it says nothing.
+    """One domain as given by a classification; all fields are text, empty if not given.
 
-    `residue_range` (`5-100,120-200`) counts what `numbering` says, `author` (residue numbers; where it says nothing) or
-    `label` (positions in SEQRES, mmCIF's `label_seq_id`). An empty range is the whole chain, None is not known.
-    `superfamily` is one's own, beside what the codes say. `resolution` is in Å, `n_residues` a count; `s35 s60 s95`
-    name the sequence cluster at that identity.
+    `residue_range` (`5-100,120-200`) is in the numbering `numbering`: `author` (residue numbers; the default) or
+    `label` (positions in SEQRES, mmCIF's `label_seq_id`). An empty range means the whole chain, None means unknown.
+    `superfamily` is the user's own, in addition to what the codes give. `resolution` is in Å, `n_residues` a count;
+    `s35 s60 s95` name the sequence cluster at that identity.
     """
 
     domain_id: str
@@ -38,7 +38,7 @@ class ClassifiedDomain(NamedTuple):
 
 
 def resolution_of(text: str) -> float:
-    """A resolution in Å, infinite where `text` gives none."""
+    """A resolution in Å; infinite if `text` contains none."""
     try:
         value = float(text)
     except ValueError:
@@ -47,5 +47,5 @@ def resolution_of(text: str) -> float:
 
 
 def author_range(text: str) -> str:
-    """A range with commas between its segments and bare insertion codes: `1(A)-20_30-40` gives `1A-20,30-40`."""
+    """A range in our notation, with commas and bare insertion codes: `1(A)-20_30-40` gives `1A-20,30-40`."""
     return INSERTION.sub(r"\1", text).replace("_", ",")

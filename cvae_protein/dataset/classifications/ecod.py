@@ -1,4 +1,4 @@
-"""ECOD's domain tables: columns are found by the header of their release, which was laid out anew five times."""
+"""ECOD domain tables; columns are found by the header of the release, whose layout has changed five times."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NAMES = {
 }
 """What is taken -> the columns that have it in some release, the best one first."""
 SEGMENT = re.compile(r"(?:([^:,]*):)?([^:,]+)")
-MODEL = re.compile(r"([A-Z0-9]{6,10})_F(\d+)")  # of the AlphaFold database, as ECOD names its files
+MODEL = re.compile(r"([A-Z0-9]{6,10})_F(\d+)")  # AlphaFold database model, as named by ECOD
 
 
 def read_domains(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a domain table; ranges are positions in SEQRES, or residue numbers where a table has these alone.
+    """Rows of a domain table; ranges are SEQRES positions, or residue numbers if the table has only these.
 
-    The label is `architecture.X.H.T.F`, or the code alone where the table does not name the architecture; the
-    superfamily is the H-group `X.H`, whose members are homologous.
+    The label is `architecture.X.H.T.F`, or only the code if the table does not name the architecture; the superfamily
+    is the H-group `X.H`, whose members are homologous.
     """
     columns: Sequence[str] = COLUMNS
     for line in comments_of(path):

@@ -1,4 +1,4 @@
-"""Files of SCOPe: `dir.cla`, `dir.des`, ASTRAL sequence headers, and reduced tables of them."""
+"""SCOPe files: `dir.cla`, `dir.des`, ASTRAL sequence headers, and reduced tables derived from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEVELS = ("cl", "cf", "sf", "fa")
 
 
 def _row(sid: str, pdb_id: str, code: str, region: str) -> ClassifiedDomain | UnusableDomain:
-    """The row of a region such as `A:`, `A:1-50,A:60-90`, `1-50` or `-` (the whole entry)."""
+    """The row for a region such as `A:`, `A:1-50,A:60-90`, `1-50` or `-` (the whole entry)."""
     parts = [part.rpartition(":") for part in region.split(",")] if region != "-" else [("", "", "")]
     chains = list(dict.fromkeys(chain for chain, _, _ in parts))
     if len(chains) > 1:
@@ -31,7 +31,7 @@ def _row(sid: str, pdb_id: str, code: str, region: str) -> ClassifiedDomain | Un
 
 
 def read_cla(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a `dir.cla` file: sid, entry, region, code, sunid, sunids of the levels above."""
+    """Rows of a `dir.cla` file: sid, entry, region, code, sunid, sunids of the higher levels."""
     for number, line in lines_of(path):
         cells = line.split("\t")
         if len(cells) != 6:
@@ -41,7 +41,7 @@ def read_cla(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def read_astral(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of the headers of an ASTRAL FASTA file, such as `>d1ux8a_ a.1.1.1 (A:) Protozoan hemoglobin {...}`."""
+    """Rows from the headers of an ASTRAL FASTA file, such as `>d1ux8a_ a.1.1.1 (A:) Protozoan hemoglobin {...}`."""
     for number, line in lines_of(path):
         if not line.startswith(">"):
             continue
@@ -53,7 +53,7 @@ def read_astral(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def read_segments(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of a table with the columns `sid pdb chain start end sccs`; lines of one sid are segments of one domain."""
+    """Rows of a table with the columns `sid pdb chain start end sccs`; lines with one sid are segments of a domain."""
     regions: dict[str, list[str]] = {}
     facts: dict[str, tuple[str, str]] = {}
     for line in columns_of(path, SEGMENT_COLUMNS):
@@ -74,9 +74,9 @@ def read_names(path: Path) -> dict[str, str]:
 
 
 def read_tree_names(path: Path, table: Path) -> dict[str, str]:
-    """Names of codes in a file of `sunid parent name`, matched by the codes and sunids of a reduced table.
+    """Names of codes from a file of `sunid parent name`, matched by the codes and sunids of a reduced table.
 
-    The node of a domain lies below its family, so that the path from the root to it names all levels of its code.
+    A domain's node is below its family, so the path from the root to it gives the names of all levels of its code.
     """
     nodes = {row[0]: (row[1], row[2]) for _, line in lines_of(path) if len(row := line.split("\t")) == 3}
     lines = columns_of(table, ("sccs", SUNID_COLUMN))

@@ -1,4 +1,4 @@
-"""Tables of TED, The Encyclopedia of Domains in the AlphaFold database, and of the programs that it is made by."""
+"""Tables of TED, The Encyclopedia of Domains in the AlphaFold database, and of the programs used to make it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOUNDARIES = re.compile(rf"\S+_TED\d+\t{CHOPPING}\t(high|medium)")
 CHAIN = re.compile(r"\S+\t[0-9a-f]{32}\t\d+\t\d+\t[\w,-]+\t[\d.e-]+")
 CONSENSUS = re.compile(r"\S+\t[0-9a-f]{32}\t\d+(\t\d+){3}(\t[\w,-]+){3}")
 HEADER = ("ted_id", "chain_id", "target_id")
-NONE = ("", "-", "na", "NULL", "0", "NO_SS")  # for no domain or no label
+NONE = ("", "-", "na", "NULL", "0", "NO_SS")  # no domain or no label
 
 
 def _entry(name: str) -> str:
@@ -28,9 +28,9 @@ def _entry(name: str) -> str:
 
 
 def _domain(name: str, entry: str, chopping: str, label: str = "", length: str = "") -> ClassifiedDomain:
-    """A domain of chain A, which counts positions as its residue numbers."""
+    """A domain of chain A; in these models positions equal residue numbers."""
     found = [code for code in label.split(",") if code not in NONE]
-    if len(found) > 1:  # of several assignments what they agree on
+    if len(found) > 1:  # of several assignments, keep the levels on which they agree
         shared = 0
         while shared < 4 and len({truncate(code, shared + 1) for code in found}) == 1:
             shared += 1
@@ -41,7 +41,7 @@ def _domain(name: str, entry: str, chopping: str, label: str = "", length: str =
 
 
 def read_summary(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Rows of `ted_365m.domain_summary`, with CATH codes, or of the table of boundaries, without."""
+    """Rows of `ted_365m.domain_summary`, with CATH codes, or of the boundaries table, without."""
     for number, line in lines_of(path):
         cells = line.split("\t")
         match = DOMAIN.fullmatch(cells[0])
@@ -56,9 +56,9 @@ def read_summary(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
 
 
 def read_chains(path: Path) -> Iterator[ClassifiedDomain | UnusableDomain]:
-    """Domains of each chain, of a consensus (high and medium) or by one of the programs that chop; `CHAIN_D1`, ….
+    """Domains of each chain, from a consensus (high and medium) or from one chopping program; ids `CHAIN_D1`, ….
 
-    A chain without domains has no row.
+    A chain without domains gives no row.
     """
     for number, line in lines_of(path):
         cells = line.split("\t")

@@ -1,1 +1,1 @@
-"""The file of every entry, from wherever it is."""
+"""Finds or downloads the file of every entry."""

@@ -1,4 +1,4 @@
-"""Downloads over HTTP: addresses allowed, retries, a cache with receipts, checks of the content."""
+"""HTTP downloads: allowed addresses, retries, a cache with receipts, content checks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ...core.files import atomic_path, sha256, take_lock
 
 
 def check_address(url: str, key: str) -> None:
-    """Raise `UserError` where a user's URL (of the setting `key`) is not HTTPS, nor HTTP on the loopback."""
+    """Raise `UserError` if a user's URL (of the setting `key`) is neither HTTPS nor HTTP on the loopback."""
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{key}: expected an address such as https://host/path, got {url}")
@@ -41,7 +41,7 @@ def check_address(url: str, key: str) -> None:
 
 
 async def check_redirect(origin: str, target: str) -> None:
-    """Raise `StructureError("bad_redirect")` where a redirect from the URL `origin` to `target` is not followed."""
+    """Raise `StructureError("bad_redirect")` if a redirect from the URL `origin` to `target` is not allowed."""
     start, end = _split(origin), _split(target)
     if start is None or end is None or end.scheme not in ("http", "https") or not end.hostname or not start.hostname:
         raise StructureError("bad_redirect", f"{origin} redirects to {target}, which is not on the web")
@@ -55,10 +55,10 @@ async def check_redirect(origin: str, target: str) -> None:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Parts of a URL; None where it is none."""
+    """Parts of a URL; None if it is invalid."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises on a port that is no number
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         return None
     return parts
@@ -72,9 +72,9 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _is_inside(host: str) -> bool:
-    """Whether a host has an address that is not public; a name that this machine cannot resolve counts as public.
+    """Whether a host has a non-public address; a name that this machine cannot resolve counts as public.
 
-    Behind a proxy only the proxy resolves names, and what it reaches is its own affair.
+    Behind a proxy, only the proxy resolves names and decides what may be reached.
     """
     if _is_loopback(host):
         return True
@@ -85,14 +85,14 @@ async def _is_inside(host: str) -> bool:
     return not all(ipaddress.ip_address(str(address[4][0]).split("%")[0]).is_global for address in found)
 
 
-SECONDS_BETWEEN_LOOKS = 0.1  # at a lock that another process holds
+SECONDS_BETWEEN_LOOKS = 0.1  # attempts to get a lock held by another process
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where the bytes of a file came from: `asked` is the address asked for, `url` the one that answered.
+    """Where the bytes of a file came from: `asked` is the URL requested, `url` the one that answered.
 
-    `etag` and `modified` are the server's words for this version; `date` is that of the download, in UTC.
+    `etag` and `modified` are the server's identifiers of this version; `date` is the time of the download in UTC.
     """
 
     asked: str
@@ -105,7 +105,7 @@ class Receipt:
 
     @property
     def validator(self) -> str:
-        """What `If-Range` may carry; empty where the server gave nothing that distinguishes versions for certain."""
+        """Value for `If-Range`; empty if the server gave nothing that reliably distinguishes versions."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
@@ -114,12 +114,12 @@ def _receipt_path(path: Path) -> Path:
 
 
 def part_path(path: Path) -> Path:
-    """Where a file lies until it is whole and checked."""
+    """Path of a file until it is complete and checked."""
     return path.with_name(f".{path.name}.part")
 
 
 def read_receipt(path: Path, asked: str) -> Receipt | None:
-    """The receipt of a file or part that was downloaded from `asked`; None where there is none that can be trusted."""
+    """The receipt of a file or part downloaded from `asked`; None if there is none that can be trusted."""
     try:
         receipt = Receipt(**json.loads(_receipt_path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -134,7 +134,7 @@ def write_receipt(path: Path, receipt: Receipt) -> None:
 
 
 def kept_file(path: Path, asked: str) -> Receipt | None:
-    """The receipt of a whole file whose bytes are those that were downloaded from `asked`; else None."""
+    """The receipt of a complete file if its bytes are still those downloaded from `asked`; else None."""
     receipt = read_receipt(path, asked)
     if receipt is None or not path.is_file() or path.stat().st_size != receipt.bytes:
         return None
@@ -142,7 +142,7 @@ def kept_file(path: Path, asked: str) -> Receipt | None:
 
 
 def keep(path: Path, receipt: Receipt) -> None:
-    """Give a checked part its name. A process that dies in between leaves a file that is downloaded again."""
+    """Rename a checked part to its final name. If the process dies in between, the file is downloaded again."""
     part = part_path(path)
     with open(part, "rb") as handle:
         os.fsync(handle.fileno())
@@ -161,7 +161,7 @@ async def locked_part(path: Path) -> AsyncIterator[IO[bytes]]:
             if not take_lock(handle):
                 await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
-            if not _is_still(part, handle):  # the former owner gave it its name, or removed it
+            if not _is_still(part, handle):  # the previous owner renamed or removed it
                 continue
             try:
                 yield handle
@@ -174,26 +174,26 @@ async def locked_part(path: Path) -> AsyncIterator[IO[bytes]]:
 
 
 def _is_still(part: Path, handle: IO[bytes]) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the open file still has that path."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(part))
     except FileNotFoundError:
         return False
 
 
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be others later
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that may be temporary
 ABSENT = (404, 410)
 
 
 class PassingError(Exception):
-    """A failure that may pass: `reason` stands if it does not; `wait` is what the server asks for, in seconds."""
+    """A failure that may be temporary: `reason` applies if it is not; `wait` is the server's request in seconds."""
 
     def __init__(self, code: str, detail: str, wait: float | None = None) -> None:
         self.reason, self.wait = StructureError(code, detail), wait
 
 
 def request_headers(kept: Receipt | None, begun: Receipt | None, size: int) -> dict[str, str]:
-    """Headers that ask for the rest of a part of `size` bytes, or for a file only where it has changed."""
+    """Headers to request the rest of a part of `size` bytes, or a file only if it has changed."""
     if size and begun:
         return {"Range": f"bytes={size}-", "If-Range": begun.validator}
     known = {"If-None-Match": kept.etag, "If-Modified-Since": kept.modified} if kept else {}
@@ -201,7 +201,7 @@ def request_headers(kept: Receipt | None, begun: Receipt | None, size: int) -> d
 
 
 def begin(url: str, response: httpx.Response, part: IO[bytes], size: int) -> int:
-    """How many bytes of the part stay: all where the server continues it, none where it sends the file anew."""
+    """How many bytes of the part are kept: all if the server continues it, none if it sends the whole file."""
     answered = _content_range(response)
     if response.status_code == 206 and answered and answered[0] == size:
         return size
@@ -212,13 +212,13 @@ def begin(url: str, response: httpx.Response, part: IO[bytes], size: int) -> int
 
 
 def _content_range(response: httpx.Response) -> tuple[int, int | None] | None:
-    """First byte and size of the whole (None where not given) of a partial answer."""
+    """First byte and total size (None if not given) of a partial response."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("content-range", "").strip())
     return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
 
 
 def whole_size(response: httpx.Response, size: int) -> int | None:
-    """Bytes of the whole file as the server announces them; None where it does not."""
+    """Size of the whole file in bytes as announced by the server; None if it is not."""
     answered = _content_range(response) if response.status_code == 206 else None
     if answered and answered[1] is not None:
         return answered[1]
@@ -227,13 +227,13 @@ def whole_size(response: httpx.Response, size: int) -> int | None:
 
 
 def begun_receipt(url: str, response: httpx.Response) -> Receipt:
-    """The receipt of a file whose bytes begin to come: address and version."""
+    """The receipt of a file whose download begins: URL and version."""
     headers = response.headers
     return Receipt(url, str(response.url), headers.get("etag", ""), headers.get("last-modified", ""))
 
 
 def refusal(url: str, response: httpx.Response) -> Exception:
-    """What is raised for a status that brings no file."""
+    """The exception for a status that brings no file."""
     status = f"{url}: status {response.status_code} {response.reason_phrase}".rstrip()
     if response.status_code in ABSENT:
         return StructureError("not_found", status)
@@ -243,7 +243,7 @@ def refusal(url: str, response: httpx.Response) -> Exception:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait, as a number or a date; None where it asks nothing that can be read."""
+    """Seconds that the server asks to wait, given as a number or a date; None if not given or unreadable."""
     text = response.headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text)
@@ -256,9 +256,9 @@ def _retry_after(response: httpx.Response) -> float | None:
 MOST_REDIRECTS = 5
 OF_CONNECTIONS = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables of the environment that say how connections are made."""
-SMALL = 1 << 16  # bytes of an error page that are read, so that its connection serves the next request
-TRICKLE = 1000  # bytes a second; slower than that is as good as no answer
-FAILURES_OF_A_LOST_HOST = 5  # files in a row, each with all its tries
+SMALL = 1 << 16  # bytes read of an error page, so that its connection can be reused
+TRICKLE = 1000  # bytes per second; a slower server counts as not answering
+FAILURES_OF_A_LOST_HOST = 5  # consecutive files, after all retries
 Check = Callable[[Path], None]
 """Raises `StructureError` where a downloaded file is not what was asked for."""
 
@@ -266,29 +266,29 @@ Check = Callable[[Path], None]
 class Downloader:
     """Downloads for one run: an asynchronous context manager that keeps connections open between files.
 
-    `received` counts the bytes of bodies so far.
+    `received` counts the bytes of response bodies so far.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
         self.settings = settings
         self.received = 0
         self._most_bytes = int(settings.max_megabytes * 1e6)
-        self._paused_until: dict[str, float] = defaultdict(float)  # what servers asked for, by host
-        self._failures: Counter[str] = Counter()  # files in a row, by host
+        self._paused_until: dict[str, float] = defaultdict(float)  # pauses requested by servers, by host
+        self._failures: Counter[str] = Counter()  # consecutive files, by host
 
     @cached_property
     def _client(self) -> httpx.AsyncClient:
-        """Made where a server is asked: a run from files needs none, whatever the environment says of one."""
+        """Created on first use: a run from local files needs no client, whatever the proxy variables are."""
         most = self.settings.connections
         try:
             return httpx.AsyncClient(
                 timeout=self.settings.timeout,
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
                 headers={"User-Agent": f"cvae_protein/{__version__}", "Accept-Encoding": "identity"},
-                mounts={"http://": None},  # the loopback, which no proxy reaches
+                mounts={"http://": None},  # the loopback, never through a proxy
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
-            given = " or ".join(name for name in os.environ if name.upper() in OF_CONNECTIONS)  # may hold passwords
+            given = " or ".join(name for name in os.environ if name.upper() in OF_CONNECTIONS)  # values may be secret
             raise UserError(f"fetch: no connection can be made ({error}); correct or unset {given}") from error
 
     async def __aenter__(self) -> Self:
@@ -299,11 +299,11 @@ class Downloader:
             await self._client.aclose()
 
     async def file(self, url: str, path: Path, check: Check, revalidate: bool = False) -> tuple[Receipt, bool]:
-        """Download `url` to `path`, unless it is there from that address; the receipt, and whether it was downloaded.
+        """Download `url` to `path` unless it is there from that URL; returns its receipt and whether it was downloaded.
 
-        A file that is there is taken as it is, or with `revalidate` asked after (and taken as it is when offline).
-        Raises `StructureError` with the code not_found, offline, connection, timeout, http_error, bad_redirect,
-        too_large or bad_download; what came so far is kept where it can be continued.
+        An existing file is used as it is; with `revalidate` the server is asked whether it has changed (except
+        offline). Raises `StructureError` with the code not_found, offline, connection, timeout, http_error,
+        bad_redirect, too_large or bad_download; what was received is kept if the download can be continued.
         """
         kept = await asyncio.to_thread(kept_file, path, url)
         if kept and (self.settings.offline or not revalidate):
@@ -311,14 +311,14 @@ class Downloader:
         if self.settings.offline:
             raise StructureError("offline", f"{url} is not in the cache {self.settings.cache}")
         async with locked_part(path) as part:
-            kept = await asyncio.to_thread(kept_file, path, url)  # another run may have brought it meanwhile
+            kept = await asyncio.to_thread(kept_file, path, url)  # another run may have downloaded it meanwhile
             if kept and not revalidate:
                 return kept, False
             receipt = await self._persist(url, path, part, check, kept)
             return receipt, receipt is not kept
 
     async def _persist(self, url: str, path: Path, part: IO[bytes], check: Check, kept: Receipt | None) -> Receipt:
-        """Try, and try again where the failure may pass, with longer and longer waits."""
+        """Try, and retry failures that may be temporary, with increasing waits."""
         host = httpx.URL(url).netloc.decode()
         tries = self.settings.retries + 1
         for number in range(tries):
@@ -334,7 +334,7 @@ class Downloader:
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 reason, wait = StructureError("connection", f"{url}: {str(error) or type(error).__name__}"), None
             except StructureError:
-                self._failures[host] = 0  # the server works; the file does not
+                self._failures[host] = 0  # the server works; only this file fails
                 raise
             else:
                 self._failures[host] = 0
@@ -348,9 +348,9 @@ class Downloader:
         raise StructureError(reason.code, f"{reason.detail} ({tries} tries)")
 
     async def _pause(self, host: str, number: int, wait: float | None) -> None:
-        """Wait before the next try: a random share of a time that doubles with each, or what the server asks for.
+        """Wait before the next try: a random part of a time that doubles each time, or as long as the server asks.
 
-        What a server asks for holds for all files that are wanted of it.
+        A pause that the server asks for applies to all files from it.
         """
         if wait is None:
             longest = min(self.settings.longest_wait, self.settings.backoff * 2**number)
@@ -363,7 +363,7 @@ class Downloader:
             await asyncio.sleep(pause)
 
     async def _try(self, url: str, path: Path, part: IO[bytes], check: Check, kept: Receipt | None) -> Receipt:
-        """One request; the receipt of the whole, checked and renamed file, or of the one that is still the newest."""
+        """One request; returns the receipt of the new file, checked and renamed, or of one that is still current."""
         begun = await asyncio.to_thread(read_receipt, part_path(path), url)
         size = part.seek(0, 2) if begun and begun.validator else 0
         async with self._answer(url, request_headers(kept, begun, size)) as response:
@@ -373,14 +373,14 @@ class Downloader:
             if size == 0:
                 begun = begun_receipt(url, response)
                 write_receipt(part_path(path), begun)
-            assert begun is not None  # a size above 0 was met with its receipt
+            assert begun is not None  # a size above 0 implies a receipt
             await self._receive(url, response, part, size)
         part.flush()
         try:
             await asyncio.to_thread(check, part_path(path))
         except StructureError as error:
             part.truncate(0)
-            if size:  # the joint may be to blame: once more, from the beginning
+            if size:  # joining the parts may be the cause: restart from the beginning
                 raise PassingError(error.code, f"{url}: {error.detail}") from error
             raise StructureError(error.code, f"{url}: {error.detail}") from error
         digest = await asyncio.to_thread(sha256, part_path(path))
@@ -391,7 +391,7 @@ class Downloader:
 
     @asynccontextmanager
     async def _answer(self, url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
-        """The answer to a request, after redirects: 200, 206, 304 or 416; another status is raised."""
+        """The response to a request, after redirects: 200, 206, 304 or 416; other statuses are raised."""
         current = httpx.URL(url)
         for _ in range(MOST_REDIRECTS + 1):
             request = self._client.build_request("GET", current, headers=headers)
@@ -416,7 +416,7 @@ class Downloader:
         raise StructureError("bad_redirect", f"{url}: more than {MOST_REDIRECTS} redirects")
 
     async def _receive(self, url: str, response: httpx.Response, part: IO[bytes], size: int) -> None:
-        """Append the body to the part, which has `size` bytes."""
+        """Append the response body to the part, which has `size` bytes."""
         whole = whole_size(response, size)
         if whole is not None and whole > self._most_bytes:
             part.truncate(0)
@@ -437,7 +437,7 @@ class Downloader:
 
 
 async def _pass_over(response: httpx.Response) -> None:
-    """Read what little an answer without use holds."""
+    """Read the rest of a response that is not needed, up to a limit."""
     came = 0
     async for chunk in response.aiter_raw():
         came += len(chunk)

@@ -1,4 +1,4 @@
-"""From domains to the entry files that hold them, looked for in each configured source in turn."""
+"""Finds the entry files of domains, trying each configured source in turn."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .download import Downloader
 from .lockfile import EntryFile, check_lock, write_entries, write_lock
 from .sources import Obsolete, Source, sources_of
 
-MAY_PASS = ("connection", "timeout", "http_error")  # reasons that another run may not meet
-MOST_SUCCESSIONS = 5  # of an entry that was superseded by one that was superseded by one ...
+MAY_PASS = ("connection", "timeout", "http_error")  # reasons that may be temporary
+MOST_SUCCESSIONS = 5  # length of a chain of superseded entries
 
 
 @dataclass
 class Result:
-    """What was found of one entry: its files, and why a domain has none."""
+    """What was found for one entry: its files, and the errors for domains without one."""
 
     files: list[EntryFile] = field(default_factory=list)
     failed: dict[str, StructureError] = field(default_factory=dict)
 
 
 def _first_reason(errors: list[StructureError]) -> StructureError:
-    """One error for all sources: the first code that says more than not_found, and what each source said."""
+    """One error for all sources: the first code other than not_found, and every source's message."""
     code = next((error.code for error in errors if error.code != "not_found"), "not_found")
     return StructureError(code, "; ".join(error.detail for error in errors))
 
 
 async def _look(pdb_id: str, domain_ids: list[str], sources: list[Source], downloader: Downloader) -> Result:
-    """Ask the sources in turn, until every domain has a file: its own or its entry's."""
+    """Try the sources in turn until every domain has a file: its own or its entry's."""
     result = Result()
     errors: dict[str, list[StructureError]] = {domain_id: [] for domain_id in domain_ids}
     for source in sources:
@@ -56,7 +56,7 @@ async def _look(pdb_id: str, domain_ids: list[str], sources: list[Source], downl
 async def _find(
     pdb_id: str, domain_ids: list[str], sources: list[Source], obsolete: Obsolete, downloader: Downloader
 ) -> Result:
-    """The files of one entry, or of those that superseded it where no source has it."""
+    """The files of an entry or, if no source has it, of those that superseded it."""
     if strange := [name for name in (pdb_id, *domain_ids) if unsafe(name)]:
         error = StructureError("bad_id", f"id {strange[0]!r}: {unsafe(strange[0])}")
         return Result(failed=dict.fromkeys(domain_ids, error))
@@ -113,7 +113,7 @@ async def _find_all(of_entry: dict[str, list[str]], settings: FetchSettings, emb
 
 
 def _summary(files: list[EntryFile]) -> list[str]:
-    """A line a source: files, their size, and what of it was downloaded in this run."""
+    """One line per source: files, their size, and how much was downloaded in this run."""
     lines = []
     for name in dict.fromkeys(file.source for file in files):
         own = [file for file in files if file.source == name]
@@ -128,11 +128,11 @@ def _summary(files: list[EntryFile]) -> list[str]:
 def fetch_entries(
     domains: Path, settings: FetchSettings, embedded: Path, output: Path, rejected: Path, lock: Path | None = None
 ) -> int:
-    """Find the files of the entries that `domains` (a `domains.tsv`) names; write `entries.tsv` and the lock file.
+    """Find the files of the entries in `domains` (a `domains.tsv`); write `entries.tsv` and the lock file.
 
     `embedded` is the folder of the source of that name. Domains without a file go to `rejected`. Returns the number of
-    files. Raises `UserError` where a source cannot be, where files differ from those of `settings.locked`, or where
-    nothing at all is found for a reason that may pass; nothing is written then, and what was downloaded is kept.
+    files. Raises `UserError` if a source is impossible, if files differ from those of `settings.locked`, or if nothing
+    at all is found for a reason that may be temporary; then nothing is written, but downloads are kept.
     """
     of_entry: dict[str, list[str]] = {}
     for row in read_table(domains, REQUIRED):

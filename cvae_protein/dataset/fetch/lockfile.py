@@ -1,4 +1,4 @@
-"""Which file holds which entry: `entries.tsv`, and `sources.lock.tsv`, which a later run can be held to."""
+"""Which file holds which entry: `entries.tsv`, and `sources.lock.tsv`, to which a later run can be held."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NAMED_AT_MOST = 10  # ids in an error message
 
 @dataclass(frozen=True)
 class EntryFile:
-    """One file of an entry, or of one domain of it where `domain_id` is not empty, and where it came from.
+    """One file of an entry, or of one of its domains if `domain_id` is not empty, and where it came from.
 
-    `url` is the address that answered, empty for a local file; `date` (UTC) is that of the download or of the last
-    change of a local file; `superseded_by` is the entry that the file holds where `pdb_id` is obsolete; `fresh`
-    says that it was downloaded in this run.
+    `url` is the address that answered, empty for a local file; `date` (UTC) is the time of the download, or of the last
+    change of a local file; `superseded_by` is the entry in the file if `pdb_id` is obsolete; `fresh` means that it was
+    downloaded in this run.
     """
 
     pdb_id: str
@@ -36,7 +36,7 @@ class EntryFile:
 
 
 def _key(pdb_id: str, domain_id: str) -> str:
-    return f"{pdb_id}/{domain_id}" if domain_id else pdb_id  # no id holds a slash
+    return f"{pdb_id}/{domain_id}" if domain_id else pdb_id  # ids contain no slash
 
 
 def write_entries(path: Path, entries: Iterable[EntryFile]) -> None:
@@ -45,26 +45,26 @@ def write_entries(path: Path, entries: Iterable[EntryFile]) -> None:
 
 
 def read_entries(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of `entries.tsv` by the key that `key_of` finds; `UserError` where it is no such table."""
+    """Rows of `entries.tsv` by the key that `key_of` finds; `UserError` if it is not such a table."""
     rows = read_table(path, COLUMNS[:4])
     return {_key(row["pdb_id"], row.get("domain_id", "")): row for row in rows}
 
 
 def key_of(domain: Mapping[str, str], files: Container[str]) -> str | None:
-    """Which of `files` holds a domain (a row of `domains.tsv`): its own file, else its entry's; None where neither."""
+    """Key in `files` of the file for a domain (a row of `domains.tsv`): its own, else its entry's; None if neither."""
     keys = (_key(domain["pdb_id"], domain["domain_id"]), domain["pdb_id"])
     return next((key for key in keys if key in files), None)
 
 
 def write_lock(path: Path, entries: Iterable[EntryFile]) -> None:
-    """Write `sources.lock.tsv`: hash, size, source, address and date of every file."""
+    """Write `sources.lock.tsv`: hash, size, source, URL and date of every file."""
     write_table(path, LOCK_COLUMNS, map(asdict, entries))
 
 
 def check_lock(path: Path, entries: Iterable[EntryFile]) -> None:
-    """Raise `UserError`, with the ids, where `entries` are not the same files, byte for byte, as `path` records.
+    """Raise `UserError`, with the ids, if `entries` are not byte for byte the files recorded in `path`.
 
-    Files may come from other sources than those of the lock file; their bytes count.
+    Files may come from other sources than in the lock file; only their bytes count.
     """
     locked = {
         _key(row["pdb_id"], row.get("domain_id", "")): row["sha256"] for row in read_table(path, LOCK_COLUMNS[:5])

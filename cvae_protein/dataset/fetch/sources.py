@@ -1,4 +1,4 @@
-"""Where the file of an entry may come from: embedded, mirror, archive or URL template; obsolete entries."""
+"""Sources of entry files: embedded folder, mirror, archive or URL template; and obsolete entries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CIF_NAMES = (
     "{}.mmcif",
     "{}_updated.cif.gz",
     "{}_updated.cif",
-)  # the last of PDBe
+)  # the last one is PDBe's
 BINARY_NAMES = ("{}.bcif.gz", "{}.bcif")
 PDB_NAMES = ("{}.pdb", "{}.pdb.gz", "{}.ent", "{}.ent.gz", "pdb{}.ent.gz", "pdb{}.ent")
 ARCHIVES = {
@@ -46,7 +46,7 @@ ARCHIVES = {
 """Address of an entry by archive and format; https://www.rcsb.org/docs/programmatic-access/file-download-services."""
 ALPHAFOLD = "https://alphafold.ebi.ac.uk/files/{{pdb_id}}-model_v{version}.{format}"
 """Address of a model by version and format; https://alphafold.ebi.ac.uk/download."""
-ACCESSION = re.compile(  # of UniProt, as https://www.uniprot.org/help/accession_numbers has it
+ACCESSION = re.compile(  # of UniProt; see https://www.uniprot.org/help/accession_numbers
     r"(?:AF-)?([OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2})(?:-F(\d{1,3}))?(?:-model_v\d+)?",
     re.IGNORECASE,
 )
@@ -56,26 +56,26 @@ KNOWN = "in braces may stand pdb_id, PDB_ID (in capitals), middle (its second an
 
 
 class Source(Protocol):
-    """A place that may have the file of an entry, or where it is `per_domain` that of one domain."""
+    """A place that may have the file of an entry or, if it is `per_domain`, of one domain."""
 
     @property
     def name(self) -> str:
-        """As the settings name it."""
+        """Name as in the settings."""
 
     @property
     def per_domain(self) -> bool:
-        """Whether a file holds one domain."""
+        """Whether each file contains one domain."""
 
     @property
     def remote(self) -> bool:
-        """Whether it is reached over the network."""
+        """Whether the source is accessed over the network."""
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
-        """The file; `StructureError` where it is not to be had. The ids are safe (`files.unsafe`)."""
+        """The file; `StructureError` if it cannot be obtained. The ids are safe (`files.unsafe`)."""
 
 
 def _middle(pdb_id: str) -> str:
-    """The folder of an entry in the wwPDB's divided layout, `ab` of 1abc and pdb_00001abc; empty where it has none."""
+    """Folder of an entry in the wwPDB's divided layout, `ab` for 1abc and pdb_00001abc; empty if it has none."""
     middle = pdb_id[-3:-1] if EXTENDED.fullmatch(pdb_id.lower()) else pdb_id[1:3]
     return middle if len(pdb_id) > 3 and middle.isalnum() else ""
 
@@ -86,12 +86,12 @@ def _cases(name: str) -> tuple[str, str, str]:
 
 VERSION = re.compile(
     r"(pdb_[0-9a-z]{8})_xyz(?:_v(\d+)-(\d+))?\.cif(?:\.gz)?"
-)  # as the wwPDB's later archives name files
+)  # file names in the wwPDB's later archives
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of files, divided, flat or in folders of any names, which is read and never written."""
+    """A read-only folder of files: in the divided layout, flat, or in subfolders with any names."""
 
     name: str
     path: Path
@@ -101,7 +101,7 @@ class Folder:
     listed: dict[Path, dict[str, list[str]]] = field(default_factory=dict, compare=False)
 
     def places(self, spelling: str) -> Iterator[Path]:
-        """Folders in which an entry may lie: those of the wwPDB's layouts, divided or of one folder an entry."""
+        """Folders that may contain an entry, in the wwPDB's layouts: divided, or one folder per entry."""
         for middle in dict.fromkeys((_middle(spelling), _middle(spelling).lower())):
             yield self.path / middle
             if EXTENDED.fullmatch(spelling):
@@ -111,9 +111,9 @@ class Folder:
         yield self.path
 
     def candidates(self, pdb_id: str) -> Iterator[Path]:
-        """Where an entry may lie by its name as it is, then in small letters and capitals; then by any case at all.
+        """Possible paths of an entry: by its name as given, in lower case, in upper case, then in any case.
 
-        A code of the PDB is looked for in its short and its extended form; last of all in folders of other names.
+        A PDB code is looked for in its short and its extended form; subfolders with other names are searched last.
         """
         names = [(cased, place) for name in spellings(pdb_id) for cased in _cases(name) for place in self.places(cased)]
         names = list(dict.fromkeys(names))
@@ -140,7 +140,7 @@ class Folder:
 
     @cached_property
     def _deeper(self) -> dict[str, list[Path]]:
-        """Files in folders of the folder, by their names in small letters."""
+        """Files in subfolders, by lower-case name."""
         found: dict[str, list[Path]] = {}
         for place in sorted(self.path.iterdir()) if self.path.is_dir() else ():
             if place.name.startswith(".") or not place.is_dir() or not os.access(place, os.R_OK | os.X_OK):
@@ -151,7 +151,7 @@ class Folder:
 
     @cached_property
     def _renamed(self) -> dict[str, list[Path]]:
-        """Files in the folder or in folders of it whose names are no ids of theirs, by the ids that they have."""
+        """Files here and in subfolders whose name differs from their id, by that id."""
         endings = tuple(name.removeprefix("{}") for name in self.names)
         flat = [self.path / name for names in self._listing(self.path).values() for name in names]
         there = (*flat, *(path for paths in self._deeper.values() for path in paths))
@@ -164,7 +164,7 @@ class Folder:
         return found
 
     def _listing(self, place: Path) -> dict[str, list[str]]:
-        """Names in a folder by themselves in small letters; it is read once."""
+        """File names in a folder, by lower-case name; read once."""
         if place not in self.listed:
             self.listed[place] = {}
             for name in os.listdir(place) if place.is_dir() else ():
@@ -172,7 +172,7 @@ class Folder:
         return self.listed[place]
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
-        """The first file that is there and not empty; code not_found or empty_file."""
+        """The first existing file that is not empty; codes not_found or empty_file."""
         return await asyncio.to_thread(self._find, pdb_id)
 
     def _find(self, pdb_id: str) -> EntryFile:
@@ -195,10 +195,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class Site:
-    """Addresses made of a template; what is downloaded lies in the divided layout below the folder `cache`.
+    """URLs made from a template; downloads are kept in the divided layout below the folder `cache`.
 
-    Those of the PDB's `archive` hold its entries alone, and each file names its entry; so does one of `models`, which
-    holds those of the AlphaFold database, named `AF-ACCESSION-F1`.
+    A site of a PDB `archive` has only PDB entries, and each file names its entry. The same holds for a site of
+    `models`, which has those of the AlphaFold database, named `AF-ACCESSION-F1`.
     """
 
     name: str
@@ -211,11 +211,11 @@ class Site:
 
     @property
     def per_domain(self) -> bool:
-        """Whether a file holds one domain."""
+        """Whether each file contains one domain."""
         return "domain_id" in _fields(self.template)
 
     async def get(self, pdb_id: str, domain_id: str, downloader: Downloader) -> EntryFile:
-        """The downloaded or cached file; codes as `Downloader.file`."""
+        """The downloaded or cached file; codes as in `Downloader.file`."""
         given = pdb_id
         if self.archive:
             if not is_code(pdb_id):
@@ -235,7 +235,7 @@ class Site:
         return EntryFile(given, self.name, path, receipt.sha256, size, date, receipt.url, "", own, fresh)
 
     def _file_name(self, name: str) -> str:
-        """Names that differ in capitals alone must differ on every file system."""
+        """A file name that differs on every file system, even for names that differ only in case."""
         suffix = SUFFIX.search(urlsplit(self.template).path)
         unique = "" if name == name.lower() else f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         return f"{name}{unique}{suffix[0] if suffix else ''}"
@@ -254,7 +254,7 @@ def _archive(name: str, settings: FetchSettings, embedded: Path) -> Source:
 
 
 def _alphafold(name: str, settings: FetchSettings, embedded: Path) -> Source:
-    """The version is part of the cache's folder and of the address, which the lockfile has."""
+    """The AlphaFold database; its version is part of the cache folder and of the URL, which the lock file records."""
     template = ALPHAFOLD.format(version=settings.afdb_version, format=settings.format)
     return Site(
         name, template, Path(settings.cache, f"{name}_v{settings.afdb_version}"), _most_bytes(settings), models=True
@@ -262,7 +262,7 @@ def _alphafold(name: str, settings: FetchSettings, embedded: Path) -> Source:
 
 
 def _template(name: str, settings: FetchSettings, embedded: Path) -> Source:
-    """A site of the user's; `UserError` where the address is none, is the same for all, or an id chooses the host."""
+    """A user's site; `UserError` if the URL is invalid or the same for all, or if an id determines the host."""
     try:
         fields = set(_fields(name))
         example = name.format_map(dict.fromkeys(FIELDS, "x"))
@@ -278,7 +278,7 @@ def _template(name: str, settings: FetchSettings, embedded: Path) -> Source:
 
 
 def _mirror(name: str, settings: FetchSettings, embedded: Path) -> Source:
-    """A folder of the user's; `UserError` where there is none."""
+    """A user's folder; `UserError` if it does not exist."""
     if not Path(name).is_dir():
         known = ", ".join(SOURCES)
         raise UserError(
@@ -295,11 +295,11 @@ def _most_bytes(settings: FetchSettings) -> int:
 SOURCES: dict[str, Callable[[str, FetchSettings, Path], Source]] = {
     "embedded": _embedded, "rcsb": _archive, "pdbe": _archive, "afdb": _alphafold,
 }  # fmt: skip
-"""Sources with a name of their own, each a function (name, settings, embedded folder) -> `Source`."""
+"""Named sources, each a function (name, settings, embedded folder) -> `Source`."""
 
 
 def sources_of(settings: FetchSettings, embedded: Path) -> list[Source]:
-    """The configured sources in their order; `UserError` where one cannot be."""
+    """The configured sources in order; `UserError` if one is impossible."""
     found = []
     for name in settings.sources:
         kind = SOURCES.get(name) or (_template if "://" in name else _mirror)
@@ -311,9 +311,9 @@ MARK = "OBSLTE"
 
 
 def read_obsolete(path: Path) -> dict[str, list[str]]:
-    """Successors by obsolete id, both in small letters; none where an entry was withdrawn.
+    """Successors by obsolete id, both in lower case; an empty list if an entry was withdrawn.
 
-    A line is `OBSLTE    18-JUL-84 1HHB     2HHB 3HHB 4HHB`: mark, date, id, successors.
+    A line is `OBSLTE 18-JUL-84 1HHB 2HHB 3HHB 4HHB`: mark, date, id, successors.
     """
     found: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -329,9 +329,9 @@ def _check(path: Path) -> None:
 
 
 class Obsolete:
-    """The list, read when it is first asked: a local file, or a download that is revalidated in every run.
+    """The list of obsolete entries, read on first use: a local file, or a download revalidated in every run.
 
-    With `connect` false no server is asked, as where all sources are folders.
+    If `connect` is false, for example because all sources are folders, no server is contacted.
     """
 
     def __init__(self, settings: FetchSettings, downloader: Downloader, connect: bool) -> None:
@@ -345,7 +345,7 @@ class Obsolete:
             raise UserError(f"fetch.obsolete: expected a URL or a file, found no file at {self._place}")
 
     async def successors(self, pdb_id: str) -> list[str] | None:
-        """What superseded an entry, empty where it was withdrawn; None where the list does not have it."""
+        """The entries that superseded an entry, empty if it was withdrawn; None if it is not in the list."""
         async with self._lock:
             if self._list is None:
                 self._list = await self._read()
