@@ -1,4 +1,4 @@
-"""How a store lies in its file: names, types, blocks and checksums, for its reader, its writer and its verifier."""
+"""File layout of a store: names, types, blocks and checksums, for reader, writer and verifier."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..core.structure import Backbone
 hdf5plugin: ModuleType | None
 try:
     import hdf5plugin
-except ImportError:  # a bare GPU node reads gzip stores without it
+except ImportError:  # gzip stores can be read without it, for example on a bare GPU node
     hdf5plugin = None
 SCHEMA_VERSION = 3
-READABLE = (2, 3)  # in 2, the letters of domains knew of prolines and samples had none
+READABLE = (2, 3)  # in 2, DSSP letters of domains took prolines into account, and samples had no letters
 RESOLUTION = 0.01  # Å per step of int16
 MISSING = np.iinfo(np.int16).min
-BLOCK = 1024  # residues, or conformations, of a chunk of the file and of a checksum
+BLOCK = 1024  # residues, or conformations, per file chunk and per checksum
 TEXT = h5py.string_dtype("utf-8")
 PER_RESIDUE: dict[str, np.dtype] = {
     "coords": np.dtype(("<i2", (5, 3))),
@@ -37,26 +37,26 @@ PER_RESIDUE: dict[str, np.dtype] = {
 RESIDUE_ID_BYTES = PER_RESIDUE["residue_id"].itemsize
 CENTER, OFFSET = np.dtype(("<f4", (3,))), np.dtype("<i8")
 CHECKSUM = "checksum"
-CACHE_BYTES, CACHE_SLOTS = 32 << 20, 10_007  # unpacked blocks of a dataset that an opened store keeps, at most
+CACHE_BYTES, CACHE_SLOTS = 32 << 20, 10_007  # maximum cache of unpacked blocks per dataset of an open store
 # What h5py raises on a damaged file, depending on where the damage lies.
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
-# Å of every int16, looked up by its bits as uint16; NaN for a missing atom. Quicker than arithmetic and a mask.
+# Å for every int16, indexed by its bits as uint16; NaN for a missing atom. Faster than arithmetic and a mask.
 POSITIONS = (np.arange(1 << 16, dtype=np.uint16).view(np.int16) * np.float64(RESOLUTION)).astype(np.float32)
 POSITIONS[np.array([MISSING], np.int16).view(np.uint16)] = np.nan
 
 
 def positions(steps: np.ndarray) -> np.ndarray:
-    """Positions in Å, NaN where missing, of int16 steps of any shape."""
+    """Positions in Å, NaN where missing, from int16 steps of any shape."""
     return POSITIONS.take(steps.view(np.uint16))
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What a store holds of one domain or sample: the structure, facts about it, one value per column, and its letters.
+    """The content of a store for one domain or sample: structure, facts (one value per column) and DSSP letters.
 
-    `ss`, one string of DSSP letters per model, is assigned where the store is written and set where it was read.
+    `ss`, one string of DSSP letters per model, is set when an entry is read; the writer assigns it itself.
     """
 
     backbone: Backbone
@@ -65,7 +65,7 @@ class Entry:
 
 
 def filters(compression: str) -> dict:
-    """Options of `create_dataset` for a compression; `UserError` where it is unknown or its package is absent."""
+    """Options of `create_dataset` for a compression; `UserError` if it is unknown or its package is missing."""
     if compression == "gzip":
         return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     if compression == "blosc-lz4":
@@ -76,12 +76,12 @@ def filters(compression: str) -> dict:
 
 
 def text_dtype(width: int) -> np.dtype:
-    """Fixed-length UTF-8 of `width` bytes: unlike HDF5's strings of any length it lies in the dataset itself."""
+    """Fixed-length UTF-8 of `width` bytes, which HDF5 stores in the dataset itself, unlike variable-length strings."""
     return h5py.string_dtype("utf-8", max(width, 1))
 
 
 def is_text(dataset: h5py.Dataset) -> bool:
-    """Whether a table column holds text."""
+    """Whether a table column contains text."""
     return h5py.check_string_dtype(dataset.dtype) is not None
 
 
@@ -93,14 +93,14 @@ def checksums(values: np.ndarray) -> np.ndarray:
 
 
 def attributes_checksum(attributes: Mapping) -> int:
-    """CRC-32 of the attributes of a file, as sorted JSON."""
+    """CRC-32 of a file's attributes as sorted JSON."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
     return zlib.crc32(json.dumps(plain, sort_keys=True, default=str).encode())
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever h5py raises on a damaged or foreign file into a `UserError` of one line."""
+    """Convert anything that h5py raises for a damaged or foreign file to a one-line `UserError`."""
     try:
         yield
     except UserError:
@@ -113,7 +113,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def bears(path: Path, name: str, value: str) -> bool:
-    """Whether an HDF5 file has a dataset `name` at its root or, for a `value`, the attribute with this value."""
+    """Whether an HDF5 file has a root dataset `name` or, if `value` is given, an attribute with that value."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return file.attrs.get(name) == value.encode() if value else name in file
@@ -122,9 +122,9 @@ def bears(path: Path, name: str, value: str) -> bool:
 
 
 def open_store(path: Path) -> h5py.File:
-    """Open a store for reading, without a lock, so that any number of processes and read-only folders will do.
+    """Open a store for reading without a lock, so that many processes and read-only folders are possible.
 
-    Raises `UserError` where there is none, where it is damaged or of another schema, or where its filter is absent.
+    Raises `UserError` if there is none, if it is damaged or has another schema, or if its filter is missing.
     """
     if not path.is_file():
         raise UserError(f"{path}: expected an HDF5 store, found no file there")

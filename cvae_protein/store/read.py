@@ -1,4 +1,4 @@
-"""The HDF5 store: ragged arrays of backbones and one column a fact, for real domains and samples alike.
+"""The HDF5 store: ragged arrays of backbones and one column per fact, for both real domains and samples.
 
 Layout (S conformations, R residues in all)::
 
@@ -8,11 +8,11 @@ Layout (S conformations, R residues in all)::
     /ss              (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = an atom is missing
     /sequence        (R,)      S1       one letter per residue
     /residue_id      (R,)      S8       author number and insertion code
-    /table/NAME      (S,)               one column a fact: id, model, label, ...; int64, float64 or fixed UTF-8
+    /table/NAME      (S,)               one column per fact: id, model, label, ...; int64, float64 or fixed UTF-8
     /checksum/PATH   (B,)      uint32   CRC-32 of each 1,024 residues, or conformations, of the dataset PATH
 
-Conformations of one domain are consecutive rows with the same id. Needs NumPy and h5py, and hdf5plugin where written by
-blosc-lz4. `layout` says how the file is made up, `write` writes it, `verify` checks it against its checksums.
+Conformations of one domain are consecutive rows with the same id. Requires NumPy and h5py, and hdf5plugin if
+compressed with blosc-lz4. `layout` defines the file, `write` writes it, and `verify` checks its checksums.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ..core.secondary_structure import secondary_structure
 from ..core.structure import Backbone
 from .layout import BLOCK, PER_RESIDUE, SCHEMA_VERSION, Entry, is_text, open_store, positions, reading
 
-NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; after a step of at most NEAR, READ_AHEAD are read at once
+NEAR, READ_AHEAD = 4 * BLOCK, 64 * BLOCK  # residues; a step forward of at most NEAR triggers reading READ_AHEAD at once
 
 
 class Store:
     """A store opened for reading: `len(store)` conformations, `store.columns[name]` (S,), `store.backbone(id)`.
 
-    Rows read in order are read ahead in large pieces. `UserError` where the file is damaged or no store.
+    Reading rows in order reads ahead in large pieces. `UserError` if the file is damaged or not a store.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -55,8 +55,8 @@ class Store:
         except UserError:
             self.file.close()
             raise
-        self._held: dict[str, tuple[int, np.ndarray]] = {}  # dataset -> first residue held in memory, and what is held
-        self._read_to: dict[str, int] = {}  # dataset -> end of what was read last
+        self._held: dict[str, tuple[int, np.ndarray]] = {}  # dataset -> first residue held in memory, and the data
+        self._read_to: dict[str, int] = {}  # dataset -> end of the last read
 
     def _check_lengths(self) -> None:
         rows = {len(self), len(self._center), *map(len, self.columns.values())}
@@ -80,26 +80,26 @@ class Store:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Residues of each conformation (S,)."""
+        """Number of residues of each conformation (S,)."""
         return np.diff(self.offset)
 
     def rows(self, name: str) -> list[int]:
-        """Row numbers of a domain's conformations; `UserError` where the store lacks it."""
+        """Row numbers of a domain's conformations; `UserError` if it is not in the store."""
         if name not in self._rows:
             raise UserError(f"{self.path}: no domain {name!r} there")
         return self._rows[name]
 
     def fact(self, name: str, column: str, absent: str | None = None) -> str | float | int:
-        """One fact of a domain, from its first conformation; `absent`, where given, if there is no such column."""
+        """One fact of a domain, from its first conformation; without such a column, `absent` if given."""
         if absent is not None and column not in self.columns:
             return absent
         value = self.columns[column][self.rows(name)[0]]
         return value.item() if isinstance(value, np.generic) else value
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Residues `start:stop` of a dataset, from memory where they are held; not to be changed.
+        """Residues `start:stop` of a dataset, from memory if possible; must not be modified.
 
-        What follows is read as well where `start` lies a little behind the end of what was read last.
+        Reads ahead if `start` is at, or shortly after, the end of the last read.
         """
         first, held = self._held.get(name, (0, None))
         if held is not None and first <= start and stop <= first + len(held):
@@ -114,7 +114,7 @@ class Store:
         return held[: stop - start]
 
     def coords(self, row: int) -> np.ndarray:
-        """Positions of one conformation in Å, NaN where missing; float32 (L, 5, 3), the centre at the origin."""
+        """Positions of one conformation in Å, NaN where missing; float32 (L, 5, 3), centred at the origin."""
         return positions(self._read("coords", *self._span(row)))
 
     def _span(self, row: int) -> tuple[int, int]:
@@ -132,7 +132,7 @@ class Store:
         return "".join(self.text(self.rows(name)[0], "sequence"))
 
     def ss(self, name: str) -> tuple[str, ...]:
-        """DSSP letters of each conformation of a domain; assigned anew where an older program wrote the store."""
+        """DSSP letters of each conformation of a domain; recomputed if an older version wrote the store."""
         if self.file.attrs["schema_version"] < SCHEMA_VERSION:
             return secondary_structure(self.backbone(name))
         return tuple("".join(self.text(row, "ss")) for row in self.rows(name))
@@ -144,12 +144,12 @@ class Store:
         return Backbone(name, self.sequence(name), coords, tuple(self.text(rows[0], "residue_id")))
 
     def entry(self, name: str) -> Entry:
-        """Everything the store holds of a domain."""
+        """The whole entry of a domain."""
         facts = {key: self.fact(name, key) for key in self.columns if key not in ("id", "model")}
         return Entry(self.backbone(name), facts, self.ss(name))
 
     def entries(self, names: Iterable[str] | None = None) -> Iterator[Entry]:
-        """`entry` of each of `names` (default: all)."""
+        """`entry` for each of `names` (default: all)."""
         for name in self.ids if names is None else names:
             yield self.entry(name)
 
@@ -157,7 +157,7 @@ class Store:
 def each_with_facts(
     store: Path, fold: str = "", length: int | None = None
 ) -> Iterator[tuple[Backbone, dict[str, object]]]:
-    """Every structure that `read_backbones` gives with its row of the table, one at a time."""
+    """The structures that `read_backbones` returns, one at a time, each with its row of the table."""
     with Store(store) as stored:
         columns = [name for name in stored.columns if name not in ("id", "model")]
         for name in _chosen(stored, fold):
@@ -167,7 +167,7 @@ def each_with_facts(
 
 
 def read_backbones(store: Path, fold: str = "", length: int | None = None) -> list[Backbone]:
-    """Structures of a store, of one fold class (`3` holds `3.40`) and one number of residues where these are given."""
+    """Structures of a store, optionally only of one fold class (`3` includes `3.40`) and number of residues."""
     with Store(store) as stored:
         found = [stored.backbone(name) for name in _chosen(stored, fold)]
     return [backbone for backbone in found if length in (None, len(backbone))]

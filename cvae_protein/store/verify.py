@@ -1,4 +1,4 @@
-"""Checks a store against its checksums, and names the domains that damage hits."""
+"""Checks a store against its checksums, and names the domains affected by damage."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from ..core.progress import Progress
 from .layout import BLOCK, CHECKSUM, PER_RESIDUE, UNREADABLE, attributes_checksum, checksums, open_store, reading
 
-AT_ONCE = 64  # blocks that are read together
+AT_ONCE = 64  # blocks read together
 
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """What a check found: a line of `damages` for each damaged piece."""
+    """The result of a check: one line in `damages` for each damaged piece."""
 
     conformations: int
     blocks: int
@@ -27,7 +27,7 @@ class StoreCheck:
 def verify_store(path: str | Path) -> StoreCheck:
     """Read a whole store and compare every block with its checksum.
 
-    Raises `UserError` where the file cannot be opened as a store at all, as when its end is missing.
+    Raises `UserError` if the file cannot be opened as a store at all, for example because its end is missing.
     """
     path = Path(path)
     with open_store(path) as file, reading(path):
@@ -55,13 +55,13 @@ def _wrong_attributes(file: h5py.File) -> list[str]:
 
 
 def _damaged_blocks(file: h5py.File, name: str, progress: Progress) -> Iterator[int]:
-    """Numbers of the blocks of a dataset that cannot be read or differ from their checksum."""
+    """Numbers of the blocks of a dataset that are unreadable or differ from their checksums."""
     count = -(-len(file[name]) // BLOCK)
     expected = _expected(file, f"{CHECKSUM}/{name}", count)
     for first in range(0, count, AT_ONCE):
         some = range(first, min(first + AT_ONCE, count))
         found = _sums(file[name], some)
-        if found is None:  # a piece of it cannot be read: which?
+        if found is None:  # part of it cannot be read: find out which
             found = [None if one is None else one[0] for one in (_sums(file[name], [block]) for block in some)]
         for block, value in zip(some, found, strict=True):
             if value is None or value != expected[block]:
@@ -70,7 +70,7 @@ def _damaged_blocks(file: h5py.File, name: str, progress: Progress) -> Iterator[
 
 
 def _expected(file: h5py.File, name: str, count: int) -> list[int | None]:
-    """Recorded checksums of a dataset; where they cannot be read, every block counts as damaged."""
+    """Recorded checksums of a dataset; if they are unreadable, every block counts as damaged."""
     try:
         values = file[name][:].tolist()
     except UNREADABLE:
@@ -79,7 +79,7 @@ def _expected(file: h5py.File, name: str, count: int) -> list[int | None]:
 
 
 def _sums(dataset: h5py.Dataset, blocks: range | list[int]) -> list | None:
-    """Checksums of consecutive blocks, None where they cannot be read."""
+    """Checksums of consecutive blocks; None if the blocks cannot be read."""
     try:
         values = dataset[blocks[0] * BLOCK : (blocks[-1] + 1) * BLOCK]
     except UNREADABLE:
@@ -88,7 +88,7 @@ def _sums(dataset: h5py.Dataset, blocks: range | list[int]) -> list | None:
 
 
 def _described(file: h5py.File, name: str, start: int, stop: int) -> str:
-    """A sentence on damage in `start:stop` of a dataset, with the domains that it hits where their names are whole."""
+    """A sentence about damage in `start:stop` of a dataset, naming the affected domains if ids are intact."""
     unit, first, last = "conformations", start, stop
     try:
         if name in PER_RESIDUE:

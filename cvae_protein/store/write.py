@@ -1,4 +1,4 @@
-"""Stores written from entries or from other stores: whole or absent, also on a full disk."""
+"""Writes stores from entries or from other stores; complete or absent, even if the disk is full."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from .layout import (
 
 
 class _Disk(io.FileIO):
-    """A file in which HDF5 never meets an error: the first is kept, and what cannot be written stays in memory.
+    """A file that never raises an error to HDF5: it keeps the first one, and data that cannot be written in memory.
 
-    HDF5 does not survive that its own writing fails: it cannot close the file, and crashes when it is unloaded, or
-    where it reads what it takes for written.
+    HDF5 does not survive its own write errors: it cannot close the file, and crashes when it is unloaded or reads what
+    it believes it has written.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
         self.error: OSError | None = None
-        self.unwritten: list[tuple[int, bytes]] = []  # place and content, in order
+        self.unwritten: list[tuple[int, bytes]] = []  # position and content, in order
 
     def write(self, data: Any) -> int:
         """Write all of `data`, a buffer."""
@@ -65,7 +65,7 @@ class _Disk(io.FileIO):
         return len(whole)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer`, with zeros where nothing was written."""
+        """Fill `buffer`, with zeros where nothing has been written."""
         place, view = self.tell(), memoryview(buffer).cast("B")
         if self.error is None:
             return super().readinto(view) or 0
@@ -78,7 +78,7 @@ class _Disk(io.FileIO):
         return len(view)
 
     def seek(self, place: int, origin: int = io.SEEK_SET) -> int:
-        """Go to a place; the end is that of what should have been written."""
+        """Go to a position; the end includes data that could not be written."""
         if origin == io.SEEK_END and self.unwritten:
             end = max(super().seek(0, io.SEEK_END), *(start + len(content) for start, content in self.unwritten))
             return super().seek(end + place)
@@ -95,7 +95,7 @@ class _Disk(io.FileIO):
 
 @contextmanager
 def new_file(path: Path, **options: Any) -> Iterator[h5py.File]:
-    """A new HDF5 file to be filled; it is at `path` when the block ends well. `OSError` where it cannot be written.
+    """A new HDF5 file to be filled; it is at `path` if the block succeeds. `OSError` if it cannot be written.
 
     options : of `h5py.File`
     """
@@ -112,21 +112,21 @@ def new_file(path: Path, **options: Any) -> Iterator[h5py.File]:
 
 
 def check_room(file: h5py.File) -> None:
-    """Raise `OSError` where a file of `new_file` could not be written so far, so that no more is held in memory."""
+    """Raise `OSError` if writing a file of `new_file` has failed so far, to stop collecting data in memory."""
     disk = getattr(file, "disk", None)
     if disk is not None and disk.error is not None:
         raise disk.error
 
 
-ASSIGNED = BLOCK  # residues whose secondary structure is assigned at once
-WRITTEN = 16 * BLOCK  # residues, or conformations, that are written at once
-FEWEST_SAID = 20  # stores; joining fewer says nothing of its progress
+ASSIGNED = BLOCK  # residues per assignment of secondary structure
+WRITTEN = 16 * BLOCK  # residues, or conformations, per write
+FEWEST_SAID = 20  # stores; joining fewer shows no progress
 
 
 class Columns:
-    """Datasets of one length that grow together; written in blocks of one size, whatever the size of what comes.
+    """Datasets of equal length that grow together; written in blocks of fixed size, whatever the size of the input.
 
-    So the same values give the same bytes, whether they came domain by domain or store by store.
+    This way the same values give the same bytes, whether added domain by domain or store by store.
     """
 
     def __init__(self, file: h5py.File, types: Mapping[str, np.dtype], compression: str) -> None:
@@ -141,7 +141,7 @@ class Columns:
                 dtype.base,
                 chunks=(BLOCK, *dtype.shape),
                 maxshape=(None, *dtype.shape),
-                fletcher32=True,  # every reader checks it: damage stops a stage instead of entering a result
+                fletcher32=True,  # checked by every reader: damage stops a stage instead of affecting results
                 **filters(compression),
             )
 
@@ -155,7 +155,7 @@ class Columns:
 
     def _write(self, count: int) -> None:
         for name, dtype in self.types.items():
-            whole = np.concatenate(self.waiting[name]).astype(dtype.base)  # concatenating forgets the text encoding
+            whole = np.concatenate(self.waiting[name]).astype(dtype.base)  # concatenation loses the text encoding
             block, self.waiting[name] = whole[:count], [whole[count:]]
             dataset = self.file[name]
             dataset.resize(self.written + count, axis=0)
@@ -165,7 +165,7 @@ class Columns:
         check_room(self.file)
 
     def finish(self) -> None:
-        """Write what waits, and the checksums."""
+        """Write pending values and the checksums."""
         if self.count > self.written:
             self._write(self.count - self.written)
         for name, sums in self.sums.items():
@@ -174,10 +174,10 @@ class Columns:
 
 @contextmanager
 def _new_store(path: Path, compression: str, kind: str) -> Iterator[h5py.File]:
-    """A store to be filled, with its attributes; it is at `path` when the block ends well.
+    """A store to be filled, with its attributes; it is at `path` if the block succeeds.
 
-    The file format of HDF5 1.10 has checksums of its own over all that is no data, save for strings of any length, and
-    HDF5 may read a damaged one of these for ever: so all text is of fixed length, that of attributes as well.
+    The HDF5 1.10 file format has its own checksums for all metadata except variable-length strings, and HDF5 may hang
+    when it reads a damaged one. Therefore all text, including attributes, has a fixed length.
     """
     with new_file(path, track_order=True, libver=("v110", "v110")) as file:
         file.attrs.update(
@@ -194,7 +194,7 @@ def _new_store(path: Path, compression: str, kind: str) -> Iterator[h5py.File]:
 def _encode(coords: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """int16 steps from the centre, and the centre, of one conformation (L, 5, 3) in Å.
 
-    The centre lies on the grid of the steps, so that what was read from a store is written with the same bytes again.
+    The centre lies on the grid of the steps, so that data read from a store are written back with the same bytes.
     """
     grid = np.rint(np.asarray(coords, np.float64) / RESOLUTION)
     missing = ~np.isfinite(grid)
@@ -207,9 +207,9 @@ def _encode(coords: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _encoded(entries: Iterable[Entry]) -> Iterator[tuple[Entry, dict[str, np.ndarray], list[np.ndarray]]]:
-    """Entries with their per-residue arrays, one conformation after the other, and the centres of the conformations.
+    """Entries with per-residue arrays, conformation by conformation, and the centres of the conformations.
 
-    Secondary structure is that of the coordinates as they are stored.
+    Secondary structure is assigned from the coordinates as stored.
     """
     waiting = list[tuple[Entry, list[tuple[np.ndarray, np.ndarray]]]]()
 
@@ -243,7 +243,7 @@ def _residues(backbone: Backbone, steps: Sequence[np.ndarray], ss: Sequence[str]
 
 
 def _column(values: Sequence) -> np.ndarray:
-    """A table column as integers where all values are, else as numbers where all are, else as UTF-8."""
+    """A table column as integers if all values are integers, else as floats if all are numbers, else as UTF-8."""
     if all(isinstance(value, int | np.integer) for value in values):
         return np.array(values, "<u8" if max(values, default=0) > np.iinfo(np.int64).max else "<i8")
     if all(isinstance(value, int | float | np.number) for value in values):
@@ -256,7 +256,7 @@ def _row_types(types: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     return {"center": CENTER, **{f"table/{name}": dtype for name, dtype in types.items()}}
 
 
-CHOSEN = "chosen"  # attribute of a store whose samples are some of their draw, so that numbers are missing
+CHOSEN = "chosen"  # attribute of a store with only some samples of a draw, whose numbers have gaps
 
 
 def write_store(
@@ -269,13 +269,13 @@ def write_store(
 ) -> int:
     """Write `entries` to a new store and return the number of conformations; an empty store is valid.
 
-    Samples may be `chosen` among those of their draw, whose numbers they keep. `entries` may be an iterator: some
-    thousand residues and the facts are all that is held of it. All entries must have the same fact names; `ValueError`
-    where they differ or a structure does not fit. Entries of one id are conformations of one sequence; `UserError`
-    where they are not.
+    `chosen` means that the samples are only some of a draw and keep their numbers. `entries` may be an iterator: only
+    some thousand residues and the facts are held in memory. All entries must have the same fact names; `ValueError` if
+    they differ or if a structure does not fit. Entries with the same id are conformations of one sequence; `UserError`
+    if the sequences differ.
     """
     offset, centers, facts = [0], list[np.ndarray](), dict[str, list]()
-    stored: dict[str, tuple[int, int]] = {}  # by id, hash of the sequence and number of conformations
+    stored: dict[str, tuple[int, int]] = {}  # id -> hash of the sequence, number of conformations
     with _new_store(Path(path), compression, kind) as file:
         file.attrs.update({CHOSEN: 1} if chosen else {})
         residues = Columns(file, PER_RESIDUE, compression)
@@ -313,7 +313,7 @@ def _write_rows(
     rows: Iterable[Mapping[str, np.ndarray]],
     ends: Iterable[np.ndarray],
 ) -> None:
-    """Write what a conformation has one of: the end of its residues, its centre and its row of the table."""
+    """Write the data of each conformation: the end of its residues, its centre and its table row."""
     offset = Columns(file, {"offset": OFFSET}, compression)
     offset.append({"offset": np.zeros(1, np.int64)})
     for end in ends:
@@ -329,11 +329,11 @@ def _write_rows(
 def merge_stores(
     paths: Sequence[str | Path], output: str | Path, *, compression: str = "gzip", whole: bool = False
 ) -> int:
-    """Concatenate stores in the order given and return the number of conformations; empty ones are skipped.
+    """Concatenate stores in the given order and return the number of conformations; empty stores are skipped.
 
-    Where they should be the `whole` of their draws, numbers that none of them has are said. Reads and writes block by
-    block: the memory it takes does not grow with the stores, but for 100 bytes per domain id. Raises `UserError` where
-    nothing is left, kinds or columns differ, or an id is in two stores.
+    `whole` means that they should contain complete draws: missing sample numbers are reported. Reads and writes block
+    by block, so memory does not grow with the stores, except for 100 bytes per domain id. Raises `UserError` if nothing
+    is left, kinds or columns differ, or an id is in two stores.
     """
     parts = Parts([Path(path) for path in paths], whole)
     if not parts.paths:
@@ -350,7 +350,7 @@ def merge_stores(
 
 
 def _say_gaps(ids: Iterable[bytes]) -> None:
-    """Say which numbers are missing among the ids of samples, as where the part of one job is not there."""
+    """Report missing numbers among the ids of samples, for example because a job's part is missing."""
     found: dict[str, set[int]] = {}
     for name in ids:
         draw, _, number = name.decode().rpartition("-")
@@ -363,14 +363,14 @@ def _say_gaps(ids: Iterable[bytes]) -> None:
 
 
 class Parts:
-    """The non-empty stores that are to be joined, and the types of their joint table."""
+    """The non-empty stores to be joined, and the types of the joint table."""
 
     def __init__(self, paths: Sequence[Path], whole: bool) -> None:
         self.paths: list[Path] = []
         self.types: dict[str, np.dtype] = {}
         self.kind = ""
         self.rows = 0
-        self.chosen: set[int] = set()  # places of the parts whose samples are
+        self.chosen: set[int] = set()  # indices of parts with chosen samples
         owner: dict[bytes, int] = {}
         for path in paths:
             with open_store(path) as file, reading(path):
@@ -424,7 +424,7 @@ class Parts:
                     yield {name: values[start : start + WRITTEN] for name, values in data.items()}
 
     def ends(self) -> Iterator[np.ndarray]:
-        """Where each conformation's residues end in the joint store, block by block."""
+        """End of each conformation's residues in the joint store, block by block."""
         before = 0
         for path in self.paths:
             with open_store(path) as file, reading(path):

@@ -17,7 +17,7 @@ from .lockfile import EntryFile, check_lock, write_entries, write_lock
 from .sources import Obsolete, Source, sources_of
 
 MAY_PASS = ("connection", "timeout", "http_error")  # reasons that may be temporary
-MOST_SUCCESSIONS = 5  # length of a chain of superseded entries
+MOST_SUCCESSIONS = 5  # maximum number of successors tried
 
 
 @dataclass
@@ -73,7 +73,7 @@ async def _find(
 async def _find_successor(
     pdb_id: str, successors: list[str], sources: list[Source], obsolete: Obsolete, downloader: Downloader
 ) -> tuple[list[EntryFile], StructureError | None]:
-    """The file of the first successor that has one; where none has, the reason."""
+    """The file of the first successor that has one; if none has, the reason."""
     whole = [source for source in sources if not source.per_domain]
     waiting, seen, errors = list(successors), {pdb_id.lower()}, []
     while waiting and len(seen) <= MOST_SUCCESSIONS:
@@ -94,7 +94,7 @@ async def _find_successor(
 
 
 async def _find_all(of_entry: dict[str, list[str]], settings: FetchSettings, embedded: Path) -> dict[str, Result]:
-    """What is found of each entry, as many at once as the settings allow connections."""
+    """The results for all entries, as many at a time as the settings allow connections."""
     sources = sources_of(settings, embedded)
     results: dict[str, Result] = {}
     waiting = iter(sorted(of_entry))
