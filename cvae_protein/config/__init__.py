@@ -1,1 +1,1 @@
-"""Settings with their defaults, and the checked configuration."""
+"""Settings with defaults, and checking of configurations."""

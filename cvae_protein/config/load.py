@@ -1,4 +1,4 @@
-"""The configuration: a YAML file or a mapping checked against the settings, with one line per mistake."""
+"""Loads a configuration (YAML file or mapping) and checks it against the settings; one line per mistake."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .settings import (
 
 
 def disagreements(settings: Any, prefix: tuple[str, ...]) -> Iterator[str]:
-    """One line a disagreement, within a section and over the whole."""
+    """One line for each contradiction within a section or across the whole configuration."""
     dotted = "".join(f"{part}." for part in prefix)
     if check := CHECKS.get(type(settings)):
         yield from (f"{dotted}{line}" for line in check(settings))
@@ -147,7 +147,7 @@ def _run_mistakes(settings: Settings) -> Iterator[str]:
 
 
 def _doubled(values: tuple) -> str:
-    """The values met more than once, as text."""
+    """The repeated values, as text."""
     return ", ".join(dict.fromkeys(str(value) for value in values if values.count(value) > 1))
 
 
@@ -173,13 +173,13 @@ RENAMED = types.MappingProxyType(
         "verdict.fail": "verdict.fail_run",
     }
 )
-"""Former name of a key -> its name."""
+"""Former -> current names of keys."""
 BOUND_WORDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 TYPE_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def load(source: str | Path | Mapping[str, Any]) -> Settings:
-    """Settings of a run from a YAML file or from the mapping read of one; `UserError` with one line a mistake."""
+    """Settings of a run from a YAML file or its content as a mapping; `UserError` with one line per mistake."""
     where = "configuration" if isinstance(source, Mapping) else str(source)
     data = source if isinstance(source, Mapping) else read_yaml(Path(source))
     return _checked(Settings, data, where, ())
@@ -190,12 +190,12 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "fetch": ("locked",),
     "split": ("file",),
 }
-"""Keys of files that a run reads beside its table; empty where there is none."""
+"""Keys of the files that a run reads besides its table; their values are empty if there is no file."""
 NAMED_SOURCES = ("embedded", "rcsb", "pdbe", "afdb")
 
 
 def check_files(settings: Settings) -> None:
-    """Raise `UserError` where a file or folder that the settings name, the table aside, is not there."""
+    """Raise `UserError` if a file or folder named in the settings does not exist; the table is not checked."""
     for part, keys in FILES.items():
         for key in keys:
             if (path := getattr(getattr(settings, part), key)) and not Path(path).is_file():
@@ -207,7 +207,7 @@ def check_files(settings: Settings) -> None:
 
 
 def layered(paths: Iterable[Path]) -> dict[str, Any]:
-    """What several YAML files say, each laid over those before it, as Snakemake lays its configuration files."""
+    """The merged content of YAML files, later ones overriding earlier ones, as in Snakemake."""
     whole: dict[str, Any] = {}
     for path in paths:
         if not isinstance(data := read_yaml(path), Mapping | None):
@@ -226,7 +226,7 @@ def _are_sections(*values: Any) -> bool:
 
 
 def section(name: str, source: str | Path) -> Any:
-    """One section's settings from the JSON text of that section, or from the path of a YAML file that may hold it."""
+    """Settings of one section, from its JSON text or from the path of a YAML configuration file."""
     kinds: dict[str, Any] = {field.name: hint for field, hint in settings_fields(Settings) if is_dataclass(hint)}
     if name not in kinds:
         raise ValueError(f"section: expected one of {', '.join(kinds)}, got {name!r}")
@@ -241,20 +241,21 @@ def section(name: str, source: str | Path) -> Any:
 
 
 def _once(name: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; `UserError` where a key stands there twice."""
+    """A JSON object; `UserError` if it repeats a key."""
     if doubled := _doubled(tuple(key for key, _ in pairs)):
         raise UserError(f"{name}: expected each key once, got {doubled} more than once")
     return dict(pairs)
 
 
 def as_json(settings: Any) -> str:
-    """The JSON text of a section that `section` reads back."""
+    """A section as JSON text that `section` can read."""
     return json.dumps(asdict(settings), ensure_ascii=False)
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads keys as the text that stands there, and refuses a key that stands there twice, and numbers of base 8 or 60,
-    which YAML takes otherwise than they are meant.
+    """Reads keys as literal text; refuses repeated keys, and octal or sexagesimal numbers.
+
+    YAML would interpret these differently from what is meant.
     """
 
 
@@ -293,8 +294,8 @@ for _tag, _read in (("map", _mapping), ("int", _integer), ("float", _real)):
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, with text as keys; `UserError` with line and column of what YAML would misread."""
-    if path.is_dir() or not path.exists():  # a pipe, as of `<(…)` in a shell, is a file
+    """Content of a YAML file with keys as text; `UserError` with line and column if YAML would misread it."""
+    if path.is_dir() or not path.exists():  # a pipe, such as a shell's `<(…)`, counts as a file
         raise UserError(f"{path}: expected a YAML configuration file, found no file there")
     try:
         return _Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
@@ -307,7 +308,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
-    """An instance of the settings dataclass `kind`; `UserError` with one line a mistake, each with its dotted path."""
+    """An instance of the settings dataclass `kind`; `UserError` with one line (and dotted path) per mistake."""
     given = _understood(kind, _text_keys(data))
     for labels in [given] if kind is LabelSettings else [given.get("labels")] if isinstance(given, dict) else []:
         if isinstance(labels, dict) and "scheme" in labels:
@@ -323,21 +324,21 @@ def _checked(kind: type, data: Any, where: str, prefix: tuple[str, ...]) -> Any:
 
 
 def _text_keys(data: Any) -> Any:
-    """The same with keys as text: YAML reads some as numbers, dates, true or nothing, which no key is."""
+    """The same data with keys as text: YAML reads some keys as numbers, dates, booleans or null."""
     if isinstance(data, Mapping):
         return {_key_text(key): _text_keys(value) for key, value in data.items()}
     return data
 
 
 def _key_text(key: Any) -> str:
-    """A key as its author may have written it: `true` for what YAML makes of `on`, `yes` and `true`."""
+    """A key as its author may have written it: `true` for what YAML reads from `on`, `yes` and `true`."""
     return key if isinstance(key, str) else json.dumps(key, default=str).strip('"')
 
 
 def _understood(hint: Any, value: Any) -> Any:
-    """What YAML and the command line bring, as a setting of the type `hint` has it; what is not understood, as it is.
+    """A value from YAML or the command line, converted to the setting type `hint`; unchanged if that is impossible.
 
-    Text stands for the section, list or number that it says, nothing for an empty section, a whole number for text.
+    Text is parsed as a section, list or number, nothing becomes an empty section, and an integer becomes text.
     """
     if is_dataclass(hint) or get_origin(hint) is dict:
         if isinstance(value, str) and value.strip().startswith("{"):
@@ -361,7 +362,7 @@ def _understood(hint: Any, value: Any) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """What JSON or YAML text says; the text itself where it says nothing, so that its type is found wrong."""
+    """The value of JSON or YAML text; the text itself if invalid, so that its type is reported as wrong."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -374,11 +375,11 @@ def settings_fields(kind: type) -> list[tuple[Field, Any]]:
     return [(field, hints[field.name]) for field in fields(kind)]
 
 
-# What is said of a mistake
+# Messages about mistakes
 
 
 def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
-    """One line on one mistake: its path, what came, what is allowed."""
+    """One line about a mistake: its path, the value given, and what is allowed."""
     path = [part for part in item["loc"] if isinstance(part, str)]
     name = ".".join((*prefix, *path)) or "the whole"
     if item["type"] == "unexpected_keyword_argument":
@@ -401,7 +402,7 @@ def _mistake(kind: type, item: Any, prefix: tuple[str, ...]) -> str:
 
 
 def expected(hint: Any, bounds: Mapping[str, Any]) -> str:
-    """In words, what a setting of the type `hint` with `bounds` may be."""
+    """Description in words of the values that a setting of type `hint` with `bounds` may have."""
     if is_dataclass(hint):
         return "a section of keys"
     if get_origin(hint) is dict:
@@ -416,7 +417,7 @@ def expected(hint: Any, bounds: Mapping[str, Any]) -> str:
 
 
 def _of_sections(key: str) -> list[str]:
-    """Dotted names of the sections' keys of that name."""
+    """Dotted names of all keys with this name, in any section."""
     parts: list[tuple[str, Any]] = [(f.name, hint) for f, hint in settings_fields(Settings) if is_dataclass(hint)]
     return [f"{part}.{key}" for part, hint in parts if any(key == field.name for field, _ in settings_fields(hint))]
 
@@ -426,14 +427,14 @@ def _is_literal(hint: Any) -> bool:
 
 
 def _owner(kind: Any, path: Iterable[str]) -> Any:
-    """The settings dataclass at a path below `kind`."""
+    """The settings dataclass at a path within `kind`."""
     for part in path:
         kind = {field.name: hint for field, hint in settings_fields(kind)}[part]
     return kind
 
 
 def _field(kind: Any, path: list[str]) -> tuple[Field | None, Any]:
-    """The field at a path below `kind` and its type; None for the whole."""
+    """The field at a path within `kind` and its type; None for `kind` as a whole."""
     for field, hint in settings_fields(_owner(kind, path[:-1])) if path else ():
         if field.name == path[-1]:
             return field, hint

@@ -1,4 +1,4 @@
-"""The configuration described for programs (JSON schema) and people (a table of keys), from `config/settings.py`."""
+"""Describes the configuration for programs (JSON schema) and people (table of keys), from `config/settings.py`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as YAML, as it stands in `workflow/schemas/config.schema.yaml`."""
+    """The schema as YAML, the content of `workflow/schemas/config.schema.yaml`."""
     return f"# {WRITTEN_BY}\n" + yaml.safe_dump(schema(), sort_keys=False, allow_unicode=True, width=120)
 
 
 def guide(base: Settings) -> str:
-    """The keys of the configuration as a Markdown page, as it stands in `config/README.md`.
+    """The keys of the configuration as a Markdown page, the content of `config/README.md`.
 
-    `base` are the settings of `config.yaml` as it comes, which are told where they are no defaults.
+    `base` are the settings of the distributed `config.yaml`; those that differ from the defaults are shown.
     """
     rows = "".join(f"| {' | '.join(row)} |\n" for row in _rows(Settings(), base, ""))
     return f"<!-- {WRITTEN_BY} -->\n\n# Configuration\n\n{GUIDE}{rows}"
 
 
 def _rows(defaults: Any, base: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    """Key, meaning, range and default of every setting below a section, with what `base` has instead."""
+    """Key, meaning, range and default of every setting in a section, and its value in `base` if different."""
     for field, hint in settings_fields(type(defaults)):
         name, default, own = f"{prefix}{field.name}", getattr(defaults, field.name), getattr(base, field.name)
         if is_dataclass(hint):
@@ -65,7 +65,7 @@ def _cell(value: Any) -> str:
 
 
 def _without_titles(node: Any) -> Any:
-    """A schema without the titles that repeat the keys."""
+    """A schema without titles, which repeat the keys."""
     if isinstance(node, dict):
         kept = {key: value for key, value in node.items() if key != "title" or isinstance(value, dict)}
         return {key: _without_titles(value) for key, value in kept.items()}

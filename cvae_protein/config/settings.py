@@ -1,15 +1,15 @@
-"""Every setting with its default, bounds and meaning: a frozen dataclass per stage. It imports nothing of ours."""
+"""All settings with defaults, bounds and meanings: one frozen dataclass per stage. Imports nothing from the package."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-LARGEST_SEED = 2**64 - 1  # what torch takes
+LARGEST_SEED = 2**64 - 1  # the limit of torch
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its meaning and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`), as in pydantic."""
+    """A dataclass field with its meaning and bounds (`ge`, `gt`, `le`, `lt`, `min_length`), named as in pydantic."""
     metadata = {"description": help, **bounds}
     if default is dict:
         return field(default_factory=dict, metadata={**metadata, "json_schema_extra": {"default": {}}})
@@ -17,7 +17,7 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
 
 
 class Section:
-    """What every section shares: how pydantic, which this file does not need, checks one that was read as JSON."""
+    """Base of all sections: tells pydantic, which this file does not import, how to check one read as JSON."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
@@ -240,7 +240,7 @@ class TermSettings(Section):
 
     @property
     def compare_structures(self) -> bool:
-        """Whether a term that is on looks at a batch as a whole, and not at one structure after the other."""
+        """Whether an active term looks at a batch as a whole instead of at each structure on its own."""
         return any(weight for name, weight in vars(self).items() if name not in ("schedule", "fape", "step_length"))
 
 
@@ -445,7 +445,7 @@ class SampleSettings(Section):
     )
 
     def of_each(self, classes: int) -> int:
-        """Samples of each of so many classes in a run."""
+        """Samples per class in a run with this number of classes."""
         return min(self.per_class, max(1, self.max_samples // classes))
 
 
@@ -584,5 +584,5 @@ class Settings(Section):
 
     @property
     def judge(self) -> ClassifierSettings:
-        """The fold classifier of the run: a new one where labels are not CATH's, which the package's knows alone."""
+        """The run's fold classifier: a new one unless labels are CATH's, the only ones that the package's knows."""
         return self.classifier if self.labels.scheme == "cath" else replace(self.classifier, start="")
