@@ -1,4 +1,4 @@
-"""Commands from a classification to a store of domains and its splits."""
+"""Commands from classifications to a store of domains and its splits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .outputs import Output as Written
 
 
 def _exported(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """The folder or the files of an export; which lengths there are says the store."""
+    """Folder or files of an export; the store determines which lengths there are."""
     from ..io.write import check_format, targets
     from ..store.read import read_backbones
 

@@ -1,4 +1,4 @@
-"""What is written where the program itself fails: a small file with all that whoever mends it needs, to be sent."""
+"""The report written when the program itself fails: a small file with what is needed to fix the defect, to be sent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 LIBRARIES = ("numpy", "torch", "h5py", "gemmi", "safetensors", "scipy", "typer", "snakemake")
 VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
-LONGEST = 100_000  # letters of a configuration file that are taken over
+LONGEST = 100_000  # characters of a configuration file that are copied
 
 
 def write_report(arguments: Sequence[str], error: BaseException) -> Path | None:
-    """The file of a defect, here or in the folder for temporary files; None where neither can be written."""
+    """Write the report of a defect to this or the temporary folder; returns its path, None if neither is writable."""
     text = "\n".join(_lines(arguments, error)) + "\n"
     name = f"cvae-protein-defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in (Path.cwd(), Path(tempfile.gettempdir())):

@@ -1,4 +1,4 @@
-"""The entry point: runs one command and turns what went wrong into a line and an exit code."""
+"""Entry point: runs one command and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .options import UsageError, app
 from .outputs import WORKFLOW
 
 DONE, USER_MISTAKE, WRONG_CALL, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130  # 70: EX_SOFTWARE
-PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
+PIPE_CLOSED = 141  # exit code of a process ended by SIGPIPE
 RENAMED = {
     "labels": "select",
     "names": "fold-names",
@@ -53,7 +53,7 @@ RENAMED = {
     "tune --model": "--model-settings",
     "tune --train": "--train-settings",
 }
-"""Former name of a command, or of an option behind its command -> its name."""
+"""Former -> current names of commands, and of options (given after their command)."""
 WAYS_OUT = {
     errno.ENOSPC: "free some there, or give a path elsewhere",
     errno.EDQUOT: "remove files of yours there, or give a path elsewhere",
@@ -63,7 +63,7 @@ WAYS_OUT = {
     errno.EMFILE: "raise the limit of open files, `ulimit -n`",
     errno.EAGAIN: "raise the limit of processes, `ulimit -u`, or end others",
 }
-"""What to do where the system refuses, by the number of its error."""
+"""What to do about an error of the operating system, by its number."""
 EXTRAS = {
     **dict.fromkeys(("biotite", "msgpack", "scipy"), "structures"),
     **dict.fromkeys(("Bio", "jinja2", "markupsafe", "matplotlib", "numba", "pandas", "sklearn", "tmtools"), "report"),
@@ -71,22 +71,22 @@ EXTRAS = {
     "mdtraj": "all",
     "optuna": "tune",
 }
-"""The extra of the package that brings a module."""
-PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless told how many
+"""The extra of the package that installs a module."""
+PARALLEL = {"train", "sample", "embed", "train-classifier", "tune"}  # use several threads unless a number is set
 LAUNCHER = "launch"
 OUTPUT = "standard output"
-CallError: type[Exception] = typer.BadParameter.__mro__[2]  # the base of all that typer raises for a wrong call
+CallError: type[Exception] = typer.BadParameter.__mro__[2]  # base of everything that typer raises for an invalid call
 
 
 def main() -> None:
-    """Run the command line of this process and leave with its exit code."""
+    """Run the command line of this process and exit with its code."""
     for number in heeded():
         signal.signal(number, _terminate)
     started = time.time()
     _open_streams()
-    if (command := sys.argv[1] if len(sys.argv) > 1 else "") != LAUNCHER:  # torchrun says it to each of its processes
+    if (command := sys.argv[1] if len(sys.argv) > 1 else "") != LAUNCHER:  # torchrun sets it for each of its processes
         limit_threads(usable_cores() if command in PARALLEL else 1)
-    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"  # it overrules h5py, and stores need no locks: whole or absent
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"  # overrides h5py; stores, complete or absent, need no locks
     code = run(sys.argv[1:])
     if folder := os.environ.get(WORKFLOW):
         from ..runs.manifest import write_record
@@ -96,15 +96,15 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Give the process the standard streams that it was started without, and let them print any text.
+    """Open standard streams that the process was started without, and make them accept any text.
 
-    Standard error tells how things go and is no result, so that what cannot be written there is lost and no more.
+    Standard error carries progress and no results, so text that cannot be written there is dropped silently.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, so that no other file does
+            os.open(os.devnull, os.O_RDWR)  # takes this number, the lowest free one, before another file does
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
@@ -119,7 +119,7 @@ def _open_streams() -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output, named where it cannot be written."""
+    """Standard output that is named in the error if it cannot be written."""
 
     def write(self, data: Any) -> int:
         """Write `data`, a buffer."""
@@ -130,10 +130,10 @@ class _Output(io.FileIO):
 
 
 class _Progress(io.FileIO):
-    """Standard error, whose text is lost where it cannot be written: its disk is full, or its reader is gone."""
+    """Standard error, which drops text that cannot be written because the disk is full or the reader is gone."""
 
     def write(self, data: Any) -> int:
-        """Write `data`, a buffer, or lose it."""
+        """Write `data`, a buffer, or drop it."""
         try:
             return super().write(data) or 0
         except OSError:
@@ -141,12 +141,12 @@ class _Progress(io.FileIO):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; a user's mistake is said in one line, a defect with its traceback."""
+    """Run one command and return its exit code; user mistakes are printed on one line, defects with a traceback."""
     try:
-        with verbosity("all"):  # what `--quiet` silences ends with the command
+        with verbosity("all"):  # the effect of `--quiet` ends with the command
             result = app(list(arguments) or ["--help"], prog_name="cvae-protein", standalone_mode=False)
         sys.stdout.flush()
-        if result == INTERRUPTED:  # typer turns an interrupt into its exit code
+        if result == INTERRUPTED:  # typer converts an interrupt to its exit code
             return _interrupted()
         return result if isinstance(result, int) else DONE
     except UsageError as error:
@@ -159,14 +159,14 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # click has met it, and asks for exit code 1
+        if isinstance(error.__context__, BrokenPipeError):  # handled by click, which asks for exit code 1
             _drop_output()
             return PIPE_CLOSED
         if isinstance(error.code, int) and error.code - 128 in ENDING:
             name = signal.Signals(error.code - 128).name
             print(f"cvae-protein: ended by {name}; nothing half-written is left", file=sys.stderr)
         raise
-    except BrokenPipeError:  # the reader, such as `head`, has what it wants
+    except BrokenPipeError:  # the reader, such as `head`, needs no more
         _drop_output()
         return PIPE_CLOSED
     except OSError as error:
@@ -187,12 +187,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _drop_output() -> None:
-    """Let what is printed go nowhere, so that the end of the process has nothing to complain about."""
+    """Discard further output, so that flushing it at exit raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def renamed(arguments: Sequence[str]) -> Iterator[str]:
-    """A sentence for each former name of a command or option among the words of a call."""
+    """A sentence for each former name of a command or option used in a call."""
     command = arguments[0] if arguments else ""
     for word in dict.fromkeys(word.split("=")[0] for word in arguments):
         if new := RENAMED.get(word if word == command else f"{command} {word}"):
@@ -205,7 +205,7 @@ def _mistake(message: str, code: int = USER_MISTAKE) -> int:
 
 
 def _interrupted() -> int:
-    """OpenBLAS sends its own process an interrupt where its threads cannot be started: that is told as what it is."""
+    """Report an interrupt; or its real cause, as OpenBLAS interrupts its own process if it cannot start threads."""
     if not may_start_thread():
         limit = "the user's limit (`ulimit -u`) or that of the container is reached"
         return _mistake(f"no thread can be started: {limit}; end other processes, or set OMP_NUM_THREADS=1")
@@ -224,7 +224,7 @@ def _defect(arguments: Sequence[str], error: BaseException) -> int:
 
 
 def _terminate(number: int, _: object) -> None:
-    """Leave through the `finally` blocks, so that no temporary file stays."""
+    """Exit through the `finally` blocks, so that no temporary file is left."""
     raise SystemExit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""Commands that train models and draw from them."""
+"""Commands that train models and sample from them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from .outputs import Output as Written
 if TYPE_CHECKING:
     from ..model.batch import DomainSet
 
-CODES = "codes.safetensors"  # of a variant that was trained; the package's model and second levels have none
+CODES = "codes.safetensors"  # for trained variants only; the package's model and second levels have none
 MODEL_FILES = {
     "spec.json": json_with("variant"),
     "weights.safetensors": tensors,
@@ -104,7 +104,7 @@ def train(
     """
     from ..training.gpu_slots import take
 
-    if TORCHRUN not in os.environ:  # else `launch` has taken the GPUs of all processes
+    if TORCHRUN not in os.environ:  # otherwise `launch` has assigned the GPUs of all processes
         take(1)
     from ..training.train import train as run
 
@@ -138,7 +138,7 @@ def launch(
     take(processes, inherited=True)
     handed_on = (signal.SIGINT, signal.SIGQUIT, *heeded())
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(each.name for each in handed_on))  # read by torchrun
-    # Standalone means this machine: its own name need not resolve for that.
+    # Standalone means this machine only, so that its host name need not resolve.
     os.execv(
         program,
         [program, "--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}", "--no-python", *command],
@@ -146,7 +146,7 @@ def launch(
 
 
 def _drawn(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """What `sample` writes: the folder of a run's step, or a file, beside which XTC has its topology."""
+    """Outputs of `sample`: the folder of a run's step, or a file (for XTC, also its topology)."""
     output = given["output"]
     if not (given["fold"] or given["around"]):
         return {output: STEP if given["splits"] else BATCH}
@@ -300,12 +300,12 @@ def sample(
         raise UsageError("sample: expected --fold, --around, or --store and --splits, or a --batch of the last")
 
 
-WHOLE = (0, 1)  # the share of a draw that is all of it
+WHOLE = (0, 1)  # the share that is the whole draw
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """What every form of `sample` is given; `share` counts from 0, as `--batch`."""
+    """Arguments common to all forms of `sample`; `share` is counted from 0, as `--batch`."""
 
     model: Path
     refiner: Path
@@ -317,12 +317,12 @@ class _Draw:
 
     @property
     def parts(self) -> Path:
-        """Folder in which finished parts of a draw wait for the rest."""
+        """Folder for finished parts of an unfinished draw."""
         return self.output.with_name(f".{self.output.name}.parts")
 
 
 def _sample_folds(draw: _Draw, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool) -> None:
-    """Samples of fold classes."""
+    """Draw samples of fold classes."""
     from ..sampling.sample import sample_folds
 
     ask = partial(sample_folds, draw.model, draw.refiner, folds, lengths, draw.settings, draw.seed)
@@ -330,7 +330,7 @@ def _sample_folds(draw: _Draw, folds: Sequence[str], lengths: Sequence[int] | No
 
 
 def _sample_valid(draw: _Draw, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool) -> None:
-    """So many samples of fold classes that are physically valid."""
+    """Draw a given number of physically valid samples of fold classes."""
     from ..sampling.sample import sample_valid
     from ..score.metrics.physical_validity import is_valid
 
@@ -349,7 +349,7 @@ def _sample_around(
     spread: float | None,
     noise_kept: float,
 ) -> None:
-    """Conformations around a structure: a file, or a domain of a store."""
+    """Draw conformations around a structure: a file, or a domain of a store."""
     from ..model.batch import read_domain
     from ..sampling.sample import sample_around
 
@@ -360,7 +360,7 @@ def _sample_around(
 
 
 def _sample_heldout(draw: _Draw, store: Path, splits: Path, depth: int, drawn: Sequence[Path]) -> None:
-    """The step of a run: stores of the learning side and one PDB file per sample, all of them or none."""
+    """The step of a run: stores of the learning side and one PDB file per sample; either all or none."""
     from ..core.files import atomic_path
     from ..io.write import write_each
     from ..sampling.sample import sample_heldout
@@ -376,14 +376,14 @@ def _sample_heldout(draw: _Draw, store: Path, splits: Path, depth: int, drawn: S
 
 
 def _sample_batch(draw: _Draw, depth: int) -> None:
-    """A share of the samples of a run's step, which `_sample_heldout` joins."""
+    """Draw a share of the samples of a run's step, to be joined by `_sample_heldout`."""
     from ..sampling.sample import sample_batch
 
     sample_batch(draw.model, draw.refiner, draw.settings, draw.seed, draw.output, depth, draw.share)
 
 
 def _first_chain(path: Path) -> DomainSet:
-    """The first chain of a structure file, in its first model, as a domain without a label."""
+    """The first chain of a structure file, in its first model, as an unlabelled domain."""
     from ..io.read import extract_domain, read_structure
     from ..model.batch import one_domain
 
@@ -400,13 +400,13 @@ def _first_chain(path: Path) -> DomainSet:
 
 
 def _refuse(form: str, **others: object) -> None:
-    """`UserError` where an option was given that this form of `sample` does not use."""
+    """Raise `UserError` if an option was given that this form of `sample` does not use."""
     if unused := [f"--{name}" for name, value in others.items() if value]:
         raise UsageError(f"sample with {form}: expected no {' and no '.join(unused)}, which it does not use")
 
 
 def _check_form(output: Path, format: str, one_length: bool, chosen: object) -> None:
-    """`UsageError` where the file that was asked for can't hold the samples, before any is drawn."""
+    """Raise `UsageError`, before anything is drawn, if the requested file cannot hold the samples."""
     if output.suffix and format != "pdb":
         raise UsageError("sample --format: expected a folder as --output; a file says by its suffix what it is")
     if chosen and output.suffix in (".pdb", ".cif", ".xtc") and not one_length:
@@ -417,7 +417,7 @@ def _check_form(output: Path, format: str, one_length: bool, chosen: object) -> 
 
 
 def _write(draw: _Draw, ask: Callable[[Path], None]) -> None:
-    """What `ask` writes to a store, as that store, as one file of structures, or as a folder with a file each."""
+    """Write the samples that `ask` puts into a store: as that store, as one structure file, or as a folder."""
     if draw.output.suffix == ".h5":
         ask(draw.output)
         return
@@ -470,7 +470,7 @@ def train_classifier(
 
 
 def _embedded(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """A folder with a file for each store."""
+    """Output: a folder with one file for each store."""
     return {given["output"]: folder({path.name: hdf5("feature") for path in given["stores"]})}
 
 

@@ -1,4 +1,4 @@
-"""The application and the options that several commands share."""
+"""The application, and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ GROUPS = {
     ),
     "Runs": ("init", "run", "resume", "reproduce", "tune"),
 }
-"""Commands by what they are for, in the order of the help; all others are the stages of a run."""
+"""Commands by purpose, in the order of the help; all others are the stages of a run."""
 
 
 class UsageError(UserError):
-    """Options that do not go together, or one that is missing: exit code 2."""
+    """Options that do not go together, or a missing one: exit code 2."""
 
 
 def _tell_nothing(value: bool) -> None:
@@ -54,7 +54,7 @@ Quiet = Annotated[
 
 
 def _quiet() -> Any:
-    """The option `--quiet`, as typer makes it."""
+    """The option `--quiet`, as created by typer."""
     app = typer.Typer(add_completion=False)
 
     @app.command()
@@ -65,10 +65,10 @@ def _quiet() -> Any:
 
 
 class Commands(TyperGroup):
-    """Commands in groups, each with `--quiet`."""
+    """Commands in groups, each with the option `--quiet`."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a name, None where there is none."""
+        """The command with this name; None if there is none."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and cmd_name != "launch" and all(each.name != "quiet" for each in command.params):
             command.params.append(_quiet())
@@ -151,20 +151,20 @@ PATHS = ("table", "boundaries", "include", "names", "superfamilies", "locked", "
 
 
 def paths_of(section: Any) -> list[str]:
-    """Files and folders that a section of the settings names."""
+    """Files and folders named in a section of the settings."""
     values = [getattr(section, name, "") for name in PATHS]
     return [path for path in [*values, *getattr(section, "sources", ())] if path]
 
 
 def settings_of(name: str, given: str, file: str = "") -> Any:
-    """Settings of the section `name` as `given`; else from `file` where that is no JSON; else the defaults."""
+    """Settings of the section `name` from `given`, else from `file` unless that is JSON, else the defaults."""
     from ..config.load import section
 
     return section(name, given or ("{}" if file.lstrip().startswith("{") else file) or "{}")
 
 
 def batch_of(text: str) -> tuple[int, int]:
-    """`I/N` as numbers."""
+    """Parse `I/N` to two integers."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or int(found[1]) >= int(found[2]):
         raise UsageError(f"--batch: expected I/N with 0 ≤ I < N, such as 0/4, got {text!r}")

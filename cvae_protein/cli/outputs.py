@@ -1,9 +1,10 @@
-"""What commands may write over: nothing but former outputs of their own.
+"""What commands may overwrite: only earlier outputs of their own.
 
-Every command that writes says by `writes` which outputs its options name, and of what kind each is. Before it computes,
-what lies there already is looked at: something foreign stops it, always; a former output of other inputs or settings
-stops it unless `--force` is given. What a call wrote is recorded beside it (`.NAME.made.json`), so that the same call
-may be given again. Jobs of a workflow keep no such record and need no `--force`: there the outputs are the workflow's.
+Every command that writes declares with `writes` which options name outputs, and of what kind. Before it computes
+anything, existing content is checked: foreign content always stops it; an earlier output from other inputs or settings
+stops it unless `--force` is given. A record next to each output (`.NAME.made.json`) says which call wrote it, so that
+the same call can be repeated. Jobs of a workflow keep no such record and need no `--force`: their outputs belong to the
+workflow.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from ..core.files import MARKER, REJECTED_COLUMNS, atomic_path, recover, try_mov
 from ..core.programs import is_first
 from ..core.progress import say
 
-WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: the folder for records of what they took
+WORKFLOW = "CVAE_PROTEIN_JOBS"  # set by the workflow for its jobs: folder for records of their resource use
 NAMES = frozenset({"output", "rejected", "lock", "report", "checkpoint"})  # options that name an output
-NOT_COMPARED = frozenset({"force", "jobs", "cores"})  # options that leave the outcome as it is
+NOT_COMPARED = frozenset({"force", "jobs", "cores"})  # options that do not affect the result
 FORCE = typer.Option(
     "--force", help="Replace an earlier output of this command that was made from other inputs or settings."
 )
@@ -39,12 +40,12 @@ Parameters = Mapping[str, Any]
 
 
 def table(*columns: str) -> Recognise:
-    """Recognises a tab-separated table by some of its columns, which stand side by side."""
+    """Recognises a tab-separated table by some adjacent columns."""
     return text("\t".join(columns), 1)
 
 
 def text(mark: str, lines: int = 40) -> Recognise:
-    """Recognises a text file by what stands somewhere in its first lines."""
+    """Recognises a text file by a string in its first lines."""
 
     def is_one(path: Path) -> bool:
         with open(path, encoding="utf-8", errors="replace") as handle:
@@ -54,7 +55,7 @@ def text(mark: str, lines: int = 40) -> Recognise:
 
 
 def json_with(key: str) -> Recognise:
-    """Recognises a JSON file by a key of its object."""
+    """Recognises a JSON file by a key of its top-level object."""
 
     def is_one(path: Path) -> bool:
         try:
@@ -66,7 +67,7 @@ def json_with(key: str) -> Recognise:
 
 
 def hdf5(name: str, value: str = "") -> Recognise:
-    """Recognises an HDF5 file by a dataset at its root, or by an attribute and its value."""
+    """Recognises an HDF5 file by a root dataset, or by an attribute and its value."""
 
     def is_one(path: Path) -> bool:
         from ..store.layout import bears
@@ -77,7 +78,7 @@ def hdf5(name: str, value: str = "") -> Recognise:
 
 
 def tensors(path: Path) -> bool:
-    """Recognises a safetensors file that this package signed."""
+    """Recognises a safetensors file signed by this package."""
     with open(path, "rb") as handle:
         size = int.from_bytes(handle.read(8), "little")
         head = handle.read(min(size, 1 << 20))
@@ -85,16 +86,16 @@ def tensors(path: Path) -> bool:
 
 
 def recorded(path: Path) -> bool:
-    """Of formats without a mark of ours: only the record beside a file shows it."""
+    """For formats without a mark of ours: only the record next to a file identifies it."""
     return False
 
 
 @dataclass(frozen=True)
 class Output:
-    """What an option names: a file of one kind (`files` empty) or a folder of files, each with its kind.
+    """An output named by an option: a file of one kind (`files` empty), or a folder of files, each with its kind.
 
-    Names of `files` may hold `*`; `optional` ones may be absent from a former output. An output that `goes_on` is
-    taken up by the command itself, such as a checkpoint, and needs no `--force`.
+    Names in `files` may contain `*`; `optional` ones may be missing from an earlier output. An output that `goes_on`,
+    such as a checkpoint, is continued by the command itself and needs no `--force`.
     """
 
     is_ours: Recognise = recorded
@@ -118,24 +119,24 @@ Plan = Callable[[Parameters], Mapping[Path, Output]]
 
 
 def folder(files: Mapping[str, Recognise], optional: Iterable[str] = (), *, goes_on: bool = False) -> Output:
-    """A folder that a command writes whole."""
+    """A folder that a command writes as a whole."""
     return Output(files=files, optional=frozenset(optional), is_folder=True, goes_on=goes_on)
 
 
-EACH = folder(EACH_FILES, optional=["*.pdb", "*.cif"])  # a file a structure
+EACH = folder(EACH_FILES, optional=["*.pdb", "*.cif"])  # one file per structure
 
 
 def writes(
     plan: Plan | None = None, reads: Callable[[Parameters], Iterable[str]] | None = None, **outputs: Output
 ) -> Callable[[Callable], Callable]:
-    """Guard the outputs of a command: `outputs` by the name of their option, or all that `plan` says of the options.
+    """Guard the outputs of a command: `outputs` by option name, and those that `plan` derives from the options.
 
-    reads : paths that the settings name, which the command reads
+    reads : returns paths named in the settings that the command reads
     """
 
     def decorate(command: Callable) -> Callable:
         def planned(parameters: Parameters) -> dict[Path, Output]:
-            """What a call is about to write, by its place."""
+            """The outputs that a call is about to write, by path."""
             found = dict(plan(parameters)) if plan else {}
             for name, kind in outputs.items():
                 if (path := parameters.get(name)) is None:
@@ -185,13 +186,13 @@ class Guard:
         self.name = _as_given(command)
         self.inputs = [*_inputs(parameters), *(Path(path) for path in reads if os.path.exists(path))]
         compared = parameters.keys() - NOT_COMPARED - NAMES
-        self.made = {_absolute(path).resolve() for path in targets}  # may lie in an input or in each other
+        self.made = {_absolute(path).resolve() for path in targets}  # may lie inside an input or inside each other
         self.call = {name: self._describe(parameters[name]) for name in sorted(compared)}
         self.before: dict[Path, Any] = {}
         self.in_workflow = WORKFLOW in os.environ
 
     def check(self, force: bool) -> None:
-        """`UserError` in one line where something would be lost that is no former output of this very call."""
+        """Raise `UserError`, on one line, if anything but an earlier output of this very call would be lost."""
         for path, kind in self.targets.items() if FIRST else ():
             self._check_place(path)
             recover(path)
@@ -222,7 +223,7 @@ class Guard:
                     raise UserError(f"{path}: cannot be replaced ({error.strerror}); {OTHER}") from error
 
     def _check_place(self, path: Path) -> None:
-        """`UserError` where the path is no place for an output at all."""
+        """Raise `UserError` if no output can be written at this path."""
         place = _absolute(path).resolve()
         for name, taken in (("working folder", Path.cwd()), ("home folder", Path(os.path.expanduser("~")))):
             if place == taken.resolve() or place in taken.resolve().parents:
@@ -240,7 +241,7 @@ class Guard:
             raise UserError(f"{path}: the folder {above} cannot be written to ({why}); give another path")
 
     def _check_ours(self, path: Path, kind: Output, record: Mapping[str, Any]) -> None:
-        """`UserError` where something at `path` is not what this command writes."""
+        """Raise `UserError` if something at `path` was not written by this command."""
         if record.get("command", self.command) != self.command:
             raise UserError(f"{path}: is an output of `{_as_given(record['command'])}`; {OTHER}")
         if not kind.is_folder:
@@ -261,7 +262,7 @@ class Guard:
                 raise UserError(f"{path}: is no output of `{self.name}`, which has {pattern} as well; {OTHER}")
 
     def _describe(self, value: Any) -> Any:
-        """An option as the record keeps it: paths with size and date of what lies there, settings as values."""
+        """An option as recorded: paths with size and date of what is there, settings as values."""
         if isinstance(value, list):
             return [self._describe(each) for each in value]
         if not isinstance(value, Path | str):
@@ -274,7 +275,7 @@ class Guard:
         return [str(_absolute(value)), _identity(Path(value), self.made)] if _is_there(value) else str(value)
 
     def _record_of(self, path: Path) -> dict[str, Any]:
-        """The record of what lies at `path`; empty where there is none or it is of something else."""
+        """The record of the content at `path`; empty if there is none or it describes something else."""
         try:
             record = json.loads(_record_path(path).read_text(encoding="utf-8"))
             return record if record["content"] == _identity(path) else {}
@@ -282,17 +283,17 @@ class Guard:
             return {}
 
     def _is_repeated(self, record: Mapping[str, Any]) -> bool:
-        """Whether the record is of this very call, or of one that failed."""
+        """Whether the record is of this very call, or of a call that failed."""
         return bool(record) and record["call"] in (None, json.loads(json.dumps(self.call)))
 
     def tell(self) -> None:
-        """Say last where what was made lies."""
+        """Report, as the last message, where the outputs are."""
         made = [str(path) for path in self.targets if path.exists()]
         if made and FIRST:
             say(self.name, f"wrote {', '.join(made)}")
 
     def record(self, *, finished: bool) -> None:
-        """Write beside each output what made it; of a call that failed, only that it did."""
+        """Write next to each output which call made it; for a failed call, only that it failed."""
         if self.in_workflow or not FIRST:
             return
         for path, kind in self.targets.items():
@@ -305,7 +306,7 @@ class Guard:
 
 
 def _as_given(command: str) -> str:
-    """The name of a command as it is given in a call."""
+    """The name of a command as typed in a call."""
     return command.replace("_", "-")
 
 
@@ -313,7 +314,7 @@ OTHER = "give another path, or remove it yourself"
 
 
 def _is_among(entry: Path, files: Mapping[str, Recognise]) -> bool:
-    """Whether an entry of a folder is one of the files that a command writes there."""
+    """Whether an entry of a folder is one of the files that a command writes."""
     if entry.is_symlink() or not entry.is_file():
         return False
     return any(fnmatchcase(entry.name, pattern) and is_ours(entry) for pattern, is_ours in files.items())
@@ -324,14 +325,14 @@ def _record_path(path: Path) -> Path:
 
 
 def _absolute(path: str | Path) -> Path:
-    """`path` seen from the root, without `..`; links stay."""
+    """`path` as an absolute path without `..`; links are not resolved."""
     return Path(os.path.abspath(path))
 
 
 def _identity(path: Path, without: Container[Path] = ()) -> Any:
-    """Size and date of a file, or of all in a folder but links, hidden files and the outputs `without`.
+    """Size and date of a file, or of everything in a folder except links, hidden files and the outputs `without`.
 
-    None where there is nothing.
+    None if nothing is there.
     """
     try:
         if path.is_dir():
@@ -345,7 +346,7 @@ def _identity(path: Path, without: Container[Path] = ()) -> Any:
 
 
 def _inputs(parameters: Parameters) -> Iterator[Path]:
-    """Files and folders that the options name and that are no outputs."""
+    """Existing files and folders named by options that are not outputs."""
     for name, value in parameters.items():
         for each in value if isinstance(value, list) else [value]:
             if name not in NAMES and _is_there(each):

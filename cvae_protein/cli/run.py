@@ -1,4 +1,4 @@
-"""Commands on whole runs: manifest, reproduction, resumption, search for settings, schema."""
+"""Commands for whole runs: manifest, reproduction, resumption, search for settings, schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .options import Depth, Given, ModelGiven, Output, Splits, Stored, TrainGive
 from .outputs import WORKFLOW, folder, table, tensors, text, writes
 from .outputs import Output as Written
 
-BASE = Path("config/config.yaml")  # over which every run is laid
+BASE = Path("config/config.yaml")  # on top of which every run's configuration is applied
 
 
 @app.command()
@@ -189,7 +189,7 @@ def manifest(
 
 
 def _made_again(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """An empty folder, unless what is there is only compared."""
+    """Output of `reproduce`: an empty folder, unless existing content is only compared."""
     return {} if given["compare_only"] else {given["output"]: folder({}, goes_on=True)}
 
 

@@ -1,4 +1,4 @@
-"""Commands that score samples and report."""
+"""Commands that score samples and write reports."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXTERNAL = {
 
 
 def _scored(given: Mapping[str, Any]) -> dict[Path, Written]:
-    """A folder of tables, or one a set and their differences, and the page where one is asked for."""
+    """Outputs of `score`: a folder of tables, or one per set with their differences, and the page if requested."""
     own, output = given["output"], folder(EXTERNAL, ["samples.h5"])
     found = {given["report"]: PAGE} if given["report"] else {}
     if not given["reference"]:
@@ -138,7 +138,7 @@ def score(
         sets = {
             name: read_set(path, reference, splits, targets, exclude or (), include or ())
             for name, path in zip(names, folders, strict=True)
-        }  # before the search, as all that may want a file
+        }  # before the search, like everything that needs a file
         places = {name: output / name if len(names) > 1 else output for name in names}
         for name, given in sets.items():
             place = places[name]
@@ -150,7 +150,7 @@ def score(
         if len(names) > 1:
             tables = {name: place / "structures.tsv" for name, place in places.items()}
             write_differences(tables, own, output / "differences.tsv")
-        if report is not None:  # last: the tables stay where the page cannot be written
+        if report is not None:  # last, so that tables are kept if the page cannot be written
             with tempfile.TemporaryDirectory() as scratch:
                 beside = Path(scratch) / "real"
                 score_stand_ins(next(iter(sets.values())).domains, own, beside)
@@ -168,7 +168,7 @@ def score(
 
 
 def _refuse(form: str, **others: object) -> None:
-    """`UserError` where an option was given that belongs to the other form of the command."""
+    """Raise `UserError` if an option was given that belongs to the other form of the command."""
     wrong = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
     if wrong:
         raise UsageError(
@@ -255,7 +255,7 @@ def report(
 
 
 def _check_there(results: Path, variants: list[str]) -> None:
-    """`UserError` where there is no run, or nothing of a variant in it."""
+    """Raise `UserError` if there is no run, or nothing of a variant in it."""
     if not results.is_dir():
         raise UserError(f"{results}: expected the folder of a run, found none")
     folders = [path for stage in ("models", "samples", "scores") for path in results.glob(f"{stage}/*")]
@@ -337,7 +337,7 @@ def rmsf(
 
 
 def _store_frames(source: Path, topology: Path | None, stride: int, store: Path) -> None:
-    """Write a store of the frames of a trajectory, or of the models of structure files."""
+    """Write a store from the frames of a trajectory, or from the models of structure files."""
     from ..config.settings import FeaturizeSettings, LabelSettings
     from ..core.files import read_table
     from ..dataset.featurize import featurize_folder, featurize_trajectory
@@ -358,7 +358,7 @@ def _store_frames(source: Path, topology: Path | None, stride: int, store: Path)
 
 
 def _sole(store: Path, named: Path) -> str:
-    """The one domain of a store."""
+    """The only domain of a store."""
     from ..store.read import Store
 
     with Store(store) as opened:
@@ -368,12 +368,12 @@ def _sole(store: Path, named: Path) -> str:
 
 
 def _name(text: str) -> str:
-    """`text` as a variant's name."""
+    """`text` as the name of a variant."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:40].lstrip("._-") or "samples"
 
 
 def _set_names(paths: Sequence[Path], variant: str) -> list[str]:
-    """Names of the sets: of their folder or file, unlike each other; `--variant` names one set alone."""
+    """Unique names of the sets, from their folders or files; `--variant` can name only a single set."""
     if variant and len(paths) > 1:
         raise UsageError("score --variant: names one set; several are named by their folders")
     from ..io.read import unused
@@ -388,7 +388,7 @@ def _set_names(paths: Sequence[Path], variant: str) -> list[str]:
 def _write_page(
     page: Path, reference: Path, splits: Path | None, seed: int, places: Mapping[str, Path], real: Path
 ) -> None:
-    """The page of a run, of a folder that is laid out like one and holds these sets and `real` alone."""
+    """The page of a run, made from a folder laid out like one, with only these sets and `real`."""
     from ..config.load import section
     from ..core.files import read_table, write_rejected
     from ..report.page import write_report
