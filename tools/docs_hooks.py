@@ -1,4 +1,4 @@
-"""What the site generates: the command line and the configuration, and links that lead out of `docs/`."""
+"""Generated pages of the site (command line, configuration), and links that lead out of `docs/`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Name the files of the project that are no pages, in place of links that the site would not have."""
+    """Replace links to project files that are not pages by the names of the files."""
     here = Path(page.file.src_uri).parent
 
     def replaced(found: re.Match[str]) -> str:
@@ -46,17 +46,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return OUTSIDE.sub(replaced, markdown)
 
 
-SHIM = "https://unpkg.com/iframe-worker/shim"  # with which pages that lie on a disk can be searched
+SHIM = "https://unpkg.com/iframe-worker/shim"  # makes search work in pages opened from disk
 OWN_SHIM = "assets/iframe-worker/index.js"  # version 1.0.4
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Take the one script that the theme would fetch from beside the page."""
+    """Load the one script that the theme would fetch from the web from the site itself."""
     return output.replace(SHIM, get_relative_url(OWN_SHIM, page.url))
 
 
 def on_post_template(output: str, template_name: str, config: Any) -> str:
-    """The same for pages that are no documents, such as 404.html."""
+    """The same for pages without a source document, such as 404.html."""
     return output.replace(SHIM, f"/{OWN_SHIM}")
 
 

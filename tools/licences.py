@@ -1,8 +1,8 @@
-"""The licence of every package in requirements.txt, from the metadata that it was installed with.
+"""Table of the licences of all packages in requirements.txt, from their installed metadata.
 
     python tools/licences.py --output docs/licences.md
 
-A package that is not installed here, as on another system, keeps the row that the table has of it.
+A package that is not installed here, for example because of the system, keeps its licence from the existing table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ which torch brings on Linux with a GPU, are under NVIDIA's own terms.
 | package | version | licence |
 |---|---|---|
 """
-LONGEST = 60  # letters; some packages give the whole text of their licence
+LONGEST = 60  # characters; some packages give the full text of their licence
 
 
 def licence(name: str) -> str:

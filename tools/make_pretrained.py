@@ -2,12 +2,12 @@
 
     python tools/make_pretrained.py results --version 1 --variant concat --seed 0 --about about.md [--output FOLDER]
 
-Copies model, refiner and, where there is one, decoder of that seed, and the run's fold classifier with its accuracy on
-held-out domains, and lists what superfamilies they were trained on. The fold classifier's weights are stored as
-float16. Where all are above 15 MB, so are those of the other networks but the flow; the script then draws the same
-samples from both and stops where one lies farther than 0.1 Å RMSD from where it was: single atoms may, since a flow has
-points where it parts. The card has the text of `--about` (data, split, for
-what it is made), the figures of scores.tsv or those of `--figures`, and the fold classifier's accuracy.
+Copies the model, refiner and (if there is one) decoder of that seed, and the run's fold classifier with its accuracy on
+held-out domains, and lists the superfamilies they were trained on. The fold classifier's weights are stored as float16.
+If all weights together exceed 15 MB, so are those of the other networks except the flow. The script then draws the same
+samples with both versions and stops if one has moved by more than 0.1 Å RMSD; single atoms may move more, since a flow
+diverges at some points. The card contains the text of `--about` (data, split, purpose), the figures of scores.tsv or of
+`--figures`, and the fold classifier's accuracy.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from cvae_protein.store.read import Store
 
 LARGEST = 15_000_000  # bytes of all weights together
 EXACT = ("aggregate.", "cvae.linear.", "cvae.encoder.linear.", "cvae.decoder.linear.", "flow.")
-EXACT += ("middle", "spread", "centre", "scale")  # by which the fold classifier standardises
-FARTHEST = 0.1  # Å RMSD that rounding may move a sample, as it lies
+EXACT += ("middle", "spread", "centre", "scale")  # used by the fold classifier to standardise
+FARTHEST = 0.1  # Å RMSD, without superposition, by which rounding may move a sample
 LEVELS = ("class", "architecture", "topology")
-COLUMNS = ["split", "level", "labels", "n", "accuracy", "low", "high"]  # of classifier.tsv
+COLUMNS = ["split", "level", "labels", "n", "accuracy", "low", "high"]  # columns of classifier.tsv
 METRICS = {
     "trace_rmsd": "held-out domains rebuilt: decoded trace, Å",
     "backbone_rmsd": "held-out domains rebuilt: backbone, Å",
@@ -58,7 +58,7 @@ LIMITS = """\
 
 
 def copy_model(source: Path, target: Path, rounded: bool) -> None:
-    """Spec, weights and accuracy of a model in a folder; `rounded` stores the networks' weights as float16."""
+    """Copy spec, weights and accuracy of a model to a folder; `rounded` stores network weights as float16."""
     target.mkdir(parents=True)
     for name in ("spec.json", "classifier.tsv"):
         if (source / name).exists():
@@ -72,7 +72,7 @@ def copy_model(source: Path, target: Path, rounded: bool) -> None:
 
 
 def drawn(model: Path, refiner: Path) -> list[np.ndarray]:
-    """Atoms (L, 5, 3) in Å of two samples a class, before relaxation."""
+    """Atoms (L, 5, 3) in Å of two samples per class, before relaxation."""
     sampler = load_sampler(model, refiner)
     generator, spec = torch.Generator().manual_seed(0), sampler.spec
     names = [name for name in spec.vocabulary[0] for _ in range(2)]
@@ -86,7 +86,7 @@ def drawn(model: Path, refiner: Path) -> list[np.ndarray]:
 
 
 def figures_of_run(results: Path, variant: str, seed: int) -> str:
-    """The figures in `scores.tsv`, as a Markdown table."""
+    """The figures from `scores.tsv` as a Markdown table."""
     rows = {}
     for row in read_table(results / "scores.tsv", ["variant", "seed", "fold", "metric", "value", "low", "high", "n"]):
         if row["fold"] == "all" and (row["variant"], row["seed"]) in ((variant, str(seed)), ("real", "")):
@@ -99,7 +99,7 @@ def figures_of_run(results: Path, variant: str, seed: int) -> str:
 
 
 def accuracies_of_run(checks: Path) -> list[str]:
-    """How often the fold classifier is right on held-out domains, as a Markdown table; nothing where there is none."""
+    """The fold classifier's accuracy on held-out domains as a Markdown table; empty if there is none."""
     if not checks.exists():
         return []
     rows = {(row["labels"], row["level"]): row for row in read_table(checks, COLUMNS) if row["split"] == "test"}
@@ -112,12 +112,12 @@ def accuracies_of_run(checks: Path) -> list[str]:
 
 
 def accuracy(row: dict[str, str] | None) -> str:
-    """An accuracy with its interval and number of domains; empty where there is none."""
+    """An accuracy with its interval and number of domains; empty if there is none."""
     return f"{float(row['accuracy']):.3f} ({row['low'][:5]} to {row['high'][:5]}, n = {row['n']})" if row else ""
 
 
 def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version: int, figures: str = "") -> str:
-    """The model card as Markdown; its `figures` are those of the run where none are given."""
+    """The model card as Markdown; `figures` default to those of the run."""
     counts = Counter(row["split"] for row in read_table(results / "splits.tsv", ["split"]))
     lengths = [n for name in spec.vocabulary[0] for n in spec.lengths[name]]
     origin = spec.origin
@@ -144,7 +144,7 @@ def card(results: Path, spec: Spec, variant: str, seed: int, about: str, version
 
 
 def cell(rows: dict[tuple[str, str], dict[str, str]], variant: str, metric: str) -> str:
-    """A figure with its interval and number of structures; empty where there is none."""
+    """A figure with its interval and number of structures; empty if there is none."""
     row = rows.get((variant, metric))
     if row is None:
         return ""
@@ -153,7 +153,7 @@ def cell(rows: dict[tuple[str, str], dict[str, str]], variant: str, metric: str)
 
 
 def trained_superfamilies(results: Path) -> list[str]:
-    """Superfamilies, by all names in the store, of the domains that train whole or as crops."""
+    """Superfamilies, by all names in the store, of the domains used for training (whole or as crops)."""
     rows = read_table(results / "splits.tsv", ["domain_id", "split"])
     with Store(results / "domains.h5") as store:
         codes = (
@@ -177,7 +177,7 @@ def adopt(
 ) -> None:
     """Write the folder `output` with model, second levels, fold classifier, card, version and superfamilies.
 
-    `UserError` where it gets too large or too inexact.
+    `UserError` if it becomes too large or too inexact.
     """
     models = {"model": results / "models" / variant / f"seed{seed}"}
     models |= {name: results / "models" / name / f"seed{seed}" for name in ("refiner", "decoder")}
@@ -208,7 +208,7 @@ def adopt(
 
 
 def main() -> None:
-    """Fill the package's folder."""
+    """Write the package's model folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--version", type=int, required=True, help="its number, one more than the last released one's")

@@ -1,8 +1,8 @@
-"""Draw docs/gallery.png: samples of the package's model, each beside the nearest of the embedded domains.
+"""Draw docs/gallery.png: samples of the package's model, each next to its nearest embedded domain.
 
     python tools/pictures.py
 
-`make pictures` calls it, and what draws the other pictures of the documentation from the tables in experiments/results.
+`make pictures` runs it, and the scripts that draw the other pictures of the documentation from experiments/results.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHOWN = {"1": "mainly α", "2": "mainly β", "3": "α and β"}
 EACH, LENGTH, SEED = 2, 90, 1
 COLOURS = {**dict.fromkeys("HGI", (0.80, 0.25, 0.35)), **dict.fromkeys("EB", (0.16, 0.42, 0.72))}  # helix, strand
 COIL = (0.55, 0.57, 0.60)
-HALF = 34  # Å to each side of a picture, the same for all
-POINTS = 8  # of the curve from one residue to the next
+HALF = 34  # Å from the centre to each side, the same in all pictures
+POINTS = 8  # points of the curve per residue
 
 
 def curve(ca: np.ndarray) -> np.ndarray:
-    """Points of a Catmull-Rom spline through CA (L, 3): ((L - 1) * POINTS + 1, 3) in Å."""
+    """Points of a Catmull-Rom spline through the CA trace (L, 3): ((L - 1) * POINTS + 1, 3) in Å."""
     padded = np.concatenate([2 * ca[:1] - ca[1:2], ca, 2 * ca[-1:] - ca[-2:-1]])
     t = (np.arange(POINTS) / POINTS)[:, None, None]
     a, b, c, d = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
@@ -37,7 +37,7 @@ def curve(ca: np.ndarray) -> np.ndarray:
 
 
 def ribbon(structure: cvae.Structure, ca: np.ndarray) -> LineCollection:
-    """A chain seen along z as lines, the nearest last: wide where it is helix or strand, pale where it is far."""
+    """A chain seen along z as lines, nearest drawn last: wide for helices and strands, paler with distance."""
     points = curve(ca)
     lines = np.stack([points[:-1], points[1:]], axis=1)
     letters = np.repeat(list(structure.secondary_structure), POINTS)[: len(lines)]
@@ -55,10 +55,10 @@ def ribbon(structure: cvae.Structure, ca: np.ndarray) -> LineCollection:
 
 
 def main() -> None:
-    """Draw samples, find their neighbours, and write the picture."""
+    """Draw samples, find their nearest domains, and write the picture."""
     samples = cvae.load("pretrained").sample(list(SHOWN), LENGTH, EACH, seed=SEED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of embedded entries that are examples of what is rejected
+        warnings.simplefilter("ignore")  # about embedded entries that serve as examples of rejection
         domains = cvae.featurize(ROOT / "data/embedded", ROOT / "data/domains.tsv", min_length=40)
     rows = cvae.score(samples, domains, per_structure=True, bootstrap=20).set_index("id")
     figure = Figure(figsize=(2 * len(samples), 4.6), layout="constrained")
@@ -67,7 +67,7 @@ def main() -> None:
         nearest = domains[rows.loc[sample.id, "nearest_id"]]
         centred = sample.ca[0] - sample.ca[0].mean(0)
         view = np.linalg.svd(centred, full_matrices=False)[2]
-        view[2] *= np.linalg.det(view)  # a rotation, no mirror image
+        view[2] *= np.linalg.det(view)  # a rotation, not a reflection
         beside, tm = superpose(nearest, sample)
         seen = [(sample, centred @ view.T), (nearest, (beside[:, CA] - sample.ca[0].mean(0)) @ view.T)]
         for axes, (structure, ca) in zip(column, seen, strict=True):
