@@ -1,4 +1,4 @@
-# The fold classifier, one for a run, and what it sees of the domains and of all that models make.
+# The run's fold classifier, and its features and probabilities for domains and model outputs.
 
 
 rule train_classifier:

@@ -1,4 +1,4 @@
-"""What all rules share: the checked settings, paths below the results folder, and the package files a job runs."""
+"""Shared by all rules: checked settings, paths in the results folder, and the package files that a job runs."""
 
 import ast
 import getpass
@@ -33,11 +33,11 @@ SLURM_ERROR = re.compile(r"(slurmstepd|srun|sbatch)[^:]*: error: ")
 PACKAGE = Path(cvae_protein.__file__).parent
 CHECKOUT = not {"site-packages", "dist-packages"} & set(PACKAGE.parts)
 VERSION = [str(PACKAGE / "__init__.py")]
-# Folder of our Snakefile, whoever's workflow this is a module of.
+# Folder of our Snakefile, even if another workflow uses it as a module.
 HERE = (
     Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).absolute().parent
 )
-# Read by every stage and of no effect on its values, which come through params: editing them reruns nothing.
+# Used by every stage without affecting its values, which come from params: editing them reruns nothing.
 PLUMBING = [
     Path(name)
     for name in (
@@ -55,7 +55,7 @@ PLUMBING = [
 
 
 def name_user():
-    """Name a user id that has no name, such as containers run under, by its number: Snakemake asks for a name."""
+    """Use the user id as name if it has none, as in containers, because Snakemake asks for a name."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -63,7 +63,7 @@ def name_user():
 
 
 def checked_by(check, given):
-    """What `check` makes of the settings; a mistake in them stops everything before any job, in one line each."""
+    """The result of `check`; mistakes in the settings stop the run before any job, with one line each."""
     try:
         return check(given)
     except UserError as error:
@@ -76,7 +76,7 @@ def checked_by(check, given):
 
 
 def count_batches():
-    """Jobs that featurize: the classification's rows over the batch size, few enough to be planned quickly."""
+    """Number of featurize jobs: rows of the classification / batch size, limited so that planning is fast."""
     try:
         rows = count_rows(settings.labels)
     except UserError as error:
@@ -85,12 +85,12 @@ def count_batches():
 
 
 def result(*parts):
-    """A path below the results folder."""
+    """A path in the results folder."""
     return str(Path(settings.results, *parts))
 
 
 def point_result(*parts):
-    """A path below the folder of a sweep's point."""
+    """A path in the folder of a sweep's point."""
     return result("sweep", "{point}", *parts)
 
 
@@ -105,13 +105,13 @@ def as_json(section):
 
 
 def nameless(labels):
-    """The section `labels` without what changes no domain, so that other names of folds rerun nothing but the report."""
+    """The section `labels` without what affects no domain, so that new fold names rerun only the report."""
     return replace(labels, names="")
 
 
 @cache
 def imported(path):
-    """Package files that a package file imports, by reading its text, which is done once."""
+    """Package files that a package file imports, found in its text; cached."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -125,14 +125,14 @@ def imported(path):
 
 
 def is_plumbing(path):
-    """Whether a package file is one that all stages share."""
+    """Whether a package file is shared by all stages."""
     return any(path == name or name in path.parents for name in PLUMBING)
 
 
 def sources(*names):
-    """Package files that a job runs: `names` and, through their imports, all that these need.
+    """Package files that a job runs: `names` and everything that they import, directly or not.
 
-    Of an installed package it is the file that has its version, which is all of it that changes.
+    For an installed package, only the file with its version, since nothing else in it changes on its own.
     """
     if not CHECKOUT:
         return VERSION
@@ -149,12 +149,12 @@ def sources(*names):
 
 
 def variant_sources(name, *stages):
-    """Package files that stages run for one variant; what its record says of it goes through params."""
+    """Package files that stages run for one variant; the variant's record is passed through params."""
     return sources(*stages, f"model/{variants.find(name).file}")
 
 
 def shared_training(place):
-    """Spec, weights and history of the training that a view of another variant shares, below a folder; else none."""
+    """Spec, weights and history of the training that a view shares with another variant; empty for other variants."""
 
     def found(wildcards):
         record = variants.find(wildcards.variant)
@@ -166,12 +166,12 @@ def shared_training(place):
 
 
 def shared_option(wildcards, input):
-    """The option of `train` for the folder of `shared_training`."""
+    """The option of `train` that gives the folder of `shared_training`."""
     return ["--trained", str(Path(input.shared[0]).parent)] if input.shared else []
 
 
 def told_to_second_level():
-    """Options of `train` that the second level depends on, and no others: a change of these trains it anew."""
+    """Only the options of `train` that affect the second level: a change of these retrains it."""
     model = {"coefficients": settings.model.coefficients}
     if settings.second_level == "refiner":
         return [
@@ -191,12 +191,12 @@ def told_to_second_level():
 
 
 def record_of(wildcards):
-    """What is particular to a variant, as text for params: a change of it reruns what depends on it."""
+    """A variant's record as text for params: a change of it reruns what depends on it."""
     return repr(variants.find(wildcards.variant))
 
 
 def package_data(folder):
-    """Files of a package folder that are no Python, such as the page's template; as `sources` where it is installed."""
+    """Non-Python files of a package folder, such as page templates; if the package is installed, as in `sources`."""
     if not CHECKOUT:
         return VERSION
     files = (PACKAGE / folder).rglob("*")
@@ -206,7 +206,7 @@ def package_data(folder):
 
 
 def start_files(start):
-    """Files of the trained weights that a training begins with; of the package's as `sources` where it is installed."""
+    """Files of the weights from which a training starts; for those of an installed package, as in `sources`."""
     if not start:
         return []
     if not pretrained.is_named(start):
@@ -220,31 +220,31 @@ def start_files(start):
 
 
 def start_of_variant(name, train):
-    """What the training of a variant begins with, by the settings `train`; empty where that is nothing."""
+    """The weights from which a variant's training starts, by the settings `train`; empty if none."""
     if name == variants.PRETRAINED:
         return name
     return train.start if variants.find(name).started else ""
 
 
 def told_to_variant(name, train):
-    """Settings of a variant's training, without what its outcome does not depend on."""
+    """Settings of a variant's training, without those that do not affect the result."""
     return as_json(replace(train, processes=1, start=start_of_variant(name, train)))
 
 
 def nearest(path):
-    """`path` seen from the working folder where it lies below it, else as it is."""
+    """`path` relative to the working folder if it is inside it, else unchanged."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def counted(resource):
-    """Whether the run limits a resource, by `--resources` or by its profile, to more than none."""
+    """Whether the run, by `--resources` or its profile, sets a nonzero limit for a resource."""
     given = workflow.global_resources.get(resource)
     return given is not None and bool(given.value)
 
 
 def outer_inputs():
-    """What jobs read that no job makes: files of the configuration and of the package."""
+    """Files that jobs read but no job makes: those of the configuration and of the package."""
     own = settings.labels
     given = [own.table, own.boundaries, own.include, own.names, own.superfamilies]
     given.append(settings.fetch.locked)
@@ -260,7 +260,7 @@ def outer_inputs():
 
 
 def record_start(logs):
-    """Leave word of the run in its results folder; a mistake where another run is at work there."""
+    """Record the run in its results folder; a user error if another run is active there."""
     resume.check_dates(outer_inputs())
     resume.begin(settings.results, list(map(str, workflow.configfiles)), logs)
     if ahead := resume.settle_dates(settings.results):
@@ -271,26 +271,26 @@ def record_start(logs):
 
 
 def say_done():
-    """What there is now."""
+    """Record the end of the run and print a summary."""
     resume.end(settings.results, "done")
     print(f"\nDone. {resume.said_of(settings.results, STARTED)}", file=sys.stderr)
 
 
 def last_lines(path, number=6):
-    """The last lines of a log, without empty ones."""
+    """The last non-empty lines of a log."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if line.strip()][-number:]
 
 
 def logs_of_run(folder):
-    """Logs below a folder that this run has written, the newest last."""
+    """Logs that this run has written in a folder, newest last."""
     logs = (path for path in Path(folder).rglob("*.log") if path.is_file())
     logs = [path for path in logs if path.stat().st_mtime >= STARTED]
     return sorted(logs, key=lambda path: path.stat().st_mtime)
 
 
 def say_failed():
-    """The last lines of the logs that end with an error, else of the newest log; what Slurm said; how to go on."""
+    """Print the last lines of failed logs (or else of the newest log), Slurm errors, and how to continue."""
     resume.end(settings.results, "failed")
     tails = {path: last_lines(path) for path in logs_of_run(result("logs"))}
     tails = {path: lines for path, lines in tails.items() if lines}
@@ -316,18 +316,18 @@ if workflow.storage_settings.default_storage_provider:
         "run without --default-storage-provider, and copy the folder when it is done"
     )
 name_user()
-# Jobs call `cvae-protein`: that of this environment, activated or not. A job's own environment comes before it.
+# Jobs call this environment's `cvae-protein`, even if it is not activated; a job's own environment takes precedence.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 for (
     path
-) in workflow.configfiles:  # Snakemake's own reading of them loses what YAML misreads
+) in workflow.configfiles:  # Snakemake's own parsing of them hides what YAML misreads
     checked_by(configuration.read_yaml, Path(path))
 settings = checked_by(configuration.load, config)
-# Where each command leaves a record of its time, memory and machine, for the manifest; on a cluster's nodes as well.
-# The words before it are Snakemake's own, which a prefix replaces: without them a failure is lost in the pipe to the log.
-# In an environment or image of their own, jobs see no packages of the user's home.
+# Folder in which each command records its time, memory and machine for the manifest, also on cluster nodes. The words
+# before it are Snakemake's own, which a prefix replaces; without them a failure would be lost in the pipe to the log.
+# In an environment or image of their own, jobs do not see packages in the user's home.
 DEPLOYED = (
     "PYTHONNOUSERSITE=1" if workflow.deployment_settings.deployment_method else ""
 )
@@ -341,5 +341,5 @@ BATCHES = range(count_batches())
 POINTS = checked_by(sweep.points, settings)
 checked_by(sweep.space, settings)
 MODELS = [*settings.variants, variants.BASELINE]
-SECOND_LEVEL = settings.second_level  # refiner, or decoder over whole chains
+SECOND_LEVEL = settings.second_level  # refiner, or decoder of whole chains
 OF_SECOND_LEVEL = settings.refine if SECOND_LEVEL == "refiner" else settings.decoder

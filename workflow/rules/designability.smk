@@ -1,4 +1,4 @@
-# Sequences for backbones and their structures, where asked for: `snakemake designability` (make install-designer).
+# On request: sequences designed for backbones, and their structures. `snakemake designability` (make install-designer).
 
 
 rule design:

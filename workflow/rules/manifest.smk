@@ -1,4 +1,4 @@
-# How the run came about: settings, versions, hashes, and what each job took.
+# Provenance of the run: settings, versions, hashes, and time and memory of each job.
 
 
 rule write_manifest:

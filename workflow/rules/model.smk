@@ -1,12 +1,12 @@
-# Training and sampling. Checkpoints lie outside the declared outputs, so that an interrupted training goes on.
-# With `train.processes` above 1 a training runs as so many processes, which share every batch. Their number stands among
-# the resources, since the outcome does not depend on it: another number reruns nothing. GPUs are asked for where there
-# are some to count: `--resources gpu=N`, as the default profile says; for a cluster its profile says what a training gets.
+# Training and sampling. Checkpoints are not declared outputs, so that an interrupted training can be resumed.
+# With `train.processes` above 1, a training runs as that many processes, which share every batch. Their number is a
+# resource because it does not affect the result: changing it reruns nothing. GPUs are requested only if the run counts
+# them: `--resources gpu=N`, as in the default profile; on a cluster, its profile sets what a training gets.
 
 PROCESSES = settings.train.processes
 LAUNCHER = f"cvae-protein launch --processes {PROCESSES}" if PROCESSES > 1 else ""
 GPUS = PROCESSES if counted("gpu") else 0
-# Jobs that draw the samples of a model; one of them would save nothing beside the rule `sample`, which then draws itself.
+# Jobs that draw a model's samples; a single one would save nothing, so the rule `sample` then draws them itself.
 DRAWS = range(settings.sample.batches) if settings.sample.batches > 1 else []
 
 
@@ -22,7 +22,7 @@ rule train_second_level:
         history=result("models", SECOND_LEVEL, "seed{seed}/history.tsv"),
     log:
         result("logs/train", SECOND_LEVEL, "seed{seed}.log"),
-    priority: 10  # the longest training; the others run beside it
+    priority: 10  # the longest training; others run in parallel
     conda:
         "../envs/cvae_protein.yaml"
     threads: PROCESSES

@@ -1,6 +1,6 @@
-# One line a finished job, in place of Snakemake's several: "[7/22] cluster, 0:05: 31 clusters of 38 domains". A job's own
-# last words follow where it ran elsewhere; on this machine they have been seen. `--quiet none` or a logger of your own
-# brings Snakemake's back.
+# One line per finished job instead of Snakemake's several: "[7/22] cluster, 0:05: 31 clusters of 38 domains". The last
+# line of a job's log is added if it ran elsewhere; local output has been seen. `--quiet none` or your own logger
+# restores Snakemake's messages.
 
 import logging
 import time
@@ -12,13 +12,13 @@ NOISE = ("Select jobs to execute", "Execute ")
 
 
 class OneLine(logging.Filter):
-    """Turns what Snakemake says of a finished job into one line, and leaves out that it looks for the next."""
+    """Reduces Snakemake's messages on a finished job to one line, and drops those about selecting the next."""
 
     def __init__(self):
         super().__init__()
         self.begun = (
             {}
-        )  # job -> its name, its logs if it runs elsewhere, when it was started or sent off
+        )  # job -> its name, its logs if it runs elsewhere, when it was started or submitted
         self.finished = []
 
     def filter(self, record):
@@ -40,7 +40,7 @@ class OneLine(logging.Filter):
         return not str(record.msg).startswith(NOISE)
 
     def line(self, job):
-        """Name, time and, of a job elsewhere, last words."""
+        """Name and time and, for a job elsewhere, the last line of its log."""
         name, logs, started = self.begun.get(job, (f"job {job}", [], time.monotonic()))
         text = f"{name}, {clock(time.monotonic() - started)}"
         said = [last_lines(log, 1) for log in map(Path, logs) if log.is_file()]

@@ -1,4 +1,4 @@
-# What is broken in a model, and the page that shows a run.
+# Verdicts on what is broken in a model, and the report page of a run.
 
 
 rule judge:

@@ -1,4 +1,4 @@
-# Samples, reconstructions and held-out real domains judged by the same metrics.
+# Samples, reconstructions and held-out real domains, scored by the same metrics.
 
 
 rule audit_leaks:

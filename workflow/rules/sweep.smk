@@ -1,5 +1,5 @@
-# A grid of settings: `snakemake sweep`. Each point has a folder of its own; store, split, audit and second level are shared.
-# The baseline learns nothing by steps: it is left out where settings of the training alone differ.
+# A grid of settings: `snakemake sweep`. Each point has its own folder; store, split, audit and second level are shared.
+# The baseline is not trained in steps, so it is left out if only training settings differ.
 SWEPT_MODELS = (
     settings.variants
     if all(key.startswith("train.") for key in settings.sweep)

@@ -1,4 +1,4 @@
-# A search for settings: `snakemake tune`. Its journal is no output, so that a search goes on where it stopped.
+# A search for settings: `snakemake tune`. Its journal is not an output, so that a stopped search can continue.
 
 
 rule tune:
