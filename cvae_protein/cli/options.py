@@ -90,7 +90,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    help="Conditional VAEs of protein backbones by fold class. Lengths are in Å, angles in radians.\n\n"
+    help="Conditional VAEs of protein backbones by fold class. Distances are in Å, angles in radians.\n\n"
     "Exit codes: 0 success, 1 invalid input, 2 invalid command line, "
     "3 a verdict is flagged (on request), 70 a defect in the program, 130 interrupted.",
 )
