@@ -1,16 +1,16 @@
 """Fit priors to one trained model's codes and print what held-out codes are worth under each, rung by rung.
 
     python experiments/prior_likelihood.py RESULTS VARIANT [--seed 0] [--steps 3000] [--dropout 0.1 0.3 0.5]
-        [--codes CODES.safetensors] [--widen] [--crops 9000]
+        [--codes CODES.safetensors] [--widen] [--mixture] [--kernels] [--crops 9000]
 
 Nats are log densities of one draw of each domain's code, less those under one Gaussian for all classes (full
 covariance, given the length), with 95 % intervals over superfamilies; "norm" is the squared norm of the flow's noise
-over the latent size. Mixtures of Gaussians (full covariance, length as a further number) have as many components as
-validation likes. With `--crops`, flows are also fitted to so many random crops of training domains and of longer ones
-(the split `crops`), without labels, which then are half of what a step draws. With `--widen`, each flow and the
-Gaussian are then also judged with the factor on codes under which those of validation are likeliest. Codes take long;
-those that training kept are taken, and all are kept in the file `--codes`. With `--steps 0` nothing is fitted: the
-model's own flow is judged beside its own Gaussians, on test codes, and only those are inferred.
+over the latent size. `--mixture`: mixtures of Gaussians (full covariance, length as a further number) with as many
+components as validation prefers; `--kernels`: a mixture with a kernel on each training code. `--crops`: flows are also
+fitted to that many random crops of training domains and of longer ones (the split `crops`), without labels, which make
+up half of each step. `--widen`: each flow and the Gaussian are also evaluated with codes scaled by the factor that
+validation codes prefer. Codes take long to infer: those kept by training are used, and all are kept in the file
+`--codes`. With `--steps 0` nothing is fitted: the model's own flow is evaluated against its own Gaussians.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from cvae_protein.score.metrics.metric import bootstrap_means, bounds
 from cvae_protein.training.prior import fit_flow
 
 COMPONENTS = (1, 2, 4, 8, 16)
+KERNELS = ((0, 0.3), (0, 0.6), (0, 0.85), (2, 0.55), (3, 0.5), (3, 0.65), (3, 0.8))  # level of the label, a
+KERNEL_LENGTH = 0.3  # standard deviation in log length
 WIDER = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
 
 
@@ -95,6 +97,55 @@ def mixture(codes: CodeSet, held: Mapping[str, HeldOut]) -> tuple[int, dict[str,
     return best[1], best[2]
 
 
+def kernels(
+    codes: CodeSet, aggregate: AggregatePosterior, held: Mapping[str, HeldOut]
+) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+    """Log densities of each split's codes under kernels on the training codes, and the weights of their kinds.
+
+    In coordinates whitened by one Gaussian, w, a kernel is N(a w, (1 - a²) I) of a training domain, which counts by how
+    near it is in length; at a = 0 it is that Gaussian. A kind is an `a` and the level of the label that the domain and
+    the code have in common, 0 for none. Weights are those under which validation codes are likeliest, by expectation
+    maximisation, of codes whose topology training has and of others apart.
+    """
+
+    def whitened(z: Tensor, lengths: Tensor) -> Tensor:
+        mean, factor = aggregate.given(0 * lengths, lengths)
+        return torch.linalg.solve_triangular(factor[0], (z - mean).T, upper=False).T
+
+    centres, sizes = whitened(codes.posterior.mean, codes.lengths), torch.log(codes.lengths.float())
+    normal = math.log(2 * math.pi)
+    terms: dict[str, Tensor] = {}
+    for split, each in held.items():
+        own, parts = whitened(each.z, each.lengths), []
+        for rows in torch.arange(len(own)).split(256):
+            apart = (torch.log(each.lengths[rows].float())[:, None] - sizes) / KERNEL_LENGTH
+            kinds = []
+            for level, shrunk in KERNELS:
+                shared = each.labels[rows, level - 1, None] == codes.labels[:, level - 1] if level else apart == apart
+                shared &= (each.labels[rows, level - 1, None] > 0) if level else True
+                weight = torch.where(shared, -0.5 * apart.square(), -1e9).log_softmax(1)
+                square, variance = torch.cdist(own[rows], shrunk * centres).square(), 1 - shrunk**2
+                density = -0.5 * (square / variance + own.shape[1] * (normal + math.log(variance)))
+                kinds.append(torch.where(shared.any(1), torch.logsumexp(density + weight, 1), -1e9))
+            parts.append(torch.stack(kinds, 1))
+        jacobian = aggregate.log_density(each.z, 0 * each.lengths, each.lengths) + 0.5 * (
+            own.square().sum(1) + own.shape[1] * normal
+        )
+        terms[split] = torch.cat(parts) + jacobian[:, None]
+    known = {split: each.labels[:, -1] > 0 for split, each in held.items()}
+    found, weights = {split: torch.zeros(len(each)) for split, each in terms.items()}, {}
+    for part in (True, False):
+        chosen = terms["validation"][known["validation"] == part]
+        weight = torch.full((len(KERNELS),), 1 / len(KERNELS))
+        for _ in range(200):
+            weight = (chosen + weight.log()).softmax(1).mean(0).clamp(min=1e-9)
+        weights["topology known" if part else "topology new"] = weight / weight.sum()
+        for split, each in terms.items():
+            here = known[split] == part
+            found[split][here] = torch.logsumexp(each[here] + (weight / weight.sum()).log(), 1)
+    return weights, found
+
+
 def some_of_each(rungs: np.ndarray, most: int) -> np.ndarray:
     """Rows of at most so many domains of each rung, at random but always the same, rung by rung."""
     order = np.random.default_rng(0).permutation(len(rungs))
@@ -140,6 +191,15 @@ def compare(
         count, densities = mixture(training, held)
         for split, each in held.items():
             print(f"mixture of {count}\t{split}\t{gains(densities[split], each)}", flush=True)
+    if given.kernels:
+        weights, densities = kernels(training, aggregate, held)
+        for part, weight in weights.items():
+            cells = (
+                f"{share:.2f} at level {level}, a = {a:g}" for share, (level, a) in zip(weight, KERNELS, strict=True)
+            )
+            print(f"kernels, {part}\t" + "; ".join(cells), flush=True)
+        for split, each in held.items():
+            print(f"kernels on training codes\t{split}\t{gains(densities[split], each)}", flush=True)
     crops = codes.get("crops")
     fitted = {"": training} if crops is None else {"": training, ", crops": joined(training, crops)}
     for more, evaluated in fitted.items():
@@ -218,6 +278,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="domains of a rung whose codes are judged")
     parser.add_argument("--mixture", action="store_true", help="fit mixtures too")
     parser.add_argument("--widen", action="store_true", help="spread codes by what validation likes best")
+    parser.add_argument("--kernels", action="store_true", help="judge kernels on the training codes too")
     parser.add_argument("--crops", type=int, default=0, help="crops whose codes flows are also fitted to")
     parser.add_argument("--codes", type=Path, help="file to keep codes in; where it is there, it is read")
     given = parser.parse_args()
@@ -232,11 +293,13 @@ def main() -> None:
     kept = kept_codes(folder, model.spec, *sources) if as_trained else {}
     for split in ("train", "validation", "test") if given.steps else ("test",):
         domains = by_split[split].first_conformations()
-        if not given.steps:
+        if split == "test":
             domains = domains.take(some_of_each(np.array([facts[name]["rung"] for name in domains.ids]), given.most))
         if not known:
             own = kept.get(split) or codes_of(model, domains, given.inference_steps)
             codes[split] = replace(own, chance=domains.weights / domains.weights.sum())
+        if len(codes[split].lengths) != len(domains):
+            raise SystemExit(f"{given.codes}: expected {len(domains)} codes of {split}, found others; remove it")
         columns = ([facts[name][key] or name for name in domains.ids] for key in ("superfamily", "rung"))
         about[split] = tuple(map(np.array, columns))
     if given.crops and not known:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.progress import Progress, verbosity
 from .batch import Batch, DomainSet, by_length, in_pieces
 from .decoder import expected_scale
 from .layers import CONDITION, NEIGHBOURS, ChainNetwork, Condition, ConditionedMLP, chain_steps, chain_waves
@@ -262,9 +263,12 @@ class CVAE(nn.Module):
         def infer(rows: np.ndarray) -> Gaussian:
             return self.infer(domains.batch(self.spec, rows).to(device), steps, size)
 
+        progress = Progress(f"codes of {self.spec.variant} seed {self.spec.seed}", len(domains), "domains")
         for batch in by_length(domains.lengths, INFERRED_AT_ONCE[device.type]):
             for rows, found in in_pieces(infer, batch, f"infer {self.spec.variant}"):
                 mean[rows], logvar[rows] = found.mean.cpu(), found.logvar.expand_as(found.mean).cpu()
+                with verbosity("slow"):  # a few domains take no time
+                    progress.advance(len(rows))
         return Gaussian(mean, logvar)
 
     @torch.no_grad()
