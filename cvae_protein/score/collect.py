@@ -1,4 +1,4 @@
-"""The tables of several models, or of the points of a sweep, as one."""
+"""Join the score tables of several models, or of the points of a sweep, into one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def collect(tables: list[Path], output: Path) -> None:
 
 
 def collect_points(tables: Mapping[Path, Mapping[str, str]], output: Path) -> None:
-    """Write the rows of several `scores.tsv`, each led by the settings of its point, key -> value.
+    """Write the rows of several `scores.tsv`, each preceded by the settings of its sweep point, key -> value.
 
-    Raises `UserError` where two points differ in other keys than the first one has.
+    Raises `UserError` if a point has other keys than the first one.
     """
     keys = list(next(iter(tables.values())))
     rows = []

@@ -21,10 +21,10 @@ DIFFERENCE_COLUMNS = (
 
 
 def difference(first: np.ndarray, second: np.ndarray, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
-    """Mean of the first values less that of the second, with its interval; NaN where either has none.
+    """Mean of the first values minus that of the second, with its interval; NaN if either set has no finite value.
 
-    Both sets are resampled with replacement, each by itself (two-sample bootstrap, Efron & Tibshirani 1993, chapter 8);
-    no interval below two values in either. `n` is the number of both together.
+    Both sets are resampled independently with replacement (two-sample bootstrap, Efron & Tibshirani 1993, chapter 8);
+    no interval if either has fewer than two values. `n` is the number of values in both together.
     """
     own, other = (values[np.isfinite(values)] for values in (first, second))
     count = len(own) + len(other)
@@ -41,9 +41,9 @@ def difference(first: np.ndarray, second: np.ndarray, settings: ScoreSettings, r
 
 
 def differences(tables: Mapping[str, Path], settings: ScoreSettings) -> list[dict[str, object]]:
-    """A row for each metric of one structure and each pair of sets, from their `structures.tsv` by name.
+    """A row for each per-structure metric and pair of sets, from `tables`: the `structures.tsv` of each set by name.
 
-    A metric that a set has no number of is left out for its pairs.
+    A metric for which a set has no number is left out of the pairs of that set.
     """
     values = {name: _columns(path) for name, path in tables.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""Designability and sequence compatibility: sequences for backbones, and how far their structures agree with these."""
+"""Designability and sequence compatibility: sequences for backbones, and agreement with their predicted structures."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ..store.read import Store
 from .metrics.metric import ALL, SCORE_COLUMNS, Metric, ScoreRow, evaluate, structure_rows
 
 ADAPTERS = ("proteinmpnn", "esmfold")  # files of `cvae_protein/designability/`
-PARTS = 32  # backbones whose sequences are designed in one call, and kept
+PARTS = 32  # backbones whose sequences are designed, and stored, in one call
 DESIGNABLE = 2.0  # Å
-LENGTHS = (80, 128)  # residues at which the rows by length are cut
+LENGTHS = (80, 128)  # residues that separate the rows by length
 DESIGN_COLUMNS = ("id", "design", "sequence", "nll", "recovery")
 
 
 @dataclass(frozen=True, eq=False)
 class Designed:
-    """Designs of one backbone (n,): likelihood, recovery, and CA RMSD and TM-score of what each is predicted to be."""
+    """Designs of one backbone (n,): likelihood, recovery, and CA RMSD and TM-score of each predicted structure."""
 
     nll: np.ndarray
     recovery: np.ndarray
@@ -44,22 +44,22 @@ class Designed:
 
 
 def design_nll(designed: Designed) -> float:
-    """Mean negative log-likelihood of the designs under the designer, nats a residue."""
+    """Mean negative log-likelihood of the designs under the designer, nats per residue."""
     return float(designed.nll.mean())
 
 
 def design_recovery(designed: Designed) -> float:
-    """Mean share of the residues whose native letter the designs have; NaN where no sequence is known."""
+    """Mean share of native residues in the designs; NaN if no native sequence is known."""
     return float(designed.recovery.mean())
 
 
 def sc_rmsd(designed: Designed) -> float:
-    """Least CA RMSD (Å) of a backbone and the predicted structures of its designs (Trippe et al. 2023)."""
+    """Lowest CA RMSD (Å) between a backbone and the predicted structures of its designs (Trippe et al. 2023)."""
     return float(designed.rmsd.min())
 
 
 def sc_tm(designed: Designed) -> float:
-    """Highest TM-score of a backbone and the predicted structures of its designs, residue on residue."""
+    """Highest TM-score between a backbone and the predicted structures of its designs, residue on residue."""
     return float(designed.tm.max())
 
 
@@ -83,7 +83,7 @@ STRUCTURE_COLUMNS = ("id", "label", "length", *(metric.name for metric in METRIC
 
 
 def command(program: str, python: str, *paths: Path) -> list[str]:
-    """The call of an adapter by its name, or of any program with `{}` where each of the paths is to stand."""
+    """The command line of an adapter, given by name, or of any program with `{}` in place of each path."""
     if program in ADAPTERS:
         return [python or sys.executable, "-m", f"cvae_protein.designability.{program}", *map(str, paths)]
     parts = shlex.split(program)
@@ -96,7 +96,7 @@ def command(program: str, python: str, *paths: Path) -> list[str]:
 
 
 def _called(call: Sequence[str]) -> None:
-    """Run a program; `UserError` with its last line where it fails or is absent."""
+    """Run a program; `UserError`, with its last line, if it fails or is absent."""
     try:
         run = subprocess.run(call, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     except OSError as error:
@@ -107,7 +107,7 @@ def _called(call: Sequence[str]) -> None:
 
 
 def _key(backbone: Backbone, settings: DesignSettings) -> str:
-    """Name of what was designed for a backbone: a hash of its atoms, its sequence and what the designer is told."""
+    """Name of the designs of a backbone: a hash of its atoms, its sequence and the settings of the designer."""
     given = [backbone.sequence, settings.designer, settings.number, settings.temperature, settings.ca_only]
     return hashlib.sha256(backbone.coords[0, :, :4].tobytes() + json.dumps(given).encode()).hexdigest()[:24]
 
@@ -119,7 +119,7 @@ def _options(settings: DesignSettings) -> str:
 
 
 def design(backbones: Mapping[str, Backbone], settings: DesignSettings, cache: Path) -> None:
-    """Write `KEY.tsv` into the folder `cache` for each backbone that has none, some backbones at a time."""
+    """Write the designs of each backbone to `KEY.tsv` in the folder `cache` if it is not there, in batches."""
     left = [key for key in backbones if not (cache / f"{key}.tsv").is_file()]
     if len(left) < len(backbones):
         say("designs", f"{len(backbones) - len(left)} of {len(backbones)} backbones were designed before")
@@ -144,7 +144,7 @@ def design(backbones: Mapping[str, Backbone], settings: DesignSettings, cache: P
 
 
 def predict(keys: Sequence[str], settings: DesignSettings, cache: Path) -> None:
-    """Let the predictor write `KEY_DESIGN.pdb` into `cache/predicted` for each design that has none there."""
+    """Predict the structure of each design, in `cache/predicted/KEY_DESIGN.pdb`, if it is not there."""
     folder = cache / "predicted"
     folder.mkdir(exist_ok=True)
     rows = [row for key in keys for row in read_table(cache / f"{key}.tsv", DESIGN_COLUMNS)]
@@ -165,7 +165,7 @@ def predict(keys: Sequence[str], settings: DesignSettings, cache: Path) -> None:
 
 
 def compare(backbone: Backbone, file: Path) -> tuple[float, float]:
-    """CA RMSD in Å and TM-score of a predicted structure on the backbone, over the residues whose CA both have."""
+    """CA RMSD in Å and TM-score of a predicted structure against the backbone, over residues with CA in both."""
     try:
         predicted = read_structure(file)
         trace = predicted.backbone(np.arange(len(predicted.chain))[None], file.stem).coords[0, :, CA]
@@ -204,10 +204,10 @@ def length_bin(length: int) -> str:
 def assess(
     backbones: Sequence[Backbone], labels: Sequence[str], settings: DesignSettings, scores: ScoreSettings, cache: Path
 ) -> tuple[list[ScoreRow], list[dict[str, object]]]:
-    """Rows of `METRICS` over all, by class and by length, and a line a backbone.
+    """Rows of `METRICS` over all, by class and by length, and one line per backbone.
 
-    Sequences come from the designer, structures from the predictor; without one, only the designer's own figures are
-    known. What lies in the folder `cache` is not made again.
+    Sequences come from the designer, structures from the predictor; without a predictor, there are only the metrics of
+    the designer. Files in the folder `cache` are reused.
     """
     cache.mkdir(parents=True, exist_ok=True)
     keys = [_key(backbone, settings) for backbone in backbones]
@@ -243,8 +243,8 @@ def score_designs(
 ) -> None:
     """Write `scores.tsv` and `designs.tsv` of the structures of a store into the folder `output`.
 
-    With `splits`, the store is that of the domains, and those of the split `test` are assessed. Of more than `most`
-    structures, as many are taken evenly.
+    With `splits`, the store is that of the domains, and those of the split `test` are assessed. If there are more than
+    `most` structures, that number is taken at even intervals.
     """
     with Store(samples) as store:
         names = list(store.ids)

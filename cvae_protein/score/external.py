@@ -37,9 +37,9 @@ from .score import (
 )
 
 SAMPLE_COLUMNS = ("id", "file", "model", "chain", "label", "length", "atoms", "duplicate_of")
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){0,7}")  # of a classification or of one's own
-RESERVED = (ALL, "worst_decile")  # folds of the score table that are no class
-LARGEST_RADIUS = 320.0  # Å from the centre, what a store holds
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){0,7}")  # of a classification, or user-defined
+RESERVED = (ALL, "worst_decile")  # folds of the score table that are not classes
+LARGEST_RADIUS = 320.0  # Å from the centre, the most that a store holds
 NEEDS_BACKBONE = frozenset(
     (
         *("physically_valid", "overlaps", "bond_rmsz", "angle_rmsz", "ramachandran_favoured", "ramachandran_outlier"),
@@ -57,8 +57,8 @@ NEEDS_MEMBERS = frozenset(
 class SampleSet:
     """Samples with their labels, the domains with which they are compared, and what was left out.
 
-    `lost` are the classes of the rejected, `named` all classes of the table of labels; `duplicates` names for each
-    sample the first one of the same coordinates, where that is another.
+    `lost` are the classes of rejected structures, `named` all classes in the table of labels; `duplicates` maps each
+    sample to the first one with the same coordinates, if that is another sample.
     """
 
     found: Found
@@ -76,11 +76,11 @@ def read_set(
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
 ) -> SampleSet:
-    """Read samples, labels and the reference, whose domains are all held-out ones where `splits` is None.
+    """Read samples, labels and the reference, whose domains all count as held out if `splits` is None.
 
     `labels` is a table with the columns `label` and `id` (that of a sample, or a file's name without suffix) or `file`
     (below the folder); a folder that we wrote has its own. `exclude` and `include` are those of `read_samples`.
-    `UserError` where a table is of another form or the reference holds nothing to compare with.
+    `UserError` if a table has another format or the reference has no domains to compare with.
     """
     labels = labels or _manifest(samples)
     table = _read_labels(labels) if labels else {}
@@ -99,7 +99,7 @@ def read_set(
 
 
 def _manifest(samples: Path) -> Path | None:
-    """The table of a folder of samples that we wrote; None where it is none, or without labels."""
+    """The table of a folder of samples that we wrote; None if the folder is not one, or has no labels."""
     path = samples / MANIFEST
     if not path.is_file():
         return None
@@ -110,7 +110,7 @@ def _manifest(samples: Path) -> Path | None:
 
 
 def _all_held_out(reference: Path) -> RealDomains:
-    """Every domain of a store as a held-out one."""
+    """All domains of a store, as held-out domains."""
     with Store(reference) as store:
         members = [
             prepare(store, name, str(store.fact(name, "label", "")))
@@ -120,7 +120,7 @@ def _all_held_out(reference: Path) -> RealDomains:
 
 
 def _read_labels(path: Path) -> dict[str, str]:
-    """Label by id or file, less what is empty; `UserError` where the table has neither column or a label is no code."""
+    """Label by id or file, if not empty; `UserError` if the table has neither column or a label is not a code."""
     rows = read_table(path, ("label",))
     columns = [name for name in ("id", "file") if rows and name in rows[0]]
     if rows and not columns:
@@ -142,7 +142,7 @@ def _check_label(label: str, where: Path) -> None:
 
 
 def _labelled(sample: Sample, table: Mapping[str, str]) -> Sample:
-    """The sample with its label of the table, empty where that has none."""
+    """The sample with its label from the table, empty if there is none."""
     label = _label_of(table, sample.file, sample.backbone.id)
     return replace(sample, structure=replace(sample.structure, label=label))
 
@@ -163,7 +163,7 @@ def _say_unlabelled(samples: Sequence[Sample], labels: Path) -> None:
 
 
 def duplicates(samples: Sequence[Sample]) -> dict[str, str]:
-    """Id of the first sample of the same coordinates, for each that has one before it."""
+    """For each sample that repeats earlier coordinates, the id of the first sample with these coordinates."""
     first: dict[bytes, str] = {}
     ids = [
         (sample.backbone.id, first.setdefault(sample.backbone.coords.tobytes(), sample.backbone.id))
@@ -173,9 +173,9 @@ def duplicates(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def write_set(samples: SampleSet, output: Path, name: str, seed: int) -> list[str]:
-    """Write `samples.tsv`, `rejected.tsv` and `samples.h5` into the folder `output`; ids of the samples in the store.
+    """Write `samples.tsv`, `rejected.tsv` and `samples.h5` into the folder `output`; return the ids in the store.
 
-    `UserError`, after the tables are written, where no sample can be used.
+    `UserError`, after the tables are written, if no sample can be used.
     """
     output.mkdir(parents=True, exist_ok=True)
     found, rejected = samples.found.samples, samples.found.rejected
@@ -215,7 +215,7 @@ def _sample_row(sample: Sample, duplicates: Mapping[str, str]) -> dict[str, obje
 
 
 def read_set_embeddings(samples: SampleSet, own: Path, real: Path) -> EmbeddingPair:
-    """Embeddings of the samples, from the file `own`, and of the held-out domains, from `real`; else NaN."""
+    """Embeddings of the samples (NaN if absent), from the file `own`, and of the held-out domains, from `real`."""
     names = [sample.backbone.id for sample in samples.found.samples]
     return EmbeddingPair(read_features(own).of(names, all_there=False), read_held_out(real, samples.domains))
 
@@ -242,11 +242,11 @@ def score_set(
 
 
 def score_stand_ins(domains: RealDomains, settings: ScoreSettings, output: Path) -> None:
-    """Write `scores.tsv` and `structures.tsv` of real domains that are evaluated as samples: the row `real` of a set.
+    """Write `scores.tsv` and `structures.tsv` of real domains evaluated as samples: the row `real` of a set.
 
-    They are validation domains of the split, else training domains, else domains of the reference itself, each without
-    itself and its superfamily (that of the split, else its label of four levels) as neighbours. Nothing of them rests
-    on the fold classifier.
+    They are validation domains of the split, or else training domains, or else domains of the reference itself, each
+    without itself and its superfamily (that of the split, or else its label of four levels) as neighbours. Metrics
+    based on the fold classifier have no number.
     """
     if not any(domains.superfamily.values()):
         known = [*domains.held_out, *domains.training, *domains.validation]

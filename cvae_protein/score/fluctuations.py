@@ -1,4 +1,4 @@
-"""Which residues move in conformations of one chain."""
+"""Fluctuation of each residue over conformations of one chain."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..io.write import pdb_text
 from .ensemble import on_mean, rmsf
 from .inputs import read_samples
 
-LARGEST_B = 999.0  # that the six columns of a PDB file hold
+LARGEST_B = 999.0  # the most that the six columns of a PDB file hold
 
 
 @dataclass(frozen=True, eq=False)
 class Fluctuations:
-    """The mean of so many conformations, superposed on it by their CA, and each residue's RMSF (L,) in Å about it."""
+    """The mean of `count` conformations, superposed on it by CA, and the RMSF of each residue (L,) in Å about it."""
 
     mean: Backbone
     rmsf: np.ndarray
@@ -28,12 +28,12 @@ class Fluctuations:
 
     @staticmethod
     def read(samples: Path) -> Fluctuations:
-        """Of the conformations of a store, file or folder."""
+        """Fluctuations of the conformations in a store, file or folder."""
         return Fluctuations.of([one.backbone for one in read_samples(samples).samples])
 
     @staticmethod
     def of(conformations: Sequence[Backbone]) -> Fluctuations:
-        """Of two conformations or more of one number of residues, each with every CA; else `UserError`."""
+        """Fluctuations of two or more conformations of the same length, none lacking a CA; otherwise `UserError`."""
         lengths = sorted({len(one) for one in conformations})
         if len(conformations) < 2 or len(lengths) > 1:
             said = f"{len(conformations)} of {' and '.join(map(str, lengths[:5])) or 'no'} residues"
@@ -50,7 +50,7 @@ class Fluctuations:
 
     @property
     def b_factors(self) -> np.ndarray:
-        """8 pi^2 / 3 of the squared RMSF (L,) in Å², at most 999."""
+        """B-factors (L,) in Å²: 8 pi^2 / 3 times the squared RMSF, at most 999."""
         return np.minimum(8 * np.pi**2 / 3 * self.rmsf**2, LARGEST_B)
 
     @property

@@ -1,4 +1,4 @@
-"""What a scoring reads: domains of a store, reconstructions, and structure files of any origin."""
+"""Inputs of scoring: domains of a store, reconstructions, and structure files of any origin."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_structures(path: Path) -> list[PreparedStructure]:
 
 
 def read_pairs(path: Path, references: Iterable[PreparedStructure]) -> list[Pair]:
-    """Every reconstruction of a store beside its held-out domain; `UserError` where that domain is unknown."""
+    """Every reconstruction of a store with its held-out domain; `UserError` if that domain is unknown."""
     known = {reference.id: reference for reference in references}
     pairs = []
     with Store(path) as file:
@@ -77,8 +77,8 @@ OXYGEN_BOND = 1.231  # Å from C to O, Engh & Huber 1991
 class Sample:
     """One structure as it was found.
 
-    `file` is relative to the folder that was given, `model` the number in the file, `atoms` says what the structure is
-    made of: `backbone`, `backbone, O placed`, or `CA alone`.
+    `file` is relative to the given folder, `model` is its number in the file, and `atoms` says which atoms the
+    structure has: `backbone`, `backbone, O placed`, or `CA alone`.
     """
 
     structure: PreparedStructure
@@ -112,7 +112,7 @@ NOT_DESIGNS = {
     "intermediate_designs*": "designs of BoltzGen before it has chosen",
     "intermediate_ranked_*_designs": "designs of BoltzGen before it has chosen",
 }
-"""Patterns of files and folders in which generators keep what is no design, and what it is."""
+"""Patterns of files and folders in which generators keep things other than designs, and what these are."""
 
 
 def read_samples(
@@ -120,12 +120,12 @@ def read_samples(
 ) -> Found:
     """Every protein chain of every model of the structure files at or below `source`, or every row of a store.
 
-    An id is the path below the folder without its suffix, with chain and model where a file has several; ids are unlike
-    each other and those of `taken`. What cannot be read is a rejection, and nothing is left out for its geometry: only
-    chains of fewer than five CA or more than 2,000 residues are. `UserError` where there is no such file at all.
+    An id is the path below the folder without its suffix, with chain and model if a file has several; ids differ from
+    each other and from `taken`. What cannot be read is rejected, as are chains of fewer than five CA or more than 2,000
+    residues; nothing is left out for its geometry. `UserError` if there is no such file at all.
 
     exclude : patterns of files and folders below the folder that are left out, such as `drafts` or `*_old.pdb`
-    include : patterns of those that alone are taken; without any, what fits `NOT_DESIGNS` is left out as well
+    include : patterns of the only ones that are read; without any, matches of `NOT_DESIGNS` are left out as well
     """
     is_store = source.is_file() and source.suffix.lower() in (".h5", ".hdf5")
     read = _of_store(source) if is_store else _of_files(source, exclude, include)
@@ -165,7 +165,7 @@ def _fits(path: Path, source: Path, patterns: Iterable[str]) -> bool:
 
 
 def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list[Path]:
-    """The structure files that are taken; what is left out is counted and said."""
+    """The structure files to be read; those left out are counted and reported."""
     shown = printable(str(source))
     if not (source.is_file() or source.is_dir()):
         what = "a pipe or device, which cannot be read twice" if source.exists() else "nothing there"
@@ -216,7 +216,7 @@ def _files(source: Path, exclude: Sequence[str], include: Sequence[str]) -> list
 def _of_files(
     source: Path, exclude: Sequence[str], include: Sequence[str]
 ) -> Iterator[tuple[str, Sample | StructureError]]:
-    """File name and sample, or what ails it, of each chain and model."""
+    """File name and sample, or the error, of each chain and model."""
     paths = _files(source, exclude, include)
     for path in track(paths, "samples", len(paths), "files"):
         file = printable(path.name if path == source else path.relative_to(source).as_posix())
@@ -244,7 +244,7 @@ def _of_structure(structure: ParsedStructure, file: str) -> Iterator[Sample | St
 
 
 def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
-    """Id and sample, or what ails it, of each row of a store; its label is that of the store."""
+    """Id and sample, or the error, of each row of a store; labels are those of the store."""
     with Store(path) as store:
         for name in track(store.ids, "samples", len(store.ids), "structures"):
             whole = store.backbone(name)
@@ -259,7 +259,7 @@ def _of_store(path: Path) -> Iterator[tuple[str, Sample | StructureError]]:
 
 
 def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
-    """A sample of one conformation; `StructureError` where it is too short or too long to be evaluated."""
+    """A sample of one conformation; `StructureError` if it is too short or too long to be evaluated."""
     coords = backbone.coords[0].astype(np.float64)
     absurd = ~(np.abs(coords) <= LARGEST_COORDINATE).all(axis=-1)  # NaN and infinite as well
     coords[absurd] = np.nan
@@ -282,10 +282,10 @@ def _sample(backbone: Backbone, file: str, model: int, chain: str) -> Sample:
 
 
 def placed_oxygen(coords: np.ndarray) -> np.ndarray:
-    """Coordinates (L, 5, 3) in Å with the carbonyl O that a residue lacks, where a peptide bond follows it.
+    """Coordinates (L, 5, 3) in Å with missing carbonyl O placed, in residues that a peptide bond follows.
 
-    It lies in the plane of CA, C and the next N, on the line that halves their angle, 1.231 Å from C: within 2° of
-    the angles of Engh & Huber (1991). Samplers that write N, CA and C alone can so be given a secondary structure.
+    O lies in the plane of CA, C and the next N, on the bisector of their angle, 1.231 Å from C: within 2° of the
+    angles of Engh & Huber (1991). Samples with only N, CA and C can thus be assigned a secondary structure.
     """
     made = coords.copy()
     carbon, following = coords[:-1, C], coords[1:, N]

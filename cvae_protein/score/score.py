@@ -53,9 +53,9 @@ STRUCTURE_METRICS = (*physical_validity.METRICS, *physical_validity.COMPOSITION)
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was found: score rows, per-structure values (name -> one number per structure) and nearest domains.
+    """Results: score rows, per-structure values (name -> one number per structure) and nearest domains.
 
-    `predictions` are the columns of `prediction_columns`, where there are embeddings.
+    `predictions` are the columns of `prediction_columns`, if there are embeddings.
     """
 
     rows: list[ScoreRow]
@@ -71,11 +71,11 @@ def evaluate_structures(
     embeddings: EmbeddingPair | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> Evaluation:
-    """Evaluate structures, each by its `label`, the target class, against the held-out domains of that class.
+    """Evaluate structures against the held-out domains of their target class, given by `label`.
 
-    Without a label there is no target class: its metrics are undefined. Where no structure has a label, set metrics
-    compare all of them with all held-out domains. Without `embeddings`, metrics that need them have one row each
-    without a number. Metrics of a set see at most `sizes` structures of each class that it names, drawn at random.
+    Without a label, metrics of the target class are undefined. If no structure has a label, set metrics compare all of
+    them with all held-out domains. Without `embeddings`, metrics that need them have one row each without a number.
+    Set metrics use at most `sizes` structures of each class named there, drawn at random.
     """
     search = Search(settings.neighbours)
     nearest = find_nearest(structures, domains, search, settings, None)
@@ -83,7 +83,7 @@ def evaluate_structures(
 
 
 def _drawn_evenly(folds: np.ndarray, sizes: Mapping[str, int], settings: ScoreSettings) -> np.ndarray:
-    """Rows (k,) of the structures that set metrics see, in order: of each class at most as many as `sizes` says."""
+    """Sorted indices (k,) of the structures that set metrics use: of each class at most the number in `sizes`."""
     keep: list[int] = []
     for fold in sorted(set(folds.tolist())):
         rows = np.flatnonzero(folds == fold)
@@ -104,9 +104,9 @@ def evaluate_nearest(
     allowed: Allowed = None,
     sizes: Mapping[str, int] | None = None,
 ) -> Evaluation:
-    """The same for structures whose nearest domains `search` has found; `nearest` takes the labels of `structures`.
+    """`evaluate_structures`, given the nearest domains found by `search`; `nearest` takes the labels of `structures`.
 
-    What is not `allowed` is no neighbour of a structure.
+    Domains that are not `allowed` do not count as neighbours of a structure.
     """
     nearest = [replace(hits, label=structure.label) for hits, structure in zip(nearest, structures, strict=True)]
     folds = np.array([structure.label or ALL for structure in structures], object)
@@ -134,7 +134,7 @@ def _classifier_rows(
     even: np.ndarray,
     settings: ScoreSettings,
 ) -> list[ScoreRow]:
-    """Rows of all metrics that rest on the fold classifier; those of sets see the structures `even` alone."""
+    """Rows of all metrics based on the fold classifier; set metrics use only the structures `even`."""
     if embeddings is None:
         metrics = (*classifier.METRICS, *classifier.FIDELITY.values(), *distribution.METRICS)
         return absent_rows(metrics, NOT_SEEN)
@@ -151,7 +151,7 @@ def _class_sets(
     search: Search,
     settings: ScoreSettings,
 ) -> dict[str, ClassSet]:
-    """The structures of each class beside the held-out domains of it."""
+    """For each class, its structures and its held-out domains."""
     reference = evaluate(domains.held_out, physical_validity.COMPOSITION)
     names = classes(folds)
     progress = Progress(
@@ -226,12 +226,12 @@ def write_scores(
         write_table(folder / "structures.tsv", STRUCTURE_COLUMNS, structures)
 
 
-PER_CLASS = 24  # real domains per class that are evaluated as samples, unless told otherwise
-FEWEST_COMPARED = 5  # real domains of a class for whose sake sets of samples are made as small
+PER_CLASS = 24  # real domains per class that are evaluated as samples by default
+FEWEST_COMPARED = 5  # real domains of a class, from which sets of samples are reduced to the same size
 
 
 def _fold_of(label: str, targets: Sequence[str]) -> str:
-    """The target class that holds `label`, or the label's first level where none does."""
+    """The target class that contains `label`, or the label's first level if none does."""
     holding = [fold for fold in targets if is_within(label, fold)]
     return max(holding, key=len) if holding else first_level(label)
 
@@ -239,7 +239,7 @@ def _fold_of(label: str, targets: Sequence[str]) -> str:
 def _bin_rows(
     pairs: Sequence[Pair], rebuilt: Mapping[str, np.ndarray], audit: Path, settings: ScoreSettings
 ) -> list[ScoreRow]:
-    """Metrics of the reconstructions by how near the domain is to training; `UserError` where one was not audited."""
+    """Metrics of the reconstructions by how close the domain is to training; `UserError` if one was not audited."""
     bins = read_bins(audit)
     if missing := [pair.reference.id for pair in pairs if pair.reference.id not in bins]:
         raise UserError(f"{audit}: expected a row for each held-out domain, none for {missing[0]}; audit again")
@@ -250,7 +250,7 @@ def _bin_rows(
 def _rung_rows(
     pairs: Sequence[Pair], rebuilt: Mapping[str, np.ndarray], rung: Mapping[str, str], settings: ScoreSettings
 ) -> list[ScoreRow]:
-    """Metrics of the reconstructions by how new the domain is to training, where the split says."""
+    """Metrics of the reconstructions by how new the domain is to training, if the split says."""
     folds = np.array([rung.get(pair.reference.id, "") for pair in pairs], object)
     return _part_rows(rebuilt, folds, RUNGS, settings)
 
@@ -258,7 +258,7 @@ def _rung_rows(
 def _part_rows(
     rebuilt: Mapping[str, np.ndarray], folds: np.ndarray, names: Sequence[str], settings: ScoreSettings
 ) -> list[ScoreRow]:
-    """Rows of the reconstructions whose `folds` are some `names`, which are no classes."""
+    """Rows of the reconstructions for the `folds` in `names`, which are not classes."""
     return [row for row in structure_rows(reconstruction.METRICS, rebuilt, folds, settings) if row.fold in names]
 
 
@@ -278,11 +278,11 @@ def score_samples(
 
     `samples` is the folder with `samples.h5 raw.h5 reconstructions.h5 latents.h5`; writes `scores.tsv` and
     `structures.tsv` into the folder `output`, whole or not at all. Reconstructions are also evaluated by how new the
-    domain is to training, in rows whose fold is a rung of the split, and with the table `audit` by how near it is, in
-    rows whose fold is a bin of the audit. `features` is the folder that `embed` made of the same files, `real_features`
-    its file of the domains; without them, metrics that rest on the fold classifier have no number. Metrics of a set see
-    of each class as many samples as there are real domains to stand in for them, since most of them depend on how many
-    they see.
+    domain is to training, in rows whose fold is a rung of the split, and with the table `audit` by how close it is, in
+    rows whose fold is a bin of the audit. `features` is the folder that `embed` wrote for the same files,
+    `real_features` its file for the domains; without them, metrics based on the fold classifier have no number. Set
+    metrics use as many samples of each class as there are real domains to compare with, since most of them depend on
+    the size of the set.
     """
     domains = read_domains(store, splits)
     drawn, raw = (read_structures(samples / name) for name in ("samples.h5", "raw.h5"))
@@ -318,7 +318,7 @@ def score_samples(
 
 
 def set_sizes(domains: RealDomains, targets: Iterable[str]) -> dict[str, int]:
-    """How many real domains of each target class there are to stand in for samples, where they suffice to compare."""
+    """Number of real domains of each target class that can be scored as samples; classes with too few are left out."""
     pool = domains.validation or domains.training
     counts = {fold: sum(is_within(domain.label, fold) for domain in pool) for fold in targets}
     return {fold: count for fold, count in counts.items() if count >= FEWEST_COMPARED}
@@ -327,7 +327,7 @@ def set_sizes(domains: RealDomains, targets: Iterable[str]) -> dict[str, int]:
 def stand_ins(
     pool: Sequence[PreparedStructure], settings: ScoreSettings, per_class: int = PER_CLASS, role: str = REAL
 ) -> list[PreparedStructure]:
-    """Up to `per_class` domains of each first-level class, drawn at random for `role`, that class being the target."""
+    """Up to `per_class` domains of each first-level class, which becomes their target, drawn at random for `role`."""
     folds = np.array([first_level(domain.label) for domain in pool])
     chosen: list[int] = []
     for fold in sorted(set(folds.tolist())):
@@ -337,13 +337,13 @@ def stand_ins(
 
 
 def roles(domains: RealDomains) -> dict[str, tuple[Sequence[PreparedStructure], Allowed]]:
-    """Real domains that are evaluated as samples, by row, and which real domains may be their neighbours.
+    """Real domains evaluated as samples, by variant in the score table, and which real domains may be their neighbours.
 
-    `real`: validation domains, to which neither the models nor the fold classifier were fitted (training domains where
-    there is no validation split), without their relatives: nothing that training has. `new_member`, what an ideal
-    sampler draws: new members of trained superfamilies, that is, validation domains of that rung or, where the split
-    has none, training domains to which their own sequence cluster is hidden. `training`: training domains as they are,
-    what a sampler that copies draws.
+    `real`: validation domains, to which neither the models nor the fold classifier were fitted (training domains if
+    there is no validation split), with their relatives hidden, so that nothing in training is related to them.
+    `new_member`, what an ideal sampler draws: new members of trained superfamilies, that is, validation domains of that
+    rung or, if the split has none, training domains with their own sequence cluster hidden. `training`, what a copying
+    sampler draws: training domains as they are.
     """
     members = [domain for domain in domains.validation if domains.rung.get(domain.id) == RUNGS[0]]
     return {
@@ -361,7 +361,7 @@ def read_embeddings(own: Path, real: Path, names: Sequence[str], domains: RealDo
 
 
 def read_held_out(real: Path, domains: RealDomains) -> Embeddings:
-    """What the fold classifier saw of the held-out domains, in the file `real`, with the labels of the split."""
+    """Embeddings of the held-out domains from the file `real`, with the labels of the split."""
     held_out = read_features(real).of([domain.id for domain in domains.held_out])
     return replace(held_out, labels=tuple(domain.label for domain in domains.held_out))
 
@@ -382,10 +382,10 @@ def score_real(
     real_features: Path | None = None,
     per_class: int = PER_CLASS,
 ) -> None:
-    """Evaluate real domains as samples are evaluated, `per_class` of each class: the rows of `roles`.
+    """Evaluate real domains as if they were samples, `per_class` of each class: the rows of `roles`.
 
-    Those of `real` with their classes permuted are the variant `real_shuffled`: the values of metrics of the class
-    where the class says nothing. `structures.tsv` has the domains of `real` and `new_member`, by their kind.
+    The variant `real_shuffled` is `real` with the classes permuted: the values of class metrics if the class carries no
+    information. `structures.tsv` has the domains of `real` and `new_member`, as its `kind`.
     """
     domains = read_domains(store, splits)
     search = Search(settings.neighbours)

@@ -1,4 +1,4 @@
-"""What is wrong with a model: signs with evidence and thresholds, and the verdicts that rest on them."""
+"""Diagnosis of a model: signs with evidence and thresholds, and the verdicts based on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLAGGED, PASS, UNKNOWN, NOT_APPLICABLE = "flagged", "pass", "unknown", "not appl
 
 @dataclass(frozen=True)
 class Score:
-    """A row of the score table over all classes; NaN where undefined, and `note` says why."""
+    """A row of the score table over all classes; NaN if undefined, with the reason in `note`."""
 
     value: float
     low: float
@@ -30,7 +30,7 @@ class Score:
 
     @property
     def shown(self) -> str:
-        """Value, interval and count in words."""
+        """Value, interval and count as text."""
         interval = f" ({self.low:.3g} to {self.high:.3g})" if math.isfinite(self.low + self.high) else ""
         return f"{self.value:.3g}{interval}, n = {self.count}"
 
@@ -40,20 +40,20 @@ ABSENT = Score(math.nan, math.nan, math.nan, 0)
 
 @dataclass(frozen=True)
 class Sign:
-    """One number beside its limit: `state` is one of flagged, pass, unknown, not applicable."""
+    """One number compared with its limit; `state` is one of flagged, pass, unknown, not applicable."""
 
     state: str
     evidence: str
     threshold: str
 
 
-FEWEST = 5  # domains or samples behind a number that a verdict may rest on
+FEWEST = 5  # domains or samples that a number must rest on to support a verdict
 
 
 def read_sign(
     scores: Mapping[str, Score], name: str, threshold: str, flags: Callable[[Score], bool], fewest: int = FEWEST
 ) -> Sign:
-    """The sign of a metric: unknown where the table has no number for it, or one of fewer structures than `fewest`."""
+    """The sign of a metric; unknown if the table has no number for it or one from fewer than `fewest` structures."""
     score = scores.get(name)
     if score is None:
         return Sign(UNKNOWN, f"{name}: no row in the score table", threshold)
@@ -66,14 +66,14 @@ def read_sign(
 
 
 def relative_to(own: Sign, scores: Mapping[str, Score], name: str, of: str = "", fewest: int = FEWEST) -> Sign:
-    """`own`, with the number that it is compared with; unknown where that one is. `of` says whose it is."""
+    """`own` with the evidence of the metric it is compared with, led by `of`; unknown if either sign is."""
     other = read_sign(scores, name, own.threshold, lambda score: False, fewest)
     state = UNKNOWN if UNKNOWN in (own.state, other.state) else own.state
     return Sign(state, f"{own.evidence}; {of}{other.evidence}", own.threshold)
 
 
 def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
-    """Flagged where one sign is, with the evidence of those alone; else unknown where one is."""
+    """Flagged if any sign is, with the evidence of the flagged ones only; otherwise unknown if any sign is."""
     signs = list(signs)
     states = {sign.state for sign in signs}
     state = next(state for state in (FLAGGED, UNKNOWN, PASS) if state in states)
@@ -82,7 +82,7 @@ def any_of(signs: Iterable[Sign], notes: Sequence[str] = ()) -> Sign:
 
 
 NEEDED = ("variant", "seed", "fold", "metric", "value", "low", "high", "n")
-NOT_HELD_OUT = ("train", "validation")  # splits whose rows give way to those of others
+NOT_HELD_OUT = ("train", "validation")  # splits whose rows are used only if no other split has the metric
 VERDICT_COLUMNS = ("variant", "seed", "verdict", "state", "evidence", "threshold", "remedy")
 OF_A_CODE = ("active_share", "mutual_information", "permuted_code_ratio", "class_leakage", "rate", "prior_gain")
 DEEPER_LEAKS = ("class_leakage_level2", "class_leakage_level3")
@@ -91,9 +91,9 @@ NOISE_LEAKS = ("noise_leakage", "noise_leakage_level2", "noise_leakage_level3")
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of one variant and seed: its scores by metric, those of real domains, and the limits.
+    """The scores of one variant and seed by metric, those of real domains, and the limits.
 
-    `real` are held-out domains, `ideal` new members of trained superfamilies: what a perfect sampler draws.
+    `real` are held-out domains; `ideal` are new members of trained superfamilies, as a perfect sampler draws them.
     """
 
     variant: str
@@ -118,10 +118,10 @@ def _not_applicable(case: Case, why: str) -> Sign:
 
 
 def collapse(case: Case) -> Sign:
-    """COLLAPSE: few dimensions of the code vary with the structure, or it says little, or the decoder ignores it.
+    """COLLAPSE: few dimensions of the code vary with the structure, it is uninformative, or the decoder ignores it.
 
     `active_share` (Burda et al. 2016), `mutual_information` in nats, and `permuted_code_ratio`, the held-out error with
-    another domain's code over that with the own.
+    another domain's code divided by that with the domain's own code.
     """
     if not case.has_code:
         return _not_applicable(case, "")
@@ -145,7 +145,7 @@ def collapse(case: Case) -> Sign:
 
 
 def _leak(case: Case, name: str) -> Sign:
-    """One attack on the code. A skill whose interval reaches 0 is no leak yet: few domains give any skill by chance."""
+    """The sign of one probe; a high skill whose interval reaches 0 is unknown, as few domains give skill by chance."""
     limit, margin = case.limits.leak, case.limits.leak_margin
     threshold = f"skill > {limit:g} or its interval above {margin:g}"
     found = read_sign(case.scores, name, threshold, lambda score: score.value > limit or score.low > margin)
@@ -155,13 +155,13 @@ def _leak(case: Case, name: str) -> Sign:
 
 
 def leak(case: Case) -> Sign:
-    """LEAK: the best of several fresh probes reads the label from the code, or from the second level's noise.
+    """LEAK: the best of several newly trained probes predicts the label from the code or the second level's noise.
 
-    At some level of the label. What the code of a few numbers leaves out the noise of a decoder may carry.
+    Any level of the label counts. The noise of a decoder may carry what a code of few dimensions leaves out.
 
-    Of a model with a block `fold`, which is meant to know the label, the other block alone is probed. Levels whose
-    labels have too few superfamilies to probe have no row and are passed over; so are levels that the model is not
-    conditioned on, whose information its code has to carry.
+    In a model with a block `fold`, which is meant to know the label, only the other block is probed. Levels whose
+    labels have too few superfamilies to probe have no row and are skipped; so are levels on which the model is not
+    conditioned, since its code has to carry them.
     """
     if not case.takes_label:
         return _not_applicable(case, "no label is given beside the code, which has to carry the class")
@@ -179,8 +179,8 @@ def leak(case: Case) -> Sign:
 def condition_ignored(case: Case) -> Sign:
     """CONDITION-IGNORED: decoding a held-out domain's code under another class rarely gives a structure of that class.
 
-    `swap_followed` is the share whose predicted class is the target, `swap_followed_chance` what a guess would give.
-    Where twice chance is hardly below 1, as with two classes, half way from chance to 1 is required.
+    `swap_followed` is the share whose predicted class is the target, `swap_followed_chance` that of random guesses.
+    If twice chance is hardly below 1, as with two classes, half way from chance to 1 is required.
     """
     if not case.takes_label:
         return _not_applicable(case, "the decoder is given no label")
@@ -196,7 +196,7 @@ def condition_ignored(case: Case) -> Sign:
 def mode_collapse(case: Case) -> Sign:
     """MODE-COLLAPSE: the samples cover far fewer of the held-out domains than real domains do (Naeem et al. 2020).
 
-    Coverage grows with the number of samples, at most in proportion, so the limit shrinks where they are fewer.
+    Coverage grows with the number of samples, at most in proportion, so the limit is lower for fewer samples.
     """
     own, real = case.scores.get("coverage", ABSENT), case.real.get("coverage", ABSENT)
     fewer = min(1.0, own.count / real.count) if real.count else math.nan
@@ -210,7 +210,7 @@ def mode_collapse(case: Case) -> Sign:
 
 
 def _nearer_than_ideal(case: Case, name: str) -> Sign:
-    """Whether the interval of a metric lies above that of new members by the margin; unknown without intervals."""
+    """Whether a metric's interval is above that of new members by more than a margin; unknown without intervals."""
     margin = case.limits.memorisation
     most = case.ideal.get(name, ABSENT).high + margin
     threshold = f"interval of {name} more than {margin:g} above that of new members of trained superfamilies"
@@ -223,9 +223,9 @@ def _nearer_than_ideal(case: Case, name: str) -> Sign:
 
 
 def _as_near_as_rebuilt(case: Case) -> Sign:
-    """Whether samples lie as near to training as reconstructions to their domains, and nearer than new members.
+    """Whether samples are as close to training as reconstructions are to their domains, and closer than new members.
 
-    A copy handed out by a coarse decoder is no nearer to its original than that decoder makes it.
+    A coarse decoder cannot bring a copy any closer to its original than it brings a reconstruction.
     """
     rebuilt, share = case.scores.get("tm_score", ABSENT).value, case.limits.copy_tm
     threshold = f"training_tm > {share:g} x tm_score of reconstructions, and its interval above that of new members"
@@ -235,10 +235,10 @@ def _as_near_as_rebuilt(case: Case) -> Sign:
 
 
 def memorisation(case: Case) -> Sign:
-    """MEMORISATION: samples lie nearer to training than new members of trained superfamilies do, the ideal sampler's.
+    """MEMORISATION: samples are closer to training than new members of trained superfamilies, the ideal samples.
 
-    Either to all of training (`training_tm`), or to as much of it as is held out, set against what is held out
-    (`memorisation_ratio`), or as near as the model's decoder can bring a copy (`tm_score`, where the model rebuilds).
+    Closer to all of training (`training_tm`), or to as many training domains as are held out, relative to the held-out
+    ones (`memorisation_ratio`), or as close as the decoder can bring a copy (`tm_score`, if the model reconstructs).
     """
     signs = [_nearer_than_ideal(case, name) for name in ("training_tm", "memorisation_ratio")]
     return any_of([*signs, _as_near_as_rebuilt(case)] if "tm_score" in case.scores else signs)
@@ -247,7 +247,7 @@ def memorisation(case: Case) -> Sign:
 def prior_overfit(case: Case) -> Sign:
     """PRIOR-OVERFIT: held-out codes are less likely under the prior than under one Gaussian of the same training codes.
 
-    `prior_gain` is the difference in nats, domain by domain. An interval that holds 0 shows neither.
+    `prior_gain` is the difference in nats, domain by domain. An interval that includes 0 is inconclusive.
     """
     if not case.has_code:
         return _not_applicable(case, "")
@@ -259,10 +259,10 @@ def prior_overfit(case: Case) -> Sign:
 
 
 def overfit(case: Case) -> Sign:
-    """OVERFIT: held-out domains are rebuilt far worse than training domains are.
+    """OVERFIT: held-out domains are reconstructed far worse than training domains.
 
-    `generalisation_ratio` is the error of the one over that of the other. Held-out domains are of other superfamilies,
-    so that a ratio above 1 is no fault; an interval that holds the limit shows neither.
+    `generalisation_ratio` is the held-out error over the training error. Held-out domains are from other superfamilies,
+    so a ratio above 1 is no fault; an interval that includes the limit is inconclusive.
     """
     if not case.has_code:
         return _not_applicable(case, "")
@@ -315,7 +315,7 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
     }
 )
 """Name of a verdict -> its function and its remedy: keys of the configuration, and the section of the diary
-that shows what they do; what was measured to do nothing or harm is no remedy."""
+that shows their effect; settings measured to have no effect, or a harmful one, are not remedies."""
 
 
 def judge(table: Path, limits: VerdictSettings) -> list[dict[str, str]]:
@@ -360,7 +360,7 @@ def _cells(sign: Sign, remedy: str) -> dict[str, str]:
 
 
 def flagged_models(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """The verdicts that are flagged for a chosen model, and not for the references of every run."""
+    """The flagged verdicts on chosen models, without those on the references of every run."""
     return [row for row in rows if row["state"] == FLAGGED and row["variant"] not in REFERENCES]
 
 
