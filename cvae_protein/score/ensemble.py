@@ -1,4 +1,4 @@
-"""Conformations drawn around one domain beside its known ones."""
+"""Conformations drawn around one domain, compared with its known ones."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from .metrics.metric import MOST_RESAMPLINGS, SCORE_COLUMNS, Estimate, Metric, S
 COVERED = 2.0  # Å from a known state to the nearest sample
 FEWEST_FOR_SPREAD = 3  # conformations of each kind whose distributions are compared
 FEWEST_FOR_HISTOGRAM = 8
-APART = 3  # residues along the chain from which a distance counts
-ROUNDS = 5  # of superposition on the mean, which then moves no more
+APART = 3  # residues along the chain, the least separation of a distance that counts
+ROUNDS = 5  # of superposition on the mean, after which it no longer moves
 COMPONENTS = 2
 MOST_COMPONENTS = 20  # of the samples' motion
-FEWEST_FOR_HALVES = 10  # states of which each half has a fluctuation worth the name
+FEWEST_FOR_HALVES = 10  # states, for each half to have a meaningful fluctuation
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Conformations of one domain: `samples` (n, L, 3), `states` (m, L, 3), Å, first the one drawn around.
+    """Conformations of one domain in Å: `samples` (n, L, 3), and known `states` (m, L, 3), first the one drawn around.
 
-    L counts the residues whose CA every sample and every state has.
+    L counts the residues with CA in every sample and every state.
     """
 
     samples: np.ndarray
@@ -46,7 +46,7 @@ class Ensemble:
 
     @property
     def others(self) -> np.ndarray:
-        """The states but for the one drawn around."""
+        """The states except the one drawn around."""
         return self.states[1:]
 
     @cached_property
@@ -71,7 +71,7 @@ class Ensemble:
 
 
 def on_mean(traces: np.ndarray) -> np.ndarray:
-    """Traces (n, L, 3) superposed on their mean, which is sought in turn (generalised Procrustes, Gower 1975)."""
+    """Traces (n, L, 3) superposed on their mean, found iteratively (generalised Procrustes, Gower 1975)."""
     laid = np.asarray(traces, np.float64)
     target = laid[0]
     for _ in range(ROUNDS):
@@ -102,7 +102,7 @@ def mean_rmsf(ensemble: Ensemble) -> float:
 
 
 def state_rmsf(ensemble: Ensemble) -> float:
-    """Mean over residues of the states' RMSF in Å: what `sample_rmsf` should come to."""
+    """Mean over residues of the states' RMSF in Å, which `sample_rmsf` should match."""
     return float(rmsf(ensemble.states_laid).mean())
 
 
@@ -118,7 +118,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def _histograms(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of values (n, K) and (m, K) in bins over the range of both, the root of the smaller number of bins."""
+    """Shares of values (n, K) and (m, K) in bins over the range of both; their number is the root of the smaller n."""
     bins = max(2, int(np.sqrt(min(len(ours), len(theirs)))))
     low = np.minimum(ours.min(axis=0), theirs.min(axis=0))
     width = np.maximum(np.maximum(ours.max(axis=0), theirs.max(axis=0)) - low, 1e-9)
@@ -133,7 +133,7 @@ def _histograms(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.nd
 def js_rg(ensemble: Ensemble) -> float:
     """Jensen-Shannon divergence in nats of the radii of gyration of samples and of states, in √n bins.
 
-    Lu et al. 2024, arXiv:2306.03117 (Str2Str), with fewer bins for the few conformations there are.
+    Lu et al. 2024, arXiv:2306.03117 (Str2Str), with fewer bins as there are few conformations.
     """
     ours, theirs = (radius_of_gyration(traces)[:, None] for traces in (ensemble.samples, ensemble.states))
     return float(jensen_shannon(*_histograms(ours, theirs))[0])
@@ -153,7 +153,7 @@ def js_distances(ensemble: Ensemble) -> float:
 
 
 def wasserstein_2(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Wasserstein-2 distance of two sets of points (n, K), (m, K) of even weight, by the transport plan of least cost.
+    """Wasserstein-2 distance of two sets of points (n, K), (m, K) of equal weight, by the optimal transport plan.
 
     Linear programme of Kantorovich 1942, solved exactly.
     """
@@ -169,8 +169,8 @@ def wasserstein_2(ours: np.ndarray, theirs: np.ndarray) -> float:
 def pca_w2(ensemble: Ensemble) -> float:
     """Wasserstein-2 distance in Å of samples and states on the first two principal components of both together.
 
-    All traces are superposed on the mean of the states; samples and states weigh alike in the components, and are
-    scaled by 1/√L, so that a distance is an RMSD. Jing et al. 2024, arXiv:2402.04845 (joint PCA W2).
+    All traces are superposed on the mean of the states; samples and states have equal weight in the components, and
+    are scaled by 1/√L, so that a distance is an RMSD. Jing et al. 2024, arXiv:2402.04845 (joint PCA W2).
     """
     target = ensemble.states_laid.mean(axis=0)
     sets = [move(x, *superpose(x, target)) for x in (ensemble.samples, ensemble.states)]
@@ -194,7 +194,7 @@ def state_rmsd(ensemble: Ensemble) -> float:
 def state_ratio(ensemble: Ensemble) -> float:
     """Mean over the other states of the nearest sample's RMSD over that of the state drawn around.
 
-    1 where the samples come no nearer to a state than the domain itself is, 0 where they meet it.
+    1 if the samples come no closer to a state than the domain itself, 0 if they reach it.
     """
     return float((ensemble.to_others.min(axis=1) / ensemble.own_to_others).mean())
 
@@ -210,7 +210,7 @@ def state_halfway(ensemble: Ensemble) -> float:
 
 
 def motion_overlap(ensemble: Ensemble) -> float:
-    """How much of the way to the other states lies in the first 20 principal components of the samples, 0 to 1.
+    """How much of the displacement to other states lies in the first 20 principal components of the samples, 0 to 1.
 
     Mean over states of the root of the summed squared overlaps (Marques & Sanejouand 1995, Proteins 23, 557).
     """
@@ -223,7 +223,7 @@ def motion_overlap(ensemble: Ensemble) -> float:
 
 
 def spread_ratio(ensemble: Ensemble) -> float:
-    """Mean RMSD between two samples over that between two states: below 1 too little spread, above it too much."""
+    """Mean RMSD between two samples over that between two states: below 1 too little spread, above 1 too much."""
     ours, theirs = (
         np.concatenate([np.atleast_1d(rmsd(x[k], x[k + 1 :])) for k in range(len(x) - 1)]).mean()
         for x in (ensemble.samples, ensemble.states)
@@ -236,17 +236,17 @@ def _baseline(ensemble: Ensemble, fluctuations: np.ndarray) -> float:
 
 
 def anm_rmsf_correlation(ensemble: Ensemble) -> float:
-    """`rmsf_correlation` of the anisotropic network model of the state drawn around, which needs no sample."""
+    """`rmsf_correlation` for the anisotropic network model of the state drawn around, which needs no sample."""
     return _baseline(ensemble, anisotropic_modes(ensemble.states[0]).fluctuations)
 
 
 def contact_rmsf_correlation(ensemble: Ensemble) -> float:
-    """`rmsf_correlation` of the number of contacts in the state drawn around, which needs no sample."""
+    """`rmsf_correlation` for the number of contacts in the state drawn around, which needs no sample."""
     return _baseline(ensemble, contact_fluctuations(ensemble.states[0]))
 
 
 def split_half_rmsf_correlation(ensemble: Ensemble) -> float:
-    """Pearson's r of the RMSF of every second state with that of the others: what no sample can be expected to beat."""
+    """Pearson's r of the RMSF of every second state with that of the others: the most to be expected of samples."""
     even, odd = (rmsf(on_mean(ensemble.states[first::2])) for first in (0, 1))
     return float(np.corrcoef(even, odd)[0, 1])
 
@@ -263,7 +263,7 @@ def sample_spread(ensemble: Ensemble) -> float:
 
 @dataclass(frozen=True)
 class EnsembleMetric(Metric):
-    """A number about an `Ensemble`, and how many samples and states it needs."""
+    """A metric of an `Ensemble`, and how many samples and states it needs."""
 
     samples: int = 1
     states: int = 2
@@ -301,12 +301,12 @@ METRICS = (
 )
 """Metrics of an `Ensemble`."""
 IDENTICAL = 0.9  # of the aligned residues, in two conformers of one protein
-IN_COMMON = 0.8  # of the domain's residues, that another conformer must have
+IN_COMMON = 0.8  # of the domain's residues, which another conformer must have
 DISTINCT = 0.2  # Å of RMSD, below which two entries are one conformation
 
 
 def _matched(first: str, second: str) -> np.ndarray:
-    """For each residue of `first` the index of its partner in `second`, -1 where it has none; identical ones only.
+    """For each residue of `first`, the index of the identical residue in `second` aligned with it, or -1.
 
     Global alignment (Needleman & Wunsch 1970) without a cost for gaps at the ends.
     """
@@ -325,7 +325,7 @@ def _matched(first: str, second: str) -> np.ndarray:
 
 
 def families(store: Store) -> dict[str, list[str]]:
-    """For each domain the domains that may be other conformers of it: of its `group`, or of near-identical sequence."""
+    """For each domain, the possible other conformers of it: domains of its `group`, or of near-identical sequence."""
     names = store.ids
     numbers = near_identical([store.sequence(name) for name in names])
     members: dict[object, list[str]] = {}
@@ -341,10 +341,10 @@ def families(store: Store) -> dict[str, list[str]]:
 
 
 def known_states(store: Store, name: str, family: list[str]) -> tuple[np.ndarray, list[str]]:
-    """CA traces (m, L, 3) in Å, NaN where missing, of all known conformations of a domain, and what each is.
+    """CA traces (m, L, 3) in Å, NaN where missing, of all known conformations of a domain, and the name of each.
 
-    The first is the domain's own first model; then its further models (NMR), then the first models of `family` whose
-    residues are the domain's: at least 90 % of those aligned are identical, and 80 % of the domain's are there.
+    The first is the domain's own first model, then its further models (NMR), then the first models of those in `family`
+    with the same residues: at least 90 % of those aligned are identical, and 80 % of the domain's are present.
     """
     traces, said = [], []
     for index, row in enumerate(store.rows(name)):
@@ -363,14 +363,14 @@ def known_states(store: Store, name: str, family: list[str]) -> tuple[np.ndarray
 def common(samples: np.ndarray, states: np.ndarray) -> Ensemble:
     """The ensemble over the residues that every state has.
 
-    `samples` (n, L, 3) have all residues of the domain, `states` (m, L, 3) NaN where one is missing.
+    `samples` (n, L, 3) have all residues of the domain; `states` (m, L, 3) have NaN for missing ones.
     """
     has = np.isfinite(states).all(axis=(0, 2)) & np.isfinite(samples).all(axis=(0, 2))
     return Ensemble(samples[:, has], states[:, has])
 
 
 def distinct(ensemble: Ensemble) -> Ensemble:
-    """The ensemble without the states that lie within 0.2 Å of an earlier one."""
+    """The ensemble without the states that are within 0.2 Å of an earlier one."""
     kept: list[int] = [0]
     for index in range(1, len(ensemble.states)):
         if rmsd(ensemble.states[index][None], ensemble.states[kept]).min() > DISTINCT:
@@ -379,10 +379,10 @@ def distinct(ensemble: Ensemble) -> Ensemble:
 
 
 def read_ensemble(samples: Path, store: Path, domain: str) -> tuple[Ensemble, list[str]]:
-    """The samples of a store or of structure files beside the known conformations of `domain`, and what these are.
+    """The samples of a store or of structure files with the known conformations of `domain`, and the names of these.
 
-    `UserError` where a sample has other residues than the domain, or the domain is not stored. The residues of a sample
-    are those of the domain that have a CA, as `sample --around` draws them, or all of them.
+    `UserError` if a sample has other residues than the domain, or the domain is not stored. The residues of a sample
+    are those of the domain that have a CA, as drawn by `sample --around`, or all of them.
     """
     with Store(store) as file:
         file.rows(domain)  # says so where the store lacks it
@@ -408,7 +408,7 @@ def read_ensemble(samples: Path, store: Path, domain: str) -> tuple[Ensemble, li
 
 
 def _row(metric: EnsembleMetric, domain: str, ensemble: Ensemble, settings: ScoreSettings) -> ScoreRow:
-    """A metric with its interval from resampled samples, or the reason why there is none."""
+    """A metric with its interval from resampling the samples, or the reason why there is none."""
     count, nan = len(ensemble.samples), float("nan")
     if reason := metric.reason(ensemble):
         return metric.row(domain, Estimate(n=count), note=reason)

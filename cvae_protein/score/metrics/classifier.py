@@ -75,7 +75,7 @@ class Embeddings:
         return float(self.posteriors[level - 1][row, self.names[level - 1].index(label)])
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Embeddings:
-        """Some of the structures, in that order."""
+        """The structures `rows`, in that order."""
         rows = np.asarray(rows, int)
         return Embeddings(
             tuple(self.ids[row] for row in rows),
@@ -88,14 +88,14 @@ class Embeddings:
     def of(self, ids: Sequence[str], *, all_there: bool = True) -> Embeddings:
         """The structures of these ids, in their order.
 
-        One that is absent could not be seen or, with `all_there`, is a `UserError`.
+        An absent one counts as not embedded or, with `all_there`, raises `UserError`.
         """
         place = {name: row for row, name in enumerate(self.ids)}
         if all_there and (missing := [name for name in ids if name not in place]):
             raise UserError(
                 f"features: expected every structure that is scored, found none of {missing[0]!r}; embed again"
             )
-        rows = [place.get(name, len(self)) for name in ids]  # the row behind the last stands for what is absent
+        rows = [place.get(name, len(self)) for name in ids]  # the row after the last stands for absent ones
         values, *posteriors = (
             np.vstack([table, np.full(table.shape[1], np.nan)])[rows] for table in (self.values, *self.posteriors)
         )
@@ -107,7 +107,7 @@ class Embeddings:
 class EmbeddingPair:
     """Embeddings of the evaluated structures, in their order, and of the held-out domains, in theirs.
 
-    `superfamily` names that of a real domain: domains of one superfamily are not independent.
+    `superfamily` gives that of each real domain: domains of one superfamily are not independent.
     """
 
     own: Embeddings
@@ -115,12 +115,12 @@ class EmbeddingPair:
     superfamily: Mapping[str, str] = field(default_factory=dict)
 
     def bootstrap_groups(self, features: Embeddings) -> np.ndarray:
-        """For each structure the group that is resampled as one: its superfamily, or itself (n,)."""
+        """For each structure, the group that is resampled as a unit: its superfamily, or itself (n,)."""
         return np.array([self.superfamily.get(name) or name for name in features.ids], object)
 
 
 def read_features(path: Path) -> Embeddings:
-    """The embeddings in a file; `UserError` where it is absent or of another form."""
+    """The embeddings in a file; `UserError` if it is absent or has another format."""
     if not path.is_file():
         raise UserError(f"{path}: expected the features that `cvae-protein embed` writes, found no file there")
     check_may_read(path)
@@ -136,7 +136,7 @@ def read_features(path: Path) -> Embeddings:
 
 
 def check_one_classifier(first: Path, second: Path) -> None:
-    """`UserError` where two files of features are of different classifiers, as after it was trained anew."""
+    """`UserError` if two files of features are from different classifiers, as after retraining."""
     seen_by = []
     for path in (first, second):
         check_may_read(path)
@@ -151,9 +151,9 @@ WORST = "worst_decile"  # of the classes, as a fold
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted labels of a structure, level by level, beside the target class and the label of its nearest domain.
+    """The predicted labels of a structure, level by level, its target class and the label of its nearest domain.
 
-    `known_depth` says down to which level the classifier knows the target; empty texts where there is none.
+    `known_depth` is the level down to which the classifier knows the target; labels are empty if there are none.
     """
 
     target: str
@@ -199,23 +199,23 @@ METRICS = (
     ),
     Metric("classifier_nearest_disagreement", "share", "none", classifier_nearest_disagreement),
 )
-"""Metrics of an `Prediction`."""
+"""Metrics of a `Prediction`."""
 FIDELITY = {
     accuracy.name: Metric(accuracy.name.replace("classifier_accuracy", "fidelity"), "ratio", "high", accuracy.function)
     for accuracy in METRICS
     if accuracy.name.startswith("classifier_accuracy")
 }
-"""For each accuracy the metric that sets it against the same of the held-out domains."""
+"""For each accuracy, the metric that divides it by the accuracy on the held-out domains."""
 SWAPS = (
     Metric("swap_followed", "share", "high", classifier_accuracy),
     Metric("swap_followed_control", "share", "none", classifier_accuracy),
     Metric("swap_followed_chance", "share", "none", classifier_accuracy),
 )
-"""Of held-out domains decoded under another class's label, and of the same under their own; the other is the target."""
+"""Metrics of held-out domains decoded under another class's label, the target, and of the same under their own."""
 
 
 def predict_folds(features: Embeddings, targets: Sequence[str], nearest: Sequence[str] = ()) -> list[Prediction]:
-    """The prediction for each structure beside its target class, which may be empty."""
+    """The prediction for each structure with its target class, which may be empty."""
     known = {label: _known(features, label) for label in set(targets)}
     return [
         Prediction(
@@ -226,7 +226,7 @@ def predict_folds(features: Embeddings, targets: Sequence[str], nearest: Sequenc
 
 
 def _known(features: Embeddings, label: str) -> int:
-    """Levels of a label that the classifier knows, from the first on."""
+    """Number of levels of a label that the classifier knows, counted from the first."""
     found = zip(lineage(label), features.names, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] in pair[1], found))
 
@@ -246,7 +246,7 @@ def accuracy_rows(
 
 
 def _explained(row: ScoreRow, targets: Sequence[str]) -> ScoreRow:
-    """The row, with the reason where it has no number."""
+    """The row, with the reason if it has no number."""
     if row.estimate.n or not row.metric.startswith("classifier_accuracy"):
         return row
     note = "the fold classifier knows no target class of this level" if any(targets) else "no target class was given"
@@ -263,7 +263,7 @@ def _fidelity_rows(
 ) -> list[ScoreRow]:
     """Ratio of accuracies per class; its mean over classes as `all`, and over their worst tenth.
 
-    Superfamilies of real domains are resampled whole.
+    Superfamilies of real domains are resampled as units.
     """
     values, drawn, counts, notes = {}, {}, {}, {}
     for fold in sorted(set(folds.tolist()) - {ALL}):
@@ -312,7 +312,7 @@ def _fidelity_reason(own: np.ndarray, real: np.ndarray) -> str:
 
 
 def prediction_columns(features: Embeddings, targets: Sequence[str]) -> list[dict[str, str]]:
-    """Of each structure the most probable label at the target's level, and the probability of the target."""
+    """For each structure, the most probable label at the target's level, and the probability of the target."""
     rows = []
     for row, prediction in enumerate(predict_folds(features, targets)):
         predicted = prediction.predicted[max(prediction.depth, 1) - 1]
@@ -326,9 +326,9 @@ def prediction_columns(features: Embeddings, targets: Sequence[str]) -> list[dic
 
 
 def swap_rows(swapped: Embeddings, reconstructions: Embeddings, settings: ScoreSettings) -> list[ScoreRow]:
-    """How often the predicted class follows a swapped label, beside the same domains under their own label and chance.
+    """How often the predicted class follows a swapped label, also for the same domains under their own, and by chance.
 
-    `swapped` holds the target class of the swap as its labels; the rows' classes are those.
+    The labels of `swapped` are the target classes of the swap, which are also the classes of the rows.
     """
     targets = list(swapped.labels)
     folds = np.array(targets, object)

@@ -26,7 +26,7 @@ from .metric import (
 )
 
 NEIGHBOURS = 5  # k of the neighbourhoods
-SHARES = ((0.5, 4), (0.6, 4), (0.75, 4), (1.0, 1))  # of both sets, and how often drawn, that a limit is read from
+SHARES = ((0.5, 4), (0.6, 4), (0.75, 4), (1.0, 1))  # of both sets, and draws of each, for `fpsd_limit`
 
 
 def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -37,10 +37,10 @@ def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Structures of one class, `own` (n, F), beside the held-out domains of it, `other` (m, F).
+    """Features of the structures of one class, `own` (n, F), and of its held-out domains, `other` (m, F).
 
     `own_posteriors` and `other_posteriors` hold the labels' probabilities (n, labels), (m, labels) per level;
-    `weights` (m,) sum to 1: what each held-out domain counts in moments and means.
+    `weights` (m,), which sum to 1, are those of the held-out domains in moments and means.
     """
 
     own: np.ndarray
@@ -53,11 +53,11 @@ class FeatureSet:
     def even(
         own: np.ndarray, other: np.ndarray, own_p: Sequence[np.ndarray] = (), other_p: Sequence[np.ndarray] = ()
     ) -> FeatureSet:
-        """A set whose held-out domains count alike."""
+        """A set whose held-out domains have equal weights."""
         return FeatureSet(own, other, tuple(own_p), tuple(other_p), np.full(len(other), 1 / max(len(other), 1)))
 
     def take(self, own: np.ndarray, other: np.ndarray) -> FeatureSet:
-        """Some structures and some held-out domains, which count as they did relative to each other."""
+        """A subset of the structures and of the held-out domains, which keep their relative weights."""
         weights = self.weights[other]
         part = FeatureSet(
             self.own[own],
@@ -88,7 +88,7 @@ class FeatureSet:
 
 
 def pooled(groups: Sequence[FeatureSet]) -> FeatureSet:
-    """All classes as one set; the held-out domains of a class weigh as much as its structures."""
+    """All classes as one set; the held-out domains of a class are weighted by the number of its structures."""
     total = sum(len(group.own) for group in groups)
     levels = range(min(len(group.own_posteriors) for group in groups))
     return FeatureSet(
@@ -109,24 +109,24 @@ def frechet(mean: np.ndarray, covariance: np.ndarray, other_mean: np.ndarray, ot
 
 
 def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and covariance; the latter without bias for equal weights."""
+    """Weighted mean and covariance; the latter is unbiased for equal weights."""
     mean = weights @ values
     centred = values - mean
     return mean, (centred * weights[:, None]).T @ centred / max(1 - np.square(weights).sum(), 1e-12)
 
 
 def fpsd(group: FeatureSet) -> float:
-    """Fréchet distance of the features of the set and of the held-out domains, as Gaussians, squared.
+    """Squared Fréchet distance of the features of the set and of the held-out domains, as Gaussians.
 
-    Heusel et al. 2017, arXiv:1706.08500; of fold classifiers' features: Geffner et al. 2025, arXiv:2503.00710. Biased
-    upwards in small sets.
+    Heusel et al. 2017, arXiv:1706.08500; with features of a fold classifier: Geffner et al. 2025, arXiv:2503.00710.
+    Biased upwards in small sets.
     """
     even = np.full(len(group.own), 1 / len(group.own))
     return frechet(*_moments(group.own, even), *_moments(group.other, group.weights))
 
 
 def fpsd_limit(group: FeatureSet) -> float:
-    """`fpsd` of infinitely many structures: where the line through that of parts of both sets in 1 / size ends.
+    """`fpsd` extrapolated to infinitely many structures, by a line in 1 / size through that of subsets of both sets.
 
     Chong & Forsyth 2020, arXiv:1911.07023. May fall below 0, being free of the bias.
     """
@@ -170,7 +170,7 @@ def mmd(group: FeatureSet) -> float:
 
 
 def permuted_mmd(group: FeatureSet, count: int, random: np.random.Generator) -> np.ndarray:
-    """`feature_mmd` of `count` random divisions of both sets' structures into sets of the same sizes (count,)."""
+    """`feature_mmd` of `count` random divisions of the pooled structures into sets of the same sizes (count,)."""
     own, other, between = gaussian_kernels(group)
     table = np.block([[own, between], [between.T, other]])
     np.fill_diagonal(table, 0)
@@ -200,19 +200,19 @@ def recall(group: FeatureSet) -> float:
 
 
 def density(group: FeatureSet) -> float:
-    """Held-out domains whose neighbourhood holds a structure, mean over the set, over 5 (Naeem et al. 2020)."""
+    """Mean number of held-out domains whose neighbourhood contains a given structure, over 5 (Naeem et al. 2020)."""
     _, other, between = group.distances
     return float((between <= _radii(other)).sum(axis=1).mean() / NEIGHBOURS)
 
 
 def coverage(group: FeatureSet) -> float:
-    """Share of the held-out domains whose neighbourhood holds a structure of the set (Naeem et al. 2020)."""
+    """Share of the held-out domains whose neighbourhood contains a structure of the set (Naeem et al. 2020)."""
     _, other, between = group.distances
     return float((between <= _radii(other)).any(axis=0).mean())
 
 
 def fold_score(posterior: np.ndarray) -> float:
-    """exp of the mean divergence of each row (n, labels) from the mean row: sure and varied (Salimans et al. 2016)."""
+    """exp(mean divergence of rows (n, labels) from their mean): high if sure and varied (Salimans et al. 2016)."""
     mean = posterior.mean(axis=0)
     ratio = np.log(np.maximum(posterior, 1e-300)) - np.log(np.maximum(mean, 1e-300))
     return float(np.exp((posterior * ratio).sum(axis=1).mean()))
@@ -285,7 +285,7 @@ METRICS = (*POOLED, *AVERAGED, P_VALUE)
 
 
 def class_features(embeddings: EmbeddingPair, folds: np.ndarray) -> dict[str, FeatureSet]:
-    """The features of each target class beside those of its held-out domains; of all where there is no target."""
+    """The features of each target class and of its held-out domains; of all structures without a target."""
     groups = {}
     for fold in classes(folds):
         own = embeddings.own.take(np.flatnonzero((folds == fold) & embeddings.own.seen))
@@ -300,7 +300,7 @@ def _value(metric: Metric, group: FeatureSet) -> float:
 
 
 def _everything(groups: Mapping[str, FeatureSet]) -> FeatureSet:
-    """The classes that have structures and held-out domains as one set; the first where none has."""
+    """All classes with structures and held-out domains as one set; the first class if none has both."""
     complete = [group for group in groups.values() if len(group.own) and len(group.other)]
     return pooled(complete) if complete else next(iter(groups.values()))
 
@@ -329,7 +329,7 @@ def _note(metric: Metric, fold: str, groups: Mapping[str, FeatureSet]) -> str:
 
 
 def shifted_limits(value: float, drawn: np.ndarray, settings: ScoreSettings) -> tuple[float, float]:
-    """Percentile interval, moved by what the resampling itself adds to the mean."""
+    """Percentile interval, corrected for the shift that the resampling itself adds to the mean."""
     low, high = bounds(drawn, settings)
     moved = value - float(np.nanmean(drawn)) if np.isfinite(low) else 0.0
     return low + moved, high + moved

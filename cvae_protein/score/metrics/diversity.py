@@ -18,7 +18,7 @@ from .metric import ALL, Estimate, Metric, ScoreRow, bounds, generator, mean_of
 class ClassSet:
     """The structures of one class.
 
-    `features` and `reference` hold one array per metric of a structure, of the set (n) and of the held-out domains (m);
+    `features` and `reference` hold one array per per-structure metric, for the set (n) and the held-out domains (m);
     `pair_tm` (k, k) is the symmetric TM-score between k structures of the set, NaN on the diagonal.
     """
 
@@ -75,9 +75,9 @@ def mean_pairwise_tm(group: ClassSet) -> float:
 
 
 def cluster_share(group: ClassSet) -> float:
-    """Clusters at TM 0.5 over the number of structures: 1 where no two share a fold.
+    """Number of clusters at TM 0.5 over the number of structures: 1 if no two share a fold.
 
-    Greedy in the order given: a structure joins the first leader with a mutual TM-score above 0.5, else leads.
+    Greedy in the given order: a structure joins the first leader with a mutual TM-score above 0.5, or becomes a leader.
     """
     count = len(group.pair_tm)
     leaders: list[int] = []
@@ -91,7 +91,7 @@ def vendi_score(group: ClassSet) -> float:
     """Vendi score: the effective number of different structures, exp of the entropy of the eigenvalues of TM / k.
 
     Friedman & Dieng 2023, arXiv:2210.02410, with the symmetric TM-score as the kernel: 1 for copies, k for structures
-    without likeness. The table of TM-scores need not be positive; eigenvalues below 0 count as 0.
+    without similarity. The matrix of TM-scores need not be positive; eigenvalues below 0 count as 0.
     """
     if not len(group.pair_tm):
         return float("nan")
@@ -101,9 +101,9 @@ def vendi_score(group: ClassSet) -> float:
 
 
 def memorisation_ratio(group: ClassSet) -> float:
-    """Mean TM to the nearest of as many training domains over mean TM to the nearest held-out one.
+    """Mean TM to the nearest training domain over mean TM to the nearest held-out one, among as many of each.
 
-    About 1 where the set is no nearer to training than to unseen domains; above where it repeats training.
+    About 1 if the set is no closer to training than to unseen domains; above 1 if it repeats training.
     """
     training = group.features.get("training_tm_matched", np.zeros(0))
     held_out = group.features.get("nearest_tm", np.zeros(0))
@@ -124,8 +124,8 @@ METRICS = (
 )
 """Metrics of a `ClassSet`."""
 PAIRED = ("mean_pairwise_tm", "cluster_share", "vendi_score")
-"""Metrics of the `pair_tm` structures alone."""
-JACKKNIFED = ("cluster_share", "vendi_score")  # a structure drawn twice is no cluster of its own, so no bootstrap
+"""Metrics that depend on `pair_tm` only."""
+JACKKNIFED = ("cluster_share", "vendi_score")  # no bootstrap: a structure drawn twice is not a cluster of its own
 
 
 def _jackknife_variance(metric: Metric, group: ClassSet) -> float:
@@ -139,7 +139,7 @@ def _jackknife_variance(metric: Metric, group: ClassSet) -> float:
 def _jackknife_limits(
     metric: Metric, groups: Mapping[str, ClassSet], values: Mapping[str, float], settings: ScoreSettings
 ) -> dict[str, tuple[float, float]]:
-    """Normal intervals within what is possible, per class and for the mean over classes."""
+    """Normal intervals, limited to possible values, per class and for the mean over classes."""
     width = NormalDist().inv_cdf(0.5 + settings.confidence / 2)
     variances = {fold: _jackknife_variance(metric, group) for fold, group in groups.items()}
     variances[ALL] = sum(variances.values()) / max(len(groups), 1) ** 2

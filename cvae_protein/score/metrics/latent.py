@@ -45,10 +45,10 @@ MOST_CODES = 2000  # structures in that estimate
 class Codes:
     """Posteriors of D domains: `mean`, `logvar` and `kl` (nats) are (D, Z); `blocks` names ranges of dimensions.
 
-    `prior_draw` (D, Z) are codes from the prior for the domains' labels and lengths, where the file has some;
-    `levels` are the label's levels that the model is conditioned on, 0 where the file does not say; `judged` what the
-    priors make of one draw of each code (D,), by the names of `likelihood.PRIOR_METRICS`; `trace_rmsd` (D,) the error
-    of the decoded posterior mean in Å, NaN where it was not decoded.
+    `prior_draw` (D, Z) are codes drawn from the prior for the domains' labels and lengths, if the file has them;
+    `levels` is the number of label levels that the model is conditioned on, 0 if the file does not say; `judged` are
+    figures of one draw of each code under the priors (D,), by the names of `likelihood.PRIOR_METRICS`; `trace_rmsd`
+    (D,) is the error of the decoded posterior mean in Å, NaN if it was not decoded.
     """
 
     ids: np.ndarray
@@ -124,7 +124,7 @@ def information(codes: Codes, random: np.random.Generator) -> np.ndarray:
     total = np.zeros(count)
     for _ in range(DRAWS):
         z = codes.mean + np.exp(codes.logvar / 2) * random.standard_normal(codes.mean.shape)
-        # log q(z_i|x_j) but for a constant: (D, D)
+        # log q(z_i|x_j) up to a constant: (D, D)
         log_density = -0.5 * (np.square(z) @ precision.T - 2 * z @ (codes.mean * precision).T + constant)
         top = log_density.max(axis=1)
         mixture = top + np.log(np.exp(log_density - top[:, None]).mean(axis=1))
@@ -143,7 +143,7 @@ METRIC = Metric("prior_mmd", "none", "zero", mmd)
 
 
 def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dict[str, FeatureSet]:
-    """For each first-level class one draw of the posterior of each domain beside one draw of the prior for it."""
+    """For each first-level class, one draw from the posterior of each domain and one from the prior for that domain."""
     folds = np.array([first_level(label) for label in codes.labels.tolist()])
     groups = {}
     for fold in sorted(set(folds.tolist()) - {""}):
@@ -156,7 +156,7 @@ def _class_sets(codes: Codes, drawn: np.ndarray, settings: ScoreSettings) -> dic
 
 
 def prior_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
-    """Rows of `prior_mmd` of each class, and their mean: 0 where the prior of a class is what its codes look like."""
+    """Rows of `prior_mmd` of each class, and their mean: 0 if the codes of each class are distributed as its prior."""
     training = codes.take(codes.splits == "train")
     if training.prior_draw is None or not len(training):
         return absent_rows((METRIC,), "no draws of the prior for training domains in latents.h5")
@@ -193,7 +193,7 @@ PROBES: Mapping[str, Callable[[], Pipeline]] = {
     "knn": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier(PROBE_NEIGHBOURS)),
     "svm": lambda: make_pipeline(StandardScaler(), SVC(class_weight="balanced")),
 }
-"""Name of a probe -> an untrained one."""
+"""Name of a probe -> a function that returns an untrained one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ class ProbePredictions:
         return float((accuracy - 1 / len(classes)) / (1 - 1 / len(classes)))
 
     def estimate(self, settings: ScoreSettings, random: np.random.Generator) -> Estimate:
-        """`skill` with its interval, held-out predictions resampled within their class."""
+        """`skill` with its interval, from held-out predictions resampled within each class."""
         if np.isnan(self.skill):
             return UNDEFINED
         classes, counts = np.unique(self.truth, return_counts=True)
@@ -226,7 +226,7 @@ class ProbePredictions:
 
 
 def _trained_guess(probe: Pipeline, name: str, codes: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Predictions for `query`; where a probe gives shares, they are divided by the classes' shares in training."""
+    """Predictions for `query`; the class shares that `knn` gives are divided by those in training."""
     if name == "knn":
         probe.set_params(kneighborsclassifier__n_neighbors=min(PROBE_NEIGHBOURS, len(codes)))
     probe.fit(codes, labels)
@@ -239,9 +239,9 @@ def _trained_guess(probe: Pipeline, name: str, codes: np.ndarray, labels: np.nda
 def probe_predictions(
     codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, name: str, seed: int
 ) -> ProbePredictions:
-    """Cross-validated predictions of the probe `name` from `codes` (D, Z); no group lies in both parts of a fold.
+    """Cross-validated predictions of the probe `name` from `codes` (D, Z); no group is on both sides of a fold.
 
-    Classes with fewer than 4 domains or groups are left out; empty where fewer than two classes remain.
+    Classes with fewer than 4 domains or groups are left out; empty if fewer than two classes remain.
     """
     usable = [each for each in np.unique(labels) if len(np.unique(groups[labels == each])) >= FEWEST]
     keep = np.isin(labels, usable) & np.isfinite(codes).all(axis=1)
@@ -250,16 +250,16 @@ def probe_predictions(
         return ProbePredictions(np.zeros(0, str), np.zeros(0, str))
     folds = min(FOLDS, *(len(np.unique(groups[labels == each])) for each in usable))
     guess = np.empty(len(labels), labels.dtype)
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)  # it takes no larger ones
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)  # it accepts no larger seed
     for train, held in parts.split(codes, labels, groups):
         if len(held) and len(np.unique(labels[train])) > 1:
             guess[held] = _trained_guess(PROBES[name](), name, codes[train], labels[train], codes[held])
     return ProbePredictions(labels, guess)
 
 
-HELD_OUT_LEAK = "class_leakage_held_out"  # a flow may take the label out of the codes that it was fitted to alone
+HELD_OUT_LEAK = "class_leakage_held_out"  # a flow may remove the label only from the codes that it was fitted to
 DEEPER = {level: "" if level == 1 else f"_level{level}" for level in LEVELS}
-EVERY = "every"  # split of the rows that look at all domains
+EVERY = "every"  # split of the rows that use all domains
 
 
 def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
@@ -279,7 +279,7 @@ def _unit_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
 
 
 def _information_rows(codes: Codes, settings: ScoreSettings) -> list[ScoreRow]:
-    """Mutual information of code and structure, and the log D that the estimate cannot pass."""
+    """Mutual information of code and structure, and log D, the upper bound of the estimate."""
     random = generator(settings, "mutual_information")
     if len(codes) > MOST_CODES:
         codes = codes.take(random.permutation(len(codes))[:MOST_CODES])
@@ -297,7 +297,7 @@ def most_skilled(attempts: Mapping[str, ProbePredictions]) -> ProbePredictions:
 
 
 def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
-    """Skill of fresh probes: on the whole code, each block, drawn codes, deeper levels, and held-out codes alone."""
+    """Skill of newly trained probes: on the whole code, each block, drawn codes, deeper levels, and held-out codes."""
     groups = np.array([superfamily.get(name, "") or name for name in codes.ids.tolist()])
     noise = generator(settings, "class_leakage_sampled").standard_normal(codes.mean.shape)
     views = {
@@ -329,7 +329,7 @@ def _class_leakage_rows(codes: Codes, superfamily: Mapping[str, str], settings: 
 
 
 def latent_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
-    """All rows about the codes: held-out domains for use of the code, all domains for the leak."""
+    """All rows about the codes: of held-out domains for the use of the code, of all domains for class leakage."""
     held_out = codes.take(codes.splits == "test")
     leak = _class_leakage_rows(codes.take(codes.splits != "excluded"), superfamily, settings)
     levels = Estimate(codes.levels, codes.levels, codes.levels, len(codes)) if codes.levels else UNDEFINED

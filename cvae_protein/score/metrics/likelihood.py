@@ -1,4 +1,4 @@
-"""Metrics of the priors: likelihood of codes, beside that under one Gaussian, norm of the noise, loss of the flow."""
+"""Metrics of the priors: likelihood of codes, also under one Gaussian, norm of the noise, loss of the flow."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def prior_nats(code: Judged) -> float:
 
 
 def gaussian_nats(code: Judged) -> float:
-    """The same under one Gaussian for all classes of the same training codes: full covariance, given the length."""
+    """`prior_nats` under one Gaussian for all classes of the same training codes: full covariance, given the length."""
     return code["gaussian"]
 
 
 def class_gaussian_nats(code: Judged) -> float:
-    """The same under one Gaussian a class, its covariance drawn to the pooled one."""
+    """`prior_nats` under one Gaussian per class, its covariance shrunk towards the pooled one."""
     return code["class_gaussian"]
 
 
 def model_prior_nats(code: Judged) -> float:
-    """The same under the prior that the model was trained with."""
+    """`prior_nats` under the prior that the model was trained with."""
     return code["model"]
 
 
 def prior_gain(code: Judged) -> float:
-    """`prior_nats` less `gaussian_nats`, domain by domain: below 0 on held-out codes the prior is overfitted."""
+    """`prior_nats` minus `gaussian_nats`, domain by domain: below 0 on held-out codes, the prior is overfitted."""
     return code["own"] - code["gaussian"]
 
 
 def noise_norm(code: Judged) -> float:
-    """Squared norm of the deviates that the flow makes a code of, over their number: 1 where the flow fits."""
+    """Squared norm of the noise that the flow maps to a code, over its number of dimensions: 1 if the flow fits."""
     return code["noise"]
 
 
 def flow_loss(code: Judged) -> float:
-    """Squared error of the flow's velocity on the way to the code, whitened, summed over dimensions."""
+    """Squared error of the flow's velocity on the path to the whitened code, summed over dimensions."""
     return code["flow_loss"]
 
 
 def gaussian_flow_loss(code: Judged) -> float:
-    """The same of the exact velocity to one Gaussian for all classes."""
+    """As `flow_loss`, of the exact velocity towards one Gaussian for all classes."""
     return code["gaussian_flow_loss"]
 
 

@@ -15,10 +15,10 @@ from ...core.geometry import torsions
 from ...core.secondary_structure import secondary_structure
 from ...core.structure import CA, Backbone
 
-Better = Literal["low", "high", "real", "zero", "none"]  # real, zero: the nearer to the row `real`, to 0
-LEVELS = (1, 2, 3)  # of a label that have rows of their own: class, architecture, topology
-MOST_RESAMPLINGS = 200  # of metrics that take long
-UNASSIGNED = "?"  # letter of a residue without secondary structure, for an atom is missing
+Better = Literal["low", "high", "real", "zero", "none"]  # real, zero: better closer to the row `real`, to 0
+LEVELS = (1, 2, 3)  # label levels with rows of their own: class, architecture, topology
+MOST_RESAMPLINGS = 200  # of metrics that are slow to compute
+UNASSIGNED = "?"  # letter of a residue without secondary structure because an atom is missing
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PreparedStructure:
 
     @classmethod
     def of(cls, backbone: Backbone, label: str, ss: str = "") -> PreparedStructure:
-        """Prepare the first model of `backbone`; `ss` are its letters where they are known."""
+        """Prepare the first model of `backbone`; `ss` are its DSSP letters, if known."""
         ss = ss or secondary_structure(backbone.model(0))[0]
         return cls(backbone.id, label, backbone.coords[0].astype(np.float64), backbone.breaks, ss)
 
@@ -95,7 +95,7 @@ UNDEFINED = Estimate()
 
 
 def generator(settings: ScoreSettings, *names: str) -> np.random.Generator:
-    """The random generator of one row, fixed by the seed and the names."""
+    """The random generator of one row, determined by the seed and the names."""
     return np.random.default_rng([settings.seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
@@ -133,7 +133,7 @@ SCORE_COLUMNS = ("variant", "seed", "split", "fold", "metric", "value", "low", "
 class ScoreRow:
     """One number of the score table; the variant and seed are added when it is written.
 
-    `note` says why a number is absent, or what is to be known of it.
+    `note` says why a number is absent, or qualifies it.
     """
 
     metric: str
@@ -161,7 +161,7 @@ class ScoreRow:
         }
 
     def _reason(self) -> str:
-        """Why the value or its interval is absent, where nothing else was said."""
+        """Why the value or its interval is absent, if there is no other note."""
         if np.isnan(self.estimate.value):
             return "defined for no structure" if self.estimate.n == 0 else "undefined for what there is"
         return "" if np.isfinite(self.estimate.low) else "too few for an interval"
@@ -175,7 +175,7 @@ def evaluate(records: Iterable[Any], metrics: Sequence[Metric]) -> dict[str, np.
 
 
 def classes(folds: np.ndarray) -> list[str]:
-    """The classes among those asked for (n,), in order; `all` alone where none was asked for."""
+    """The target classes among `folds` (n,), sorted; only `all` if there is none."""
     return sorted(set(folds.tolist()) - {ALL}) or sorted(set(folds.tolist()))
 
 
@@ -203,7 +203,7 @@ def absent_rows(metrics: Iterable[Metric], note: str) -> list[ScoreRow]:
 
 
 def mean_of(values: Iterable[float]) -> float:
-    """The mean of those that are finite; NaN where none is."""
+    """Mean of the finite values; NaN if there is none."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 
@@ -219,7 +219,7 @@ def bootstrap_means(values: np.ndarray, groups: np.ndarray, count: int, random: 
 def grouped_estimate(
     values: np.ndarray, groups: np.ndarray, settings: ScoreSettings, random: np.random.Generator
 ) -> Estimate:
-    """The mean of values (n,), and its interval over their `groups`; no interval below two of them."""
+    """Mean of values (n,), and its interval over their `groups`; no interval below two groups."""
     if not len(values):
         return UNDEFINED
     limits = (float("nan"), float("nan"))

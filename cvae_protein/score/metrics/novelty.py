@@ -18,9 +18,9 @@ from .metric import ALL, Metric, PreparedStructure, ScoreRow, evaluate, generato
 
 @dataclass(frozen=True)
 class NearestDomains:
-    """Nearest domains of a structure of the target class `label`: held-out, training, and of few training domains.
+    """Nearest held-out and training domains of a structure with the target class `label`.
 
-    The last is searched among as many training domains of each class as are held out.
+    `training_matched` is searched among as many training domains of each class as are held out.
     """
 
     label: str
@@ -30,7 +30,7 @@ class NearestDomains:
 
 
 def nearest_tm(nearest: NearestDomains) -> float:
-    """TM-score to the nearest held-out domain of like length, normalised by the structure itself (TM-align)."""
+    """TM-score to the nearest held-out domain of similar length, normalised by the structure itself (TM-align)."""
     return nearest.held_out.tm
 
 
@@ -40,12 +40,12 @@ def nearest_same_class(nearest: NearestDomains) -> float:
 
 
 def training_tm(nearest: NearestDomains) -> float:
-    """TM-score to the nearest training domain of like length, normalised by the structure itself; near 1 = a copy."""
+    """TM-score to the nearest training domain of similar length, normalised by the structure; near 1 = a copy."""
     return nearest.training.tm
 
 
 def training_tm_matched(nearest: NearestDomains) -> float:
-    """TM-score to the nearest among as many training domains as are held out, class by class."""
+    """TM-score to the nearest training domain among as many of each class as are held out."""
     return nearest.training_matched.tm
 
 
@@ -71,18 +71,18 @@ class RealDomains:
     rung: Mapping[str, str] = field(default_factory=dict)  # how new a held-out domain is to training
 
     def related(self, first: str, second: str) -> bool:
-        """Whether two domains are the same, of one sequence group or cluster or of one superfamily."""
+        """Whether two domains are the same, or share a sequence group, a sequence cluster or a superfamily."""
         return first == second or any(
             table.get(first, "") and table.get(first) == table.get(second)
             for table in (self.superfamily, self.group, self.sequence_cluster)
         )
 
     def unrelated(self, first: Trace, second: Trace) -> bool:
-        """Whether neither is a relative of the other."""
+        """Whether two domains are not related."""
         return not self.related(first.id, second.id)
 
     def of_other_sequence(self, first: Trace, second: Trace) -> bool:
-        """Whether two domains are not the same, nor of one sequence group or cluster: of a superfamily they may be."""
+        """Whether two domains differ and share no sequence group or cluster; they may share a superfamily."""
         return first.id != second.id and not any(
             table.get(first.id, "") and table.get(first.id) == table.get(second.id)
             for table in (self.group, self.sequence_cluster)
@@ -90,7 +90,7 @@ class RealDomains:
 
 
 Allowed = Callable[[Trace, Trace], bool] | None
-"""Whether a real domain may be the neighbour of a structure that is evaluated; None: all may."""
+"""Whether a real domain may be a neighbour of an evaluated structure; None: all may."""
 
 
 def is_covered(hit: Hit) -> float:
@@ -99,14 +99,14 @@ def is_covered(hit: Hit) -> float:
 
 
 def distance(hit: Hit) -> float:
-    """1 - TM-score to the nearest structure of the other set; NaN where none is of like length."""
+    """1 - TM-score to the nearest structure of the other set; NaN if none has a similar length."""
     return 1 - hit.tm
 
 
 COVERAGE = (Metric("cov_p", "share", "high", is_covered), Metric("mat_p", "distance", "low", distance))
-"""Of the `Hit` of each structure among the held-out domains of its class: precision."""
+"""Metrics of the `Hit` of each structure among the held-out domains of its class: precision."""
 RECALL = (Metric("cov_r", "share", "high", is_covered), Metric("mat_r", "distance", "low", distance))
-"""Of the `Hit` of each held-out domain among the structures whose target is its class: recall."""
+"""Metrics of the `Hit` of each held-out domain among the structures whose target is its class: recall."""
 
 
 def class_coverage(
@@ -116,7 +116,7 @@ def class_coverage(
     search: Search,
     allowed: Allowed,
 ) -> dict[str, np.ndarray]:
-    """`COVERAGE` of each structure (n,); NaN where there is no target class or nothing of it is held out."""
+    """`COVERAGE` of each structure (n,); NaN without a target class or if no domain of it is held out."""
     libraries: dict[str, Library] = {}
     values = {metric.name: np.full(len(structures), np.nan) for metric in COVERAGE}
     for row, (structure, hits) in enumerate(zip(structures, nearest, strict=True)):
@@ -141,7 +141,7 @@ def recall_rows(
     settings: ScoreSettings,
     allowed: Allowed,
 ) -> list[ScoreRow]:
-    """Rows of `RECALL` of each target class; the interval speaks of the held-out domains, the structures given."""
+    """Rows of `RECALL` of each target class; held-out domains are resampled for the interval, structures are not."""
     folds: list[str] = []
     hits: list[Hit] = []
     for fold in sorted({structure.label for structure in structures} - {""}):
@@ -152,25 +152,25 @@ def recall_rows(
     return structure_rows(RECALL, evaluate(hits, RECALL), np.array(folds, object), settings)
 
 
-LIKE_LENGTH = 25  # residues by which structures may differ that are compared for `tm_coverage`
-NEIGHBOUR_SHARE = 0.05  # which of the references of like length is the k-th neighbour
-MOST_REFERENCES = 200  # of like length that are compared with one, which bounds the time
-ASKED_PER_CLASS = 32  # held-out domains of a first-level class that are looked at
+LIKE_LENGTH = 25  # residues by which the lengths of structures compared for `tm_coverage` may differ
+NEIGHBOUR_SHARE = 0.05  # k, as a share of the references of similar length
+MOST_REFERENCES = 200  # of similar length that are compared with one domain, to bound the time
+ASKED_PER_CLASS = 32  # held-out domains of a first-level class that are evaluated
 
 
 @dataclass(frozen=True)
 class Reach:
-    """TM-scores from a held-out domain to the nearest structure of like length and to its own k-th neighbour."""
+    """TM-scores of a held-out domain to the nearest structure of similar length and to its own k-th neighbour."""
 
     nearest: float
     neighbour: float
 
 
 def is_reached(reach: Reach) -> float:
-    """1 where the nearest structure is nearer than the k-th held-out neighbour, else 0; NaN where there is no either.
+    """1 if the nearest structure is nearer than the k-th held-out neighbour, else 0; NaN if either is missing.
 
     The coverage of TopoDiff (Zhang et al. 2025, Nature Machine Intelligence), where k is 100, scaled to small sets: k
-    is a twentieth of the references of like length.
+    is a twentieth of the references of similar length.
     """
     known = np.isfinite(reach.nearest) and np.isfinite(reach.neighbour)
     return float(reach.nearest > reach.neighbour) if known else float("nan")
@@ -180,7 +180,7 @@ REACHED = Metric("tm_coverage", "share", "high", is_reached)
 
 
 def neighbours_counted(references: int) -> int:
-    """k of the k-th neighbour among so many references of like length."""
+    """k of the k-th neighbour, given the number of references of similar length."""
     return max(1, round(NEIGHBOUR_SHARE * references))
 
 
@@ -191,11 +191,11 @@ def tm_coverage_rows(
     settings: ScoreSettings,
     allowed: Allowed,
 ) -> list[ScoreRow]:
-    """Rows of `tm_coverage`: over all, for each target class that holds a held-out domain, and for each rung.
+    """Rows of `tm_coverage`: over all, for each target class with a held-out domain, and for each rung.
 
-    Up to 32 held-out domains of each first-level class are asked, and compared with up to 200 of like length, all drawn
-    at random; structures of every target count for each. Both TM-scores are those of the search's approximate
-    alignment. The note says which neighbour was counted.
+    Up to 32 held-out domains of each first-level class are each compared with up to 200 others of similar length, all
+    drawn at random; structures of every target count for each. Both TM-scores are from the search's approximate
+    alignment. The note gives the k that was used.
     """
     targets = {structure.label for structure in structures} - {""}
     asked: list[PreparedStructure] = []
@@ -235,7 +235,7 @@ def _of_like_length(domain: PreparedStructure, others: Sequence[PreparedStructur
 
 
 NOT_SEEN = "no features of a fold classifier were given"
-PAIRED_PER_CLASS = 12  # structures of a class that are aligned each with each
+PAIRED_PER_CLASS = 12  # structures of a class that are aligned pairwise
 
 
 def find_nearest(

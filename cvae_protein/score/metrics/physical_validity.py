@@ -36,7 +36,7 @@ def rg(structure: PreparedStructure) -> float:
 
 
 def relative_rg(structure: PreparedStructure) -> float:
-    """Radius of gyration over 2.2 L^0.38 Å, that of a globular chain of the length (Skolnick et al. 1997)."""
+    """Radius of gyration over 2.2 L^0.38 Å, that of a globular chain of the same length (Skolnick et al. 1997)."""
     return rg(structure) / (GYRATION_SCALE * len(structure) ** GYRATION_EXPONENT) if len(structure) else float("nan")
 
 
@@ -47,9 +47,9 @@ COMPOSITION = (
     Metric("relative_rg", "ratio", "real", relative_rg),
 )
 """Metrics of a `PreparedStructure`."""
-STEP = 5  # degrees a cell of the map
+STEP = 5  # degrees per cell of the map
 OUTLIER, ALLOWED, FAVOURED = 0, 1, 2
-# One line a cell of phi, from -180 degrees on; one letter a cell of psi, from -180 degrees on. F favoured, a allowed.
+# One line per cell of phi and one letter per cell of psi, both from -180 degrees on. F favoured, a allowed.
 MAP = """
 aaaaa...............................................aaaaaaaaaaaaaaaaFFFa
 aaaaaa..........................................aaaaaaaaaaaaaaaaaFFFFFFF
@@ -156,7 +156,7 @@ def _steps(structure: PreparedStructure) -> np.ndarray:
 
 
 def chain_breaks(structure: PreparedStructure) -> float:
-    """Neighbouring residues that no peptide bond joins: C-N above 2.0 Å, or CA-CA above 4.5 Å, or CA missing."""
+    """Number of neighbouring residues without a peptide bond: C-N above 2.0 Å, CA-CA above 4.5 Å, or CA missing."""
     return float((structure.breaks | ~(_steps(structure) <= LONGEST_CA_STEP)).sum())
 
 
@@ -181,19 +181,19 @@ def ca_steps_ideal(structure: PreparedStructure) -> float:
 
 
 def clashes(structure: PreparedStructure) -> float:
-    """Pairs of CA closer than 3.0 Å, at least three residues apart."""
+    """Number of pairs of CA closer than 3.0 Å, at least three residues apart."""
     trace = structure.coords[:, CA]
     i, j = np.triu_indices(len(trace), CLASH_APART)
     return float((np.linalg.norm(trace[i] - trace[j], axis=1) < CLASH).sum())
 
 
 def _alpha_alone(structure: PreparedStructure) -> bool:
-    """Whether no residue has its N and C."""
+    """Whether no residue has both N and C."""
     return not np.isfinite(structure.coords[:, (N, C)]).all(axis=(1, 2)).any()
 
 
 def overlaps(structure: PreparedStructure) -> float:
-    """Pairs of atoms (N CA C O CB) of different residues closer than 1.0 Å; NaN where there are CA alone."""
+    """Number of pairs of atoms (N CA C O CB) of different residues closer than 1.0 Å; NaN for CA alone."""
     if _alpha_alone(structure):
         return float("nan")
     atoms = structure.coords.reshape(-1, 3)
@@ -207,7 +207,7 @@ def overlaps(structure: PreparedStructure) -> float:
 def physically_valid(structure: PreparedStructure) -> float:
     """1 where the chain is whole (C-N ≤ 2.0, CA-CA ≤ 4.5 Å), no atoms overlap (< 1.0 Å) and no CA clash (< 3.0 Å).
 
-    NaN where there are CA alone, of which fewer faults can be seen.
+    NaN for CA alone, in which fewer faults can be seen.
     """
     if _alpha_alone(structure):
         return float("nan")
@@ -215,7 +215,7 @@ def physically_valid(structure: PreparedStructure) -> float:
 
 
 def is_valid(backbone: Backbone) -> bool:
-    """Whether the first model is physically valid; not where it has CA alone."""
+    """Whether the first model is physically valid; False for CA alone."""
     return physically_valid(PreparedStructure.of(backbone, "")) == 1.0
 
 
@@ -226,7 +226,7 @@ def _rmsz(values: Sequence[np.ndarray], ideals: Sequence[tuple[float, float]]) -
 
 
 def bond_rmsz(structure: PreparedStructure) -> float:
-    """Root mean square Z of the bonds N-CA, CA-C and C-N within unbroken chain, by the values of Engh & Huber.
+    """Root mean square Z of the bonds N-CA, CA-C and C-N, not across breaks, by the values of Engh & Huber.
 
     1.458 ± 0.019, 1.525 ± 0.021 and 1.329 ± 0.014 Å (Engh & Huber 1991, doi:10.1107/S0108767391001071).
     """
@@ -248,7 +248,7 @@ def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def angle_rmsz(structure: PreparedStructure) -> float:
-    """Root mean square Z of the angles N-CA-C, CA-C-N and C-N-CA within unbroken chain, by the values of Engh & Huber.
+    """Root mean square Z of the angles N-CA-C, CA-C-N and C-N-CA, not across breaks, by the values of Engh & Huber.
 
     111.0 ± 2.7, 117.2 ± 2.2 and 121.7 ± 2.5 degrees (Engh & Huber 1991 and 2001).
     """
@@ -270,8 +270,8 @@ def _regions(structure: PreparedStructure) -> np.ndarray:
 def ramachandran_favoured(structure: PreparedStructure) -> float:
     """Share of residues in the favoured region (98 % of good residues) of the general Ramachandran plot.
 
-    Residue types are unknown in a sample, so glycine and proline count too, in real domains alike: real ones reach
-    about 0.89 here, not the 0.98 of a plot by type. Lovell et al. 2003, doi:10.1002/prot.10286.
+    Samples have no residue types, so glycine and proline count too, also in real domains, which reach about 0.89 here,
+    not the 0.98 of a plot by type. Lovell et al. 2003, doi:10.1002/prot.10286.
     """
     return _mean(_regions(structure) == FAVOURED)
 
@@ -282,7 +282,7 @@ def ramachandran_outlier(structure: PreparedStructure) -> float:
 
 
 def _helical(trace: np.ndarray, turn: float) -> int:
-    """Windows of four CA in helices that turn by `turn` degrees."""
+    """Number of windows of four CA in helices with a virtual torsion of about `turn` degrees."""
     torsion = np.degrees(dihedral(trace[:-3], trace[1:-2], trace[2:-1], trace[3:]))
     reach = np.linalg.norm(trace[3:] - trace[:-3], axis=1)
     fits = (np.abs(torsion - turn) <= HELIX_TURN_WIDTH) & (reach >= HELIX_REACH[0]) & (reach <= HELIX_REACH[1])
@@ -292,7 +292,7 @@ def _helical(trace: np.ndarray, turn: float) -> int:
 
 
 def left_handed_helix(structure: PreparedStructure) -> float:
-    """Share of the helical windows that turn to the left; NaN where there is no helix.
+    """Share of the helical windows that turn to the left; NaN if there is no helix.
 
     A window is four CA with torsion 50 ± 30° (right) or -50 ± 30° (left) and 4.5-6.0 Å from first to last; at least
     three consecutive ones make a helix. Virtual torsion of the α-helix after Levitt 1976,

@@ -1,4 +1,4 @@
-"""How near a reconstruction comes to the held-out domain it was made from; residues correspond."""
+"""How close a reconstruction is to the held-out domain it was made from, residue by residue."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Pair:
         return self.model.label
 
     def atoms(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Atoms `first` to `stop` - 1 of both that neither lacks, Å (n, 3) each."""
+        """Atoms `first` to `stop` - 1 that are present in both, Å (n, 3) each."""
         ours = self.model.coords[:, first:stop].reshape(-1, 3)
         theirs = self.reference.coords[:, first:stop].reshape(-1, 3)
         both = np.isfinite(ours).all(axis=1) & np.isfinite(theirs).all(axis=1)
@@ -80,7 +80,7 @@ def ca_rmsd(pair: Pair) -> float:
 
 
 def mirror_rmsd(pair: Pair) -> float:
-    """RMSD over N, CA, C, O to the mirror image of the reference; far above `backbone_rmsd` where the hand is right."""
+    """RMSD over N, CA, C, O to the mirror image of the reference; far above `backbone_rmsd` if the hand is right."""
     ours, theirs = pair.atoms(0, CB)
     return _rmsd(ours, theirs * MIRROR)
 
@@ -149,7 +149,7 @@ def permuted_code_rmsd(pair: Pair) -> float:
 
 
 def swapped_label_rmsd(pair: Pair) -> float:
-    """CA RMSD of the trace decoded from its own code with another class's label, as recorded."""
+    """CA RMSD of the trace decoded from the domain's own code with another class's label, as recorded."""
     return _fact(pair, "swapped_label_rmsd")
 
 
@@ -184,10 +184,10 @@ GENERALISATION = "generalisation_ratio"
 
 
 def generalisation_rows(codes: Codes, superfamily: Mapping[str, str], settings: ScoreSettings) -> list[ScoreRow]:
-    """Row of `generalisation_ratio`, and `trace_rmsd` of training domains, both over all classes.
+    """Rows of `generalisation_ratio` and of the `trace_rmsd` of training domains, both over all classes.
 
     The ratio is the mean error of held-out domains over that of training domains, both decoded from the mean of their
-    posterior: 1 where a model rebuilds what it has not seen as well as what it has. Intervals over superfamilies.
+    posterior: 1 if a model reconstructs unseen domains as well as seen ones. Intervals are over superfamilies.
     """
 
     def row(metric: str, unit: str, estimate: Estimate, split: str, note: str = "") -> ScoreRow:

@@ -1,4 +1,4 @@
-"""Metrics of a second level that is a decoder: the label in its noise, the norm of that, what both levels rebuild."""
+"""Metrics of a decoder as second level: the label in its noise, the norm of the noise, what both levels reconstruct."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Numbers = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Inverted:
-    """Held-out domains whose noise of the second level was found.
+    """Held-out domains for which the noise of the second level was found.
 
-    `rows` (n,) are their places among the held-out codes, `features` (n, F) what a probe sees of the noise; `norm`,
-    `code_rmsd` and `both_rmsd` (n,) are as `latents.h5` holds them.
+    `rows` (n,) are their indices among the held-out codes, `features` (n, F) the features of the noise for probes;
+    `norm`, `code_rmsd` and `both_rmsd` (n,) are as in `latents.h5`.
     """
 
     rows: np.ndarray
@@ -35,7 +35,7 @@ class Inverted:
 
 
 def read_inverted(path: Path) -> Inverted | None:
-    """The group `second_level` of `latents.h5`; None where there is none, as behind a refiner."""
+    """The group `second_level` of `latents.h5`; None if there is none, as with a refiner."""
     with h5py.File(path, "r", locking=False) as file:
         if "second_level" not in file:
             return None
@@ -47,17 +47,17 @@ def read_inverted(path: Path) -> Inverted | None:
 
 
 def second_level_norm(domain: Numbers) -> float:
-    """Squared norm of the noise that the decoder makes a domain of, over its numbers: 1 where the flow fits."""
+    """Squared norm of the noise that the decoder maps to a domain, over its dimensions: 1 if the flow fits."""
     return domain["norm"]
 
 
 def both_levels_rmsd(domain: Numbers) -> float:
-    """RMSD of CA, before relaxation, of a domain built again from its code and its noise, both found by inversion."""
+    """CA RMSD, before relaxation, of a domain reconstructed from its code and its noise, both found by inversion."""
     return domain["both_rmsd"]
 
 
 def code_alone_rmsd(domain: Numbers) -> float:
-    """The same from the code alone, with the mean of the noise."""
+    """As `both_levels_rmsd`, from the code alone, with the mean of the noise."""
     return domain["code_rmsd"]
 
 
@@ -71,9 +71,9 @@ METRICS = (
 def second_level_rows(
     inverted: Inverted, held_out: Codes, superfamily: Mapping[str, str], settings: ScoreSettings
 ) -> list[ScoreRow]:
-    """Rows of each metric, and of the skill with which fresh probes read each level of the label from the noise.
+    """Rows of each metric, and of the skill with which new probes predict each level of the label from the noise.
 
-    `held_out` are the codes among which `inverted` has its rows. Intervals of means are over superfamilies.
+    `held_out` are the codes that `inverted.rows` refers to. Intervals of means are over superfamilies.
     """
     domains = held_out.take(inverted.rows)
     groups = np.array([superfamily.get(name, "") or name for name in domains.ids.tolist()])
