@@ -1,1 +1,1 @@
-"""How alike structures and sequences are."""
+"""Similarity of structures and of sequences."""

@@ -16,31 +16,31 @@ from .screen import GLANCE, LOOK_CLOSER, Shape, estimates
 
 POINTS = 24  # places along the chain where the filter looks
 SMOOTHING = 5  # residues averaged at each of them
-CAP = 30.0  # Å; longer distances say no more
+CAP = 30.0  # Å; longer distances add no information
 LENGTH_WINDOW, LENGTH_SHARE = 25, 0.25  # library structures within either of the query's length are compared
-ESTIMATED = 640  # structures whose TM-score is estimated; where there are more, a glance at each tells which
+ESTIMATED = 640  # structures whose TM-score is estimated; if there are more, a glance at each selects them
 ESTIMATED_CLOSELY = 48  # of them, those whose TM-score is estimated from far more starts
-ALIGNED = 12  # of them, those that are aligned exactly at most, best estimate first
+ALIGNED = 12  # of them, the most that are aligned exactly, best estimate first
 FEWEST = 5  # CA that an alignment needs
-LONGEST_STEP = 50.0  # Å between neighbouring CA, as TM-align gets to see them
+LONGEST_STEP = 50.0  # Å between neighbouring CA in what TM-align is given
 RECALL = (
     "Nearest domains are searched for: beside TM-align with all of 400 domains, the nearest was found for "
     "151 of 152 samples (0.964 to 0.999) and 150 of 152 real domains (0.953 to 0.996), "
     "and missed by at most 0.004 in TM-score."
 )
-"""What the page says beside figures that rest on the search: `benchmarks/results/nearest.tsv`, 95 % intervals."""
+"""Note on the page beside figures that rest on the search: `benchmarks/results/nearest.tsv`, 95 % intervals."""
 
 
 class Trace(Protocol):
-    """What a search looks at: an id, a label, and the CA positions in Å (≤L, 3) without the residues that lack it."""
+    """Input of a search: an id, a label, and the CA positions in Å (≤L, 3) without the residues that lack CA."""
 
     @property
     def id(self) -> str:
-        """The id, unlike that of any other structure."""
+        """The id, unique among all structures."""
 
     @property
     def label(self) -> str:
-        """The fold label, empty where there is none."""
+        """The fold label, empty if there is none."""
 
     @property
     def ca(self) -> np.ndarray:
@@ -68,7 +68,7 @@ class DomainTrace:
 
 @dataclass(frozen=True)
 class Hit:
-    """A library structure beside a query: `tm` is normalised by the query's length."""
+    """A library structure found for a query; `tm` is normalised by the query's length."""
 
     id: str
     label: str
@@ -81,7 +81,7 @@ Ranking = list[tuple[int, float]]
 
 
 def descriptor(trace: np.ndarray) -> np.ndarray:
-    """Distances between 24 smoothed points of a CA trace (L, 3), up to 30 Å, root-scaled; the same after any motion."""
+    """Square roots of distances, at most 30 Å, between 24 smoothed points of a CA trace (L, 3), a rigid invariant."""
     window = np.ones(min(SMOOTHING, len(trace)))
     count = np.convolve(np.ones(len(trace)), window, "same")
     smooth = np.stack([np.convolve(trace[:, k], window, "same") / count for k in range(3)], axis=1)
@@ -94,8 +94,8 @@ def descriptor(trace: np.ndarray) -> np.ndarray:
 def gathered(trace: np.ndarray) -> np.ndarray:
     """A CA trace (L, 3) with every step above 50 Å shortened to 50 Å, contiguous; any other trace as it is.
 
-    TM-align widens its cutoffs by half an Å at a time: a chain torn by 900 Å takes it a second, and the time grows with
-    the cube of the gap. Of parts that lie so far apart one alone fits a domain, and the score is the same.
+    TM-align widens its cutoffs by half an Å at a time: a chain with a gap of 900 Å takes it a second, and the time
+    grows with the cube of the gap. Of parts so far apart, only one can fit a domain, so the score stays the same.
     """
     trace = np.ascontiguousarray(trace, float)
     steps = np.diff(trace, axis=0)
@@ -116,8 +116,8 @@ def tm_align_score(query: np.ndarray, target: np.ndarray) -> tuple[float, float]
 class Library:
     """Structures to be searched, with their shapes and filter descriptors."""
 
-    most_screened = 2500  # structures that the filter leaves
-    margin = 0.05  # what TM-align's score may exceed the estimate by
+    most_screened = 2500  # structures that pass the filter, at most
+    margin = 0.05  # by which TM-align's score may exceed the estimate
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         self.structures = [structure for structure in structures if len(structure.ca) >= FEWEST]
@@ -139,7 +139,7 @@ class Library:
         return part
 
     def candidates(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
-        """Indices of the structures of like length, at most 2,500: those with the most similar coarse distance map."""
+        """Indices of structures of similar length, at most 2,500: those with the most similar coarse distance map."""
         length = len(query.ca)
         indices = np.flatnonzero(np.abs(self.lengths - length) <= max(LENGTH_WINDOW, LENGTH_SHARE * length))
         if allowed is not None:
@@ -153,7 +153,7 @@ class Library:
 def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: np.ndarray | float = 1.0) -> Ranking:
     """The 48 best `candidates` of a library by estimated TM-score, best first.
 
-    relative : factor of the estimate of each candidate, where the score is normalised by another length
+    relative : factor for the estimate of each candidate, if the score is normalised by another length
     """
     factor = np.broadcast_to(np.asarray(relative, float), len(candidates))
     shapes, left = [library.shapes[index] for index in candidates], np.arange(len(candidates))
@@ -169,7 +169,7 @@ def ranked(query: Shape, library: Library, candidates: Sequence[int], relative: 
 
 
 class Search:
-    """Finds nearest structures, aligns at most `neighbours` per query, and remembers what it was told of pairs."""
+    """Finds nearest structures with at most `neighbours` alignments per query; remembers the scores of pairs."""
 
     def __init__(self, neighbours: int) -> None:
         self.neighbours = neighbours
@@ -193,7 +193,7 @@ class Search:
         return self.exact[key]
 
     def nearest(self, query: Trace, library: Library, allowed: Callable[[Trace], bool] | None = None) -> Hit:
-        """The structure of `library` with the highest TM-score among the best ranked; `NO_HIT` where there is none."""
+        """The structure of `library` with the highest TM-score among the best ranked; `NO_HIT` if there is none."""
         if len(query.ca) < FEWEST or not len(library):
             return NO_HIT
         best = NO_HIT
@@ -221,8 +221,8 @@ class Search:
         ]
 
 
-SHORTEST, LONGEST = 0.5, 1.4  # whole structures of so many times the query's length are compared with it
-GROWTH = 1.25  # from one length of windows to the next
+SHORTEST, LONGEST = 0.5, 1.4  # times the query's length: range of the structures compared as a whole
+GROWTH = 1.25  # factor from one window length to the next
 FIRST = 32  # residues of the shortest windows
 STEP = 0.25  # of a window's length, from one window to the next
 
@@ -230,12 +230,12 @@ STEP = 0.25  # of a window's length, from one window to the next
 class SubstructureLibrary(Library):
     """Structures with the descriptors of their windows of about 32, 40, 50, 62, ... residues.
 
-    TM-score normalised by the query cannot exceed the target's share of its length, so that targets of less than half
-    of it are passed over.
+    TM-score normalised by the query cannot exceed the ratio of target to query length, so targets shorter than half
+    the query are skipped.
     """
 
     most_screened = 1024
-    margin = 0.1  # a short chain has many more places on a long one
+    margin = 0.1  # a short chain fits a long one at many more places
 
     def __init__(self, structures: Sequence[Trace]) -> None:
         super().__init__(structures)
@@ -245,7 +245,7 @@ class SubstructureLibrary(Library):
         self.windows = [self._windows_of(int(size)) for size in self.sizes]
 
     def _windows_of(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Owner and descriptor of every window of `size` residues of the structures that are longer by a quarter."""
+        """Owner and descriptor of each window of `size` residues, in structures at least a quarter longer than that."""
         owners, found = [], [np.zeros((0, self.descriptors.shape[1]), np.float32)]
         for index, structure in enumerate(self.structures):
             last = len(structure.ca) - size
@@ -257,7 +257,7 @@ class SubstructureLibrary(Library):
         return np.array(owners, int), np.concatenate(found)
 
     def candidates(self, query: Trace, allowed: Callable[[Trace], bool] | None = None) -> list[int]:
-        """Indices of at most 1,024 structures: those whose whole or window has the most similar distance map."""
+        """Indices of at most 1,024 structures: those that, whole or in a window, have the most similar distance map."""
         length, own = len(query.ca), descriptor(query.ca)
         difference = np.full(len(self), np.inf)
         whole = np.flatnonzero((self.lengths >= SHORTEST * length) & (self.lengths <= LONGEST * length))

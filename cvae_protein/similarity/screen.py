@@ -1,7 +1,7 @@
-"""Estimated TM-score of one structure with many: many starts are judged, the best of them aligned in turn, at once.
+"""Estimated TM-scores of one structure with many: many starts are judged, the best are aligned iteratively, at once.
 
-From the superposition at which TM-align ends, one alignment here has its score to 0.003: what an estimate lacks is a
-start near that one.
+Started from TM-align's final superposition, one alignment here reproduces its score to 0.003: what an estimate may
+lack is a start near that one.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from .superposition import compiled, superpose
 from .tm_score import distance_scale
 
-ALIGNED = 16  # starts that are aligned, all at once: one a lane of the processor
+ALIGNED = 16  # starts that are aligned at once, one per SIMD lane of the processor
 JUDGED_AT = 32  # residues of the query by which a start is judged
-EVERY = 2  # residues of the target likewise
+EVERY = 2  # the step between the residues of the target used for this
 SUPERPOSITIONS = 3  # reweighted superpositions of what is aligned
 FLOOR = np.float32(0.15)  # residue score below which two residues are better left unaligned
-LOCAL_WIDTH = np.float32(3.0)  # Å, of the likeness of two local chain geometries
-TURN = np.float32(5.0)  # Å that chains are apart which lie on each other at right angles, over √2
-APART = np.float32(3.0)  # Å between four residues of the query at two starts
-OVERLAP = 20  # residues that face each other at such a start
+LOCAL_WIDTH = np.float32(3.0)  # Å, of the similarity of two local chain geometries
+TURN = np.float32(5.0)  # Å that count as the distance of chains crossing at right angles, over √2
+APART = np.float32(3.0)  # Å between four residues of the query as placed by two different starts
+OVERLAP = 20  # fewest residues paired at a start by offset
 PLACES = 8  # averaged points along a window
 CORNERS = np.array([(0, 2, 5, 7), (0, 1, 3, 4), (3, 4, 6, 7), (0, 3, 4, 7), (1, 2, 5, 6)])  # the last off the plane
 FEATURES = PLACES * (PLACES - 1) // 2 + len(CORNERS)
@@ -35,12 +35,12 @@ FEWEST = 3  # pairs of residues that a superposition needs
 class Effort(NamedTuple):
     """How many starts of a pair are judged, and how the best are aligned.
 
-    sizes : residues of the windows whose likeness gives starts (S,)
+    sizes : residues of the windows whose similarity gives starts (S,)
     step : residues from one window to the next
-    alike : pairs of like windows, of each size, that give starts
-    offset : residues between the starts without gaps
-    rounds : every how many residues of the query each round of alignment sees, and by how much it scales squared
-        distances down, so that at first what lies a few Å off is paired (R, 2); without any, starts are only judged
+    alike : number of pairs of similar windows, for each size, that give starts
+    offset : residues from one gapless start to the next
+    rounds : for each round of alignment, the step between residues of the query and the factor by which squared
+        distances are scaled down, to pair residues a few Å apart at first (R, 2); if empty, starts are only judged
     """
 
     sizes: np.ndarray
@@ -57,7 +57,7 @@ LOOK_CLOSER = Effort(np.array([16, 24, 48]), 1, 60, 2, np.array([(1, 1)] * 4))
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What a screen sees of a structure of L residues, in single precision.
+    """What a screen uses of a structure of L residues, in single precision.
 
     points : its CA around their centre in Å (3, L)
     directions : unit vectors along the chain, over four residues (3, L)
@@ -83,7 +83,7 @@ class Shape:
 
 
 def _local_geometry(trace: np.ndarray) -> np.ndarray:
-    """Distances to the CA two, three and four residues on, and the hand of the turn, of each residue (L, 4)."""
+    """CA distances over two, three and four residues, and the handedness of the turn, at each residue (L, 4)."""
     padded = np.pad(trace, ((2, 4), (0, 0)), mode="edge")
     points = [padded[k : k + len(trace)] for k in range(6)]
     hand = np.einsum("li,li->l", points[2] - points[1], np.cross(points[3] - points[2], points[4] - points[3]))
@@ -93,7 +93,7 @@ def _local_geometry(trace: np.ndarray) -> np.ndarray:
 
 @compiled
 def _windows(points: np.ndarray, size: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Averaged points (W, 3, 8) of the windows of `size` residues of a chain, and what no motion changes (33, W)."""
+    """Averaged points (W, 3, 8) of the windows of `size` residues of a chain, and their rigid invariants (33, W)."""
     count, each = max(0, (points.shape[1] - size) // step + 1), size // PLACES
     places, features = np.zeros((3, PLACES, count), np.float32), np.empty((FEATURES, count), np.float32)
     for axis in range(3):
@@ -122,7 +122,7 @@ def _windows(points: np.ndarray, size: int, step: int) -> tuple[np.ndarray, np.n
 
 @compiled
 def _likeness(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
-    """Likeness of windows with the features (33, V) and (33, W) as (V, W), 1 where they are the same."""
+    """Similarity (V, W) of windows with the features (33, V) and (33, W), 1 if they are the same."""
     table = np.zeros((ours.shape[1], theirs.shape[1]), np.float32)
     factor = np.float32(1 / (scale * FEATURES))
     for row in range(len(table)):
@@ -138,7 +138,7 @@ def _likeness(ours: np.ndarray, theirs: np.ndarray, scale: float) -> np.ndarray:
 
 @compiled
 def _most_alike(table: np.ndarray, most: int) -> np.ndarray:
-    """Rows and columns of up to `most` highest entries of those that no neighbour on their diagonal exceeds (n, 2)."""
+    """Rows and columns (n, 2) of the up to `most` highest entries that no neighbour on their diagonal exceeds."""
     rows, columns = table.shape
     where, values = np.empty((most, 2), np.int64), np.empty(most, np.float32)
     count = lowest = 0
@@ -160,7 +160,7 @@ def _most_alike(table: np.ndarray, most: int) -> np.ndarray:
 
 @compiled
 def _starts(query: np.ndarray, target: np.ndarray, scale: float, effort: Effort) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (n, 3, 3) and shifts (n, 3) that lay like windows on each other, and the chains at many offsets."""
+    """Rotations (n, 3, 3) and shifts (n, 3) that superpose similar windows, and the chains at many offsets."""
     length, other = query.shape[1], target.shape[1]
     most = len(effort.sizes) * effort.alike + (length + other) // effort.offset + 1
     rotation, shift = np.empty((most, 3, 3), np.float32), np.empty((most, 3), np.float32)
@@ -192,7 +192,7 @@ def _judged(
     shift: np.ndarray,
     scale: float,
 ) -> np.ndarray:
-    """How promising starts are: residue scores of 32 query residues with the nearest in place and direction (n,)."""
+    """Mean score (n,) of 32 query residues, at each start, with the target residue nearest in place and direction."""
     length, columns = query.shape[1], (target.shape[1] + EVERY - 1) // EVERY
     theirs, squares = np.empty((columns, 6), np.float32), np.zeros(columns, np.float32)
     own, moved = np.empty((6, JUDGED_AT), np.float32), np.empty((6, JUDGED_AT), np.float32)
@@ -232,7 +232,7 @@ def _judged(
 
 @compiled
 def _distinct(query: np.ndarray, rotation: np.ndarray, shift: np.ndarray, score: np.ndarray, most: int) -> np.ndarray:
-    """Indices of the starts with the highest scores that place four residues of the query unlike each other."""
+    """Indices of the highest-scoring starts that place four residues of the query differently from each other."""
     placed, own = np.empty((most, 12), np.float32), np.empty(12, np.float32)
     chosen, count = np.empty(most, np.int64), 0
     for start in np.argsort(-score):
@@ -254,7 +254,7 @@ def _distinct(query: np.ndarray, rotation: np.ndarray, shift: np.ndarray, score:
 
 @compiled
 def _traced(choice: np.ndarray, partner: np.ndarray) -> None:
-    """Write the partner of each row among the columns, -1 for none, of the choices (m, n) that led to the best sum.
+    """Trace back the choices (m, n) that led to the best sum: write the column paired with each row, -1 for none.
 
     2 and above: row and column are paired, 1: the row has no partner, 0: the column has none.
     """
@@ -272,7 +272,7 @@ def _traced(choice: np.ndarray, partner: np.ndarray) -> None:
 
 @compiled
 def _align_turns(ours: np.ndarray, theirs: np.ndarray, choice: np.ndarray, partner: np.ndarray) -> None:
-    """Write the partner of each residue by local geometry (4, L): best summed likeness in order, gaps free."""
+    """Write the partner of each residue by local geometry (4, L): best summed similarity in order, gaps free."""
     columns = theirs.shape[1]
     above, like = np.zeros(columns, np.float32), np.empty(columns, np.float32)
     for row in range(ours.shape[1]):
@@ -293,7 +293,7 @@ def _align_turns(ours: np.ndarray, theirs: np.ndarray, choice: np.ndarray, partn
 
 @compiled
 def _align(moved: np.ndarray, target: np.ndarray, factor: float, choice: np.ndarray) -> None:
-    """Write the choices (m, n, 16) of the best summed residue score in order, gaps free, of 16 superpositions at once.
+    """Write the choices (m, n, 16) of the best summed residue score in order, gaps free, for 16 superpositions at once.
 
     moved : the query's residues in each of them (m, 3, 16). Needleman & Wunsch 1970; residues that score below `FLOOR`
         are never paired.
@@ -328,7 +328,7 @@ def _refined(
     rotation: np.ndarray,
     shift: np.ndarray,
 ) -> np.floating:
-    """Summed residue score of the pairs, whose superposition, reweighted by these scores, is written."""
+    """Write the superposition of the pairs, reweighted by their residue scores; return the sum of these scores."""
     mobile, fixed = np.empty((3, len(partner)), np.float32), np.empty((3, len(partner)), np.float32)
     weights, factor, count = np.ones(len(partner), np.float32), np.float32(1 / scale), 0
     for row in range(len(partner)):
@@ -365,7 +365,7 @@ def _estimate(
     scale: float,
     effort: Effort,
 ) -> np.floating:
-    """Estimated TM-score of a query with one target, given what their shapes hold, normalised by the query."""
+    """Estimated TM-score of a query with one target, from the arrays of their shapes, normalised by the query."""
     length, columns = query.shape[1], target.shape[1]
     starts, moves = _starts(query, target, scale, effort)
     score = _judged(query, along, target, direction, starts, moves, scale)
@@ -401,7 +401,7 @@ def _estimate(
 def estimates(query: Shape, targets: Sequence[Shape], effort: Effort = LOOK) -> np.ndarray:
     """Estimated TM-score of `query` with each of `targets`, normalised by the query's length (T,).
 
-    At a glance it is no TM-score, but the higher the likelier the target is near.
+    With the effort `GLANCE` it is not a TM-score, but the higher it is, the likelier the target is near.
     """
     scale, own = distance_scale(len(query)) ** 2, (query.points, query.directions, query.turns)
     return np.array([_estimate(*own, t.points, t.directions, t.turns, scale, effort) for t in targets], float)

@@ -18,7 +18,7 @@ WORD = 3  # letters
 WORDS = len(LETTERS) ** WORD
 WORD_SCORE = 11  # BLOSUM62 score from which two words are neighbours (Altschul et al. (1990) J. Mol. Biol. 215, 403)
 BAND = 16  # diagonals on which word hits are counted together
-FEWEST_HITS = 6  # on a band and the next; fewer are left to chance
+FEWEST_HITS = 6  # on a band and the next; fewer are put down to chance
 COVERAGE = 0.8  # of the shorter sequence, by the alignment
 E_VALUE = 0.001
 DECAY, SEARCH_SPACE = 0.267, 0.041  # Karlin & Altschul's constants for BLOSUM62 with the gap costs of `ALIGNER`
@@ -49,7 +49,7 @@ def neighbours() -> tuple[np.ndarray, np.ndarray]:
 
 
 def word_codes(sequence: str) -> tuple[np.ndarray, np.ndarray]:
-    """Words of a sequence without unknown letters as numbers, and where each begins."""
+    """The words of a sequence that have no unknown letters, as numbers, and where each begins."""
     letters = LETTER_CODES[np.frombuffer(sequence.encode("ascii", "replace"), np.uint8)].astype(np.int64)
     if len(letters) < WORD:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -65,7 +65,7 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class Words:
-    """Where the words of some sequences are, to find those that share neighbouring words on nearby diagonals."""
+    """Index of the words of sequences, to find sequences that share neighbouring words on nearby diagonals."""
 
     def __init__(self, sequences: Sequence[str]) -> None:
         found = [word_codes(sequence) for sequence in sequences]
@@ -77,11 +77,11 @@ class Words:
         self.owner = owner[order]
         self.place = np.concatenate([np.zeros(0, np.int64), *(places for _, places in found)])[order]
         self.bands = 2 * max(map(len, sequences), default=0) // BAND + 2
-        self.listed = np.full(len(sequences), -1)  # place of a sequence among those that are searched
+        self.listed = np.full(len(sequences), -1)  # place of a sequence among those that are searched, or -1
         self.added: list[int] = []
 
     def add(self, number: int) -> None:
-        """Let a sequence be found from now on."""
+        """Add a sequence to those that are searched."""
         self.listed[number] = len(self.added)
         self.added.append(number)
 
@@ -106,9 +106,9 @@ class Words:
 
 
 def aligned_identity(shorter: str, longer: str, residues: int) -> float:
-    """Share of equal letters among the columns of the best alignment; 0 where it is short or due to chance.
+    """Share of identical letters among the columns of the best alignment; 0 if it is short or due to chance.
 
-    Short means that it spans less than 80 % of the shorter sequence; chance is that of a search of `residues` residues.
+    Short means that it spans less than 80 % of the shorter sequence; chance is that in a search of `residues` residues.
     """
     shorter, longer = (
         "".join(letter if letter in BLOSUM62.alphabet else UNKNOWN for letter in text) for text in (shorter, longer)
@@ -130,7 +130,7 @@ def aligned_identity(shorter: str, longer: str, residues: int) -> float:
 
 
 NEAR_IDENTICAL_WORD = 5  # residues
-SHARED = 0.4  # of the words of the shorter sequence; what two chains of 83 % identity share, were changes independent
+SHARED = 0.4  # of the words of the shorter sequence, as in two chains of 83 % identity if changes are independent
 
 
 def _words(sequence: str) -> set[str]:
@@ -140,10 +140,10 @@ def _words(sequence: str) -> set[str]:
 
 
 def near_identical(sequences: Sequence[str]) -> list[int]:
-    """For each sequence the number of the set of near-identical ones that it belongs to.
+    """For each sequence, the number of the set of near-identical sequences to which it belongs.
 
-    Two sequences with at least 40 % of the shorter one's words in common are in one set, and so are those that a third
-    connects. A clustering by representatives does not promise that: two copies may follow different ones.
+    Two sequences that share at least 40 % of the shorter one's words are in one set, and so are those connected by a
+    third. Clustering by representatives does not guarantee that: two copies may follow different representatives.
     """
     found = [sorted(_words(sequence)) for sequence in sequences]
     numbers = {word: number for number, word in enumerate(dict.fromkeys(w for words in found for w in words))}
@@ -168,7 +168,7 @@ def plain(sequence: str) -> str:
 
 
 def identity(first: str, second: str) -> float:
-    """Identical residues of the best local alignment over the length of the shorter sequence; X is like nothing.
+    """Identical residues of the best local alignment over the length of the shorter sequence; X matches nothing.
 
     Alignment by Smith & Waterman (1981) with affine gaps, BLOSUM62 and 11 + k for a gap of k residues. The
     denominator is that of CD-HIT (Li & Godzik 2006): a short match of two long chains counts little, and a chain that
@@ -195,7 +195,7 @@ class Sequences:
         self.words = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 
     def nearest(self, sequence: str) -> tuple[str, float]:
-        """Id and `identity` of the most identical sequence, the first of equals; an empty id where there is none."""
+        """Id and `identity` of the most identical sequence, the first of ties; an empty id if there is none."""
         query = plain(sequence)
         if not query or not self.ids:
             return "", 0.0

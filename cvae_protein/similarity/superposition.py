@@ -1,4 +1,4 @@
-"""Superposition of points that correspond, compiled: on the first call ever, then kept beside the package."""
+"""Superposition of corresponding points, compiled on the first call ever and then cached beside the package."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Row = tuple[float, ...]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, compiled by numba for the types it is first called with; kept on disk where there is a place."""
+    """The function, compiled by numba for the types it is first called with; cached on disk if possible."""
     try:
         return njit(cache=True, fastmath=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder can be written
+    except RuntimeError:  # no folder is writable
         return njit(fastmath=True, error_model="numpy")(function)
 
 
@@ -26,9 +26,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def superpose(
     mobile: np.ndarray, target: np.ndarray, weights: np.ndarray, count: int, rotation: np.ndarray, shift: np.ndarray
 ) -> None:
-    """Write rotation (3, 3) and shift (3,): mobile @ rotation + shift lies best on target, by weights.
+    """Write the rotation (3, 3) and shift (3,) for which mobile @ rotation + shift best fits target, by weights.
 
-    mobile, target : points (3, >=count), of which the first `count` matter; weights (>=count,)
+    mobile, target : points (3, >=count), of which the first `count` are used; weights (>=count,)
     """
     total = weights[0] * 0  # of the same precision
     mx = my = mz = tx = ty = tz = total
@@ -55,10 +55,10 @@ def superpose(
 
 @compiled
 def rotate(first: Row, second: Row, third: Row, rotation: np.ndarray) -> None:
-    """Write the proper rotation (3, 3) by which mobile @ rotation lies best on target (Horn 1987, Theobald 2005).
+    """Write the proper rotation (3, 3) for which mobile @ rotation best fits target (Horn 1987, Theobald 2005).
 
-    The rows are those of the covariance mobile.T @ target. Of rotations that are equally good, as for points on a line,
-    one is written.
+    The rows are those of the covariance mobile.T @ target. If several rotations are equally good, as for points on a
+    line, one of them is written.
     """
     size = 0.0
     for row in (first, second, third):
@@ -86,9 +86,9 @@ def _minors(first: Row, second: Row) -> Row:
 
 @compiled
 def _rotate(first: Row, second: Row, third: Row, rotation: np.ndarray) -> float:
-    """`rotate` of a covariance of about unit size, and how well it is told: the length of the adjugate's column.
+    """`rotate` for a covariance of about unit size; returns how certain it is: the length of the adjugate's column.
 
-    The quaternion is the longest column of the adjugate of Horn's symmetric matrix less its highest eigenvalue.
+    The quaternion is the longest column of the adjugate of Horn's symmetric matrix minus its highest eigenvalue.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = first, second, third
     a, b, c, d = xx + yy + zz, yz - zy, zx - xz, xy - yx

@@ -1,4 +1,4 @@
-"""TM-score of traces whose residues correspond."""
+"""TM-score of traces with corresponding residues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from .superposition import compiled, superpose
 
 SAME_FOLD = 0.5  # TM-score from which two structures share a fold (Xu & Zhang 2010)
-REFINEMENT = ((64, 6), (16, 8), (4, 10))  # superpositions of each pair that are kept, and rounds they are refined
+REFINEMENT = ((64, 6), (16, 8), (4, 10))  # superpositions of each pair that are kept, and their rounds of refinement
 SHORTEST_FRAGMENT = 4  # residues, as in TM-score
-LEAST = 1e-12  # weight of a residue, so that no superposition is without any
+LEAST = 1e-12  # weight of a residue, so that no superposition is without weights
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -21,7 +21,7 @@ def distance_scale(length: int) -> float:
 
 
 def _fragments(length: int) -> np.ndarray:
-    """First residue and end of the segments superposed first: whole, halves, quarters, ... of 4 residues (S, 2)."""
+    """Start and end (S, 2) of the segments superposed at first: whole, halves, quarters, ... down to 4 residues."""
     found: list[tuple[int, int]] = []
     size = length
     while True:
@@ -36,7 +36,7 @@ def _fragments(length: int) -> np.ndarray:
 def _round(
     mobile: np.ndarray, target: np.ndarray, weights: np.ndarray, scale: float, rotation: np.ndarray, shift: np.ndarray
 ) -> float:
-    """Summed residue score after superposition with `weights`, which become those of the next."""
+    """Summed residue score after superposition with `weights`, which are replaced by those of the next round."""
     length, total = len(weights), 0.0
     superpose(mobile, target, weights, length, rotation, shift)
     for k in range(length):
@@ -70,7 +70,7 @@ def _best(mobile: np.ndarray, target: np.ndarray, fragments: np.ndarray, scale: 
 def tm_scores(pairs: Sequence[Pair], lengths: Sequence[int] | None = None) -> np.ndarray:
     """TM-score of each CA trace on its target, both (L, 3) in Å, residue i on residue i (P,); NaN below 4 residues.
 
-    The best of the superpositions grown from fragments. Each is refined by weighted superposition with the weights
+    The best over superpositions that start from fragments. Each is refined by weighted superposition with the weights
     (1 + d²/d0²)^-2, the minorisation of the score itself, so that no round lowers it. `lengths` are those of the
     references, by default L. Zhang & Skolnick 2004, doi:10.1002/prot.20264.
     """
