@@ -15,7 +15,7 @@ from ..score.metrics.physical_validity import HELIX, STRAND
 from .leaderboard import Cell, cell_of
 from .results import Results, number
 
-RARE_TRAINING, RARE_HELD_OUT = 20, 5  # fewer domains of a class make what is said of it uncertain
+RARE_TRAINING, RARE_HELD_OUT = 20, 5  # with fewer domains of a class, its figures are uncertain
 MOST_MEMBERS = 60  # real members of a class that are measured
 FACTS: dict[str, tuple[str, str, str]] = {
     "fidelity": (
@@ -72,7 +72,7 @@ def _card(results: Results, fold: str, scores: Scores, drawn: Mapping[str, Seque
 
 
 def _references(results: Results, fold: str, scores: Scores, members: Mapping[str, dict[str, str]]) -> list[dict]:
-    """The lines of real domains: evaluated as samples of the class, or of the level above it that has scores."""
+    """The lines of real domains, evaluated as samples of the class, or of the next level above it that has scores."""
     lines = []
     for name in REAL_ROWS:
         levels = lineage(fold)[::-1]
@@ -87,7 +87,7 @@ def _references(results: Results, fold: str, scores: Scores, members: Mapping[st
 
 
 def _of_members(results: Results, members: Mapping[str, dict[str, str]]) -> dict[str, Cell]:
-    """Secondary structure, size and length of up to 60 real members, held-out and training, as the store has them."""
+    """Secondary structure, size and length of up to 60 real members, held-out and training, from the store."""
     names = [name for name, row in members.items() if row.get("split") in ("train", "test")]
     found = results.entries("domains.h5", ids=names, limit=MOST_MEMBERS)
     letters = [[letter for letter in entry.ss[0] if letter != "?"] for entry in found]
@@ -106,7 +106,7 @@ def _share(letters: Sequence[str], wanted: str) -> float:
 
 
 def _measured(values: Sequence[float], unit: str) -> Cell:
-    """Mean of values with the middle 90 % of them in place of an interval."""
+    """Mean of values, with the range of their middle 90 % in place of an interval."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return cell_of(())
@@ -127,12 +127,12 @@ def table(found: Sequence[dict]) -> list[dict[str, str]]:
     ]
 
 
-MOST_LABELS = 12  # of a confusion that is shown as a matrix
+MOST_LABELS = 12  # up to which a confusion is shown as a matrix
 MOST_MISTAKES = 10  # that are listed
 
 
 def fold_classifier(results: Results) -> dict | None:
-    """Where it is from, held-out accuracy and calibration, and confusions; None where there is none."""
+    """Origin, held-out accuracy, calibration and confusions of the fold classifier; None if there is none."""
     checks, confusion = (results.table("models", "classifier", name) for name in ("classifier.tsv", "confusion.tsv"))
     checks = [row for row in checks if row["split"] == "test"]
     confusion = [row for row in confusion if row["split"] == "test"]
@@ -149,7 +149,7 @@ def fold_classifier(results: Results) -> dict | None:
 
 
 def _matrix(rows: Sequence[dict[str, str]]) -> dict | None:
-    """Shares of the first level, label by label; None where there are too many labels to show."""
+    """Shares of the first level, label by label; None if there are too many labels to show."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
     predicted = sorted(dict.fromkeys(row["predicted"] for row in rows))
     if not labels or max(len(labels), len(predicted)) > MOST_LABELS:
@@ -162,8 +162,8 @@ def _matrix(rows: Sequence[dict[str, str]]) -> dict | None:
 
 
 def disagreements(results: Results) -> list[dict[str, str]]:
-    """One row per variant and class: `n` samples, those that the classifier and the nearest held-out domain put in the
-    target class, and those on whose label the two differ, at the target's level; none without predicted labels.
+    """One row per variant and class with numbers of samples: all (`n`), those put in the target class by the classifier
+    and by the nearest held-out domain, and those on which the two differ at its level; none without predicted labels.
     """
     found: dict[tuple[str, str], Counter[str]] = {}
     for variant in results.variants:
@@ -181,7 +181,7 @@ def disagreements(results: Results) -> list[dict[str, str]]:
 
 
 def said(rows: Sequence[dict[str, str]]) -> list[dict]:
-    """The sentence on each variant: how often classifier and nearest domain disagree, over all classes."""
+    """For each variant, how often classifier and nearest domain disagree, over all classes."""
     lines = []
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant]
@@ -199,7 +199,7 @@ def _shares(total: int, **counts: int) -> dict[str, str]:
 
 
 def by_class(rows: Sequence[dict[str, str]]) -> dict[str, str]:
-    """What the card of a class says of it, for the variants on whose samples the two disagree."""
+    """The sentence on the card of each class about disagreements, for the variants that have any."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if int(row["differ"]):

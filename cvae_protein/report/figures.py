@@ -25,12 +25,12 @@ from ..core.variants import BASELINE, NEW_MEMBER, REAL, REAL_SHUFFLED, REFERENCE
 
 MOST_BYTES = 1_500_000  # of an embedded table
 Column = Sequence[Any] | np.ndarray
-FORMULA = ("=", "+", "-", "@")  # with which a spreadsheet takes a cell for a command
+FORMULA = ("=", "+", "-", "@")  # first characters by which a spreadsheet takes a cell for a formula
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and the table that it shows: `name` of the file and its base64 text."""
+    """A figure and the table behind it: the `name` of its file, and its text in base64."""
 
     figure: Markup
     name: str
@@ -38,7 +38,7 @@ class Plot:
 
 
 def plot(figure: Markup, name: str, columns: Mapping[str, Column]) -> Plot:
-    """A figure with the table behind it, given as its columns, all of one length."""
+    """A figure with the table behind it, given as columns of equal length."""
     cells = zip(*columns.values(), strict=True)
     rows = [dict(zip(columns, map(_shown, row), strict=True)) for row in cells]
     return Plot(figure, f"{re.sub(r'[^A-Za-z0-9.]+', '_', name).strip('_')}.tsv", as_tsv(rows, columns)[0])
@@ -50,7 +50,7 @@ def _shown(value: object) -> str:
 
 
 def safe(cell: str) -> str:
-    """Text that no spreadsheet runs: a quote before what begins as a formula and is no number; one line, no tab."""
+    """Text that no spreadsheet runs: a quote before what looks like a formula and is not a number; one line, no tab."""
     cell = " ".join(cell.split())
     if not cell.startswith(FORMULA):
         return cell
@@ -116,7 +116,7 @@ STYLE: dict[Any, Any] = {
 
 
 def variant_colours(variants: Sequence[str]) -> dict[str, str]:
-    """Colour of each variant: grey for `pca`, ink for real domains, one of the palette for every other in its order."""
+    """Colour of each variant: grey for `pca`, ink for real domains, and palette colours in order for the others."""
     others = [name for name in variants if name not in REFERENCES]
     colours = {name: VARIANT_COLOURS[index % len(VARIANT_COLOURS)] for index, name in enumerate(others)}
     real = dict.fromkeys((REAL, NEW_MEMBER, TRAINING), REAL_COLOUR)
@@ -127,7 +127,7 @@ HOVER = "hover:"
 
 
 def hover(artist: Artist, text: str) -> None:
-    """Let the page say `text` where the pointer rests on a drawn mark."""
+    """Let the page show `text` when the pointer rests on a drawn mark."""
     artist.set_gid(HOVER + text)
 
 
@@ -186,13 +186,13 @@ Curve = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
 RAMACHANDRAN_BINS = 72  # of 5°
 MOST_DIMENSIONS = 256
 MAP_LIMIT = 40.0  # Å; beyond it a distance map has one colour
-MAP_STEP = 1.25  # Å a shade
+MAP_STEP = 1.25  # Å per shade
 
 
 def training(title: str, unit: str, curves: Sequence[Curve]) -> Markup:
     """One quantity over the steps: a curve is (colour, step, training, validation or None); validation is dashed.
 
-    A history of one row, such as that of `pca`, is a level line.
+    A history of one row, such as that of `pca`, is a horizontal line.
     """
     with panel() as (figure, (axes,)):
         everything = []
@@ -221,7 +221,7 @@ def rate_distortion(
 ) -> Markup:
     """Rate in nats against CA RMSD in Å, held-out domains as a cloud with its curve for each (colour, rate, RMSD).
 
-    `means` are (name, colour, rate, RMSD), one a model; the best trade-offs among them are joined by a dotted line.
+    `means` are (name, colour, rate, RMSD), one per model; the best trade-offs among them are joined by a dotted line.
     """
     with panel(3.9, 3.1) as (figure, (axes,)):
         for colour, rate, rmsd in clouds:
@@ -246,7 +246,7 @@ def rate_distortion(
 
 
 def running_mean(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of x and y in up to eight bins of equally many points along x; empty where there are fewer than 16."""
+    """Means of x and y in up to eight bins of equally many points along x; empty for fewer than 16 points."""
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < 16:
         return np.zeros(0), np.zeros(0)
@@ -257,7 +257,7 @@ def running_mean(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lower_envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other one has less of both than, in order of the first coordinate: a rate-distortion curve."""
+    """The points below which no other lies in both coordinates, in order of the first: a rate-distortion curve."""
     best: list[tuple[float, float]] = []
     for point in sorted(points):
         if not best or point[1] < best[-1][1]:
@@ -266,22 +266,22 @@ def lower_envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, f
 
 
 class PlainLog(LogFormatter):
-    """Labels of a logarithmic axis as plain numbers, where matplotlib would have powers of ten in its own markup."""
+    """Labels a logarithmic axis with plain numbers, in place of matplotlib's powers of ten in its own markup."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """The label of `x`, empty where matplotlib would have none."""
+        """The label of `x`, empty if matplotlib would have none."""
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _along_rate(axes: Axes, ylabel: str) -> None:
-    """Label the axes of a symptom, whose x is the logarithm of the rate."""
+    """Label the axes of the plot of a symptom against the rate, which is logarithmic."""
     axes.set(xlabel="rate, nats a domain", ylabel=ylabel, xscale="log")
     axes.xaxis.set_major_formatter(PlainLog())
     axes.xaxis.set_minor_formatter(PlainLog())
 
 
 def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabel: str) -> Markup:
-    """A symptom against the rate in nats, a dot a training with its interval: (colour, rate, value, low, high)."""
+    """A symptom against the rate in nats, one dot with interval per training: (colour, rate, value, low, high)."""
     with panel(3.1, 2.7) as (figure, (axes,)):
         for colour, rate, value, low, high in points:
             axes.plot([rate, rate], [low, high], color=colour, linewidth=1.2, zorder=2)
@@ -292,7 +292,7 @@ def against_rate(points: Sequence[tuple[str, float, float, float, float]], ylabe
 
 
 def along_rate(series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]], ylabel: str) -> Markup:
-    """A symptom along the rate in nats, a line a design: (colour, (rate, value, setting) of each of its points)."""
+    """A symptom along the rate in nats, one line per design: (colour, (rate, value, setting) of each of its points)."""
     with panel(3.1, 2.7) as (figure, (axes,)):
         for colour, points in series:
             rates, values, settings = zip(*sorted(points), strict=True)
@@ -319,7 +319,7 @@ def cumulative(
 
 
 def _shades(colour: str) -> LinearSegmentedColormap:
-    """One hue from faint to full, which reads on light and dark alike."""
+    """One hue from faint to full, readable on light and dark."""
     base = to_rgb("#768193" if colour == INK else colour)
     return LinearSegmentedColormap.from_list("shades", [(*base, 0.10), (*base, 0.60), (*base, 1.0)])
 
@@ -368,7 +368,7 @@ def ramachandran(torsion: np.ndarray, reference: np.ndarray, colour: str, title:
 
 
 def ramachandran_counts(torsion: np.ndarray) -> dict[str, np.ndarray]:
-    """Residues in each 5° bin of phi and psi that holds any: the bins' centres in degrees, and how many."""
+    """Number of residues in each 5° bin of phi and psi that is not empty, with the bins' centres in degrees."""
     edges = np.linspace(-180, 180, RAMACHANDRAN_BINS + 1)
     degrees = np.degrees(torsion[np.isfinite(torsion).all(axis=1)])
     counts = np.histogram2d(degrees[:, 0], degrees[:, 1], bins=(edges, edges))[0].astype(int)
@@ -519,7 +519,7 @@ def _span(groups: Sequence[tuple[str, str, np.ndarray]]) -> tuple[float, float]:
 
 
 def by_length(series: Sequence[tuple[str, str, Sequence[tuple[float, float, int]]]], ylabel: str) -> Markup:
-    """A mean against the length, a line for each (name, colour, points), a point (residues, mean, structures)."""
+    """A mean against the length, one line per (name, colour, points), each point (residues, mean, structures)."""
     with panel(3.9, 2.8) as (figure, (axes,)):
         for name, colour, points in series:
             x, y, _ = zip(*points, strict=True)
@@ -533,7 +533,7 @@ def by_length(series: Sequence[tuple[str, str, Sequence[tuple[float, float, int]
 
 
 def structure_map(real: np.ndarray, own: np.ndarray, colours: Sequence[str], title: str, limits: np.ndarray) -> Markup:
-    """Real domains (R, 2), grey, and samples (n, 2), each in its colour, in one plane; `limits` (2, 2) low and high."""
+    """Real domains (R, 2), grey, and samples (n, 2), in their colours, in one plane; `limits` (2, 2) low and high."""
     with panel(3.1, 3.0) as (figure, (axes,)):
         axes.scatter(real[:, 0], real[:, 1], s=7, color=MUTED, alpha=0.45, linewidths=0, rasterized=True)
         axes.scatter(own[:, 0], own[:, 1], s=16, c=list(colours), edgecolors="white", linewidths=0.5, rasterized=True)

@@ -15,8 +15,8 @@ from .page import environment, vendored
 TABLE, MEAN, PAGE = "rmsf.tsv", "mean.pdb", "page.html"
 COLUMNS = ("residue", "rmsf", "b_factor")
 WIDTH, HEIGHT = 600.0, 160.0  # of the figure
-TICKS = 6  # most residues that are named below it
-COLOURED = (5, 95)  # percentiles of the B-factors at which the colours end, so that one loose end leaves the rest some
+TICKS = 6  # residues labelled below it, at most
+COLOURED = (5, 95)  # percentiles of the B-factors at which the colours end, so that a loose end does not take them all
 
 
 def line(values: np.ndarray) -> str:
@@ -31,7 +31,7 @@ def ticks(count: int) -> list[int]:
 
 
 def write_fluctuations(samples: Path, output: Path) -> None:
-    """Write `rmsf.tsv`, `mean.pdb` and `page.html` of the conformations of a store, file or folder into a folder."""
+    """Write `rmsf.tsv`, `mean.pdb` and `page.html` into a folder, from the conformations in a store, file or folder."""
     own = Fluctuations.read(samples)
     names, step = own.mean.residue_ids, WIDTH / max(len(own.rmsf) - 1, 1)
     low, high = np.percentile(own.b_factors, COLOURED)

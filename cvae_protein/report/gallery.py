@@ -1,4 +1,4 @@
-"""What the 3D gallery embeds: samples and their nearest held-out domains in one frame, as small as they go."""
+"""Data of the 3D gallery: samples and their nearest held-out domains in one frame, in a compact form."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pack(coords: np.ndarray) -> str:
 
 
 def simple_ss(letters: str) -> str:
-    """DSSP letters as H, E or -; empty where nothing was assigned, so that the viewer assigns."""
+    """DSSP letters as H, E or -; empty if nothing was assigned, so that the viewer assigns them."""
     if set(letters) <= {"?"}:
         return ""
     return "".join("H" if c in "HGI" else "E" if c in "EB" else "-" for c in letters)
@@ -70,7 +70,7 @@ def _shape(entry: Entry, coords: np.ndarray, label: str) -> dict:
 def pair(sample: Entry, nearest: Entry | None, row: Mapping[str, str], pdb_id: str = "") -> dict:
     """One item of the gallery: sample, nearest held-out domain in its frame, and what was measured.
 
-    `pdb_id` is that of the nearest domain, where it has one.
+    `pdb_id` is that of the nearest domain, if it has one.
     """
     centre = np.nanmean(sample.backbone.coords[0].reshape(-1, 3), axis=0)
     item = {
@@ -119,7 +119,7 @@ def _fold_items(results: Results, variant: str, parts: tuple[str, ...], folds: S
 def gallery(results: Results, per_class: int) -> dict:
     """Items by variant and class: the first `per_class` samples of the first seed in file order.
 
-    Fewer samples per class, and then fewer classes, where the page would grow too large.
+    Fewer samples per class, and then fewer classes, if the page would grow too large.
     """
     runs = [(name, parts) for name, seed, parts in results.runs("samples", "samples.h5") if seed == results.seeds[0]]
     share = max(1, MOST_PAIRS // max(1, len(runs)))

@@ -1,4 +1,4 @@
-"""What the page says of structures of any origin: what was given, what was read and what not, how sets differ."""
+"""The page on structures of any origin: what was given, what could be read and what not, and how sets differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .leaderboard import HEADLINE, show
 from .results import Results, number
 
 OF_MODELS = frozenset({"verdicts", "run", "classifier", "reconstruction", "maps", "symptoms", "latent", "training"})
-"""Sections of the page that speak of models, which such a set has none of."""
+"""Sections of the page about models, which such a set does not have."""
 TITLES = {name: title for metrics in HEADLINE.values() for name, (title, _) in metrics.items()}
 
 
@@ -42,7 +42,7 @@ def _counts(name: str, read: list[dict[str, str]], lost: list[dict[str, str]]) -
 
 
 def differences(results: Results) -> list[dict]:
-    """Rows of `differences.tsv` in words, those whose interval leaves out 0 first, with which set is better."""
+    """Rows of `differences.tsv` in words, those whose interval excludes 0 first, with the name of the better set."""
     rows = []
     for row in results.table("differences.tsv"):
         low, high = number(row["low"]), number(row["high"])
@@ -62,6 +62,6 @@ def _signed(value: float, unit: str) -> str:
 
 
 def _better(row: Mapping[str, str]) -> str:
-    """Which of the two sets is better by a metric with a direction; empty where it has none."""
+    """Which of the two sets is better by a metric with a direction; empty if it has none."""
     sign = {"high": 1, "low": -1}.get(row["better"], 0) * number(row["difference"])
     return row["first"] if sign > 0 else row["second"] if sign < 0 else ""

@@ -108,7 +108,7 @@ HEADLINE: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 SPLIT_ORDER = ("test", "samples", "sample", "", "validation", "train")
-UNITS = ("Å", "nat")  # that a title names; the others say nothing that the title does not
+UNITS = ("Å", "nat")  # those shown with a title; the others add nothing to it
 DIRECTIONS = {
     "low": "lower is better",
     "high": "higher is better",
@@ -139,7 +139,7 @@ class Cell:
 
     @property
     def hover(self) -> str:
-        """Interval, count and seeds in words."""
+        """Interval, count and seeds as text."""
         low, high = show(self.low, self.unit), show(self.high, self.unit)
         interval = f"{self.span} {low} to {high}, " if math.isfinite(self.low) else ""
         seeds = "; ".join(f"seed {seed}: {show(value, self.unit)}" for seed, value in self.seeds if seed)
@@ -185,7 +185,7 @@ def cell_of(rows: Sequence[dict[str, str]]) -> Cell:
 
 
 def _ranked(cells: dict[str, Cell]) -> dict[str, Cell]:
-    """The cells with a value of models that may be called the best."""
+    """The cells that have a value, of models that may be called the best."""
     return {
         name: cell
         for name, cell in cells.items()
@@ -194,9 +194,10 @@ def _ranked(cells: dict[str, Cell]) -> dict[str, Cell]:
 
 
 def _mark_best(cells: dict[str, Cell], better: str) -> None:
-    """Mark the best ranked models and those whose interval reaches their value, but not where all are equal.
+    """Mark the best of the ranked models and those whose interval includes its value, unless all are equal.
 
-    Real are the new members of trained superfamilies, which an ideal sampler draws, else the held-out domains.
+    The value of `real` is that of new members of trained superfamilies, which an ideal sampler draws, or else that of
+    held-out domains.
     """
     known = [cells[name].value for name in (NEW_MEMBER, REAL) if name in cells and math.isfinite(cells[name].value)]
     target = {"zero": 0.0, "real": next(iter(known), math.nan)}.get(better, 0.0)
@@ -236,7 +237,7 @@ def _place_bars(cells: dict[str, Cell]) -> None:
 
 
 def leaderboard(results: Results) -> list[dict]:
-    """Groups of headline rows, each `title note unit direction cells`; only metrics that the scores hold."""
+    """Groups of headline rows, each `title note unit direction cells`; only metrics that are in the scores."""
     by_metric: dict[str, dict[str, list[dict[str, str]]]] = {}
     better: dict[str, tuple[str, str]] = {}
     for row in results.table("scores.tsv"):
@@ -307,10 +308,10 @@ MEANINGS = {
 
 
 def matrix(results: Results) -> dict | None:
-    """Columns and lines of `verdicts.tsv` for what the page shows; None where the table is absent or holds none.
+    """Columns and lines of `verdicts.tsv` for what the page shows; None if the table is absent or has none of it.
 
-    A cell has the words of its row and `anchor`, the id of the paragraph with its evidence. The references of
-    every run stand below the models.
+    A cell has the fields of its row and `anchor`, the id of the paragraph with its evidence. The references of
+    every run are below the models.
     """
     shown = [*[name for name in results.variants if name not in REFERENCES], *REFERENCES]
     rows = [

@@ -26,7 +26,7 @@ from .summary import summary
 HERE = Path(__file__).parent
 TILES = ("trace_rmsd", "physically_valid", "nearest_tm", "fidelity", "nearest_same_class")
 MOST_TILES = 4
-OPEN_CARDS = 3  # classes, up to which all cards are open
+OPEN_CARDS = 3  # number of classes up to which all cards are open
 
 
 def write_report(
@@ -34,8 +34,8 @@ def write_report(
 ) -> None:
     """Write the page of a results folder to `output`: figures, tables and structures in one self-contained HTML file.
 
-    `variants` may hold `pca`, which is shown first. A file that is absent leaves its section with a sentence that
-    says so; an unreadable one is a `UserError`.
+    `variants` may include `pca`, which is shown first. If a file is absent, its section has a sentence that says so;
+    an unreadable one raises `UserError`.
     """
     ordered = sorted(dict.fromkeys(str(v) for v in variants), key=lambda name: name != BASELINE)
     data = Results(Path(results), ordered, [str(seed) for seed in seeds])
@@ -49,7 +49,7 @@ def write_report(
 
 
 def vendored(name: str) -> Markup:
-    """A file of `vendor/` as text for a `<script>` element; refused where it would end the element."""
+    """A file of `vendor/` as text for a `<script>` element; refused if it would end the element."""
     text = (HERE / "vendor" / name).read_text(encoding="utf-8")
     if "</script" in text.lower() or "<!--" in text:
         raise ValueError(f"{name}: holds `</script` or `<!--` and cannot stand inside a page")

@@ -1,4 +1,4 @@
-"""What a results folder holds, read with patience: a missing optional file is an empty answer, not an error."""
+"""Contents of a results folder; a missing optional file gives an empty answer, not an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NEEDED = {"confusion.tsv": ("predicted",), "verdicts.tsv": ("state",)}  # column
 
 
 def number(text: object) -> float:
-    """`text` as a number, NaN where it is none."""
+    """`text` as a number, NaN if it is none."""
     try:
         return float(str(text))
     except ValueError:
@@ -58,14 +58,14 @@ class Results:
     _tables: dict[Path, list[dict[str, str]]] = field(default_factory=dict, repr=False)
 
     def table(self, *parts: str) -> list[dict[str, str]]:
-        """Rows of a table, none where the file is absent."""
+        """Rows of a table, none if the file is absent."""
         path = self.root.joinpath(*parts)
         if path not in self._tables:
             self._tables[path] = read_table(path, NEEDED.get(path.name, ())) if path.is_file() else []
         return self._tables[path]
 
     def json(self, *parts: str) -> Any:
-        """Content of a JSON file, None where it is absent or unreadable."""
+        """Content of a JSON file, None if it is absent or unreadable."""
         path = self.root.joinpath(*parts)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ class Results:
             return None
 
     def store(self, *parts: str) -> Store | None:
-        """An opened store, None where the file is absent; `close` closes all."""
+        """An opened store, None if the file is absent; `close` closes all."""
         path = self.root.joinpath(*parts)
         if path not in self._stores:
             self._stores[path] = Store(path) if path.is_file() else None
@@ -87,7 +87,7 @@ class Results:
         self._stores.clear()
 
     def entries(self, *parts: str, ids: Iterable[str] | None = None, limit: int = MOST_SHOWN) -> list[Entry]:
-        """Structures of a store, at most `limit` of them, evenly picked."""
+        """Structures of a store, at most `limit` of them, evenly spaced."""
         store = self.store(*parts)
         if store is None:
             return []
@@ -155,7 +155,7 @@ class Results:
 
     @cached_property
     def seen(self) -> list[str]:
-        """Held-out domains of whose relatives the package's model may have been trained on."""
+        """Held-out domains on whose relatives the package's model may have been trained."""
         store, columns = self.store("domains.h5"), ("label", "cath", "scope")
         held = [name for name, row in self.splits.items() if row.get("split") in ("test", "validation")]
         if store is None:
@@ -164,18 +164,18 @@ class Results:
 
     @cached_property
     def classifier_start(self) -> str:
-        """The full name of the package's model where the fold classifier is that of the package; else empty."""
+        """The full name of the package's model if the fold classifier is that of the package; otherwise empty."""
         spec = self.json("models", "classifier", "spec.json") or {}
         return str(spec.get("origin", {}).get("start", {}).get("name", ""))
 
     @cached_property
     def unranked(self) -> list[str]:
-        """Variants that may not be called the best: controls, and what may have been trained on what is held out."""
+        """Variants that may not be called the best: controls, and models perhaps trained on held-out domains."""
         known = bool(self.seen) or not self.held_out
         return [name for name in self.variants if not find(name).ranked or (known and self._is_packaged(name))]
 
     def _is_packaged(self, variant: str) -> bool:
-        """Whether a variant is the package's model or began with trained weights, whosever they are."""
+        """Whether a variant is the package's model or started from trained weights of any origin."""
         if variant != FINE_TUNED:
             return variant == PRETRAINED
         specs = (self.json(*self.place("models", variant, seed), "spec.json") or {} for seed in self.seeds)
@@ -194,7 +194,7 @@ class Results:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Names of folds in words: of the classes of CATH and SCOPe, and of all that `fold_names.tsv` has."""
+        """Name of each fold code: of the classes of CATH and SCOPe, and of all codes in `fold_names.tsv`."""
         store = self.store("domains.h5")
         columns: Mapping[str, Any] = store.columns if store else {}
         codes = [set(map(str, columns[name])) - {""} for name in ("label", "cath", "scope") if name in columns]
@@ -203,12 +203,12 @@ class Results:
         return named | {ANY: "all structures"} if own else CLASS_NAMES | named
 
     def class_name(self, fold: str) -> str:
-        """A fold class with its name where it has one, such as `1 mainly α` or `2.60 Sandwich`."""
+        """A fold class with its name if it has one, such as `1 mainly α` or `2.60 Sandwich`."""
         name = self.names.get(fold, "")
         if fold == ANY or is_text_of(name, fold):
             return name
         return f"{fold} {name[:LONGEST_NAME]}{'…' if len(name) > LONGEST_NAME else ''}" if name else fold
 
     def fold_of(self, label: str) -> str:
-        """The finest of `folds` that a domain's label lies in, empty where none."""
+        """The most specific of `folds` that contains a domain's label; empty if none does."""
         return max((fold for fold in self.folds if is_within(label, fold)), key=len, default="")

@@ -1,4 +1,4 @@
-"""Sections about samples: what was asked for and predicted, how near they are, by length, in one map, designable."""
+"""Sections about samples: target and predicted classes, nearest domains, results by length, map, designability."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .results import Results
 from .sections import long_table, numbers
 
 Rows = Sequence[dict[str, str]]
-MOST_LABELS = 12  # of a confusion that is shown as a matrix
+MOST_LABELS = 12  # up to which a confusion is shown as a matrix
 TM_TITLES = {"nearest_tm": "TM to nearest held-out", "training_tm": "TM to nearest training"}
 BIN_WIDTH = 20  # residues
-FEWEST = 3  # structures of a length that have a mean
+FEWEST = 3  # structures of a length for which a mean is shown
 
 
 def _shown(results: Results) -> dict[str, Rows]:
@@ -32,7 +32,7 @@ def _shown(results: Results) -> dict[str, Rows]:
 def confusion(results: Results) -> list[dict]:
     """For each variant, shares of the predicted classes among the samples of each target class; none without labels.
 
-    Predicted labels are cut to the level of the targets, so that a row adds up to 1. Too many classes have no matrix.
+    Predicted labels are cut to the level of the targets, so that a row adds up to 1. No matrix for too many classes.
     """
     found = []
     for variant, rows in _shown(results).items():
@@ -51,7 +51,7 @@ def confusion(results: Results) -> list[dict]:
 
 
 def confusion_table(results: Results) -> list[dict[str, str]]:
-    """Samples by variant, target class and predicted class, of all classes."""
+    """Number of samples by variant, target class and predicted class, for all classes."""
     counts = Counter(
         (variant, row["label"], row["predicted_label"])
         for variant, rows in _shown(results).items()
@@ -80,7 +80,7 @@ def nearest(results: Results, colours: Mapping[str, str]) -> list[tuple[str, lis
 
 
 def by_length(results: Results, colours: Mapping[str, str]) -> list[Plot]:
-    """Physically valid share and nearest TM-score by length, a line a variant, and of real domains."""
+    """Physically valid share and nearest TM-score by length, one line per variant, and for real domains."""
     groups = {**_shown(results), REAL: results.structures("real", (REAL,))}
     panels = []
     for metric, title in (
@@ -113,8 +113,8 @@ def _binned(rows: Rows, metric: str) -> list[tuple[float, float, int]]:
 def structure_space(results: Results) -> list[tuple[str, Plot]]:
     """For each variant, its samples among the real domains in one plane: two components of the classifier's features.
 
-    The components are those of the real domains alone, so that every panel is of one plane. Samples have the colour of
-    their target class.
+    The components are those of the real domains alone, so that all panels show the same plane. Samples have the colour
+    of their target class.
     """
     real_file = results.root / "features/real/domains.h5"
     if not real_file.is_file():
@@ -162,7 +162,7 @@ def structure_space(results: Results) -> list[tuple[str, Plot]]:
 
 
 def designability(results: Results, colours: Mapping[str, str]) -> dict | None:
-    """What the stage `designability` found, real domains last: means and figures; None where not run."""
+    """Results of the stage `designability`, real domains last: means and figures; None if it was not run."""
     tables = {variant: results.table("designs", variant, f"seed{results.seeds[0]}", "designs.tsv") for variant in
               results.variants} | {REAL: results.table("designs", REAL, "designs.tsv")}  # fmt: skip
     tables = {name: rows for name, rows in tables.items() if rows}

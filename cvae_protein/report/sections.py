@@ -35,7 +35,7 @@ LONGEST_TEXT = 60  # letters of a setting that are shown
 def novelty(results: Results) -> str:
     """What no training domain shares with any held-out one, in words: topology, superfamily or sequence cluster.
 
-    Read off the table of splits itself; where a domain lacks a name, nothing is claimed of names of that kind.
+    Taken from the table of splits itself; if a domain lacks a name, nothing is claimed about names of that kind.
     """
     held_out, training = (
         [row for row in results.splits.values() if row.get("split") in splits]
@@ -77,7 +77,7 @@ def header(results: Results) -> dict:
 
 
 def leak_audit(results: Results) -> dict:
-    """How near the held-out domains are to training, and what reconstructions of the near and the far are worth."""
+    """How close the held-out domains are to training, and the errors of reconstructions of close and distant ones."""
     rows = results.table("leak_audit.tsv")
     names = [name for _, name in BINS]
     held = Counter(row["bin"] for row in rows if row["split"] == "test")
@@ -93,7 +93,7 @@ def leak_audit(results: Results) -> dict:
 
 
 def _errors(results: Results, names: Sequence[str]) -> dict[str, list[float]]:
-    """Mean backbone RMSD of reconstructions in each of some parts of the held-out domains, by variant that has any."""
+    """Mean backbone RMSD of reconstructions in each named part of the held-out domains, for variants that have any."""
     scores = [r for r in results.table("scores.tsv") if r["metric"] == "backbone_rmsd" and r["fold"] in names]
     errors = {
         variant: [_mean(np.array([number(r["value"]) for r in scores if (r["variant"], r["fold"]) == (variant, name)]))
@@ -169,14 +169,14 @@ def long_table(groups: Mapping[str, np.ndarray], kind: str, value: str) -> dict[
 
 
 def _curve(colour: str, rows: Sequence[dict[str, str]], name: str) -> figures.Curve:
-    """Training and validation over the steps; what was evaluated like the validation goes before the batch's value."""
+    """Training and validation over the steps; training evaluated like validation is preferred to the batch's value."""
     own, other = f"evaluated_{name}", f"validation_{name}"
     train = numbers(rows, own if own in rows[0] else name)
     return colour, numbers(rows, "step"), train, numbers(rows, other) if other in rows[0] else None
 
 
 def numbers(rows: Sequence[dict[str, str]], name: str) -> np.ndarray:
-    """A column of a table as numbers, NaN where it has none."""
+    """A column of a table as numbers, NaN where there is none."""
     return np.array([number(row.get(name, "")) for row in rows])
 
 
@@ -229,7 +229,7 @@ def _of_trainings(
 
 
 def symptoms(results: Results, colours: dict[str, str]) -> list[Plot]:
-    """Symptoms of failure against the rate of each training, a seed a dot."""
+    """Symptoms of failure against the rate of each training, one dot per seed."""
     rows = _of_trainings(results, results.table("scores.tsv"))
     rates = {key: number(row["value"]) for key, row in rows.get("kl", {}).items()}
     rates = {key: rate for key, rate in rates.items() if rate > 0}
@@ -256,9 +256,9 @@ OF_RUN = "as the run has it"
 
 
 def literal(results: Results, colours: dict[str, str]) -> dict | None:
-    """Rate and symptoms of the literal variants, in the run and at the points of its sweep where there is one.
+    """Rate and symptoms of the literal variants, in the run and at the points of its sweep, if there is one.
 
-    Means over seeds. None where there is no literal variant, or no rate of one.
+    Means over seeds. None if there is no literal variant, or no rate of one.
     """
     tables: dict[str, list[dict[str, str]]] = {OF_RUN: results.table("scores.tsv")}
     for row in results.table("sweep.tsv"):
@@ -338,7 +338,7 @@ def legend(results: Results, colours: dict[str, str], stage: str, name: str) -> 
     return [(css(colours[v]), v) for v in dict.fromkeys(variant for variant, _, _ in results.runs(stage, name))]
 
 
-OPEN_CLASSES = 6  # beyond them the panels wait in a fold-out
+OPEN_CLASSES = 6  # the panels of further classes are in a closed fold-out
 MOST_CLASSES = 24  # with panels of their own
 SPREADS = (("helix", "helix share"), ("strand", "strand share"), ("relative_rg", "relative radius of gyration"))
 
@@ -368,7 +368,7 @@ def ramachandran(results: Results, colours: dict[str, str]) -> list[tuple[str, l
 
 
 def distance_maps(results: Results) -> list[tuple[str, list[Plot]]]:
-    """For each variant, the first sample of each class that has the fold of a held-out domain (TM > 0.5), beside it."""
+    """For each variant, the first sample of each class with the fold of a held-out domain (TM > 0.5), beside that."""
     rows = []
     for variant, seed, parts in results.runs("samples", "samples.h5"):
         if seed != results.seeds[0]:

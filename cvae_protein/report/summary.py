@@ -1,4 +1,4 @@
-"""The head of the page, written by the numbers: what was run, what failed, and how far to trust it."""
+"""The head of the page, generated from the results: what was run, what failed, and how far to trust it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .results import Results, number
 
 FEW_DOMAINS, FEW_STEPS = 1000, 2000  # of a training, below which a run shows that it works and little else
 FEW_HELD_OUT = 100  # domains, below which intervals are wide
-OVERFIT = 1.5  # validation error over training error, from which the head of the page names it
+OVERFIT = 1.5  # validation error over training error, above which the head of the page mentions it
 
 
 def trainings(results: Results) -> dict[str, dict[str, float]]:
     """Steps, and CA RMSD (Å) of training and validation domains in the row whose weights are kept, by variant and seed.
 
-    Only of models that were trained for the run.
+    Only for models that were trained in the run.
     """
     found = {}
     for variant, seed, parts in results.runs("models", "history.tsv"):
@@ -31,7 +31,7 @@ def trainings(results: Results) -> dict[str, dict[str, float]]:
 
 
 def demonstration(results: Results, domains: int) -> str:
-    """Why the run is a demonstration, in words; empty where it had domains and steps enough."""
+    """Why the run is a demonstration, in words; empty if it had enough domains and steps."""
     steps = [each["steps"] for each in trainings(results).values()]
     reasons = []
     if 0 < domains < FEW_DOMAINS:
@@ -42,7 +42,7 @@ def demonstration(results: Results, domains: int) -> str:
 
 
 def overfitted(results: Results) -> list[str]:
-    """Training and validation error (CA RMSD) of each training where the second is far above the first, in words."""
+    """Training and validation error (CA RMSD), in words, of each training whose second is far above the first."""
     return [
         f"{name} {each['rmsd']:.2f} and {each['validation_rmsd']:.2f} Å"
         for name, each in trainings(results).items()
@@ -51,7 +51,7 @@ def overfitted(results: Results) -> list[str]:
 
 
 def failures(verdicts: Mapping | None) -> list[dict[str, str]]:
-    """Each verdict that is flagged of a model: its name, what it means, and of which; of references nothing."""
+    """Each verdict flagged for a model: its name, its meaning, and the models; references are left out."""
     flagged: dict[str, list[str]] = {}
     meanings = verdicts["names"] if verdicts else {}
     for cell in _of_models(verdicts):
@@ -69,7 +69,7 @@ def _of_models(verdicts: Mapping | None) -> list[Mapping]:
 
 
 def judged(verdicts: Mapping | None) -> str:
-    """How many verdicts there are of models, and how many say nothing."""
+    """How many of the verdicts on models are flagged, and how many are unknown, in words."""
     if not verdicts:
         return "No verdicts were given."
     counts = Counter(cell["state"] for cell in _of_models(verdicts) if cell["state"] != "not applicable")
@@ -96,7 +96,7 @@ def ran(results: Results, head: Mapping) -> str:
 
 
 def trust(seeds: int, held_out: int, seen: int, packaged: Sequence[str]) -> list[str]:
-    """What limits the conclusions, a sentence each; `seen` of the held-out domains what is `packaged` may know."""
+    """What limits the conclusions, one sentence each; what is `packaged` may know `seen` of the held-out domains."""
     found = [
         "Every model was trained once: what another seed would change, intervals do not show."
         if seeds == 1
