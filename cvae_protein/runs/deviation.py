@@ -13,17 +13,17 @@ from ..core.geometry import rmsd
 from ..core.structure import CA
 from .tolerance import IDS, PARTS, RELATIVE, RMSD, TIMES
 
-HASHES = {"weights"}  # columns that name bytes of other files of the run
+HASHES = {"weights"}  # columns with hashes of other files of the run
 METRIC = {"metric", "value", "low", "high"}  # columns of a table whose rows are quantities of their own
 NAMES = ("variant", "seed", "split", "fold", "metric", "unit")  # columns that say which quantity
 
 
 class IncomparableError(ValueError):
-    """Two files that hold other rows, names or shapes: no number says how far they are apart."""
+    """Two files have different rows, names or shapes, so that no number says how far they are apart."""
 
 
 def deviation(measure: str, recorded: Path, found: Path) -> float:
-    """How far a file is from the recorded one by a measure of `KINDS`; `IncomparableError` where none can be given."""
+    """How far a file is from the recorded one by a measure of `KINDS`; `IncomparableError` if that is undefined."""
     if measure == PARTS:
         return 0.0
     if measure == IDS:
@@ -67,7 +67,7 @@ def _relative(name: str, recorded: np.ndarray, found: np.ndarray) -> float:
 
 
 def _ids(recorded: Path, found: Path) -> float:
-    """0 where both tables have the same structures of the same kind, label and length in the same order."""
+    """0 if both tables have the same structures of the same kind, label and length in the same order."""
     sides = [[row[:4] for row in _rows(path)] for path in (recorded, found)]
     if sides[0] != sides[1]:
         raise IncomparableError("it is of other structures")
@@ -75,7 +75,7 @@ def _ids(recorded: Path, found: Path) -> float:
 
 
 def _median_rmsd(recorded: Path, found: Path) -> float:
-    """Median over the structures of two stores of the CA RMSD in Å; 0 where they are empty."""
+    """Median over the structures of two stores of the CA RMSD in Å; 0 if they are empty."""
     from ..store.read import Store
 
     with Store(recorded) as one, Store(found) as other:
@@ -96,7 +96,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _table(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a table; of one of metrics, where each row has a unit of its own, its numbers row by row."""
+    """Columns of a table; for a table of metrics, where each row has its own unit, the numbers of each row."""
     header, *rows = _rows(path)
     if set(header) >= METRIC:
         named = [place for place, name in enumerate(header) if name in NAMES]
@@ -108,7 +108,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
 
 
 def _numbers(cells: list[str]) -> np.ndarray:
-    """Cells as numbers, an empty one as NaN; as they are where one is text."""
+    """Cells as numbers, empty ones as NaN; unchanged if any is text."""
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:

@@ -13,10 +13,10 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "__init__.py")
 
 
 def lay_out(folder: Path) -> list[Path]:
-    """Copy the workflow into a new or empty folder; what it holds.
+    """Copy the workflow into a new or empty folder, and return what was copied.
 
-    An installed package has it as `laid_out/`, a checkout beside the package. `UserError` where something is in the
-    folder, or this copy of the package has no workflow.
+    An installed package has it as `laid_out/`, a checkout beside the package. `UserError` if the folder is not empty,
+    or this copy of the package has no workflow.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: expected a new or empty folder, found something there; give another path")

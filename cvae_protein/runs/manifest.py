@@ -1,4 +1,4 @@
-"""The manifest of a run, an RO-Crate: settings, versions, hashes, tolerances, and what jobs took."""
+"""The manifest of a run, an RO-Crate: settings, versions, hashes, tolerances, and time and memory of the jobs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from ..core.threads import usable_cores
 from .layout import PACKAGE
 from .tolerance import KINDS, TIMES, kind_of
 
-BYTES = 1 if sys.platform == "darwin" else 1024  # of the unit in which the system counts memory
+BYTES = 1 if sys.platform == "darwin" else 1024  # in the unit in which the system counts memory
 
 
 def write_record(folder: Path, arguments: Sequence[str], started: float, code: int) -> None:
     """Write `folder`/COMMAND-OUTPUT.json for a command that began at `started` (seconds of the epoch) and ends now.
 
-    Keys: command, output (as seen from the results folder, in which `folder` lies), started and ended (UTC), seconds,
+    Keys: command, output (relative to the results folder, which contains `folder`), started and ended (UTC), seconds,
     cpu_seconds and peak_mb (of this process and of the largest of those that it started), host, cpu, cores, memory_mb,
-    gpus, exit_code. A command without an output leaves no record, nor does a process of a training other than the
-    first; what cannot be written is no reason to fail a job.
+    gpus, exit_code. A command without an output leaves no record, nor does any process of a training but the first; a
+    record that cannot be written does not fail the job.
     """
     given = _output(arguments)
     if not given or not is_first():
         return
-    output = os.path.relpath(given, folder.parent)  # holds though the results folder is renamed
+    output = os.path.relpath(given, folder.parent)  # still right if the results folder is renamed
     own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     now = time.time()
     facts = {
@@ -61,12 +61,12 @@ def write_record(folder: Path, arguments: Sequence[str], started: float, code: i
 
 
 def utc(moment: float) -> str:
-    """Seconds of the epoch as a date of ISO 8601."""
+    """Seconds of the epoch as an ISO 8601 date."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def _output(arguments: Sequence[str]) -> str:
-    """What stands behind `--output`, or nothing."""
+    """The value of `--output`, empty if there is none."""
     for name, value in pairwise(arguments):
         if name in ("--output", "-o"):
             return value
@@ -74,7 +74,7 @@ def _output(arguments: Sequence[str]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """Name, processor, cores, memory (MB) and GPUs of this machine; GPUs only where the process has loaded torch."""
+    """Name, processor, cores, memory (MB) and GPUs of this machine; GPUs only if the process has loaded torch."""
     torch = sys.modules.get("torch")
     gpus = [] if torch is None else [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
@@ -116,7 +116,7 @@ Entity = dict[str, Any]
 def write_manifest(results: Path, settings: dict[str, Any], output: Path, workflow: Path = Path("workflow")) -> int:
     """Write the manifest of a results folder and return the number of files that it lists.
 
-    settings : the resolved configuration of the run, every key of it
+    settings : the resolved configuration of the run, with all keys
     workflow : folder of the Snakefile that ran
     """
     files = [_file(results, path) for path in result_files(results)]
@@ -152,7 +152,7 @@ def write_manifest(results: Path, settings: dict[str, Any], output: Path, workfl
 
 
 def result_files(results: Path, without: Container[str] = NO_RESULTS) -> Iterator[Path]:
-    """What a run made, in order; not its logs, checkpoints and records."""
+    """The files that a run made, in order, without its logs, checkpoints and records."""
     for path in sorted(results.rglob("*")):
         parts = path.relative_to(results).parts
         if path.is_file() and parts[0] not in without and not any(part.startswith(".") for part in parts):
@@ -160,7 +160,7 @@ def result_files(results: Path, without: Container[str] = NO_RESULTS) -> Iterato
 
 
 def hashes(path: Path) -> Entity:
-    """SHA-256 of a file; of a table that holds times, also that of its other columns."""
+    """SHA-256 of a file; for a table with times, also that of its other columns."""
     found = {"sha256": sha256(path)}
     if path.suffix == ".tsv":
         with open(path, encoding="utf-8", newline="") as handle:
@@ -186,7 +186,7 @@ def _file(results: Path, path: Path) -> Entity:
 
 
 def _tolerances(files: list[Entity]) -> Iterator[Entity]:
-    """How far the files of each kind that is there may be from a run elsewhere; all others are to be equal."""
+    """How far the files of each kind present may be from those of a run elsewhere; all others must be equal."""
     named = {entity["tolerance"]["@id"] for entity in files if "tolerance" in entity}
     for kind in KINDS:
         if (identifier := f"#tolerance/{kind.name}") in named:
@@ -195,7 +195,7 @@ def _tolerances(files: list[Entity]) -> Iterator[Entity]:
 
 
 def _input(path: Path) -> Entity:
-    """The domain table, which lies outside the crate; the structures' hashes are in sources.lock.tsv."""
+    """The domain table, which is outside the crate; the structures' hashes are in sources.lock.tsv."""
     facts = {"sha256": sha256(path)} if path.is_file() else {}
     return {"@id": f"#input/{path.name}", "@type": "CreativeWork", "name": str(path), **facts}
 
@@ -241,7 +241,7 @@ def _source_files(workflow: Path) -> Iterator[tuple[str, Path]]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that this one asks for."""
+    """Versions of Python and of the packages that this one requires."""
     found = {"python": platform.python_version()}
     required: list[str] = []
     with contextlib.suppress(metadata.PackageNotFoundError):
@@ -254,9 +254,9 @@ def package_versions() -> dict[str, str]:
 
 
 def commit() -> tuple[str, str]:
-    """Commit of the checkout that the package lies in, with `, changed` where files differ; and why there is none.
+    """Commit of the checkout that the package is in, with `, changed` if files differ; and the reason if there is none.
 
-    A repository that the package merely lies in, such as that of a project with an environment in it, says nothing.
+    A repository that merely contains the package, such as a project with an environment in it, does not count.
     """
 
     def git(*arguments: str) -> str:
@@ -276,7 +276,7 @@ def commit() -> tuple[str, str]:
 
 
 def _job_records(results: Path) -> Iterator[Entity]:
-    """The records of all jobs that came to a good end."""
+    """The records of all jobs that succeeded."""
     for path in sorted((results / "jobs").glob("*.json")):
         with contextlib.suppress(ValueError):
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -285,7 +285,7 @@ def _job_records(results: Path) -> Iterator[Entity]:
 
 
 def _action(record: Entity, files: list[Entity]) -> Iterator[Entity]:
-    """A job, with what it took and where it ran."""
+    """A job, with its time and memory, and where it ran."""
     name, place = f"#job/{record['name']}", record["output"]
     took = [
         _property(f"{name}/seconds", "time", record["seconds"], "s"),

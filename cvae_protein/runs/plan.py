@@ -1,4 +1,4 @@
-"""What a run would do, said before it does it: domains, classes, jobs, trainings, samples and about how long."""
+"""What a run would do, shown before it starts: domains, classes, jobs, trainings, samples and approximate time."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ SECONDS = {
     "searched": 0.4,
     "screened": 2.6e-3,
 }
-"""CPU time on one core: a job's start, that of one that loads torch, the page, a domain, a domain clustered, a
-structure of a training step and of one of the classifier, a code in a step of latent refinement, a structure that is
-decoded and relaxed, a search for the nearest structure, and a domain that such a search looks at. As the records of the
-default run have them (`config/config.yaml`, 960 s in all)."""
+"""CPU time on one core: the start of a job, that of one that loads torch, the page, a domain, a clustered domain, a
+structure in a training step and in one of the classifier, a code in a step of latent refinement, a structure that is
+decoded and relaxed, a search for the nearest structure, and a domain that such a search looks at. From the records of
+the default run (`config/config.yaml`, 960 s in all)."""
 LEARNING = ("train", "train_second_level", "train_classifier", "sample", "embed", "embed_real")  # rules that load torch
 REAL_SETS = 3  # of real domains that are scored: held out, with shuffled labels, training
-FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds a step of the flow of codes and of second levels
+FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds per step of the flow of codes and of second levels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of a run before it begins.
+    """What is known about a run before it begins.
 
-    `domains` are those that the settings select, `reasons` counts the others and `examples` has a sentence on one of
-    each reason; `jobs` by rule, without those whose results are there; `folds` are the classes that samples are drawn
-    of, empty where they are yet to be found.
+    `domains` are those that the settings select, `reasons` counts the others by reason, and `examples` has a sentence
+    on one domain for each reason; `jobs` are counted by rule, without those whose results are there; `folds` are the
+    classes for which samples are drawn, empty if they are yet to be found.
     """
 
     settings: Settings
@@ -59,29 +59,29 @@ class Plan:
 
     @property
     def classes(self) -> Mapping[str, int]:
-        """Domains of each class at the first level."""
+        """Number of domains of each first-level class."""
         counts = Counter(first_level(row.label) for row in self.domains if row.role != "alternative")
         return {name: counts[name] for name in sorted(counts, key=label_order) if name}
 
     @property
     def folds(self) -> int:
-        """Classes that samples are drawn of, at most."""
+        """Number of classes for which samples are drawn, at most."""
         depth = self.settings.labels.depth
         return len({truncate(row.label, depth) for row in self.domains if row.label})
 
     @property
     def models(self) -> int:
-        """Models that samples are drawn from."""
+        """Number of models from which samples are drawn."""
         return len({*self.settings.variants, BASELINE}) * len(self.settings.seeds)
 
     @property
     def samples(self) -> int:
-        """Samples of all models, 0 where their classes are yet to be found."""
+        """Number of samples of all models, 0 if their classes are yet to be found."""
         return self.models * self.folds * self.settings.sample.of_each(self.folds) if self.folds else 0
 
     @property
     def seconds(self) -> float:
-        """About how much CPU time the jobs take, on one core without a GPU."""
+        """Approximate CPU time of the jobs in seconds, on one core without a GPU."""
         own, count = self.settings, len(self.domains)
         held = own.split.test + own.split.validation
         training = own.train.steps * own.train.batch_size * SECONDS["step"] + own.train.flow_steps * FLOW_STEP
@@ -109,7 +109,7 @@ class Plan:
 
     @property
     def second_level(self) -> str:
-        """What becomes of the second level: new or with which weights, and how far it is trained."""
+        """The second level in words: new or from which weights, and for how many steps it is trained."""
         refiner = self.settings.second_level == "refiner"
         own = self.settings.refine if refiner else self.settings.decoder
         if not own.start:
@@ -121,14 +121,14 @@ class Plan:
 
     @property
     def classifier(self) -> str:
-        """What becomes of the fold classifier."""
+        """The fold classifier in words: new or from which weights."""
         own = self.settings.judge
         if own.start:
             return f"that of {own.start}, as it is; classifier.start: '' trains a new one"
         return f"a new one, {own.steps} steps"
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """What is said: a word and a sentence each."""
+        """The lines of the plan: a keyword and a sentence each."""
         out = sum(self.reasons.values())
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.reasons.items())
         yield "domains", f"{len(self.domains)} of {len(self.domains) + out} rows" + (f"; {reasons}" if out else "")
@@ -163,7 +163,7 @@ class Plan:
 
 
 def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
-    """What `snakemake --configfile FILES` would do; `UserError` with what stops it before its first job."""
+    """What `snakemake --configfile FILES` would do; `UserError` if something stops it before its first job."""
     check_files(settings)
     sources_of(settings.fetch, Path("data/embedded"))
     kept, reasons, examples = Rows(), Counter[str](), dict[str, str]()
@@ -173,7 +173,7 @@ def plan(settings: Settings, files: Sequence[Path], workflow: Path) -> Plan:
 
 
 def _jobs(files: Sequence[Path], workflow: Path) -> dict[str, int]:
-    """Jobs of each rule that a dry run of Snakemake counts."""
+    """Number of jobs of each rule in a dry run of Snakemake."""
     snakefile = workflow / "Snakefile"
     if not snakefile.is_file():
         raise UserError(f"{snakefile}: expected the workflow, found no file there; call in the project's folder")

@@ -1,4 +1,4 @@
-"""A run done again from its manifest, and what of it comes out as recorded: equal, or within the stated tolerance."""
+"""Repeat a run from its manifest, and compare the results with the record: equal, or within the stated tolerance."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ DIFFERS, ABSENT = "differs", "absent"
 
 
 class Manifest:
-    """A manifest that `manifest.write_manifest` wrote, read and checked; `UserError` where it is none."""
+    """A manifest written by `manifest.write_manifest`, read and checked; `UserError` if the file is not one."""
 
     def __init__(self, path: Path) -> None:
-        self.folder = path.parent  # in which the recorded files lie, unless the manifest was copied elsewhere
+        self.folder = path.parent  # which has the recorded files, unless the manifest was copied elsewhere
         try:
             graph = json.loads(path.read_text(encoding="utf-8"))["@graph"]
             self.entities: dict[str, dict[str, Any]] = {entity["@id"]: entity for entity in graph}
@@ -38,7 +38,7 @@ class Manifest:
             ) from error
 
     def versions(self) -> dict[str, str]:
-        """Versions of Python and of the packages at the time."""
+        """Versions of Python and of the packages in the recorded run."""
         return {
             self.entities[needed["@id"]]["name"]: self.entities[needed["@id"]]["softwareVersion"]
             for needed in self.code["softwareRequirements"]
@@ -48,7 +48,7 @@ class Manifest:
 def reproduce(manifest: Path, output: Path, cores: int) -> list[dict[str, str]]:
     """Run the workflow again with the settings of a manifest, into `output`; one row of `COLUMNS` per file.
 
-    Expects the project's folder as the working folder: paths of the settings are seen from there.
+    The working folder must be the project's folder, to which paths in the settings are relative.
     """
     recorded = Manifest(manifest)
     if not Path("workflow/Snakefile").is_file():
@@ -63,10 +63,10 @@ def reproduce(manifest: Path, output: Path, cores: int) -> list[dict[str, str]]:
 
 
 def compare(recorded: Manifest, results: Path) -> list[dict[str, str]]:
-    """A row of `COLUMNS` for every file of the manifest: is it in `results`, and as recorded.
+    """A row of `COLUMNS` for every file of the manifest: whether it is in `results`, and as recorded.
 
-    A file of other bytes is within tolerance where the manifest states one, the recorded file lies beside the manifest,
-    and what is measured of the two is at most the tolerance.
+    A file with other bytes is within tolerance if the manifest states one, the recorded file is beside the manifest,
+    and their measured deviation is at most the tolerance.
     """
     rows = []
     for entity in recorded.files:
@@ -99,7 +99,7 @@ def _measured(recorded: Manifest, entity: dict[str, Any], path: Path) -> tuple[s
 
 
 def reasons(recorded: Manifest) -> list[str]:
-    """What is other today than when the manifest was written, each a sentence: why bytes may differ."""
+    """What has changed since the manifest was written, one sentence each: why bytes may differ."""
     said = []
     now = package_versions()
     for name, version in recorded.versions().items():
@@ -115,7 +115,7 @@ def reasons(recorded: Manifest) -> list[str]:
 
 
 def summary(rows: list[dict[str, str]], why: list[str]) -> list[str]:
-    """The outcome as lines: counts, every file that is not equal, and what may be the cause."""
+    """The outcome as lines: counts, every file that is not equal, and possible causes."""
     counts = Counter(row["verdict"] for row in rows)
     order = (EQUAL, EQUAL_BUT_TIMES, WITHIN, DIFFERS, ABSENT)
     lines = [", ".join(f"{counts[name]} {name}" for name in order if counts[name])]
@@ -133,7 +133,7 @@ def summary(rows: list[dict[str, str]], why: list[str]) -> list[str]:
 
 
 def _largest(rows: list[dict[str, str]]) -> list[str]:
-    """A line a tolerance: the file of those within it that is farthest from the recorded one."""
+    """One line per tolerance: of the files within it, the one that is farthest from the recorded one."""
     worst: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["tolerance"] not in worst or float(row["deviation"]) > float(worst[row["tolerance"]]["deviation"]):

@@ -1,4 +1,4 @@
-"""A run that was cut off: who works in a results folder, and going on with it."""
+"""Resuming an interrupted run: which process works in a results folder, and how to continue."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ..core.progress import say
 from .manifest import NAME as MANIFEST
 from .manifest import result_files, utc
 
-SKEW = 5.0  # seconds by which a file server's clock may be ahead without anyone minding
-NO_OUTCOME = ("logs", "checkpoints", "jobs", "run.json")  # beside what a run is made for
+SKEW = 5.0  # seconds by which a file server's clock may be ahead without harm
+NO_OUTCOME = ("logs", "checkpoints", "jobs", "run.json")  # what is not an outcome of a run
 MOST_NAMED = 5
 _held = ExitStack()  # the lock of this process's run; never left before the process ends
 
@@ -36,9 +36,9 @@ def record_of(results: str | Path) -> Path:
 
 
 def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
-    """Record that this process starts a run; `UserError` where another run is at work on the same results.
+    """Record that this process starts a run; `UserError` if another run is working on the same results.
 
-    logs : Snakemake's own logs of the run; those of earlier runs that never came to an end are added to them.
+    logs : Snakemake's own logs of the run; those of earlier runs that never ended are added to them.
     """
     path = record_of(results)
     if (other := running(results)) is not None:
@@ -66,7 +66,7 @@ def begin(results: str | Path, configfiles: list[str], logs: list[str]) -> None:
 
 
 def say_taken_elsewhere(results: str | Path) -> None:
-    """Say, before anything is planned, where finished results are of a run in another place."""
+    """Say, before anything is planned, if finished results are from a run in another place."""
     try:
         facts = read(results)
     except UserError:  # none, or of another version
@@ -78,7 +78,7 @@ def say_taken_elsewhere(results: str | Path) -> None:
 
 
 def check_dates(inputs: Iterable[str | Path]) -> None:
-    """`UserError` where an input is dated after now: Snakemake would discard what is made of it as older than that."""
+    """`UserError` if an input is dated in the future: Snakemake would discard what is made from it as older than it."""
     latest = time.time() + SKEW
     ahead = [str(path) for path in inputs if os.path.exists(path) and os.stat(path).st_mtime > latest]
     if ahead:
@@ -89,9 +89,9 @@ def check_dates(inputs: Iterable[str | Path]) -> None:
 
 
 def settle_dates(results: str | Path) -> int:
-    """Date what lies in a results folder and is dated after now to now; how many files that were.
+    """Reset the dates of files in a results folder that are in the future to now; return the number of these files.
 
-    After a clock was set back, Snakemake would take what a job makes for older than what it was made of, and fail it.
+    After a clock is set back, Snakemake would take the output of a job for older than its input, and fail the job.
     """
     now = time.time()
     ahead = [path for path in Path(results).rglob("*") if path.is_file() and path.stat().st_mtime > now + SKEW]
@@ -101,16 +101,16 @@ def settle_dates(results: str | Path) -> int:
 
 
 def end(results: str | Path, outcome: str) -> None:
-    """Record that the run of this process ended, `done` or `failed`; nothing where it was never recorded."""
+    """Record that the run of this process ended, `done` or `failed`; do nothing if it was never recorded."""
     path = record_of(results)
     if path.is_file():
         _write(path, read(results) | {"finished": utc(time.time()), "outcome": outcome})
 
 
 def said_of(results: str | Path, since: float) -> str:
-    """What a run that began at `since` (seconds of the epoch) has made, for its last line: the page where it is there.
+    """Last line of a run that began at `since` (seconds of the epoch): what it has made, or the page if it made one.
 
-    A run until a rule, or of a single target, makes no page; one of an earlier run does not show what is new.
+    A run up to a rule, or for a single target, makes no page; one from an earlier run does not show what is new.
     """
     root = Path(results)
     page, files = root / "report.html", (path for path in result_files(root, (*NO_OUTCOME, MANIFEST)))
@@ -125,7 +125,7 @@ def said_of(results: str | Path, since: float) -> str:
 
 
 def read(results: str | Path) -> dict[str, Any]:
-    """The record of a results folder; `UserError` where there is none or it cannot be read."""
+    """The record of a results folder; `UserError` if there is none or it cannot be read."""
     path = record_of(results)
     if not path.is_file():
         raise UserError(f"{path}: no run has begun there; expected the results folder of a run of `snakemake`")
@@ -138,21 +138,21 @@ def read(results: str | Path) -> dict[str, Any]:
 
 
 def running(results: str | Path) -> str | None:
-    """Which process is at work on a results folder, such as `process 123 on node7`; None where none is."""
+    """Which process is working on a results folder, such as `process 123 on node7`; None if none is."""
     path = record_of(results)
     lock = path.with_name(f".{path.name}.lock")
     return holder(lock) if lock.is_file() else None
 
 
 def command_line() -> list[str]:
-    """The command that started this process, so that it can be given again from the same folder."""
+    """The command that started this process, in a form that can be repeated from the same folder."""
     program = Path(sys.argv[0])
     start = [str(program.absolute())] if program.name == "snakemake" else [sys.executable, "-m", "snakemake"]
     return [*start, *sys.argv[1:]]
 
 
 def profile_of(command: list[str]) -> str:
-    """The workflow profile that a command names; empty where it leaves that to Snakemake."""
+    """The workflow profile that a command names; empty if it leaves that to Snakemake."""
     for name in ("--workflow-profile", "--profile"):
         for position, word in enumerate(command):
             if word == name and position + 1 < len(command):
@@ -167,17 +167,17 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-SLURM_RUN = re.compile(r"SLURM run ID: ([A-Za-z0-9_-]+)")  # every job of a run bears it as its name
+SLURM_RUN = re.compile(r"SLURM run ID: ([A-Za-z0-9_-]+)")  # the name of every job of a run
 PATIENCE = 120.0  # seconds; Slurm's own between SIGTERM and SIGKILL is 30, unless a site says more
-ADDED = ("--rerun-incomplete", "--nolock")  # the lock of run.json stands for Snakemake's, which a killed run leaves
+ADDED = ("--rerun-incomplete", "--nolock")  # the lock of run.json replaces Snakemake's, which a killed run leaves
 STAGE = "resume"
 
 
 def resume(results: Path) -> NoReturn:
-    """End what a cut-off run left at work and become the command that started it, in the folder where it was given.
+    """End what an interrupted run left running, then become the command that started it, in the folder it was given in.
 
-    Its Slurm jobs are cancelled, its trainings on this machine get SIGTERM and save a checkpoint. `UserError` where a
-    run is at work on the results, something does not end, or the folder was moved or renamed since.
+    Its Slurm jobs are cancelled; its trainings on this machine get SIGTERM and save a checkpoint. `UserError` if a run
+    is working on the results, something does not end, or the folder has been moved or renamed since.
     """
     facts = read(results)
     if (process := running(results)) is not None:
@@ -199,13 +199,13 @@ def resume(results: Path) -> NoReturn:
 
 
 def again(command: list[str]) -> list[str]:
-    """The command of a run with what a second start needs, in front, since targets may stand at its end."""
+    """The command of a run with the options that a restart needs, placed first since targets may end the command."""
     start = 3 if command[1:3] == ["-m", "snakemake"] else 1
     return [*command[:start], *(option for option in ADDED if option not in command), *command[start:]]
 
 
 def slurm_runs(facts: dict[str, Any]) -> list[str]:
-    """Names of the Slurm jobs of a run, and of runs before it that never came to an end."""
+    """Names of the Slurm jobs of a run, and of earlier runs that never ended."""
     names: list[str] = []
     for log in facts["logs"]:
         if not Path(log).is_file():
@@ -231,7 +231,7 @@ def cancel_jobs(names: list[str]) -> None:
 
 
 def queued(names: list[str]) -> list[str]:
-    """Ids of the Slurm jobs of these names that wait, run or are being ended."""
+    """Ids of the Slurm jobs of these names that are pending, running or ending."""
     states = "PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING,REQUEUED"
     call = ["squeue", "--noheader", "--format=%A", f"--name={','.join(names)}", f"--states={states}"]
     answer = ask(*call)
@@ -260,7 +260,7 @@ def _end_owner(lock: Path, owner: str) -> None:
 
 
 def _wait(ended: Callable[[], bool], otherwise: str) -> None:
-    """Return when `ended`; `UserError` after a while."""
+    """Wait until `ended()`; `UserError` after `PATIENCE`."""
     deadline = time.monotonic() + PATIENCE
     while not ended():
         if time.monotonic() > deadline:

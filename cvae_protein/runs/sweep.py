@@ -1,4 +1,4 @@
-"""Settings with some keys changed: the points of a sweep, and the space that a search looks through."""
+"""Settings with some keys changed: the points of a sweep, and the space of a search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..config import load
 from ..config.settings import Settings
 from ..core.errors import UserError
 
-SWEPT = ("model", "train", "sample")  # what comes before them, and the refiner, is shared by all points
+SWEPT = ("model", "train", "sample")  # all points share the stages before these, and the refiner
 SEARCHED = ("model", "train")
 REFINED = "model.coefficients"
 UNSEEN = (
@@ -22,19 +22,19 @@ UNSEEN = (
     "train.processes",
 )  # of no effect on a trial's objective
 MOST_POINTS = 200
-WIDE = 10.0  # factor between the ends of a range from which on its logarithm is searched
+WIDE = 10.0  # factor between the ends of a range from which its logarithm is searched
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some values."""
+    """A choice of one of several values."""
 
     values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two ends, whole if both are, and evenly by its logarithm if `log`."""
+    """A number between two ends, an integer if both are; uniform in its logarithm if `log`."""
 
     low: float
     high: float
@@ -42,12 +42,12 @@ class Range:
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with dotted keys such as `train.kl.weight` changed; `UserError` as of a file with these values."""
+    """The settings with dotted keys such as `train.kl.weight` changed; `UserError` as for a file with these values."""
     return load.load(merged(asdict(settings), changes))
 
 
 def merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping with the values of dotted keys put into it."""
+    """A copy of a nested mapping with the values of dotted keys set in it."""
     whole = dict(data)
     for key, value in changes.items():
         first, _, rest = key.partition(".")
@@ -57,9 +57,9 @@ def merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def points(settings: Settings) -> dict[str, Settings]:
-    """The settings of each point of the grid `sweep`, by a name that says its values and serves as a folder.
+    """The settings of each point of the grid `sweep`, by a name that states its values and is used as a folder.
 
-    Raises `UserError` where a key or value is wrong.
+    Raises `UserError` if a key or value is wrong.
     """
     if not settings.sweep:
         return {}
@@ -81,7 +81,7 @@ def point_name(changes: Mapping[str, Any]) -> str:
 
 
 def point_values(name: str) -> dict[str, str]:
-    """The values that a point's name says, as text."""
+    """The values stated by a point's name, as text."""
     pairs = [part.partition("=") for part in name.split(",")]
     if not all(key and sign for key, sign, _ in pairs):
         raise UserError(f"{name}: expected the name of a point of a sweep, such as model.latent=32")
@@ -89,7 +89,7 @@ def point_values(name: str) -> dict[str, str]:
 
 
 def space(settings: Settings) -> dict[str, Choices | Range]:
-    """What each key of `tune.space` may be; `UserError` where a key or value is wrong."""
+    """The possible values of each key of `tune.space`; `UserError` if a key or value is wrong."""
     found: dict[str, Choices | Range] = {}
     for key, given in settings.tune.space.items():
         values = _values("tune.space", key, given, settings, SEARCHED)
@@ -105,7 +105,7 @@ def space(settings: Settings) -> dict[str, Choices | Range]:
 
 
 def _values(where: str, key: str, given: Any, settings: Settings, sections: tuple[str, ...]) -> list[Any]:
-    """The values listed for a key, each as the setting has it: `1` and the text `1e0` as 1.0 where that is a number."""
+    """The values listed for a key, in the type of the setting: `1` and the text `1e0` as 1.0 if that is a number."""
     if key.split(".")[0] not in sections or "." not in key:
         raise UserError(f"{where}.{key}: expected a key of {', '.join(sections)}, such as train.kl.weight")
     if not isinstance(given, list | tuple) or not given:

@@ -1,4 +1,4 @@
-"""Kinds of files that may differ from those of the same run elsewhere, what is measured of them, and how far."""
+"""Kinds of files that may differ from those of the same run elsewhere, how these are compared, and the limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = (
     Kind("arrays", ("*.safetensors", "samples/*/latents.h5", "features/*.h5"), RELATIVE, 0.05, "", ROUNDED),
     Kind("tables", tuple(f"*{name}.tsv" for name in TABLES), RELATIVE, 0.1, "", ROUNDED),
 )
-"""The first that fits a path counts; files of no kind, of stages without a network, are to be equal."""
+"""The first kind that matches a path applies; files of no kind, from stages without a network, must be equal."""
 
 
 def kind_of(name: str) -> Kind | None:

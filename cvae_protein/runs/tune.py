@@ -1,4 +1,4 @@
-"""Search for settings by training: trials that a journal remembers, evaluated on the split `validation` alone."""
+"""Search for settings by training: trials recorded in a journal and evaluated on the split `validation` alone."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FAILED = "failure"  # attribute of a trial whose training failed; one that was i
 
 
 def tune(store: Path, splits: Path, settings: Settings, output: Path) -> None:
-    """Search `settings.tune.space`; write `output` with tune.tsv, a row per trial, and best.yaml, to lay over a config.
+    """Search `settings.tune.space`; write tune.tsv, a row per trial, and best.yaml, to lay over a config, to `output`.
 
-    `study.journal` beside them remembers every trial: a later call goes on from it where nothing but `tune.trials` has
-    changed, and begins another search in it else. The same call makes the same trials, interrupted or not.
-    Raises `UserError` where the space is empty or wrong, optuna is not installed, or no trial succeeds.
+    `study.journal` beside them records every trial: a later call resumes from it if nothing but `tune.trials` has
+    changed, and otherwise begins another search in it. The same call makes the same trials, interrupted or not.
+    Raises `UserError` if the space is empty or wrong, optuna is not installed, or no trial succeeds.
     """
     searched = space(settings)
     if not searched:
@@ -54,7 +54,7 @@ def tune(store: Path, splits: Path, settings: Settings, output: Path) -> None:
 
 
 def _origin(store: Path, splits: Path, settings: Settings) -> str:
-    """A name for the search: what it looks at and through, but not for how long."""
+    """A name for the search, determined by its data, settings and space, but not by the number of trials."""
     facts = {
         "store": sha256(store),
         "splits": sha256(splits),
@@ -91,7 +91,7 @@ def _study(journal: Path, name: str) -> Any:
 
 
 def _take_up_interrupted(study: Any) -> None:
-    """Trials that a killed process left are made anew, from their checkpoint if it is there."""
+    """Repeat the trials that a killed process left unfinished, from their checkpoint if it is there."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -120,7 +120,7 @@ def _try(
     trial = study.ask()
     values = {key: _suggest(trial, key, of) for key, of in searched.items()}
     tried = changed(settings, values)
-    how = replace(tried.train, flow_steps=0)  # it takes long, and no objective looks at it
+    how = replace(tried.train, flow_steps=0)  # it is slow, and no objective depends on it
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
@@ -145,7 +145,7 @@ def _suggest(trial: Any, key: str, of: Choices | Range) -> Any:
 
 
 def best_row(history: Path, objective: str) -> dict[str, str]:
-    """The row of a history whose weights were kept; `UserError` where it says nothing of the objective."""
+    """The row of a history whose weights were kept; `UserError` if it has no value of the objective."""
     rows = read_table(history)
     row = next((row for row in rows if row.get("best") == "1"), rows[-1])
     if objective not in row:
@@ -156,7 +156,7 @@ def best_row(history: Path, objective: str) -> dict[str, str]:
 
 
 def _write(study: Any, keys: list[str], settings: Settings, output: Path) -> None:
-    """The table of trials and the best values as they are now."""
+    """Write the table of trials and the best values found so far."""
     columns = ["trial", "state", *keys, *SHOWN, FAILED]
     rows = [
         {"trial": number, "state": "done" if trial.value is not None else "failed"}
