@@ -1,1 +1,1 @@
-"""Programs that design sequences for backbones and predict structures of sequences, one file each."""
+"""Programs that design sequences for backbones or predict the structures of sequences, one file each."""

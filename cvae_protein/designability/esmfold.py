@@ -2,9 +2,9 @@
 
     python -m cvae_protein.designability.esmfold SEQUENCES.fasta FOLDER [--model facebook/esmfold_v1]
 
-Writes FOLDER/NAME.pdb for each sequence of the FASTA file, shortest first; what is there is not predicted again.
-Another predictor is any program that does the same. The model is a name that transformers finds or its folder;
-nothing is downloaded where `HF_HUB_OFFLINE` is set.
+Writes FOLDER/NAME.pdb for each sequence of the FASTA file, shortest first; existing files are not predicted again.
+Any program that does the same can be used as predictor. The model is a name known to transformers, or a folder;
+nothing is downloaded if `HF_HUB_OFFLINE` is set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODEL = "facebook/esmfold_v1"
 
 
 def load(model: str, device: str) -> Any:
-    """ESMFold; `UserError` where transformers or the weights are absent."""
+    """Load ESMFold; `UserError` if transformers or the weights are absent."""
     try:
         from transformers import EsmForProteinFolding
     except ImportError as error:

@@ -2,9 +2,9 @@
 
     python -m cvae_protein.designability.proteinmpnn BACKBONES.npz SEQUENCES.tsv --settings '{"number": 8}'
 
-Reads arrays `ID` (L, 4, 3) of N, CA, C and O in Å, NaN where missing, and, at will, `native/ID`, the letters of the
-sequence that is there. Writes a row a design: `id design sequence nll recovery`. Another designer is any program that
-does the same. It imports torch and NumPy alone beside `proteinmpnn`, so that it can run in an environment of its own.
+Reads arrays `ID` (L, 4, 3) of N, CA, C and O in Å, NaN where missing, and optionally `native/ID`, the native sequence
+as letters. Writes one row per design: `id design sequence nll recovery`. Any program that does the same can be used as
+designer. It imports only torch and NumPy beside `proteinmpnn`, so that it can run in an environment of its own.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..core.progress import track
 COLUMNS = ("id", "design", "sequence", "nll", "recovery")
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 WEIGHTS = "v_48_020"  # 48 neighbours, trained with noise of 0.2 Å: its authors' default
-WIDTH, LAYERS = 128, 3  # of all its weights
+WIDTH, LAYERS = 128, 3  # the same for all its weights
 
 
 @dataclass(frozen=True)
 class Designs:
-    """Sequences of one backbone, their negative log-likelihood in nats a residue, and the share of native letters."""
+    """Sequences of one backbone, their negative log-likelihood in nats per residue, and the share of native letters."""
 
     sequences: list[str]
     nll: np.ndarray
@@ -66,7 +66,7 @@ class Designer:
         self.model.to(device).eval()
 
     def _seen(self, atoms: np.ndarray, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates and mask of `number` copies of the atoms (L, 4, 3), those that are missing at the origin."""
+        """Coordinates and mask of `number` copies of the atoms (L, 4, 3), with missing ones at the origin."""
         known = np.isfinite(atoms[:, 1] if self.ca_only else atoms).reshape(len(atoms), -1).all(axis=1)
         points = torch.tensor(np.where(known[:, None, None], atoms, 0), dtype=torch.float32, device=self.device)
         points = points[:, 1] if self.ca_only else points
@@ -75,10 +75,10 @@ class Designer:
 
     @torch.inference_mode()
     def likelihood(self, atoms: np.ndarray, letters: torch.Tensor, order: torch.Tensor) -> np.ndarray:
-        """Negative log-likelihood (n,) in nats a residue of sequences for the atoms (L, 4, 3).
+        """Negative log-likelihood (n,) in nats per residue of sequences for the atoms (L, 4, 3).
 
-        letters : places in `ALPHABET` (n, L)
-        order : numbers (n, L); residues are read from the one nearest 0 to the one farthest from it
+        letters : indices into `ALPHABET` (n, L)
+        order : numbers (n, L); residues are decoded from the one nearest 0 to the one farthest from it
         """
         coords, mask = self._seen(atoms, len(letters))
         ones, place = torch.ones_like(mask), torch.arange(len(atoms), device=self.device).expand(len(letters), -1)
