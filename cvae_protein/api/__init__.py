@@ -1,1 +1,1 @@
-"""The package in Python: models, structures and scores, thin over the stages that the command line calls."""
+"""The Python interface: models, structures and scores, a thin layer over the stages that the command line calls."""

@@ -1,4 +1,4 @@
-"""What a model, a store or a run holds."""
+"""Contents of a model, a store or a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ..model.spec import Spec
 
 FIGURES = ("trace_rmsd", "physically_valid", "nearest_tm", "nearest_same_class", "class_leakage")
-"""Metrics of a run that are shown, of all classes together."""
+"""Metrics of a run that are shown, over all classes."""
 
 
 def info(path: str | Path = "pretrained") -> dict[str, Any]:
-    """What is known of a model, a store of structures or the folder of a run.
+    """Describe a model, a store of structures or the results folder of a run.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def info(path: str | Path = "pretrained") -> dict[str, Any]:
 
     Raises
     ------
-    UserError : where it is none of these
+    UserError : if it is none of these
 
     Examples
     --------
@@ -58,7 +58,7 @@ def info(path: str | Path = "pretrained") -> dict[str, Any]:
 
 
 def _folds(labels: Iterable[str], lengths: Iterable[int]) -> list[dict[str, Any]]:
-    """A row a first-level class."""
+    """One row per first-level class."""
     found: dict[str, list[int]] = {}
     for label, length in zip(labels, lengths, strict=True):
         found.setdefault(first_level(label), []).append(length)
@@ -117,21 +117,21 @@ def _folds_of(spec: Spec) -> list[dict[str, Any]]:
 
 
 def _device() -> str:
-    """Where a model would compute here."""
+    """The device on which a model would run here."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _card(folder: Path) -> list[dict[str, Any]]:
-    """The figures of a model: of the run in whose folder it lies."""
+    """The figures of a model, from the run whose folder it is in."""
     results = folder.parents[2] if len(folder.parents) > 2 else folder
     seed = folder.name.removeprefix("seed")
     return [row for row in _figures(results) if (row["variant"], row["seed"]) == (folder.parent.name, seed)]
 
 
 def _figures(results: Path) -> list[dict[str, Any]]:
-    """A row a variant and seed of the score table: its figures over all classes."""
+    """One row per variant and seed of the score table, with its figures over all classes."""
     from ..core.files import read_table
 
     path = results / "scores.tsv"

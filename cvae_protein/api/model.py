@@ -1,4 +1,4 @@
-"""A trained model as a Python object: draw, encode, decode, rebuild, and go from one structure to another."""
+"""A trained model as a Python object: sample, encode, decode, reconstruct, and interpolate between structures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Lengths = int | str | range | Iterable[int] | None
 
 
 def load(model: str | Path = "pretrained", refiner: str | Path | None = None) -> Model:
-    """Load a trained model; it computes on the first GPU, else on the CPU.
+    """Load a trained model; it runs on the first GPU, or else on the CPU.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
 
     Raises
     ------
-    UserError : where there is no model, or a file of it is damaged
+    UserError : if there is no model, or a file of it is damaged
 
     Examples
     --------
@@ -61,15 +61,15 @@ def load(model: str | Path = "pretrained", refiner: str | Path | None = None) ->
 
 
 class Model:
-    """A trained conditional VAE with its prior and its refiner; `load` makes one.
+    """A trained conditional VAE with its prior and its refiner, as returned by `load`.
 
-    What it is given as a structure may be a path, a `Backbone`, an object of biotite, mdtraj or Bio.PDB, or an array of
-    coordinates in Å: see `read`. Codes are float32 arrays (n, latent). Equal calls give equal results: all chance comes
-    from `seed`.
+    A structure may be given as a path, a `Backbone`, an object of biotite, mdtraj or Bio.PDB, or an array of
+    coordinates in Å: see `read`. Codes are float32 arrays (n, latent). Equal calls give equal results: all randomness
+    comes from `seed`.
 
     Attributes
     ----------
-    folder : where it was loaded from
+    folder : the folder from which it was loaded
     """
 
     def __init__(self, sampler: Sampler, folder: Path) -> None:
@@ -90,12 +90,12 @@ class Model:
 
     @property
     def latent(self) -> int:
-        """How many numbers a code has."""
+        """Number of dimensions of a code."""
         return self._sampler.spec.model.latent
 
     @property
     def folds(self) -> pd.DataFrame:
-        """The fold classes that it knows: training domains and their lengths in residues, a row a label.
+        """The fold classes that the model knows: number and lengths in residues of training domains, one row per label.
 
         Examples
         --------
@@ -121,31 +121,31 @@ class Model:
         valid: bool = False,
         extrapolate: bool = False,
     ) -> Structures:
-        """Draw backbones of fold classes.
+        """Sample backbones of the given fold classes.
 
         Parameters
         ----------
         fold : label that the model knows, such as "2" or "2.60.40" (see `folds`), or several; by default each of its
             first-level classes, with `like` the label of that structure
-        length : residues: a number, "80-120" or a `range` of which each draws one, or a list that is taken in turn; by
-            default as the training domains of the fold have them
-        n : samples per fold; the first of them are those of a smaller draw
-        seed : of all randomness, from 0 to 2⁶⁴ - 1
+        length : in residues: a number, "80-120" or a `range` from which each sample draws one, or a list used in turn;
+            by default drawn like the lengths of the fold's training domains
+        n : samples per fold; the first of them are those of a smaller `n`
+        seed : seed of all randomness, from 0 to 2⁶⁴ - 1
         temperature : spread of the draw relative to the prior; by default 0.5
         guidance : how far the draw follows the label, 1 as learnt; by default 2
         like : a structure whose code is decoded under the label `fold`, with the length of that structure
-        keep : how many leading numbers of that code are kept; the second level, a decoder, draws what follows
-        noise_kept : share of the variance of a decoder's noise that stays that of the structure, found by inversion
-        valid : draw on until `n` of each fold are physically valid: no break, clash or overlap; the yield is told
+        keep : number of leading dimensions of that code that are kept; the second level, a decoder, draws the rest
+        noise_kept : share of the variance of a decoder's noise that is kept from the structure, found by inversion
+        valid : draw until `n` of each fold are physically valid (no break, clash or overlap), and report the yield
         extrapolate : allow lengths that no training domain of the fold has
 
         Returns
         -------
-        Structures : in the order of the folds, poly-alanine, relaxed; `.label` is the fold that was asked for
+        Structures : in the order of the folds, poly-alanine, relaxed; `.label` is the requested fold
 
         Raises
         ------
-        UserError : where the model does not know the fold, or a number is out of its range
+        UserError : if the model does not know the fold, or a number is out of range
 
         Examples
         --------
@@ -206,8 +206,8 @@ class Model:
         Parameters
         ----------
         structure : one structure, in any form that `read` takes; residues without CA are left out
-        n : conformations
-        spread : mean RMSD to the structure in Å that they shall have, along its soft motions
+        n : number of conformations
+        spread : mean RMSD to the structure in Å that they should have, along its soft motions
         temperature : without a spread, scales the width of the posterior; 0 gives its mean, completed with other noise
         fold : label of the structure; by default its own, unknown where it has none
 
@@ -241,10 +241,10 @@ class Model:
             return self._sampler.infer(self._domains(read(structures), fold)).mean.numpy()
 
     def encode_noise(self, structures: Any, fold: str | int | None = None) -> list[np.ndarray]:
-        """The second level's latents of structures: the noise of which the decoder makes each, float32 (L, 6).
+        """The second level's latents of structures: the noise from which the decoder makes each, float32 (L, 6).
 
-        Found by its flow run backwards, behind their codes; standard normal deviates where the flow fits. What they
-        take is that of `encode`. Raises `UserError` where the second level is a refiner, which has no such noise.
+        Found by running its flow backwards, given their codes; standard normal if the flow fits. Arguments are those of
+        `encode`. Raises `UserError` if the second level is a refiner, which has no such noise.
         """
         domains = self._domains(read(structures), fold)
         with verbosity("slow"):
@@ -259,9 +259,9 @@ class Model:
         *,
         noise: Sequence[np.ndarray] | None = None,
     ) -> Structures:
-        """Backbones of codes (n, latent), or one (latent,), of so many residues, under a label or none.
+        """Decode codes (n, latent), or one (latent,), to backbones of `length` residues, under a label or none.
 
-        `noise` is that of `encode_noise`, of the second level; by default its mean.
+        `noise` is that of the second level, from `encode_noise`; by default its mean.
 
         Examples
         --------
@@ -286,9 +286,9 @@ class Model:
         return self._decoded(codes, lengths, [label] * len(codes), ids, given)
 
     def reconstruct(self, structures: Any, fold: str | int | None = None, *, noise: bool = False) -> Structures:
-        """Structures rebuilt from the means of their codes; ids, lengths and labels are those given.
+        """Reconstruct structures from the means of their codes; ids, lengths and labels are kept.
 
-        Residues without CA are left out. As in a run's reconstructions, the second level has the mean of its noise;
+        Residues without CA are left out. As in a run's reconstructions, the second level gets the mean of its noise;
         with `noise`, and a decoder, that of the structure itself, so that both levels of latents are used.
 
         Examples
@@ -302,14 +302,14 @@ class Model:
         return self._decoded(codes, domains.lengths.tolist(), list(domains.labels), list(domains.ids), own)
 
     def interpolate(self, a: Any, b: Any, steps: int = 5) -> Structures:
-        """Structures on the straight line between the codes of two, both ends included.
+        """Structures on the straight line between the codes of two structures, both ends included.
 
-        The length changes in step, and the label is what both have in common: its levels, or unknown.
+        The length changes in equal steps, and the label is the levels that both have in common, or unknown.
 
         Parameters
         ----------
         a, b : one structure each, in any form that `read` takes
-        steps : structures in all, 2 or more
+        steps : number of structures, 2 or more
 
         Examples
         --------
@@ -385,7 +385,7 @@ class Model:
         return labels[0]
 
     def _domains(self, structures: Structures, fold: str | int | None) -> DomainSet:
-        """Their first models as the model takes them."""
+        """The first models of structures in the form that the network takes."""
         from ..model.batch import DomainSet, with_ca
 
         if not len(structures):
@@ -459,7 +459,7 @@ def _labels(fold: str | int | Iterable[str | int]) -> list[str]:
 
 
 def _lengths(length: Lengths) -> Sequence[int] | None:
-    """Lengths as `draw_samples` takes them: a range is drawn from, a list taken in turn."""
+    """Lengths as `draw_samples` takes them: a range is drawn from, a list used in turn."""
     if length is None or isinstance(length, range):
         if length is not None and not length:
             raise UserError(f"length: expected a range that is not empty, got {length}")

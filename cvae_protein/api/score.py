@@ -1,4 +1,4 @@
-"""Sets of structures judged beside real ones, as tables."""
+"""Scores of sets of structures beside real ones, as tables."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ def score(
     per_structure: bool = False,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Judge structures of any origin beside real domains, by the metrics of the workflow.
+    """Score structures of any origin against real domains, by the metrics of the workflow.
 
     Parameters
     ----------
-    samples : `Structures`, or whatever `read` takes; a path is read as `cvae-protein score` reads it
-    reference : the real domains: path of a store, such as `results/domains.h5`, or whatever `read` takes
-    splits : `splits.tsv` of a run: compare with its held-out domains, and tell how near samples are to its training
+    samples : `Structures`, or anything that `read` takes; a path is read as `cvae-protein score` reads it
+    reference : the real domains: path of a store, such as `results/domains.h5`, or anything that `read` takes
+    splits : `splits.tsv` of a run: compare with its held-out domains, and report how close samples are to its training
     targets : table `id label` or `file label` of the class that each sample should have; without it, the labels of the
         samples
     classifier : folder of a trained fold classifier, for the metrics that need its features
-    per_structure : a row a sample instead: metrics of its own and the nearest real domain
-    settings : of the section `score`, such as `bootstrap=200`
+    per_structure : return one row per sample instead: its own metrics and the nearest real domain
+    settings : settings of the section `score`, such as `bootstrap=200`
 
     Returns
     -------
-    DataFrame : a row a metric and class, columns `fold metric value low high n unit better note` (95 % intervals), or a
-        row a structure
+    DataFrame : one row per metric and class, columns `fold metric value low high n unit better note` (95 % intervals),
+        or one row per structure
 
     Raises
     ------
-    UserError : where nothing can be compared
+    UserError : if nothing can be compared
 
     Examples
     --------
@@ -81,7 +81,7 @@ TEXT = dict.fromkeys(("id", "fold", "label", "nearest_id", "nearest_label", "tra
 
 
 def set_embeddings(sample_set: Any, classifier: Path, reference: Path, samples: Path) -> Any:
-    """What the fold classifier in a folder sees of the samples and of the held-out domains, from their stores."""
+    """Embeddings of the samples and of the held-out domains by the fold classifier in a folder, from their stores."""
     from ..model.fold_classifier import embed
     from ..score.external import read_set_embeddings
 
@@ -93,14 +93,14 @@ def set_embeddings(sample_set: Any, classifier: Path, reference: Path, samples: 
 
 
 def _store(reference: Any, folder: Path) -> Path:
-    """The store of real domains that `reference` is, or that is made of it."""
+    """The store of real domains that `reference` is, or that is made from it."""
     if isinstance(reference, str | Path) and Path(reference).suffix in STORES:
         return Path(reference)
     return _stored(reference, folder / "reference.h5", "reference")
 
 
 def _stored(source: Any, path: Path, name: str) -> Path:
-    """What `read` takes, in a store."""
+    """A store of the structures that `read` returns for `source`."""
     found = read(source, name)
     if not found:
         raise UserError(f"{name}: expected one structure or more to compare, got none")

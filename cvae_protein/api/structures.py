@@ -23,13 +23,12 @@ STORES = (".h5", ".hdf5")
 
 @dataclass(frozen=True, eq=False)
 class Structure(Backbone):
-    """A `Backbone` with its fold class and what else is known of it.
+    """A `Backbone` with its fold class and further facts about it.
 
     Attributes
     ----------
-    label : dotted code of its fold class, such as `2.60.40`; of a sample, the class that was asked for; empty where
-        unknown
-    facts : what else its store says of it, such as `draw_seed`, `temperature` and `weights` of a sample
+    label : dotted code of its fold class, such as `2.60.40`; for a sample, the requested class; empty if unknown
+    facts : further facts from its store, such as `draw_seed`, `temperature` and `weights` of a sample
     """
 
     label: str = ""
@@ -51,14 +50,14 @@ class Structure(Backbone):
 
     @property
     def atoms(self) -> Any:
-        """A biotite `AtomArray`, of several models an `AtomArrayStack`; Å."""
+        """A biotite `AtomArray`, or an `AtomArrayStack` for several models; Å."""
         from ..io.objects import to_biotite
 
         return to_biotite(self)
 
     @property
     def trajectory(self) -> Any:
-        """An mdtraj `Trajectory` with a frame a model; nm."""
+        """An mdtraj `Trajectory` with one frame per model; nm."""
         from ..io.objects import to_mdtraj
 
         return to_mdtraj(self)
@@ -83,15 +82,15 @@ class Structure(Backbone):
 
 
 class Structures(Sequence[Structure]):
-    """Structures in order: what `sample`, `reconstruct`, `read_store`, `featurize` and `read` give.
+    """Structures in order, as returned by `sample`, `reconstruct`, `read_store`, `featurize` and `read`.
 
     It is a sequence of `Structure`: `len`, iteration, `structures[0]`, `structures[2:5]`, `structures["an id"]`,
-    `"an id" in structures`, `structures[lengths > 100]` by a mask or by numbers, and `a + b`. In a notebook it shows
-    itself in 3D.
+    `"an id" in structures`, `structures[lengths > 100]` by a mask or by numbers, and `a + b`. In a notebook it is shown
+    in 3D.
 
     Attributes
     ----------
-    rejected : rows `domain_id source reason detail` of what was read and cannot be used
+    rejected : rows `domain_id source reason detail` for what was read but cannot be used
     """
 
     def __init__(self, items: Iterable[Backbone], rejected: Sequence[Mapping[str, str]] = ()) -> None:
@@ -148,17 +147,17 @@ class Structures(Sequence[Structure]):
 
     @property
     def labels(self) -> list[str]:
-        """The fold class of each, empty where unknown."""
+        """The fold class of each, empty if unknown."""
         return [item.label for item in self]
 
     @property
     def sequences(self) -> list[str]:
-        """One letter a residue of each; samples are poly-alanine."""
+        """The sequence of each in one-letter code; samples are poly-alanine."""
         return [item.sequence for item in self]
 
     @property
     def lengths(self) -> np.ndarray:
-        """Residues of each (n,)."""
+        """Number of residues of each (n,)."""
         return np.array([len(item) for item in self], int)
 
     @property
@@ -173,7 +172,7 @@ class Structures(Sequence[Structure]):
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a structure: id, label, length and the facts that its store has of it."""
+        """One row per structure: id, label, length and the facts from its store."""
         import pandas as pd
 
         rows = [{"id": item.id, "label": item.label, "length": len(item), **item.facts} for item in self]
@@ -181,7 +180,7 @@ class Structures(Sequence[Structure]):
 
     @property
     def rejected(self) -> pd.DataFrame:
-        """What was read and cannot be used, and why: columns `domain_id source reason detail`."""
+        """What was read but cannot be used, and why: columns `domain_id source reason detail`."""
         import pandas as pd
 
         from ..core.files import REJECTED_COLUMNS
@@ -195,12 +194,12 @@ class Structures(Sequence[Structure]):
 
     @property
     def trajectory(self) -> Any:
-        """All as frames of one mdtraj `Trajectory`, nm; they need the same number of residues."""
+        """All as frames of one mdtraj `Trajectory`, nm; they must have the same number of residues."""
         return self._as_models("a trajectory has").trajectory
 
     @property
     def structure(self) -> Any:
-        """All as models of one Biopython `Structure`, Å; they need the same number of residues."""
+        """All as models of one Biopython `Structure`, Å; they must have the same number of residues."""
         return self._as_models("models of one structure have").structure
 
     def _as_models(self, what: str) -> Structure:
@@ -211,17 +210,17 @@ class Structures(Sequence[Structure]):
         return replace(self[0], sequence=sequence, coords=np.concatenate([item.coords for item in self]))
 
     def to(self, path: str | Path, format: str = "pdb") -> list[Path]:
-        """Write them, and return the files.
+        """Write the structures, and return the paths of the files.
 
         Parameters
         ----------
-        path : a file `.pdb`, `.cif` or `.xtc` that holds all, which are then of one length, a store `.h5`, or a folder,
-            which gets one file each, named by the id, and the table `samples.tsv`; a file that is there is replaced
-        format : of the files in a folder, `pdb` or `cif`
+        path : a file `.pdb`, `.cif` or `.xtc` for all of them, if of one length; a store `.h5`; or a folder, which gets
+            one file per structure, named by its id, and the table `samples.tsv`; existing files are replaced
+        format : format of the files in a folder, `pdb` or `cif`
 
         Raises
         ------
-        UserError : where there is nothing to write, or coordinates, names or lengths do not fit the format
+        UserError : if there is nothing to write, or coordinates, names or lengths do not fit the format
 
         Examples
         --------
@@ -283,22 +282,22 @@ def featurize(
     min_length: int | None = None,
     max_length: int | None = None,
 ) -> Structures:
-    """Read the structures of a file or folder, with the checks that a run makes; models become conformations.
+    """Read the structures of a file or folder, with the checks of a run; models of a file become conformations.
 
     Parameters
     ----------
     path : a structure file, or a folder of them: PDB, mmCIF or BinaryCIF, also `.gz`
-    domains : table `domain_id pdb_id chain residue_range` and `cath` or `scope`, of the domains to cut out; without it
+    domains : table `domain_id pdb_id chain residue_range` and `cath` or `scope`, of the domains to cut out; without it,
         every protein chain is read whole, with the id FILE_CHAIN and no label
-    min_length, max_length : residues; what is shorter or longer is rejected
+    min_length, max_length : limits in residues; what is shorter or longer is rejected
 
     Returns
     -------
-    Structures : what can be used; `.rejected` says of all else why it cannot
+    Structures : what can be used; `.rejected` gives the reason for all else
 
     Raises
     ------
-    UserError : where there is no structure file, or the table cannot be read
+    UserError : if there is no structure file, or the table cannot be read
 
     Examples
     --------
@@ -328,12 +327,12 @@ def read_store(path: str | Path, fold: str | int = "", length: int | None = None
     Parameters
     ----------
     path : the store
-    fold : only this fold class; `3` holds `3.40`
-    length : only structures of so many residues
+    fold : only this fold class; `3` includes `3.40`
+    length : only structures with this number of residues
 
     Raises
     ------
-    UserError : where it is no store, or damaged
+    UserError : if it is not a store, or damaged
 
     Examples
     --------
@@ -360,20 +359,19 @@ def _labelled(backbone: Backbone, label: str, facts: Mapping[str, Any]) -> Struc
 
 
 def read(source: Any, name: str = "structure") -> Structures:
-    """Structures of whatever a person has: the way that models take them.
+    """Structures from files, arrays or objects of other packages, in the form that models take.
 
     Parameters
     ----------
-    source : a path of a structure file, of a folder of them (each chain of each model is a structure, with all its
-        faults), or of a store (.h5); a `Backbone` or `Structures`; an array
-        of biotite (`AtomArray`, `AtomArrayStack`), a `Trajectory` of mdtraj, a structure of Bio.PDB; an array of
-        coordinates in Å, (L, 5, 3) of N CA C O CB, (L, 4, 3) without CB, or (L, 3) of CA; or a list or generator of
-        such things
-    name : id of what has none
+    source : path of a structure file, of a folder of them (each chain of each model is a structure, with all its
+        faults), or of a store (.h5); a `Backbone` or `Structures`; an array of biotite (`AtomArray`, `AtomArrayStack`),
+        a `Trajectory` of mdtraj, a structure of Bio.PDB; an array of coordinates in Å, (L, 5, 3) of N CA C O CB,
+        (L, 4, 3) without CB, or (L, 3) of CA; or a list or generator of such things
+    name : id of a structure that has none
 
     Raises
     ------
-    UserError : where it is none of these, or none of its structures can be used
+    UserError : if it is none of these, or none of its structures can be used
 
     Examples
     --------
@@ -420,7 +418,7 @@ def _read_path(path: Path) -> Structures:
 
 
 def _warned(found: Structures, path: str | Path) -> Structures:
-    """`found`, after a warning of what was rejected."""
+    """`found`, after a warning about what was rejected."""
     if missing := found._rejected:
         first = f"{missing[0]['domain_id']}, {missing[0]['reason']} ({missing[0]['detail']})"
         said = f"{path}: {len(missing)} rejected, {len(found)} read; the first: {first}; .rejected has all"

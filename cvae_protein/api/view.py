@@ -1,4 +1,4 @@
-"""How structures show themselves in a notebook: a page of their own in a frame, in 3D, without a network."""
+"""Display of structures in a notebook: a page of its own in a frame, in 3D, without a network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def page(structures: Sequence[Structure]) -> str:
     if not len(structures):
         return "<p>no structures</p>"
     shapes = [_shape(one) for one in structures[:MOST_SHOWN]]
-    text = json.dumps(shapes).replace("<", "\\u003c")  # nothing of it ends the script
+    text = json.dumps(shapes).replace("<", "\\u003c")  # so that nothing in it ends the script
     inside = PAGE.replace("DATA", text, 1).replace("VIEWER", _viewer(), 1)
     more = f"; the first {len(shapes)} are shown" if len(structures) > len(shapes) else ""
     frame = f'<iframe srcdoc="{escape(inside)}" style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
