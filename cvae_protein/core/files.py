@@ -372,7 +372,7 @@ def holder(lock: Path) -> str | None:
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write `rows` as tab-separated text with a header; tabs and newlines inside values become spaces."""
+    """Write `rows` as tab-separated text with a header; white space inside values becomes single spaces."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         handle.write("\t".join(columns) + "\n")
         for row in rows:

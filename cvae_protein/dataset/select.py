@@ -403,7 +403,7 @@ def name_folds(domains: Path, settings: LabelSettings, output: Path) -> int:
     Names come from `settings.names`, and from own labels whose code differs from their text.
 
     Separate from `select_domains`, so that a change of names does not repeat the selection. Returns the number of
-    names, 0 if no file is configured. Raises `UserError` if the file has no known format.
+    names. Raises `UserError` if the file has no known format.
     """
     known = read_names(settings.names, settings.table) if settings.names else {}
     if settings.scheme == "own":

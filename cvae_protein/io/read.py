@@ -434,7 +434,8 @@ def extract_domain(
     `numbering` is one of `NUMBERINGS`. `chain` is an author chain id, or a label id if no author id matches; an empty
     range means the whole chain, and empty `models` all models. Unobserved residues of the range are left out, in either
     numbering. A model whose residues differ from those of the first model is left out: compare `Backbone.models` with
-    `Structure.models`. Raises `StructureError` with the code chain_not_found, no_protein, bad_range or range_not_found.
+    the number of `ParsedStructure.models`. Raises `StructureError` with the code chain_not_found, no_protein, bad_range
+    or range_not_found.
     """
     segments = parse_range(residue_range, numbering)
     mask = _chain_mask(structure, chain)

@@ -197,7 +197,7 @@ def _mark_best(cells: dict[str, Cell], better: str) -> None:
     """Mark the best of the ranked models and those whose interval includes its value, unless all are equal.
 
     The value of `real` is that of new members of trained superfamilies, which an ideal sampler draws, or else that of
-    held-out domains.
+    validation domains.
     """
     known = [cells[name].value for name in (NEW_MEMBER, REAL) if name in cells and math.isfinite(cells[name].value)]
     target = {"zero": 0.0, "real": next(iter(known), math.nan)}.get(better, 0.0)

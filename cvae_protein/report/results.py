@@ -38,7 +38,7 @@ def number(text: object) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """Posterior codes of the domains: `mean logvar kl` (D, Z), `split` and `label` (D)."""
+    """Posterior codes of the domains: `mean kl` (D, Z), `split` and `label` (D), and `blocks`, names of ranges of Z."""
 
     label: list[str]
     split: list[str]
@@ -123,7 +123,7 @@ class Results:
         return [row for rows in tables for row in rows if row.get("kind", "") in kinds]
 
     def latents(self, variant: str, seed: str) -> Latents | None:
-        """Codes of one run, None where they are absent or unreadable."""
+        """Codes of one run, None where they are absent."""
         path = self.root.joinpath(*self.place("samples", variant, seed), "latents.h5")
         if not path.is_file():
             return None
@@ -155,7 +155,7 @@ class Results:
 
     @cached_property
     def seen(self) -> list[str]:
-        """Held-out domains on whose relatives the package's model may have been trained."""
+        """Test and validation domains on whose relatives the package's model may have been trained."""
         store, columns = self.store("domains.h5"), ("label", "cath", "scope")
         held = [name for name, row in self.splits.items() if row.get("split") in ("test", "validation")]
         if store is None:

@@ -34,9 +34,9 @@ def write_record(folder: Path, arguments: Sequence[str], started: float, code: i
     """Write `folder`/COMMAND-OUTPUT.json for a command that began at `started` (seconds of the epoch) and ends now.
 
     Keys: command, output (relative to the results folder, which contains `folder`), started and ended (UTC), seconds,
-    cpu_seconds and peak_mb (of this process and of the largest of those that it started), host, cpu, cores, memory_mb,
-    gpus, exit_code. A command without an output leaves no record, nor does any process of a training but the first; a
-    record that cannot be written does not fail the job.
+    cpu_seconds (with the processes that it started), peak_mb (of the largest of these and itself), host, cpu, cores,
+    memory_mb, gpus, exit_code. A command without an output leaves no record, nor does any process of a training but the
+    first; a record that cannot be written does not fail the job.
     """
     given = _output(arguments)
     if not given or not is_first():

@@ -38,7 +38,7 @@ structure in a training step and in one of the classifier, a code in a step of l
 decoded and relaxed, a search for the nearest structure, and a domain that such a search looks at. From the records of
 the default run (`config/config.yaml`, 960 s in all)."""
 LEARNING = ("train", "train_second_level", "train_classifier", "sample", "embed", "embed_real")  # rules that load torch
-REAL_SETS = 3  # of real domains that are scored: held out, with shuffled labels, training
+REAL_SETS = 3  # of real domains that are searched for: validation domains, new members, training
 FLOW_STEP, REFINER_STEP, DECODER_STEP = 2e-3, 0.06, 1.5  # seconds per step of the flow of codes and of second levels
 
 
@@ -47,8 +47,7 @@ class Plan:
     """What is known about a run before it begins.
 
     `domains` are those that the settings select, `reasons` counts the others by reason, and `examples` has a sentence
-    on one domain for each reason; `jobs` are counted by rule, without those whose results are there; `folds` are the
-    classes for which samples are drawn, empty if they are yet to be found.
+    on one domain for each reason; `jobs` are counted by rule, without those whose results are there.
     """
 
     settings: Settings

@@ -34,7 +34,7 @@ def prepare(store: Store, name: str, label: str) -> PreparedStructure:
 
 
 def read_domains(store: Path, splits: Path) -> RealDomains:
-    """The domains of each split but `excluded`; `UserError` where a domain of the table is not stored."""
+    """The test, training and validation domains; `UserError` where a domain of the table is not stored."""
     rows = read_table(splits, SPLIT_COLUMNS)
     with Store(store) as file:
         held_out, training, validation = (

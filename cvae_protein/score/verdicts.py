@@ -93,7 +93,7 @@ NOISE_LEAKS = ("noise_leakage", "noise_leakage_level2", "noise_leakage_level3")
 class Case:
     """The scores of one variant and seed by metric, those of real domains, and the limits.
 
-    `real` are held-out domains; `ideal` are new members of trained superfamilies, as a perfect sampler draws them.
+    `real` are validation domains; `ideal` are new members of trained superfamilies, as a perfect sampler draws them.
     """
 
     variant: str
@@ -314,7 +314,7 @@ VERDICTS: Mapping[str, tuple[Callable[[Case], Sign], str]] = MappingProxyType(
         ),
     }
 )
-"""Name of a verdict -> its function and its remedy: keys of the configuration, and the section of the diary
+"""Name of a verdict -> its function and its remedy: keys of the configuration, and the section of the findings
 that shows their effect; settings measured to have no effect, or a harmful one, are not remedies."""
 
 

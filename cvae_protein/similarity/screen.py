@@ -83,7 +83,7 @@ class Shape:
 
 
 def _local_geometry(trace: np.ndarray) -> np.ndarray:
-    """CA distances over two, three and four residues, and the handedness of the turn, at each residue (L, 4)."""
+    """CA distances of residues three, four and three apart, and the handedness of the turn, at each residue (L, 4)."""
     padded = np.pad(trace, ((2, 4), (0, 0)), mode="edge")
     points = [padded[k : k + len(trace)] for k in range(6)]
     hand = np.einsum("li,li->l", points[2] - points[1], np.cross(points[3] - points[2], points[4] - points[3]))

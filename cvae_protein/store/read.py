@@ -8,7 +8,7 @@ Layout (S conformations, R residues in all)::
     /ss              (R,)      S1       DSSP letter: H B E G I T S or - (none), ? = an atom is missing
     /sequence        (R,)      S1       one letter per residue
     /residue_id      (R,)      S8       author number and insertion code
-    /table/NAME      (S,)               one column per fact: id, model, label, ...; int64, float64 or fixed UTF-8
+    /table/NAME      (S,)               one column per fact: id, model, label, ...; (u)int64, float64 or fixed UTF-8
     /checksum/PATH   (B,)      uint32   CRC-32 of each 1,024 residues, or conformations, of the dataset PATH
 
 Conformations of one domain are consecutive rows with the same id. Requires NumPy and h5py, and hdf5plugin if

@@ -47,7 +47,7 @@ class Codes:
 
     `prior_draw` (D, Z) are codes drawn from the prior for the domains' labels and lengths, if the file has them;
     `levels` is the number of label levels that the model is conditioned on, 0 if the file does not say; `judged` are
-    figures of one draw of each code under the priors (D,), by the names of `likelihood.PRIOR_METRICS`; `trace_rmsd`
+    figures of one draw of each code under the priors (D,), by name (`sampling/likelihood.py`); `trace_rmsd`
     (D,) is the error of the decoded posterior mean in Å, NaN if it was not decoded.
     """
 

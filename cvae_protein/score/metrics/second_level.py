@@ -52,7 +52,7 @@ def second_level_norm(domain: Numbers) -> float:
 
 
 def both_levels_rmsd(domain: Numbers) -> float:
-    """CA RMSD, before relaxation, of a domain reconstructed from its code and its noise, both found by inversion."""
+    """CA RMSD, before relaxation, of a domain reconstructed from its code and its noise, found by inversion."""
     return domain["both_rmsd"]
 
 
