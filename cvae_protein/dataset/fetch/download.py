@@ -30,7 +30,7 @@ from ...core.files import atomic_path, sha256, take_lock
 
 
 def check_address(url: str, key: str) -> None:
-    """Raise `UserError` if a URL (of the setting `key`) is neither HTTPS nor HTTP on the loopback, or has a user name."""
+    """Raise `UserError` if a URL (of the setting `key`) is neither HTTPS nor HTTP on the loopback, or has a user."""
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{key}: expected an address such as https://host/path, got {url}")
