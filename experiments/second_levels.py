@@ -193,8 +193,10 @@ def main() -> None:
     asked.columns.mkdir(parents=True, exist_ok=True)
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for name, make in work.items():
-        said = f"{vars(asked) | {'level': make.args, 'columns': ''}}"
-        path = asked.columns / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}.json"
+        facts = vars(asked) | {"level": make.args, "columns": ""}
+        if name in REAL:  # the same whatever is compared with them
+            facts |= dict.fromkeys(("model", "seed", "temperature", "rebuilt", "length"))
+        path = asked.columns / f"{name}-{hashlib.sha256(f'{facts}'.encode()).hexdigest()[:12]}.json"
         if not path.exists():
             with tempfile.TemporaryDirectory() as scratch:
                 excluded = (row if row["domain_id"] in kept else row | {"split": "excluded"} for row in rows)
