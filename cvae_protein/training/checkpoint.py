@@ -1,4 +1,4 @@
-"""The state of a training in a file, so that it goes on bit for bit."""
+"""The state of a training run in a file, so that a resumed run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..core.files import refuse_renamed
 from ..model.batch import LengthBuckets
 from ..model.spec import load_tensors, save_tensors
 
-LONGEST_SHOWN = 40  # letters of a value that is said; hashes and lists of lengths are longer
+LONGEST_SHOWN = 40  # characters of a value shown in a message; hashes and lists of lengths are longer
 OPTIMIZER_KEYS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW
 
 
 class Controller(Protocol):
-    """A weight that moves with what it observes (`evidence_bound.TargetRate`)."""
+    """A weight that adapts to the values it observes (`evidence_bound.TargetRate`)."""
 
     log_weight: float
 
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
-DrawState = tuple[Any, np.ndarray | None]  # the state of the NumPy generator, the batches that wait
+DrawState = tuple[Any, np.ndarray | None]  # state of the NumPy generator, batches drawn but not yet used
 
 
 class TrainingState:
-    """Everything that changes in a training: what is saved, restored, and gone back to as a whole.
+    """Everything that changes during training; it is saved, restored and rolled back as a whole.
 
-    Noise and dropout of a step are drawn anew from the seed and the step (`loop`), so that they need no place here.
+    The noise and dropout of a step are derived from the seed and the step (`loop`), so they need not be stored here.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class TrainingState:
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
         self.rollbacks = 0
-        self.own: Path | None = None  # a file that holds a state of this training; not saved
-        self.parts = 1  # that a batch is shared out to, one after the other, where memory is short; not saved
+        self.own: Path | None = None  # a file that holds a state of this training run; not saved
+        self.parts = 1  # into which a batch is split, one after another, if memory is short; not saved
 
     def drawn(self) -> DrawState:
-        """Where the drawing of structures stands."""
+        """The current state of the sampling of training structures."""
         return self.rng.bit_generator.state, self.sampler.waiting.copy() if self.sampler is not None else None
 
     def draw_from(self, drawn: DrawState) -> None:
-        """Go on drawing from there."""
+        """Continue sampling from such a state."""
         self.rng.bit_generator.state = drawn[0]
         if self.sampler is not None and drawn[1] is not None:
             self.sampler.waiting = drawn[1].copy()
 
     def pack(self) -> Packed:
-        """Tensors, which are not copied, and the other facts."""
+        """The state as tensors, which are not copied, and the remaining values."""
         tensors: dict[str, Tensor] = {}
         for name, p in self.parameters.items():
             tensors[f"parameter.{name}"], tensors[f"averaged.{name}"] = p, self.averaged[name]
@@ -88,7 +88,7 @@ class TrainingState:
         return tensors, facts
 
     def unpack(self, packed: Packed) -> None:
-        """Take up a state; its tensors are copied."""
+        """Restore a packed state; its tensors are copied."""
         tensors, facts = packed
         for name, p in self.parameters.items():
             p.data.copy_(tensors[f"parameter.{name}"])
@@ -108,14 +108,14 @@ class TrainingState:
             controller.log_weight = value
 
     def snapshot(self) -> Packed:
-        """A copy of the state in memory, on the device."""
+        """A copy of the state, kept in memory on the device."""
         tensors, facts = self.pack()
         return {name: value.detach().clone() for name, value in tensors.items()}, facts
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the state; `identity` says what is being trained on what, and must be met again to resume.
+        """Write the state; `identity` says what is trained on which data, and must match for training to resume.
 
-        A state of another training that lies there is kept beside it, so that a changed setting can be taken back.
+        An existing file of another training run is kept next to it, so that a changed setting can be reverted.
         """
         if self.own != path and path.is_file() and differences(load_tensors(path)[1]["identity"], identity):
             os.replace(path, former(path))
@@ -124,9 +124,9 @@ class TrainingState:
         self.own = path
 
     def restore(self, path: Path, identity: dict[str, Any]) -> list[str] | None:
-        """Take up the state of a file, or say by what it differs where it is of another training.
+        """Restore the state from a file, or return the differences if it belongs to another training run.
 
-        None where there is no file; an empty list where its state was taken up.
+        None if there is no file; an empty list if its state was restored.
         """
         if not path.is_file():
             return None
@@ -140,12 +140,12 @@ class TrainingState:
 
 
 def former(path: Path) -> Path:
-    """Where a checkpoint is kept when one of another training takes its place."""
+    """The path to which a checkpoint is moved when that of another training run replaces it."""
     return path.with_suffix(f".former{path.suffix}")
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two identities differ, each such as `train.steps 4000, now 6000`; long values are not shown."""
+    """Differences between two identities, each such as `train.steps 4000, now 6000`; long values are not shown."""
     old, new = (_flat(json.loads(json.dumps(identity))) for identity in (before, now))
     found = []
     for key in sorted(old.keys() | new.keys()):
@@ -157,7 +157,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an identity by dotted keys, as the configuration names them."""
+    """The values of an identity under dotted keys, as named in the configuration."""
     found: dict[str, Any] = {}
     for key, value in identity.items():
         if key == "spec" and isinstance(value, str):

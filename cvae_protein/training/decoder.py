@@ -1,4 +1,4 @@
-"""Training of the decoder over whole chains, on traces of the first few principal components."""
+"""Training of the whole-chain decoder on traces built from the first few principal components."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .second_level import fit_components, teacher_of, train_network
 from .start import Start
 
 FEWEST_NUMBERS = 4
-WHOLE_CODES = 0.25  # share of training structures of whose code all numbers are kept
-LARGEST_ERROR, WITHOUT_ERROR = 0.5, 0.23  # of a number whose own spread is 1; share of codes without error
+WHOLE_CODES = 0.25  # share of training structures whose codes keep all their numbers
+LARGEST_ERROR, WITHOUT_ERROR = 0.5, 0.23  # of a number of unit spread; share of codes without error
 WATCHED = 64  # held-out structures
 
 
 def coarsen_codes(
     batch: Batch, linear: PrincipalComponents, sigma: float, rng: np.random.Generator, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Coarse]:
-    """CA and carbonyl directions in the chain frame, (B, L, 3) each, and coarse traces of them.
+    """CA positions and carbonyl directions in the chain frame, (B, L, 3) each, and their coarse traces.
 
-    A trace keeps the first numbers of the code, at random how many, with noise of a random amount on them.
+    A trace keeps a random number of the leading numbers of the code, with noise of a random amount added to them.
     """
     count, latent = len(batch.mask), linear.decode.in_features
     few = rng.integers(min(FEWEST_NUMBERS, latent), latent + 1, count)
@@ -44,9 +44,9 @@ def coarsen_codes(
 def coarsen_to(
     batch: Batch, linear: PrincipalComponents, sigma: float, kept: Tensor, error: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Coarse]:
-    """CA and carbonyl directions in the chain frame, and traces of the first `kept` scores with noise of `error` (B,).
+    """CA and carbonyl directions in the chain frame, and traces of the first `kept` scores with noise `error` (B,).
 
-    `sigma` in Å is what all scores leave out, a coordinate.
+    `sigma` in Å is the residual per coordinate if all scores are kept.
     """
     coefficients, frame = encode_trace(batch.ca, batch.mask, linear.center.numel() // 3)
     scores = linear.encode(coefficients.flatten(1) - linear.center)
@@ -59,7 +59,7 @@ def coarsen_to(
 
 
 def left_out(domains: DomainSet, spec: Spec, linear: PrincipalComponents) -> float:
-    """Root mean square in Å, a coordinate, of what all scores leave out of CA traces of whole domains."""
+    """Root mean square residual in Å, per coordinate, of CA traces of whole domains rebuilt from all scores."""
     squares, residues = 0.0, 0
     for start in range(0, len(domains), 256):
         batch = domains.batch(spec, range(start, min(start + 256, len(domains))))
@@ -81,7 +81,7 @@ def train_decoder(
     device: torch.device,
     begun: Start | None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained decoder and its history; `begun` are those to start from, if any."""
+    """Train the decoder; returns its weights and history. `begun` holds the weights to start from, if any."""
     own, whole = cast(DecoderSettings, spec.refine), by_split["train"]
     domains = whole.with_crops_of(by_split.get("crops"))
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
@@ -101,7 +101,7 @@ def train_decoder(
     def loss_of(
         members: DomainSet, crops: np.ndarray, rng: np.random.Generator, generator: torch.Generator, ranks: Ranks
     ) -> tuple[dict[str, tuple[Tensor, float]], float]:
-        """The terms of this process's structures, and their share of all."""
+        """The loss terms of this process's structures, and the share of all structures that these are."""
         batch = training_batch(members, spec, crops, 0.0, rng)
         labelled = Batch(batch.coords, batch.mask, hide_labels(batch.labels, own.label_dropout, rng))
         ca, carbonyl, coarse = coarsen_codes(labelled, linear, sigma, rng, generator)

@@ -1,8 +1,8 @@
-"""One training by several processes (`torchrun --nproc-per-node N`), each with its share of every batch.
+"""One training run on several processes (`torchrun --nproc-per-node N`), each with its share of every batch.
 
-Every process draws the whole batch and all its noise from generators of equal state and takes its own rows; gradients
-are added up, each weighted by its share. So a step is that of one process with the whole batch, up to rounding, as long
-as every term is a mean over structures; a term of the batch as a whole (free bits) is taken of each share apart.
+Every process draws the whole batch and all its noise from generators in equal states and takes its own rows; gradients
+are summed, each weighted by its share. A step thus equals that of one process with the whole batch, up to rounding, if
+every term is a mean over structures; a term of the batch as a whole (free bits) is computed for each share separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a training: how many, and which of them this is; the first alone writes and speaks."""
+    """The processes of a training run: their number and the rank of this one; only the first writes and prints."""
 
     rank: int = 0
     count: int = 1
@@ -37,17 +37,17 @@ class Ranks:
         return slice(self.rank, None, self.count)
 
     def part(self, index: int, count: int) -> Ranks:
-        """This process as if its rows were shared out to `count` processes, of which it is the one numbered `index`."""
+        """This process as if its rows were divided among `count` processes and it were the one numbered `index`."""
         return Ranks(self.rank + index * self.count, self.count * count)
 
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum of all processes' tensors, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """The sum of all processes' gradients, in one message."""
+        """Sum the gradients over all processes, in place and in one message."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.count > 1 and gradients:
             whole = self.add(torch.cat([g.flatten() for g in gradients]))
@@ -55,7 +55,7 @@ class Ranks:
                 gradient.copy_(part.view_as(gradient))
 
     def agree(self, row: dict[str, float], device: torch.device) -> dict[str, float]:
-        """The first process's values of a row, so that all decide alike."""
+        """The first process's values of a row, so that all processes make the same decisions."""
         if self.count == 1:
             return row
         values = torch.tensor(list(row.values()), dtype=torch.double, device=device)
@@ -67,9 +67,9 @@ ALONE = Ranks()
 
 
 class SharedNoise(TorchFunctionMode):
-    """Within it, `torch.randn` and `torch.rand` of `generator` draw for the whole batch and give this process's rows.
+    """A context in which `torch.randn` and `torch.rand` draw for the whole batch and return this process's rows.
 
-    A draw is for structures if its first dimension is their number in this process's share; others stay as they are.
+    This applies to draws from `generator` whose first dimension is the number of structures in this process's share.
     """
 
     def __init__(self, ranks: Ranks, generator: torch.Generator, structures: int) -> None:
@@ -90,13 +90,13 @@ class SharedNoise(TorchFunctionMode):
 
 
 def shared_noise(ranks: Ranks, generator: torch.Generator, structures: int) -> AbstractContextManager[object]:
-    """`SharedNoise` where there are several processes; alone, nothing stands between a model and its compilation."""
+    """`SharedNoise` if there are several processes; otherwise nothing, so as not to interfere with compilation."""
     return nullcontext() if ranks.count == 1 else SharedNoise(ranks, generator, structures)
 
 
 @contextmanager
 def join_processes() -> Iterator[Ranks]:
-    """The processes that `torchrun` started, or this one alone; all but the first keep silent on standard error."""
+    """Join the processes that `torchrun` started, or run alone; all but the first are silent on standard error."""
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE
         return

@@ -36,14 +36,14 @@ from .loop import Losses, Task, minimise
 
 TEMPERATURES = np.geomspace(0.3, 6.0, 61)
 BINS = 10
-NORMAL = 1.959964  # standard deviations that hold 95 %
+NORMAL = 1.959964  # half-width, in standard deviations, of the central 95 % of a normal distribution
 
 
 @torch.no_grad()
 def fit_temperatures(classifier: FoldClassifier, features: Tensor, labels: Tensor) -> tuple[float, ...]:
-    """The temperature of each level, coarse to fine, under which held-out labels (B, levels) are most probable.
+    """The temperature of each level, coarse to fine, that maximises the probability of held-out labels (B, levels).
 
-    Guo et al. 2017, arXiv:1706.04599, found on a grid. 1 for a level at which no label is known.
+    Guo et al. 2017, arXiv:1706.04599, by grid search. 1 for a level at which no label is known.
     """
     found = [1.0] * labels.shape[1]
     for level in range(labels.shape[1]):
@@ -62,8 +62,8 @@ def fit_temperatures(classifier: FoldClassifier, features: Tensor, labels: Tenso
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Expected calibration error of the likeliest label: mean |accuracy - confidence| over bins of equal width.
 
-    `confidence` (n,) in 0 to 1, `correct` (n,) 0 or 1; bins weighted by what they hold (Naeini et al. 2015). It is
-    biased upwards where bins hold few; NaN for none.
+    `confidence` (n,) in 0 to 1, `correct` (n,) 0 or 1; bins are weighted by their sample counts (Naeini et al. 2015).
+    Biased upwards if bins hold few samples; NaN without samples.
     """
     if not len(confidence):
         return math.nan
@@ -73,7 +73,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); NaN for none."""
+    """95 % confidence interval of a proportion (Wilson 1927); NaN if `count` is 0."""
     if not count:
         return math.nan, math.nan
     share, spread = successes / count, NORMAL * NORMAL / count
@@ -84,7 +84,7 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SMOOTH = 12  # residues over which the smooth part of the noise is averaged
-TRIMMED = 0.1  # of the chain, the most that is cut from an end
+TRIMMED = 0.1  # largest fraction of the chain that is cut from each end
 EMA, WEIGHT_DECAY = 0.99, 0.1
 CLASSIFIER_COLUMNS = ("split", "level", "labels", "n", "accuracy", "low", "high", "ece", "temperature")
 CONFUSION_COLUMNS = ("split", "level", "label", "predicted", "n", "share")
@@ -95,9 +95,9 @@ def train_classifier(
 ) -> None:
     """Train the fold classifier and write `output` with spec.json, weights.safetensors and three tables.
 
-    history.tsv is the training's, classifier.tsv its accuracy and calibration on domains that did not train it,
-    confusion.tsv what it predicts for them. `checkpoint` is a file for resuming; it is removed at the end. Where
-    `settings.start` says so, the package's fold classifier is taken as it is.
+    history.tsv is the training history, classifier.tsv the accuracy and calibration on domains not trained on, and
+    confusion.tsv the predictions for these. `checkpoint` is a file for resuming; it is removed at the end. If
+    `settings.start` asks for it, the package's fold classifier is used unchanged.
     """
     with owned(output):
         read = read_split(store, splits)
@@ -142,7 +142,7 @@ def _train(
     checkpoint: Path | None,
     device: torch.device,
 ) -> tuple[FoldClassifier, list[dict[str, float]]]:
-    """A fold classifier of the training domains, calibrated on those of `validation`, and its history."""
+    """A fold classifier trained on the training domains and calibrated on those of `validation`, and its history."""
     vocabulary = _vocabulary(by_split["train"], settings.levels)
     spec = ClassifierSpec(settings, settings.seed, vocabulary, (1.0,) * len(vocabulary), origin)
     torch.manual_seed(settings.seed)
@@ -161,7 +161,7 @@ def _train(
 
 
 def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
-    """The labels of training, level by level, as deep as they go; `UserError` where there is none."""
+    """The training labels of each level, down to the deepest that occurs; `UserError` if there are none."""
     labels = set(filter(None, domains.labels))
     found = [
         sorted({truncate(one, level) for one in labels if depth_of(one) >= level}) for level in range(1, levels + 1)
@@ -174,7 +174,7 @@ def _vocabulary(domains: DomainSet, levels: int) -> tuple[tuple[str, ...], ...]:
 
 
 def _label_ids(spec: ClassifierSpec, domains: DomainSet) -> Tensor:
-    """Label ids (D, levels), 0 where training has no such label."""
+    """Label ids (D, levels), 0 for a label absent from training."""
     return torch.tensor([spec.label_ids(label) for label in domains.labels]).reshape(len(domains), -1)
 
 
@@ -186,7 +186,7 @@ def _fit(
     checkpoint: Path | None,
     device: torch.device,
 ) -> list[dict[str, float]]:
-    """Train the network by the loop of all trainings; rare superfamilies are drawn more often than their share."""
+    """Train the network with the common training loop; rare superfamilies are oversampled."""
     domains = by_split["train"]
     labels = _label_ids(classifier.spec, domains)
     generator, rng = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed)
@@ -230,7 +230,7 @@ def _fit(
 def _validate(
     classifier: FoldClassifier, by_split: dict[str, DomainSet], seen: dict[str, Tensor], device: torch.device
 ) -> dict[str, float]:
-    """Cross-entropy and accuracy of each level on the validation domains, if there are any."""
+    """Cross-entropy, and accuracy at each level, on the validation domains, if there are any."""
     if "validation" not in by_split:
         return {}
     found = [p.cpu() for p in classifier(seen["validation"].to(device))]
@@ -245,7 +245,7 @@ def _validate(
 def augmented(
     domains: DomainSet, settings: ClassifierSettings, rng: np.random.Generator, device: torch.device
 ) -> Tensor:
-    """What `describe` makes of perturbed copies of all domains (copies, D, INPUTS)."""
+    """The descriptors (`describe`) of perturbed copies of all domains (copies, D, INPUTS)."""
     progress = Progress("fold classifier looks", settings.augmentations, "copies of the training domains")
     found = []
     for _ in range(settings.augmentations):
@@ -255,7 +255,7 @@ def augmented(
 
 
 def perturb(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
-    """A CA trace (L, 3) with rough and smooth noise of up to `jitter` Å, and up to a tenth of each end cut off."""
+    """A CA trace (L, 3) with rough and smooth noise of up to `jitter` Å, and up to a tenth cut off at each end."""
     most = int(TRIMMED * len(trace))
     start, stop = rng.integers(most + 1), len(trace) - rng.integers(most + 1)
     trace = trace[start:stop]
@@ -269,14 +269,14 @@ def perturb(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
 
 @torch.no_grad()
 def _features(classifier: FoldClassifier, described: Tensor) -> Tensor:
-    """Features (D, F), before standardisation, of what `describe` made."""
+    """Features (D, F), before standardisation, of descriptors made by `describe`."""
     return classifier.features(described.to(classifier.centre.device)).cpu()
 
 
 def _write_checks(
     folder: Path, classifier: FoldClassifier, by_split: dict[str, DomainSet], seen: dict[str, Tensor]
 ) -> None:
-    """classifier.tsv and confusion.tsv, of the splits that did not train it."""
+    """Write classifier.tsv and confusion.tsv for the splits that are not trained on."""
     checks: list[dict[str, object]] = []
     taken: list[dict[str, object]] = []
     for split in ("validation", "test"):
@@ -295,7 +295,7 @@ def _write_checks(
 def _check(
     spec: ClassifierSpec, domains: DomainSet, split: str, level: int, p: np.ndarray
 ) -> Iterable[dict[str, object]]:
-    """Accuracy and calibration error at a level: of all domains, and of those whose label training has."""
+    """Accuracy and calibration error at a level: for all domains, and for those whose label occurs in training."""
     known = _label_ids(spec, domains)[:, level - 1].numpy()
     deep = np.array([depth_of(label) >= level for label in domains.labels], bool)
     correct, confidence = (p.argmax(1) + 1 == known).astype(float), p.max(1)

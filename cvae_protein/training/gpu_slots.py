@@ -1,7 +1,7 @@
-"""GPUs of one machine, shared out among the trainings on it: a lock file a GPU, free again when its holder ends.
+"""Sharing of one machine's GPUs among training runs: one lock file per GPU, released when its holder ends.
 
-A scheduler gives a job its GPUs and says so in `CUDA_VISIBLE_DEVICES`; without one, several trainings would all start
-on the first GPU. Here each takes GPUs that no other training of the same user has, or waits for them.
+A scheduler assigns GPUs to a job through `CUDA_VISIBLE_DEVICES`; without one, several training runs would all start on
+the first GPU. Here each run takes GPUs that no other run of the same user holds, or waits for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBE = "import torch; print(torch.__version__); print(torch.cuda.is_available()
 
 
 def unusable() -> str:
-    """Why torch can use no GPU, empty where it can; asked in a process of its own, since CUDA then has its devices."""
+    """Why torch can use no GPU, empty if it can; tested in a separate process, since CUDA then fixes its devices."""
     asked = ask(sys.executable, "-c", PROBE, longest=600)  # torch alone takes a minute on a busy file system
     version, _, usable = asked.stdout.strip().partition("\n")
     why = asked.stderr.strip().splitlines()
@@ -35,11 +35,11 @@ def unusable() -> str:
 
 
 def take(count: int, inherited: bool = False) -> None:
-    """Set `CUDA_VISIBLE_DEVICES` to `count` GPUs that this process holds until it ends; wait until so many are free.
+    """Set `CUDA_VISIBLE_DEVICES` to `count` GPUs, held until this process ends; wait until that many are free.
 
-    Nothing is taken where the variable is set already, by a scheduler or by hand, nor where torch can use no GPU.
-    With `inherited` the program that this process becomes by `exec` goes on holding them. `UserError` where the machine
-    has fewer.
+    Nothing is taken if the variable is already set, by a scheduler or by hand, or if torch can use no GPU.
+    With `inherited` the program that replaces this process through `exec` keeps holding them. `UserError` if the
+    machine has fewer.
     """
     names = listed_gpus() if VISIBLE not in os.environ else []
     if not names:
@@ -65,7 +65,7 @@ def take(count: int, inherited: bool = False) -> None:
 
 
 def _lock_free(names: list[str], count: int) -> dict[str, IO[str]]:
-    """The lock files of `count` free GPUs; of none where fewer are free, so that two never wait for each other."""
+    """The lock files of `count` free GPUs; none if fewer are free, so that two processes never wait for each other."""
     folder = _folder()
     found: dict[str, IO[str]] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""The one training loop: steps, rollbacks, early stop, signals, curves for TensorBoard."""
+"""The common training loop: steps, rollbacks, early stopping, signals, TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Curves = Callable[[dict[str, float]], None]  # takes a row of the history
 
 @contextmanager
 def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
-    """Event files in the folder `NAME.events` beside a checkpoint `NAME.safetensors`; rows after `step` are void.
+    """Write event files to the folder `NAME.events` beside a checkpoint `NAME.safetensors`; purge rows after `step`.
 
-    Nothing is written where there is no checkpoint or TensorBoard is not installed.
+    Nothing is written if there is no checkpoint or TensorBoard is not installed.
     """
     if checkpoint is None or importlib.util.find_spec("tensorboard") is None:
         yield lambda row: None
@@ -52,14 +52,14 @@ def curves_of(checkpoint: Path | None, step: int) -> Iterator[Curves]:
 
 
 class Signals:
-    """Within it the first signal to stop is noted in `received`; a second one does what it did before."""
+    """A context in which the first stop signal is recorded in `received`; a second one has its original effect."""
 
     def __init__(self) -> None:
         self.received = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals to no other thread
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, *heeded())}
         return self
 
@@ -76,7 +76,7 @@ class Signals:
 
 
 def leave(number: int) -> None:
-    """End as a process does that such a signal stops: exit code 128 + its number."""
+    """Exit like a process stopped by this signal: exit code 128 + its number."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
@@ -84,23 +84,23 @@ def leave(number: int) -> None:
 
 WARM_UP = 100  # steps
 GRADIENT_NORM = 1.0
-MOST_SAID = 5  # settings by which a checkpoint differs
+MOST_SAID = 5  # differing settings of a checkpoint that a message lists
 MAX_ROLLBACKS = 4  # since the last row of the history, each at half the learning rate of the one before
 Losses = dict[str, tuple[Tensor, float]]  # name -> value in nats per structure, weight
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained: `losses(step, ranks)` is descended, `watch()` recorded; `identity` says of what, on what.
+    """A training task: `losses(step, ranks)` is minimised, `watch()` recorded; `identity` says what is trained on what.
 
-    stage, seed : named in messages; of the noise and the dropout
-    losses : the terms of a step, of a process's share of the batch, and how large a share that is
-    observe : gets the terms' values after every step
-    watch : columns of the history, seen with the averaged weights
-    score : of a row; the weights of the row with the least one are kept, by default those of the last row
-    checkpoint : if given, the file that an interrupted training goes on from
-    structures : of a step; where memory is short they are shared out to parts
-    started : whether the module begins with trained weights; the first row is theirs, and they may be the best
+    stage, seed : the name in messages; the seed of the noise and the dropout
+    losses : the loss terms of a step, for a process's share of the batch, and the size of that share
+    observe : receives the terms' values after every step
+    watch : columns of the history, computed with the averaged weights
+    score : of a row; the weights of the row with the lowest score are kept, by default those of the last row
+    checkpoint : if given, the file from which an interrupted training run resumes
+    structures : their number in a step; if memory is short they are split into parts
+    started : whether the module starts from trained weights; the first row is theirs, and they may be the best
     """
 
     stage: str
@@ -121,7 +121,7 @@ class Task:
 
 @dataclass(frozen=True)
 class _Step:
-    """What came of a step: the terms' values, their weighted sum, what went wrong, and the signal to stop."""
+    """The outcome of a step: the terms' values, their weighted sum, what went wrong, and the stop signal."""
 
     values: dict[str, float]
     loss: float
@@ -130,10 +130,10 @@ class _Step:
 
 
 def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[dict[str, float]]:
-    """The training loop. Leaves the averaged weights of the best row in the module and returns the history.
+    """Run the training loop; leaves the averaged weights of the best row in the module and returns the history.
 
-    A step whose loss or gradient is not finite takes the training back to its state at the last row, with half the
-    learning rate; `UserError` where that does not help. After a resumption that state is the resumed one.
+    A step whose loss or gradient is not finite rolls training back to its state at the last row, with half the
+    learning rate; `UserError` if that does not help. After a resumption that state is the resumed one.
     """
     if task.checkpoint is not None:
         _take_up(task, state, task.checkpoint)
@@ -142,7 +142,7 @@ def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[
     with curves_of(task.checkpoint if task.ranks.first else None, state.step) as curves, Signals() as signals:
         _run(task, state, settings, curves, signals)
     if task.checkpoint is not None and task.ranks.first:
-        state.save(task.checkpoint, task.identity)  # for an interruption of what comes after the training
+        state.save(task.checkpoint, task.identity)  # in case what follows the training is interrupted
     with torch.no_grad():
         for name, p in state.parameters.items():
             p.copy_(state.best[name])
@@ -151,7 +151,7 @@ def minimise(task: Task, state: TrainingState, settings: TrainSettings) -> list[
 
 
 def _take_up(task: Task, state: TrainingState, checkpoint: Path) -> None:
-    """Go on from the checkpoint, or from one that gave way to another training; say what differs where neither fits."""
+    """Resume from the checkpoint, or from one that another run replaced; report the differences if neither matches."""
     differing = None
     for path in (checkpoint, former(checkpoint)):
         found = state.restore(path, task.identity)
@@ -169,7 +169,7 @@ def _take_up(task: Task, state: TrainingState, checkpoint: Path) -> None:
 
 
 def _run(task: Task, state: TrainingState, settings: TrainSettings, curves: Curves, signals: Signals) -> None:
-    """All steps, with rows, checkpoints and rollbacks."""
+    """Run all steps, with history rows, checkpoints and rollbacks."""
     progress = Progress(task.stage, task.steps, "steps", done=state.step)
     saved = started = time.monotonic()
     if task.started and not state.rows:
@@ -205,7 +205,7 @@ def _descend(task: Task, state: TrainingState, settings: TrainSettings, signals:
     sums = task.ranks.add(torch.cat([values, values.new_tensor([float(signals.received > 0)])]))
     task.ranks.add_gradients(task.module.parameters())
     norm = nn.utils.clip_grad_norm_(task.module.parameters(), GRADIENT_NORM)
-    *numbers, received_by_any, size = torch.cat([sums, norm[None]]).tolist()  # the one wait for the device
+    *numbers, received_by_any, size = torch.cat([sums, norm[None]]).tolist()  # the only synchronisation with the device
     loss = sum(number * weight for number, weight in zip(numbers, weights.values(), strict=True))
     found = dict(zip(weights, numbers, strict=True))
     fault = f"the loss is {loss}" if not math.isfinite(loss) else ""
@@ -219,15 +219,15 @@ def _descend(task: Task, state: TrainingState, settings: TrainSettings, signals:
                 state.averaged[name].lerp_(p, 1 - decay)
         state.step += 1
         task.observe(found)
-    stop = signals.received if task.ranks.count == 1 or received_by_any else 0  # all leave at the same step
+    stop = signals.received if task.ranks.count == 1 or received_by_any else 0  # all stop at the same step
     return _Step(found, loss, fault, stop or (signal.SIGTERM if received_by_any else 0))
 
 
 def _gradients(task: Task, state: TrainingState) -> tuple[Tensor, dict[str, float]]:
-    """Values of this process's terms, weighted by its share, and their weights; the gradients are left in place.
+    """This process's term values, scaled by its share, and the terms' weights; gradients stay in the parameters.
 
-    Where memory does not suffice, the batch is shared out to twice as many parts, which follow each other: gradients
-    add up as those of several processes do, so that the step is the same up to rounding (`distributed`).
+    If memory runs out, the batch is split into twice as many parts, processed one after another: their gradients add
+    up like those of several processes, so that the step is the same up to rounding (`distributed`).
     """
     start = state.drawn()
     most = max(1, task.structures // task.ranks.count)
@@ -249,7 +249,7 @@ def _gradients(task: Task, state: TrainingState) -> tuple[Tensor, dict[str, floa
 
 
 def _in_parts(task: Task, state: TrainingState, start: DrawState) -> tuple[Tensor, dict[str, float]]:
-    """`_gradients` in `state.parts` parts of the batch, each of which draws it and its noise anew."""
+    """`_gradients` over `state.parts` parts of the batch; each part redraws the whole batch and its noise."""
     total, weights = torch.zeros(()), dict[str, float]()
     for part in range(state.parts):
         state.draw_from(start)
@@ -263,9 +263,9 @@ def _in_parts(task: Task, state: TrainingState, start: DrawState) -> tuple[Tenso
 
 
 def _seed(task: Task, state: TrainingState) -> None:
-    """Noise and dropout that depend on the seed and the step alone: the same after a resumption, on every device.
+    """Seed noise and dropout from the seed and the step alone: the same after a resumption, on every device.
 
-    Noise is common to all processes, dropout is not.
+    Noise is shared by all processes, dropout is not.
     """
     origin = [task.seed, state.step, state.rollbacks]
     state.generator.manual_seed(int(np.random.SeedSequence(origin).generate_state(1, np.uint64)[0]))
@@ -274,9 +274,9 @@ def _seed(task: Task, state: TrainingState) -> None:
 
 
 def _roll_back(task: Task, state: TrainingState, good: list[Packed], fault: str) -> None:
-    """Return to a good state with half the learning rate, and go on with other structures than led here.
+    """Return to a good state with half the learning rate, and continue with newly drawn structures.
 
-    Where the newest of them fails at once, the one before it takes its place.
+    If the newest good state fails at once, the one before it is used instead.
     """
     rollbacks, step = state.rollbacks + 1, state.step
     since = rollbacks - int(state.rows[-1]["rollbacks"] if state.rows else 0)
@@ -316,7 +316,7 @@ def _best_row(state: TrainingState) -> int | None:
 
 
 def _out_of_patience(task: Task, state: TrainingState, settings: TrainSettings) -> bool:
-    """Whether the last `patience` rows brought no gain."""
+    """Whether the last `patience` rows brought no improvement."""
     best = _best_row(state)
     if not settings.patience or best is None or len(state.rows) - 1 - best < settings.patience:
         return False
@@ -325,7 +325,7 @@ def _out_of_patience(task: Task, state: TrainingState, settings: TrainSettings) 
 
 
 def _stop(task: Task, state: TrainingState, number: int) -> None:
-    """Leave as a signal demands; the checkpoint comes first, since the reader of the messages may be gone."""
+    """Stop as the signal demands; the checkpoint is written first, since the reader of the messages may be gone."""
     saved = task.checkpoint is not None
     if task.checkpoint is not None and task.ranks.first:
         state.save(task.checkpoint, task.identity)
@@ -336,7 +336,7 @@ def _stop(task: Task, state: TrainingState, number: int) -> None:
 
 
 def _with_averaged(module: nn.Module, state: TrainingState, watch: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What `watch` sees of the module with its averaged weights, in evaluation mode."""
+    """The result of `watch` for the module with its averaged weights, in evaluation mode."""
     current = {name: p.detach().clone() for name, p in state.parameters.items()}
     with torch.no_grad():
         for name, p in state.parameters.items():
@@ -349,7 +349,7 @@ def _with_averaged(module: nn.Module, state: TrainingState, watch: Callable[[], 
 
 
 def _note(rows: list[dict[str, float]]) -> str:
-    """What progress says of the last row; the loss of one before the first step is not known."""
+    """The progress note on the last row; a row from before the first step has no loss."""
     last = rows[-1] if rows else {}
     shown = ("loss", "rmsd", "validation_rmsd", "kl", "active_units")
     return ", ".join(f"{name} {last[name]:.2f}" for name in shown if math.isfinite(last.get(name, math.nan)))

@@ -1,4 +1,4 @@
-"""The priors fitted to a trained model's codes: a Gaussian a class, and a flow that validation stops."""
+"""The priors fitted to a trained model's codes: one Gaussian per class, and a flow stopped early on validation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .loop import Losses, Task, minimise
 from .start import Start
 
 CODES_A_STEP = 256
-MOST_WATCHED = 512  # codes of a split
-MOST_WIDENED = 256  # codes of validation that decide how far a flow is widened
-DRAWS = 4  # noises and times of each of them
+MOST_WATCHED = 512  # codes evaluated per split
+MOST_WIDENED = 256  # validation codes that determine how far a flow is widened
+DRAWS = 4  # noises and times per evaluated code
 
 
 def fit_priors(
@@ -33,12 +33,12 @@ def fit_priors(
     settings: TrainSettings,
     begun: Start | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, CodeSet]]:
-    """Weights of the aggregate posterior of whole training domains and of the flow, what the flow makes of codes, and
-    the codes, by split, of the first conformation of each domain.
+    """Fit the priors of a trained model; returns their weights, a summary of the flow, and the codes by split.
 
-    The aggregate posterior is one Gaussian a class, and a flow or the codes themselves, as variant and settings say.
-    `begun` are the weights of those of the model that it began as: the flow goes on from its own, and classes that no
-    domain is of keep theirs.
+    The aggregate posterior of whole training domains is one Gaussian per class; a flow or the codes themselves are
+    added as variant and settings say. The returned codes are of each domain's first conformation. `begun` holds the
+    weights of the model that training started from: the flow continues from its own, and classes without domains keep
+    theirs.
     """
     spec, domains = model.spec, by_split["train"]
     codes = codes_of(model, domains, spec.model.inference_steps)
@@ -82,7 +82,7 @@ def fit_priors(
 
 
 def log_likelihoods(flow: LatentFlow, aggregate: AggregatePosterior, codes: CodeSet) -> dict[str, float]:
-    """Mean log likelihood in nats of a draw of each domain's code by a flow and by one Gaussian for all classes."""
+    """Mean log likelihood in nats, for one draw per code, under the flow and under one Gaussian for all classes."""
     rows = _watched(codes)
     z, labels, lengths = codes.draw(rows, torch.Generator().manual_seed(0))
     gaussian = aggregate.log_density(z, torch.zeros_like(lengths), lengths)
@@ -91,7 +91,7 @@ def log_likelihoods(flow: LatentFlow, aggregate: AggregatePosterior, codes: Code
 
 
 def _watched(codes: CodeSet) -> Tensor:
-    """Rows of the codes that are looked at: all, or a random choice, always the same."""
+    """Rows of the codes that are evaluated: all, or a fixed random subset."""
     return torch.from_numpy(np.random.default_rng(0).permutation(len(codes.chance))[:MOST_WATCHED])
 
 
@@ -103,10 +103,10 @@ def fit_flow(
     seed: int,
     started: bool = False,
 ) -> list[dict[str, float]]:
-    """Train a flow on the codes `evaluated`; its weights are those that have the least loss on those of `validation`.
+    """Train a flow on the codes `evaluated`, keeping the weights with the lowest loss on the codes `validation`.
 
-    Those of the last step where there are none. It may be `started` with trained weights. Rows have the flow's loss
-    and, as `gaussian_flow`, that of the Gaussian that codes are whitened by.
+    Without these, the weights of the last step are kept. The flow may be `started` with trained weights. Rows have the
+    flow's loss and, as `gaussian_flow`, that of the Gaussian by which codes are whitened.
     """
     codes = watched["evaluated"]
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
@@ -139,4 +139,4 @@ def fit_flow(
 
 
 ROWS = 20  # of the history
-PATIENCE = 2  # rows without a gain on validation that end the training: averaged weights hardly ever gain after them
+PATIENCE = 2  # rows without improvement on validation that end training: averaged weights rarely improve after them

@@ -27,10 +27,10 @@ LARGEST_JITTER = 0.3  # of a score whose variance over domains is 1
 def coarsen(
     batch: Batch, linear: PrincipalComponents, count: int, rng: np.random.Generator, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """CA and carbonyl directions in the chain frame, and a trace of each as a model would give it (B, L, 3).
+    """CA positions and carbonyl directions in the chain frame, and traces like those a model decodes, (B, L, 3) each.
 
-    The trace keeps a random number of principal components, its scores are jittered, and a random share of what the
-    components leave out is added: a decoder may have guessed some of it.
+    A trace keeps a random number of principal components, its scores are jittered, and a random share of what the
+    components leave out is added, since a decoder may have guessed some of it.
     """
     coefficients, frame = encode_trace(batch.ca, batch.mask, count)
     scores = linear.encode(coefficients.flatten(1) - linear.center)
@@ -66,7 +66,7 @@ def crop_windows(
     return (ca - middle) * weight, carbonyl * weight, (trace - middle) * weight, inside
 
 
-WINDOWS_WATCHED = 64  # of the refiner, on held-out domains
+WINDOWS_WATCHED = 64  # of held-out domains, to validate the refiner
 
 
 def train_refiner(
@@ -78,7 +78,7 @@ def train_refiner(
     device: torch.device,
     begun: Start | None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of the trained refiner and its history; `begun` are those to start from, if any."""
+    """Train the refiner; returns its weights and history. `begun` holds the weights to start from, if any."""
     refine, whole = cast(RefineSettings, spec.refine), by_split["train"]
     domains, longest = whole.with_crops_of(by_split.get("crops")), int(whole.lengths.max())
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)

@@ -1,4 +1,4 @@
-"""What the trainings of the second levels, refiner and decoder, share."""
+"""Training code shared by the second levels, refiner and decoder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .loop import Losses, Task, minimise
 from .start import Start
 
 Network = TypeVar("Network", bound=nn.Module)
-MOST_LINEAR = 1 << 15  # structures of which principal components are made: all of them lie in memory at once
+MOST_LINEAR = 1 << 15  # structures that principal components are fitted to: all are in memory at once
 
 
 def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalComponents:
-    """The first `count` principal components of the training coefficients, by which traces are made coarse."""
+    """The first `count` principal components of the training coefficients, used to coarsen traces."""
     linear = PrincipalComponents(3 * spec.model.coefficients, count)
     rows = np.arange(len(domains))
     if len(rows) > MOST_LINEAR:
@@ -38,9 +38,9 @@ def fit_components(domains: DomainSet, spec: Spec, count: int) -> PrincipalCompo
 
 
 def teacher_of(net: Network, distilled: bool, begun: Start | None, kind: str) -> Network | None:
-    """A network like `net` with the weights of `begun`, from which a distilled one learns, if one is asked for.
+    """The teacher of a `distilled` network: a copy of `net` with the weights of `begun`; None if it is not distilled.
 
-    `UserError` where there are no weights to distil.
+    `UserError` if there are no weights to distil.
     """
     if not distilled:
         return None
@@ -67,10 +67,10 @@ def train_network(
     begun: Start | None,
     drawn: LengthBuckets | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Weights of a second level, with its kind before their names, and the history of its training.
+    """Train a second level; returns its weights, with its kind prefixed to their names, and its history.
 
-    The weights are those of the row of least `validation_flow`, of the last row where no domain is for validation.
-    `begun` are those to start from, if any; in no steps at all they stay as they are.
+    The weights are those of the row with the lowest `validation_flow`, or of the last row without a validation split.
+    `begun` holds the weights to start from, if any; with zero steps they stay unchanged.
     """
     own = cast(RefineSettings | DecoderSettings, spec.refine)
     if begun:

@@ -1,4 +1,4 @@
-"""Trained weights that a training begins with: those of the package's model, or of a folder."""
+"""Trained weights from which a training run starts: those of the package's model, or of a folder."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from ..model.fold_classifier import describe_traces, load_classifier
 from ..model.registry import load_weights
 from ..model.spec import Spec, load_tensors
 
-PLACES = {"concat": "model", "refiner": "refiner", "decoder": "decoder"}  # of a network in the package
-TRAINING = ("steps", "batch_size", "learning_rate", "crop", "start")  # settings of a second level that are no sizes
-ARCHITECTURE = 2  # levels of CATH that the fold classifier tells at least, a topology where it is likelier than not
-LIKE = "like_"  # how the last level of a label begins that says what its domains are like
+PLACES = {"concat": "model", "refiner": "refiner", "decoder": "decoder"}  # folders of networks in the package
+TRAINING = ("steps", "batch_size", "learning_rate", "crop", "start")  # second-level settings that are not sizes
+ARCHITECTURE = 2  # CATH levels that the fold classifier always assigns; a topology only if more likely than not
+LIKE = "like_"  # prefix of the last level of a label, which says what its domains resemble
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Weights that a training begins with, fitted to its spec, and the folder that they are from."""
+    """Weights from which a training run starts, adapted to its spec, and the folder they come from."""
 
     folder: Path
     tensors: dict[str, Tensor]
 
     def load(self, module: nn.Module, prefix: str) -> None:
-        """Give a module its weights, which are named by a prefix; `UserError` where they do not fit."""
+        """Load into a module the weights whose names start with `prefix`; `UserError` if they do not fit."""
         load_weights(module, prefix, self.folder, self.tensors)
 
 
 def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
-    """What `spec` becomes where its training begins with the weights in `start`, and these, fitted to it.
+    """The spec for training that starts from the weights in `start`, and these weights adapted to it.
 
     `start` is `pretrained` or the folder of a trained model. Sizes and labels are those of that model; labels that it
-    does not know are added, and begin as what their domains are like (`tell_likeness`), or as the label above them, the
-    first level as the hidden label that it was trained with. `UserError` where it is of another kind.
+    does not know are added, and start like the labels that their domains resemble (`tell_likeness`), or like the label
+    above them, at the first level like the hidden label of its training. `UserError` if it is of another kind.
     """
     kind = variants.find(spec.variant).shares or spec.variant
     named = pretrained.is_named(start)
@@ -84,12 +84,12 @@ def begin(spec: Spec, start: str) -> tuple[Spec, Start]:
 
 
 def tell_likeness(by_split: Mapping[str, DomainSet], depth: int, stage: str) -> tuple[dict[str, DomainSet], int]:
-    """Domains whose labels the package's model does not know, told what they are like; and their labels' depth.
+    """Split labels unknown to the package's model by what their domains resemble; returns the domains and label depth.
 
-    A label whose first level that model does not know gets finer ones below it, one for each known label that the
-    package's fold classifier takes some of its domains for: `b.like_2-60` is what is like 2.60 in `b`. They begin as
-    these known labels, and as a fold is drawn as the mixture of what lies below it, so is `b`. Labels are cut to
-    `depth` levels, below which the finer ones lie; where all first levels are known, nothing changes.
+    A label whose first level is unknown to that model gets sublabels, one for each known label that the package's fold
+    classifier assigns to some of its domains: `b.like_2-60` holds those of `b` that resemble 2.60. Sublabels start
+    like these known labels, and since a fold is drawn as the mixture of the labels below it, so is `b`. Labels are cut
+    to `depth` levels, with the sublabels below them; if all first levels are known, nothing changes.
     """
     package = pretrained.package_model()
     known = Spec.read(package / PLACES["concat"] / "spec.json").vocabulary[0]
@@ -117,11 +117,11 @@ def tell_likeness(by_split: Mapping[str, DomainSet], depth: int, stage: str) -> 
     return found, depth + 1
 
 
-SAID = 3  # new labels, and known ones of each, that a line names
+SAID = 3  # new labels, and known ones for each, that a message lists
 
 
 def _likenesses(package: Path, traces: Sequence[np.ndarray]) -> list[str]:
-    """The label that the package's fold classifier takes each CA trace (L, 3) in Å for."""
+    """The label that the package's fold classifier assigns to each CA trace (L, 3) in Å."""
     classifier = load_classifier(package / "classifier")
     with torch.no_grad():
         predicted = classifier.posterior(classifier.features(describe_traces(traces, torch.device("cpu"))))
@@ -134,15 +134,15 @@ def _likenesses(package: Path, traces: Sequence[np.ndarray]) -> list[str]:
 
 
 def _written(label: str) -> str:
-    """The last level of a label whose domains are like those of a known `label`."""
+    """The last level of a label whose domains resemble those of a known `label`."""
     return LIKE + label.replace(".", "-")
 
 
 def _begin_alike(tables: Sequence[Tensor], spec: Spec, source: Spec) -> None:
-    """Set the rows of labels that begin as others, in tables of vectors (labels + 1, size) that are added up by level.
+    """Initialise new labels like known ones, in one table of vectors (labels + 1, size) per level; a model sums these.
 
-    With what a model is told beside them, the label above and hidden ones below, they add up to what the known label
-    does; those above them to the mean over training domains.
+    Together with the rows of the labels above and of the hidden labels below, a sublabel's row sums to the vector of
+    the known label; those of the labels above it sum to the mean over training domains.
     """
     wanted: dict[str, list[Tensor]] = {}
     for label in [label for label in spec.lengths if label not in source.lengths]:
@@ -158,17 +158,17 @@ def _begin_alike(tables: Sequence[Tensor], spec: Spec, source: Spec) -> None:
 
 
 def _added_up(tables: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-    """The sum of a row of each table."""
+    """The sum of one row from each table."""
     return torch.stack([table[row] for table, row in zip(tables, rows, strict=True)]).sum(0)
 
 
 def _names(spec: Spec, level: int) -> tuple[str, ...]:
-    """The labels that a model knows at a level, from 0."""
+    """The labels that a model knows at a level, counted from 0."""
     return spec.vocabulary[level] if level < spec.depth else ()
 
 
 def _fitted(folder: Path, source: Spec, vocabulary: tuple[tuple[str, ...], ...]) -> dict[str, Tensor]:
-    """The weights in a folder, with a row for each label of `vocabulary` where they have one for each of their own."""
+    """The weights in a folder; tables with one row per label get one row for each label of `vocabulary`."""
     rows = []
     for level, names in enumerate(vocabulary):
         known = {name: row for row, name in enumerate(_names(source, level), 1)}
@@ -178,7 +178,7 @@ def _fitted(folder: Path, source: Spec, vocabulary: tuple[tuple[str, ...], ...])
         value = value.float() if value.is_floating_point() else value
         if found := re.fullmatch(r"(.*\blevels\.)(\d+)(\.weight)", name):
             value = value[rows[int(found[2])]]
-            for level in range(source.depth, len(rows)):  # levels that it was not told: they begin by adding nothing
+            for level in range(source.depth, len(rows)):  # levels new to the model: they start by adding nothing
                 fitted[f"{found[1]}{level}{found[3]}"] = value.new_zeros(len(rows[level]), value.shape[1])
         elif name.startswith("aggregate."):
             value = value[rows[0]]

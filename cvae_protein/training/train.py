@@ -1,4 +1,4 @@
-"""Training of a variant: one loop, then the priors fitted to its codes; resumes where it was interrupted."""
+"""Training of a variant: the training loop, then the priors fitted to its codes; resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .validation import eval_batches, selection_score, validate
 
 SECOND_LEVELS = {"refiner": train_refiner, "decoder": train_decoder}
 RISES = ("ramp", "cosine")  # kinds of a schedule
-LINEAR_ROUNDS = 4  # times each domain, whole or cut, enters the principal components
+LINEAR_ROUNDS = 4  # times each domain, whole or cropped, enters the principal components
 
 
 def train(
@@ -55,16 +55,16 @@ def train(
     checkpoint: Path | None = None,
     trained: Path | None = None,
 ) -> None:
-    """Train `variant`, or a second level (`refiner`, `decoder`) by its settings `refine`, and write `output`.
+    """Train `variant`, or a second level (`refiner`, `decoder`) with its settings `refine`, and write `output`.
 
-    The folder `output` gets spec.json, weights.safetensors, history.tsv and, of a variant, the codes of training and
-    validation domains, which take long to infer and are wanted again.
+    The folder `output` gets spec.json, weights.safetensors, history.tsv and, for a variant, the codes of training and
+    validation domains, which take long to infer and are needed again.
 
-    The name `pretrained` stands for the trained model of the package, which is copied, to be evaluated beside the
+    The name `pretrained` stands for the trained model of the package, which is copied to be evaluated alongside the
     others.
 
-    `checkpoint` is a file for resuming; it is removed at the end. `trained` is the folder of the variant that this one
-    is a view of, of the same seed, whose weights it takes; without it these are trained anew, to the same values.
+    `checkpoint` is a file for resuming; it is removed at the end. If this variant is a view of another, `trained` is
+    the folder of that one with the same seed, whose weights it takes; without it they are retrained to equal values.
     """
     with join_processes() as ranks, owned(output) if ranks.first else nullcontext():
         if max(train.batch_size, refine.batch_size) < ranks.count:
@@ -79,9 +79,9 @@ def train(
                 _copy_pretrained(by_split, output)
             return
         if not variants.find(variant).trained:
-            model = replace(model, inference_steps=0)  # a linear map's best code is known at once
+            model = replace(model, inference_steps=0)  # a linear map's best code needs no iterations
         start = refine.start if variant in SECOND_LEVELS else train.start if variants.find(variant).started else ""
-        if pretrained.is_named(start) and variant != "refiner":  # which is told no labels
+        if pretrained.is_named(start) and variant != "refiner":  # the refiner uses no labels
             by_split, depth = tell_likeness(by_split, depth, f"train {variant} seed {seed}")
         origin = {"store": sha256(store), "splits": sha256(splits), "train": _facts(train), "torch": torch.__version__}
         spec = make_spec(variant, seed, model, refine, depth, by_split["train"], origin)
@@ -117,7 +117,7 @@ def write_model(
     rows: list[dict[str, float]],
     codes: dict[str, CodeSet] | None = None,
 ) -> None:
-    """Write the folder of a trained model: spec.json, weights.safetensors, history.tsv and, of a variant, its codes."""
+    """Write the folder of a trained model: spec.json, weights.safetensors, history.tsv and, for a variant, codes."""
     with atomic_path(output) as folder:
         folder.mkdir()
         (folder / "spec.json").write_text(spec.to_json(), encoding="utf-8")
@@ -129,7 +129,7 @@ def write_model(
 
 
 def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: Path, output: Path) -> None:
-    """A view's folder: weights and history of the variant that it shares, under its own name."""
+    """Write a view's folder: weights and history of the variant whose weights it shares, under its own name."""
     record, spec = variants.find(variant), Spec.read(trained / "spec.json")
     if not record.view:
         raise UserError(f"train --trained: {variant} is no view of another variant; it has weights of its own")
@@ -149,7 +149,7 @@ def _take_weights(variant: str, seed: int, trained: Path, store: Path, splits: P
 
 
 def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
-    """The package's model as the folder of a trained one; its history is what it makes of this run's domains."""
+    """Write the package's model as a trained model's folder; its history is its validation on this run's domains."""
     source = pretrained.package_model() / "model"
     device = pick_device(f"train {variants.PRETRAINED}")
     model = registry.load_model(source).to(device)
@@ -162,7 +162,7 @@ def _copy_pretrained(by_split: dict[str, DomainSet], output: Path) -> None:
 
 
 def _facts(settings: TrainSettings) -> dict:
-    """The settings that the outcome depends on; what it starts from is told apart."""
+    """The settings on which the result depends; the starting weights are recorded separately."""
     facts = asdict(settings)
     del facts["processes"], facts["checkpoint_seconds"], facts["start"]
     return facts
@@ -198,14 +198,14 @@ def _train_variant(
     device: torch.device,
     begun: Start | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]], dict[str, CodeSet]]:
-    """Weights of a trained variant, its priors beside it, history, and codes; `begun` are weights to start from."""
+    """Train a variant from `begun`, if any; returns its weights and those of its priors, its history and codes."""
     module = registry.variant(spec.variant)
     model: CVAE = module.build(spec)
     domains = by_split["train"]
     generator, rng = torch.Generator().manual_seed(spec.seed), np.random.default_rng(spec.seed)
     if begun:
         begun.load(model, "cvae.")
-        # A rise guards untrained codes against collapse; these are past it.
+        # A rising weight protects untrained codes from collapse; trained ones no longer need it.
         settings = (
             replace(settings, kl=replace(settings.kl, kind="constant")) if settings.kl.kind in RISES else settings
         )
@@ -222,7 +222,7 @@ def _train_variant(
         seen = rows[0].get("validation_rmsd", math.nan)
         say(f"train {spec.variant}", f"fitted to {len(domains)} structures, validation RMSD {seen:.2f} Å")
     model.cpu()
-    model.critics.clear()  # of the training, and no part of what it makes
+    model.critics.clear()  # used in training only, not part of the trained model
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
     priors, summary, codes = fit_priors(model, by_split, settings, begun)
     next((row for row in rows if row.get("best")), rows[-1]).update(summary)
@@ -230,7 +230,7 @@ def _train_variant(
 
 
 def _fit_linear(model: CVAE, by_split: dict[str, DomainSet], settings: TrainSettings, rng: np.random.Generator) -> None:
-    """Let an untrained model begin with the principal components of whole and cut training domains."""
+    """Initialise an untrained model with the principal components of whole and cropped training domains."""
     spec, domains = model.spec, by_split["train"]
     pool = domains.with_crops_of(by_split.get("crops"))
     repeated = np.tile(np.arange(len(pool)), LINEAR_ROUNDS)
@@ -252,7 +252,7 @@ def variant_task(
     ranks: Ranks,
     checkpoint: Path | None,
 ) -> tuple[Task, TrainingState]:
-    """What it takes to train a variant on its terms, and the state in which that begins."""
+    """The task of training a variant on its loss terms, and the initial training state."""
     spec, device = model.spec, next(model.parameters()).device
     longest, domains = int(by_split["train"].lengths.max()), by_split["train"].with_crops_of(by_split.get("crops"))
     evaluation = eval_batches(by_split, spec, device)
@@ -260,7 +260,7 @@ def variant_task(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True
     )
     controllers = [term.weight for term in terms if isinstance(term.weight, TargetRate)]
-    # Terms of a batch as a whole want it to be a sample of all lengths.
+    # Terms computed over a batch as a whole need it to be a sample of all lengths.
     pool = 1 if settings.free_bits or settings.terms.compare_structures else settings.bucket
     chance = domains.weights / domains.weights.sum()
     buckets = LengthBuckets(domains.lengths, chance, settings.batch_size, settings.crop, pool, rng, longest)

@@ -19,9 +19,9 @@ EvalBatches = dict[str, list[Batch]]
 
 
 def eval_batches(by_split: dict[str, DomainSet], spec: Spec, device: torch.device) -> EvalBatches:
-    """The domains of validation, whole and in their first conformation, in batches of like length.
+    """Domains to validate on, by split, whole and in their first conformation, in batches of similar length.
 
-    Of a large split a random choice, always the same.
+    A large split is represented by a fixed random subset.
     """
     evaluation: EvalBatches = {}
     for split in ("train", "validation"):
@@ -35,11 +35,11 @@ def eval_batches(by_split: dict[str, DomainSet], spec: Spec, device: torch.devic
 
 @torch.no_grad()
 def validate(model: CVAE, evaluation: EvalBatches) -> dict[str, float]:
-    """Reconstruction and divergence in nats and RMSD of the decoded trace in Å by posterior means; active units.
+    """Reconstruction and divergence in nats, RMSD of the trace in Å decoded from posterior means, and active units.
 
-    Columns of training domains have no prefix, and codes are as the encoder gives them. Those of the validation split
-    have the prefix `validation_`, and codes are refined (latent refinement) as where the model is used;
-    `validation_bound` is the negative evidence bound by one draw of the code, the same noise every time.
+    Columns of training domains have no prefix, and their codes are the encoder's. Those of the validation split have
+    the prefix `validation_`, and their codes are refined (latent refinement) as when the model is used;
+    `validation_bound` is the negative evidence bound from one draw of the code, with the same noise every time.
     """
     seen: dict[str, float] = {}
     for split, batches in evaluation.items():
@@ -63,7 +63,7 @@ def validate(model: CVAE, evaluation: EvalBatches) -> dict[str, float]:
 def _validate_batch(
     model: CVAE, batch: Batch, generator: torch.Generator | None
 ) -> tuple[dict[str, float], torch.Tensor]:
-    """Means over a batch, with the bound where there is a generator to draw the codes by; posterior means (B, Z)."""
+    """Means over a batch, with the bound if there is a generator to draw codes with; and posterior means (B, Z)."""
     _, target = model.describe(batch)
     steps = 0 if generator is None else model.spec.model.inference_steps
     posterior = model.infer(batch, steps)
@@ -85,10 +85,10 @@ def _validate_batch(
 
 
 def selection_score(settings: TrainSettings, evaluation: EvalBatches) -> Callable[[dict[str, float]], float]:
-    """What the best row has least of: the held-out bound, its divergence weighted as the objective weights it at last.
+    """The score that the best row minimises: the held-out bound, with the divergence at its final weight.
 
-    Rows before the weight has got there do not compete: each is worse than any later row. Nor do any where nothing is
-    held out or a controller moves the weight; the last row is then the best.
+    Rows before the weight has reached that value do not compete: each is worse than any later row. Nor do any if
+    nothing is held out or a controller adapts the weight; the last row is then the best.
     """
     if "validation" not in evaluation or settings.kl.kind == "target_rate":
         return lambda row: -row["step"]
