@@ -1,4 +1,4 @@
-"""A draw of any size: blocks of samples that follow from their place alone, kept in parts until it is whole."""
+"""A draw of any size: blocks of samples determined by their place alone, stored in parts until it is complete."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .reconstruct import sample_entry
 from .sampler import at_once
 
 Facts = Mapping[str, str | float | int]  # columns of a store that all of its samples share
-FIRST, USUAL = 16, 32  # samples of the first two blocks of a name, and of all others: larger ones gain little
-PART = {"cpu": 2, "cuda": 64}  # blocks that are kept together
-UNIT = {"cpu": 1, "cuda": 64}  # blocks that are computed together
+FIRST, USUAL = 16, 32  # samples in each of a name's first two blocks, and in all others: larger ones gain little
+PART = {"cpu": 2, "cuda": 64}  # blocks stored together
+UNIT = {"cpu": 1, "cuda": 64}  # blocks computed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,10 @@ class Samples:
 
 
 class Block(NamedTuple):
-    """Samples of a fold, or around a domain, from number `start` on, of which the first `wanted` are asked for.
+    """Samples of a fold, or around a domain, from number `start` on, of which the first `wanted` are requested.
 
-    All `size` are always computed, side by side, from the random numbers of `origin`: a sample is the same to the last
-    bit however many are asked for, since what stands beside it in a batch decides how sums are rounded.
+    All `size` samples are always computed together, from the random numbers of `origin`: the other samples in a batch
+    affect how sums are rounded, so this keeps a sample the same to the last bit however many are requested.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(names: Sequence[str], count: int, seed: int) -> list[Block]:
-    """The blocks of `count` samples of each name, each name once."""
+    """The blocks that make up `count` samples of each name; repeated names count once."""
     found = []
     for name in dict.fromkeys(names):
         start = 0
@@ -88,11 +88,11 @@ def blocks_of(names: Sequence[str], count: int, seed: int) -> list[Block]:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Samples that are to be drawn.
+    """Samples to be drawn.
 
-    make : the samples of some blocks
+    make : computes the samples of some blocks
     facts : columns of the store
-    origin : all that a sample follows from beside its block, for `of.json`: parts of another draw are not taken up
+    origin : all that determines a sample besides its block, for `of.json`: parts of another draw are not reused
     """
 
     make: Callable[[Sequence[Block]], Samples]
@@ -103,22 +103,22 @@ class Draw:
     stage: str
 
     def batch(self, number: int, count: int) -> Draw:
-        """The draw's batch `number`, counted from 0, of `count`: stretches that are the whole draw when joined."""
+        """Batch `number`, counted from 0, of `count`: consecutive blocks; all batches together are the whole draw."""
         start, stop = (len(self.blocks) * each // count for each in (number, number + 1))
         return replace(self, blocks=self.blocks[start:stop])
 
     def __len__(self) -> int:
-        """Samples asked for."""
+        """Number of samples requested."""
         return sum(block.wanted for block in self.blocks)
 
     def samples(self) -> Samples:
-        """All of it, in memory."""
+        """All samples of the draw, in memory."""
         return Samples.joined(list(self._made(self.blocks)))
 
     def write(self, output: Path, raw: Path | None, parts: Path) -> None:
-        """Write a store of relaxed samples, and one of the unrelaxed where `raw` is given.
+        """Write a store of relaxed samples, and one of unrelaxed samples if `raw` is given.
 
-        What is made of a larger draw when it is cut off stays in the folder `parts`, from which the same draw goes on.
+        If a larger draw is interrupted, its finished parts stay in the folder `parts`, and the same draw resumes there.
         """
         size = PART[self.device.type]
         if len(self.blocks) <= size:
@@ -149,7 +149,7 @@ class Draw:
             raise
 
     def check_drawn(self, store: Path) -> None:
-        """`UserError` where a store holds other samples than these."""
+        """`UserError` if a store holds other samples than these."""
         expected = [name for block in self.blocks for name in names_of(block, self.facts)]
         with Store(store) as file:
             weights = {str(file.fact(name, "weights", "")) for name in file.ids[:1]}
@@ -164,12 +164,12 @@ class Draw:
         return at_once(self.make, self.device, self._units(blocks))
 
     def _units(self, blocks: Sequence[Block]) -> list[Sequence[Block]]:
-        """What is computed together; a unit lies within a part."""
+        """Groups of blocks that are computed together; each lies within one part."""
         size = UNIT[self.device.type]
         return [blocks[start : start + size] for start in range(0, len(blocks), size)]
 
     def _store(self, samples: Samples, output: Path, raw: Path | None) -> None:
-        """Write the stores of some samples, the relaxed ones last: where they are, the others are."""
+        """Write the stores of some samples, the relaxed ones last: if these exist, so do the others."""
         for path, coords in ((raw, samples.raw), (output, samples.relaxed)):
             if path is not None:
                 rows = zip(samples.names, samples.labels, coords, strict=True)
@@ -177,7 +177,7 @@ class Draw:
                 write_store(path, entries, kind="samples")
 
     def _begin(self, parts: Path, raw: bool) -> None:
-        """A folder for the parts; those of another draw are removed, which is said."""
+        """Prepare the folder for the parts; those of another draw are removed, with a message."""
         record, origin = (
             parts / "of.json",
             {**self.origin, "blocks": self.blocks, "part": PART[self.device.type], "raw": raw},
@@ -195,7 +195,7 @@ class Draw:
 
 
 def names_of(block: Block, facts: Facts) -> list[str]:
-    """Ids of a block's samples that are asked for: variant, seed of the training, name, seed of the draw, number."""
+    """Ids of the requested samples of a block: variant, seed of the training, name, seed of the draw, number."""
     numbers = range(block.start, block.start + block.wanted)
     return [f"{facts['variant']}-{facts['seed']}-{block.name}-{block.origin[0]}-{number:04d}" for number in numbers]
 

@@ -1,7 +1,8 @@
-"""Which residues of a chain move more than others: a linear model of its contacts and of the shape of its CA trace.
+"""Flexibility of a chain's residues, predicted by a linear model from contacts and the shape of the CA trace.
 
-Elastic networks know how densely a residue is packed; that loops and ends of strands move more than helices as densely
-packed is learnt from ensembles. `experiments/flexibility.py` fits the weights and judges them on held-out proteins.
+Elastic networks capture how densely a residue is packed; that loops and strand ends move more than equally densely
+packed helices is learned from ensembles. `experiments/flexibility.py` fits the weights and evaluates them on held-out
+proteins.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from ..core.geometry import distances
 
 WEIGHTS = Path(__file__).with_name("flexibility.json")
 CUTOFFS, SHELLS = (7.3, 10.0), (7.0, 10.0, 16.0)  # Å, of Gaussian networks and of contacts
-AHEAD = (2, 3, 4)  # residues from one CA to the other, whose distance tells helix, strand and turn apart
-SHIFTS = range(-4, 3)  # of the first of the two CA, from the residue
-BEYOND = 7.0  # Å, in place of a distance that lies beyond an end
-FAR = 20  # residues from an end, from which the end no longer counts
-NEIGHBOURS = 5  # residues whose mean fluctuation counts beside the own
+AHEAD = (2, 3, 4)  # residues from one CA to the other; their distance distinguishes helix, strand and turn
+SHIFTS = range(-4, 3)  # offsets of the first of the two CA from the residue
+BEYOND = 7.0  # Å, used for distances that reach beyond an end
+FAR = 20  # residues from an end, at which its effect ceases
+NEIGHBOURS = 5  # residues whose mean fluctuation is used beside a residue's own
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
-    """Values (L,) less their mean, over their standard deviation."""
+    """Values (L,) minus their mean, divided by their standard deviation."""
     return (values - values.mean()) / max(float(values.std()), 1e-9)
 
 
 def features(trace: np.ndarray) -> np.ndarray:
-    """What a residue's flexibility is told from, of a CA trace (L, 3) in Å: (L, F)."""
+    """Features (L, F) of a CA trace (L, 3) in Å, from which the flexibility of its residues is predicted."""
     trace = np.asarray(trace, np.float64)
     length, places = len(trace), np.arange(len(trace))
     found = []

@@ -11,20 +11,20 @@ from ..model.priors import LatentFlow
 from .sampler import Sampler, other_class
 
 AT_ONCE = 256  # codes
-DRAWS = 4  # noises and times behind the flow loss of a code
+DRAWS = 4  # noises and times averaged in the flow loss of a code
 
 
 @torch.no_grad()
 def judge_codes(
     sampler: Sampler, codes: Tensor, labels: Tensor, lengths: Tensor, settings: SampleSettings
 ) -> dict[str, Tensor]:
-    """What the priors make of codes (D, Z) of label ids (D, levels) and lengths (D,), each by name (D,).
+    """Log densities and flow losses, by name, (D,) each, of codes (D, Z) with label ids (D, levels) and lengths (D,).
 
     Log densities in nats: `own` is that of the prior that `settings` and the variant name, at temperature and guidance
     1; `gaussian` that of one Gaussian for all classes, given the length, fitted to the same training codes;
-    `class_gaussian` that of one a class; `flow`, and `model`, the model's own. Of the flow also `noise`, the squared
-    norm of the deviates that it makes a code of, and `flow_loss` beside `gaussian_flow_loss`. What there is not is
-    absent.
+    `class_gaussian` that of one per class; `flow` that of the flow, and `model` that of the model's own prior. For the
+    flow also `noise`, the squared norm of the deviates from which it makes a code, and `flow_loss` beside
+    `gaussian_flow_loss`. Entries that do not apply are absent.
     """
     flow, record = sampler.flow, variants.find(sampler.spec.variant)
     found = {
@@ -52,7 +52,7 @@ def judge_codes(
 
 
 def _by_flow(sampler: Sampler, flow: LatentFlow, codes: Tensor, labels: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """What `judge_codes` says of the flow."""
+    """The entries of `judge_codes` for the flow."""
     generator = torch.Generator().manual_seed(0)
     z, labels, lengths = codes.to(sampler.device), labels.to(sampler.device), lengths.to(sampler.device)
     density, noise = flow.log_density(z, labels, lengths)

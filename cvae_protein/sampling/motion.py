@@ -1,9 +1,9 @@
-"""Conformations of one structure, as far from it as asked for, along what a model and an elastic network find easy.
+"""Conformations of one structure at a requested distance, along motions that a model and an elastic network favour.
 
-The model's decoder says which motions keep a chain a protein: those that a change of its code makes. An elastic
+The model's decoder says which motions keep a chain protein-like: those caused by a change of its code. An elastic
 network of the structure's contacts says which of them are soft, and `flexibility` which residues move most. Codes are
-drawn with the variance that the network's energy gives them, the motions they make are added to the structure itself,
-which keeps its details, and the backbone is completed with the structure's own peptide planes and relaxed.
+drawn with the variance that the network's energy implies, their motions are added to the structure itself, which keeps
+its details, and the backbone is completed with the structure's own peptide planes and relaxed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from ..model.batch import DomainSet
 from .flexibility import flexibility
 from .sampler import Sampler, decode_all, relax_all
 
-STEP = 0.05  # of a code, by which the decoder's derivative is taken
-SOFTEST = 1e-3  # of the mean stiffness of a code, below which none is softer
-MOST_SCALED = 4.0  # times that a residue's motion is made larger or smaller
-WINDOW = 2  # residues on either side that turn with one
-SCALED_BY, TRIED = 64, 8  # conformations whose spread decides the amplitude, before relaxation and after it
-TOLERANCE = 0.2  # of the spread asked for, beyond which it is said
-HOLD = 1.0  # per Å², of each CA to where it was moved; relaxation would move a chain by 1 Å by itself
-MOST_CORRECTED = 4.0  # times that motions are made larger or smaller for what relaxation does
+STEP = 0.05  # of a code, for the finite differences of the decoder
+SOFTEST = 1e-3  # lower limit of stiffness, relative to the mean stiffness of a code
+MOST_SCALED = 4.0  # largest factor by which a residue's motion is scaled up or down
+WINDOW = 2  # residues on either side that rotate with one
+SCALED_BY, TRIED = 64, 8  # conformations whose spread sets the amplitude, before and after relaxation
+TOLERANCE = 0.2  # of the requested spread; larger deviations are reported
+HOLD = 1.0  # per Å², holds each CA where it was moved; relaxation alone would move a chain by 1 Å
+MOST_CORRECTED = 4.0  # largest factor by which motions are scaled to correct for relaxation
 SMALLEST_SPREAD, LARGEST_SPREAD = 0.1, 20.0  # Å
 
 
 def tangent(sampler: Sampler, code: Tensor, labels: Tensor, trace: np.ndarray) -> np.ndarray:
-    """How a CA trace (L, 3) moves with each number of its code (1, Z), in Å per unit of it and in its frame: (Z, L, 3).
+    """Derivative of a CA trace (L, 3) by its code (1, Z), in Å per unit and in the frame of the trace: (Z, L, 3).
 
-    Central differences of the decoder, laid on the trace as the decoded one is, less rigid motion.
+    Central differences of the decoder, rotated by the superposition of the decoded trace on this one, minus rigid
+    motion.
     """
     size, length = code.shape[1], len(trace)
     steps = STEP * torch.eye(size)
@@ -51,9 +52,9 @@ def tangent(sampler: Sampler, code: Tensor, labels: Tensor, trace: np.ndarray) -
 
 
 def soft_motions(trace: np.ndarray, motions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Motions (Z, L, 3) that add up independently, and the RMSF (L,) they give, of those (Z, L, 3) a code can make.
+    """Independent motions (Z, L, 3), and the RMSF (L,) they give, from the motions (Z, L, 3) that a code can make.
 
-    Codes are drawn from exp(-E/2), E the energy of the anisotropic network for the motion they make.
+    Codes are drawn from exp(-E/2), where E is the energy of the anisotropic network for the resulting motion.
     """
     flat = motions.reshape(len(motions), -1)
     energy = flat @ hessian(trace) @ flat.T
@@ -64,7 +65,7 @@ def soft_motions(trace: np.ndarray, motions: np.ndarray) -> tuple[np.ndarray, np
 
 
 def turned(trace: np.ndarray, traces: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Directions (L, 3) at a trace (L, 3), turned as each of `traces` (n, L, 3) turns about its residues: (n, L, 3)."""
+    """Directions (L, 3) at a trace (L, 3), rotated with the surroundings of each residue to `traces` (n, L, 3)."""
     places = np.arange(len(trace))[:, None] + np.arange(-WINDOW, WINDOW + 1)
     places = np.clip(places, 0, len(trace) - 1)
     rotation, _ = superpose(trace[places], traces[:, places])
@@ -73,7 +74,7 @@ def turned(trace: np.ndarray, traces: np.ndarray, directions: np.ndarray) -> np.
 
 @dataclass(frozen=True, eq=False)
 class Motions:
-    """A CA trace (L, 3) in Å with its carbonyl directions (L, 3), and motions (Z, L, 3) that add up independently."""
+    """A CA trace (L, 3) in Å with its carbonyl directions (L, 3), and independent motions (Z, L, 3)."""
 
     trace: np.ndarray
     carbonyl: np.ndarray
@@ -97,10 +98,10 @@ def motions_around(
     stage: str,
     profile: np.ndarray | None = None,
 ) -> Motions:
-    """The motions of the one structure of `domain` that bring it to a mean CA RMSD of `spread` Å after relaxation.
+    """The motions that take the one structure of `domain` to a mean CA RMSD of `spread` Å after relaxation.
 
-    `profile` (L,) is how much each residue moves relative to others, by default its `flexibility`. `UserError` where
-    the spread is beyond what is sensible.
+    `profile` (L,) is how much each residue moves relative to others, by default its `flexibility`. `UserError` if the
+    spread is outside the sensible range.
     """
     if not SMALLEST_SPREAD <= spread <= LARGEST_SPREAD:
         raise UserError(f"spread: expected {SMALLEST_SPREAD} to {LARGEST_SPREAD} Å of RMSD, got {spread}")
@@ -116,7 +117,7 @@ def motions_around(
     steps = np.einsum("nz,zli->nli", tried.double().numpy(), soft)
     factor = scale_to(trace, steps, spread)
     motions = Motions(trace, carbonyl, soft * factor)
-    # Relaxation takes from large motions, and moves what is not moved at all: the last one tried.
+    # Relaxation reduces large motions, and moves even a structure without motion: the last one tried.
     relaxed = motions.draw(sampler, torch.cat([tried[:TRIED], 0 * tried[:1]]), settings, stage)
     before = float(rmsd(trace + factor * steps[:TRIED], trace).mean())
     *after, still = (float(rmsd(one[:, CA], trace)) for one in relaxed)
@@ -129,9 +130,9 @@ def motions_around(
 
 
 def correction(wanted: float, found: float, still: float) -> float:
-    """The factor of motions of a mean RMSD of `wanted` Å that relaxation leaves it with.
+    """The factor by which to scale motions of a mean RMSD of `wanted` Å so that relaxation preserves that RMSD.
 
-    Relaxation made `found` of it, and `still` of no motion; their squares add.
+    After relaxation it was `found`, and `still` without motion; their squares add up.
     """
     square = max(wanted**2 - still**2, 0.0) / max(found**2 - still**2, 1e-9)
     return float(np.clip(np.sqrt(square), 1 / MOST_CORRECTED, MOST_CORRECTED))

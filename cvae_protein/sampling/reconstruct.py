@@ -1,4 +1,4 @@
-"""What a trained model makes of held-out domains: codes, reconstructions, and domains under another class's label."""
+"""A trained model applied to held-out domains: codes, reconstructions, and domains under another class's label."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .likelihood import judge_codes
 from .relax import HELD
 from .sampler import INVERSION_STEPS, Sampler, complete, draw_codes, no_noise, other_class, refine_all
 
-MOST_JUDGED = {"train": 512, "validation": 1024, "test": 2048}  # domains whose codes are judged by the priors
-MOST_REBUILT = 512  # domains of a split that are decoded for the error of training beside that of held-out domains
-MOST_SWAPPED = 64  # held-out domains that are also built under another class's label
-MOST_INVERTED = 256  # held-out domains whose noise of the second level is looked at
+MOST_JUDGED = {"train": 512, "validation": 1024, "test": 2048}  # domains whose codes are scored under the priors
+MOST_REBUILT = 512  # domains per split that are decoded to compare training and held-out errors
+MOST_SWAPPED = 64  # held-out domains that are also decoded under another class's label
+MOST_INVERTED = 256  # held-out domains whose second-level noise is inferred
 
 
 def sample_entry(name: str, coords: np.ndarray, facts: dict) -> Entry:
-    """A modelled structure for the store."""
+    """The store entry of a modelled structure."""
     return Entry(as_backbone(name, coords), facts)
 
 
@@ -43,13 +43,13 @@ def write_latents(
     settings: SampleSettings,
     seed: int,
 ) -> None:
-    """Posterior mean, log variance and divergence from the prior, per dimension, of every domain.
+    """Write posterior mean, log variance and divergence from the prior, per dimension, of every domain.
 
-    Beside them `prior_draw`, a code for the label and the length of each domain from the prior that samples come from,
-    at temperature and guidance 1; attribute `levels`, how many levels of the label the model is conditioned on.
-    `trace_rmsd` is the error in Å of the decoded posterior mean, of up to 512 domains a split. In the group `judged`,
-    what the priors make of one draw of the code of each domain (`judge_codes`). Both are NaN for what is not looked at.
-    Where the second level is a decoder, the group `second_level` has what `invert` says.
+    Also `prior_draw`, a code for the label and the length of each domain from the prior that samples come from, at
+    temperature and guidance 1; attribute `levels`, the number of label levels that the model is conditioned on.
+    `trace_rmsd` is the error in Å of the decoded posterior mean, for up to 512 domains per split. The group `judged`
+    scores one draw of each domain's code under the priors (`judge_codes`). Both are NaN for domains not evaluated. If
+    the second level is a decoder, the group `second_level` has the results of `invert`.
     """
     generator = torch.Generator().manual_seed(seed)
     judged: list[dict[str, Tensor]] = []
@@ -61,7 +61,7 @@ def write_latents(
         labels, lengths = domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths)
         prior = sampler.prior(labels, lengths)
         drawn = prior.sample(generator)
-        if sampler.own_flow is None:  # behind a flow of its own the prior of the noise is what counts
+        if sampler.own_flow is None:  # for a model with its own flow, the prior of the noise counts
             as_learnt = replace(settings, temperature=1.0, guidance=1.0)
             drawn = draw_codes(sampler, labels, lengths, as_learnt, generator)
         rows = torch.randperm(len(domains), generator=generator)[: MOST_JUDGED[split]]
@@ -103,11 +103,11 @@ def write_latents(
 def invert(
     sampler: Sampler, domains: DomainSet, posterior: Gaussian, settings: SampleSettings, seed: int
 ) -> dict[str, Tensor]:
-    """The decoder's noise of up to 256 of the held-out `domains` (n,), and how near both levels bring them together.
+    """The decoder's noise for up to 256 of the held-out `domains` (n,), and the error of both levels combined.
 
-    By name: `row`, places in `domains`; `features` (n, F), what a probe sees of the noise (`noise_features`); `norm`,
-    its squared norm a number, 1 where the flow fits; and RMSD in Å of CA before relaxation, `code_rmsd` of the code
-    alone, with the mean of the noise, and `both_rmsd` of the code with the noise.
+    By name: `row`, indices into `domains`; `features` (n, F), the noise as a probe sees it (`noise_features`); `norm`,
+    its squared norm per number, 1 if the flow fits; and CA RMSD in Å before relaxation, `code_rmsd` from the code
+    alone, with the mean of the noise, and `both_rmsd` from the code and the noise.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(domains))[:MOST_INVERTED])
     chosen, codes = domains.take(rows), posterior.mean[rows]
@@ -132,10 +132,10 @@ def invert(
 def write_reconstructions(
     folder: Path, sampler: Sampler, domains: DomainSet, posterior: Gaussian, settings: SampleSettings, seed: int
 ) -> None:
-    """Held-out domains from the means of their posterior, with the rate and with what another code or label would give.
+    """Write held-out domains rebuilt from their posterior means, with the rate and errors of other codes and labels.
 
     Writes reconstructions.h5, and swapped.h5: up to 64 of the domains from their own codes under another class's label,
-    which is the label they have there; empty where there is one class alone.
+    which is the label they have there; it is empty if there is only one class.
     """
     model, spec = sampler.model, sampler.spec
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
@@ -151,7 +151,7 @@ def write_reconstructions(
         "trace_rmsd": trace_errors(model, domains, own),
         "permuted_code_rmsd": trace_errors(model, domains, permuted).where(
             permutation != torch.arange(len(domains)),
-            torch.nan,  # alone in its class: its own code is no other one
+            torch.nan,  # alone in its class: there is no other code
         ),
         "swapped_label_rmsd": trace_errors(model, domains, swapped),
     }
@@ -179,7 +179,7 @@ def write_reconstructions(
 
 
 def trace_errors(model: CVAE, domains: DomainSet, made: Sequence[Tensor], rows: Sequence[int] | None = None) -> Tensor:
-    """RMSD in Å of CA traces (L, 3), in the chain frame, to the domains they were made of (D,), or to those `rows`."""
+    """RMSD (D,) in Å of CA traces (L, 3), in the chain frame, to the domains they were made from: all, or `rows`."""
     errors = []
     for row, trace in zip(range(len(domains)) if rows is None else rows, made, strict=True):
         wanted = model.describe(domains.batch(model.spec, [row]))[1][0]
@@ -188,7 +188,7 @@ def trace_errors(model: CVAE, domains: DomainSet, made: Sequence[Tensor], rows: 
 
 
 def _permute(labels: Tensor, rng: np.random.Generator) -> Tensor:
-    """For each row another row of the same first-level class, at random; itself where it is alone (B,)."""
+    """For each row (B,) a random other row of the same first-level class; itself if it is the only one."""
     chosen = torch.arange(len(labels))
     for label in labels[:, 0].unique():
         rows = torch.nonzero(labels[:, 0] == label)[:, 0].numpy()

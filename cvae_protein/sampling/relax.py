@@ -14,7 +14,7 @@ from torch.nn import functional as F
 N_CA, CA_C, C_N, C_O = 1.458, 1.525, 1.329, 1.231
 CA_C_N, C_N_CA, CA_C_O = math.radians(117.2), math.radians(121.7), math.radians(120.1)
 N_CA_C = math.radians(111.0)
-CB_N, CB_C, CB_ACROSS = -0.56802827, -0.54067466, -0.58273431  # CB as N, C and C x N, all seen from CA; L-alanine
+CB_N, CB_C, CB_ACROSS = -0.56802827, -0.54067466, -0.58273431  # CB by N, C and C x N, all relative to CA; L-alanine
 PHI, PSI = math.radians(-65.0), math.radians(140.0)  # of the two residues that lack a neighbour
 
 
@@ -60,9 +60,9 @@ def ideal_cb(n: Tensor, ca: Tensor, c: Tensor) -> Tensor:
 
 
 def peptides(step: Tensor, carbonyl: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """C and O of ideal peptides as seen from the CA before, and N as seen from the CA behind, in Å.
+    """C and O of ideal peptides relative to the preceding CA, and N relative to the following CA, in Å.
 
-    `step` are the vectors from CA to CA, `carbonyl` the directions that turn each peptide, (..., 3).
+    `step` are the vectors from CA to CA, `carbonyl` the directions that orient each peptide, (..., 3).
     """
     axis = step / length(step)[..., None]
     side = carbonyl - (carbonyl * axis).sum(-1, keepdim=True) * axis
@@ -95,10 +95,10 @@ def build_backbone(ca: Tensor, carbonyl: Tensor, lengths: Tensor) -> Tensor:
 
 REACH = {2: (5.0, 7.2), 3: (4.6, 10.8), 4: (4.6, 14.2)}  # Å, CA distances over k residues that a chain can have
 N_TO_C = math.sqrt(N_CA**2 + CA_C**2 - 2 * N_CA * CA_C * math.cos(N_CA_C))  # Å, of one residue with an ideal angle
-# Points of a residue; the middle is that of the peptide that follows.
+# Points of a residue; the middle is that of the following peptide.
 POINTS = 7
 CA, CB, CARBON, OXYGEN, NITROGEN, HYDROGEN, MIDDLE = range(POINTS)
-# CA and the middle of a peptide repel each other in residues 3 or more apart, O and CB, 2 or more.
+# CA and peptide middles repel each other if their residues are 3 or more apart, O and CB if 2 or more.
 CONTACTS = (  # Å; nearer than this they repel. Peptides keep chains from passing through each other.
     *((CA, CA, 4.2), (MIDDLE, MIDDLE, 3.8), (CA, MIDDLE, 3.8), (MIDDLE, CA, 3.8)),
     *((OXYGEN, OXYGEN, 2.6), (CB, CB, 2.6), (OXYGEN, CB, 2.6), (CB, OXYGEN, 2.6)),
@@ -109,9 +109,9 @@ CONCENTRATION = 6.0  # of a basin's von Mises density
 N_H = 1.01  # Å
 CHARGES = 0.42 * 0.20 * 332  # kcal Å/mol, of Kabsch and Sander 1983
 STRONGEST_BOND = -2.5  # kcal/mol; a stronger hydrogen bond gains nothing
-BOND_REACH, BOND_WIDTH = 5.2, 0.4  # Å between O and N, about which a hydrogen bond fades
+BOND_REACH, BOND_WIDTH = 5.2, 0.4  # Å between O and N: where a hydrogen bond fades, and over what width
 NEAR = 8.0  # Å; residues whose CA are farther apart do not interact
-MARGIN = 1.5  # Å, by which points may come nearer until pairs are looked for again
+MARGIN = 1.5  # Å, by which points may approach before pairs are searched again
 SECOND_HALF = 0.7  # share of the steps after which overlaps weigh more and hydrogen bonds less
 STEP, ANGLE, TURNED, RAMACHANDRAN = 60.0, 30.0, 0.1, 3.0  # weights of terms
 OVERLAP, BOND = (2.5, 10.0), (2.0, 1.0)  # weights of terms, at first and late
@@ -119,15 +119,15 @@ OVERLAP, BOND = (2.5, 10.0), (2.0, 1.0)  # weights of terms, at first and late
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """The structures before relaxation, and what stays the same in it.
+    """The structures before relaxation, and quantities that stay constant during it.
 
     ca, carbonyl : (3, N) in Å, and unit vectors
     goal : where CA are held, (3, N) in Å
     mask : (B, L), which residues of a padded batch these are
-    has_next, has_previous : whether a residue has one behind it, and before it (N,)
+    has_next, has_previous : whether the chain has a residue after, and before, this one (N,)
     inner : 1 for residues that have both, else 0 (N,)
-    kept : distances in Å of CA i and i + k that are kept, k = 1 to 4 (4, N)
-    stiffness : weights of the squared differences from these; 0 where i + k is of no or another chain (4, N)
+    kept : target distances in Å between CA i and i + k, k = 1 to 4 (4, N)
+    stiffness : weights of the squared differences from these; 0 if the chain has no residue i + k (4, N)
     hold : weight of the squared distance of a CA from its goal
     """
 
@@ -144,7 +144,7 @@ class Chains:
 
     @staticmethod
     def of(ca: Tensor, carbonyl: Tensor, mask: Tensor, hold: float, goal: Tensor | None = None) -> Chains:
-        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3), mask (B, L), and where CA are held: where they are."""
+        """From CA (B, L, 3) in Å, carbonyl directions (B, L, 3), mask (B, L); CA are held at `goal`, else in place."""
         flat, turn = ca.detach()[mask].T.contiguous(), carbonyl.detach()[mask].T.contiguous()
         held = flat if goal is None else goal.detach()[mask].T.contiguous()
         chain = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]
@@ -164,16 +164,16 @@ class Chains:
 
 
 def along(x: Tensor) -> Tensor:
-    """From CA (3, N) to those 1 to 4 residues on: (4, 3, N), zeros where there are none."""
+    """Vectors from CA (3, N) to those 1 to 4 residues further on: (4, 3, N), zeros if there are none."""
     return torch.stack([F.pad(x[:, k:] - x[:, :-k], (0, k)) for k in (1, *REACH)])
 
 
 @cache
 def peptide_plane() -> Tensor:
-    """What a peptide holds (6, 2), along its axis and to the side of O.
+    """The parts of a peptide (6, 2): components along its axis and towards O.
 
-    C, O (from the CA before), N, H (from the CA behind) in Å, and unit vectors athwart N-CA and CA-C in the plane, by
-    which phi and psi are measured.
+    C, O (from the preceding CA), N, H (from the following CA) in Å, and in-plane unit vectors perpendicular to N-CA and
+    CA-C, by which phi and psi are measured.
     """
     c, o, n = (torch.tensor(atom) for atom in (PEPTIDE_C, PEPTIDE_O, PEPTIDE_N))
     h = n + N_H * F.normalize(c - o, dim=0)
@@ -183,13 +183,13 @@ def peptide_plane() -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Peptides:
-    """Ideal peptides, each between residue i and i + 1, N of them, of which a chain's last means nothing.
+    """N ideal peptides, each between residues i and i + 1; the last one of a chain has no meaning.
 
-    apart : from CA to those 1 to 4 residues on (4, 3, N), in Å
+    apart : vectors from CA to those 1 to 4 residues further on (4, 3, N), in Å
     distance : lengths of these (4, N)
-    axis, side : unit vectors from CA to CA, and across it towards O (3, N)
-    lean : share of the carbonyl direction along the axis (N,)
-    across : length of what is left of it (N,)
+    axis, side : unit vectors from CA to CA, and perpendicular to it towards O (3, N)
+    lean : component of the carbonyl direction along the axis (N,)
+    across : length of the remainder (N,)
     parts : the rows of `peptide_plane` in space (6, 3, N)
     """
 
@@ -216,7 +216,7 @@ class Peptides:
         return Peptides(apart, distance, axis, side, lean, across, parts.view(6, *x.shape))
 
     def points(self, x: Tensor) -> Tensor:
-        """What repels and bonds (7, 3, N), in Å, in the order of their numbers above."""
+        """The points that repel and bond (7, 3, N), in Å, in the order of their numbers above."""
         spots = torch.zeros(POINTS, *x.shape, dtype=x.dtype, device=x.device)
         spots[CA] = x
         spots[CARBON : OXYGEN + 1] = x + self.parts[:2]
@@ -235,7 +235,7 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """What is near, as places among the numbers of `Peptides.points`.
+    """Pairs that are near each other, as indices into the flattened `Peptides.points`.
 
     contacts : of points that repel (2, 3, P)
     limit : their contact distances in Å (P,)
@@ -249,7 +249,7 @@ class Pairs:
     @staticmethod
     @torch.no_grad()
     def of(x: Tensor, u: Tensor, chains: Chains) -> Pairs:
-        """All pairs that may touch, or bond, before some point has moved by half of `MARGIN`."""
+        """All pairs that may touch or bond before any point has moved by half of `MARGIN`."""
         i, j = near_residues(x, chains)
         spots, has_next, has_previous = Peptides.of(x, u).points(x), chains.has_next, chains.has_previous
         always = torch.ones_like(has_next)
@@ -267,7 +267,7 @@ class Pairs:
         contacts, limits = zip(*found, strict=True)
         acceptor, donor = torch.cat([i, j]), torch.cat([j, i])
         bond = length(spots[OXYGEN][:, acceptor] - spots[NITROGEN][:, donor], 0) < BOND_REACH + MARGIN
-        bond &= has_next[acceptor] & has_previous[donor]  # a first residue has no hydrogen that its chain would place
+        bond &= has_next[acceptor] & has_previous[donor]  # no peptide places the hydrogen of a first residue
         acceptor, donor = acceptor[bond], donor[bond]
         atoms = ((OXYGEN, acceptor), (CARBON, acceptor), (NITROGEN, donor), (HYDROGEN, donor))
         bonds = torch.stack([place(atom, residue, x) for atom, residue in atoms])
@@ -275,7 +275,7 @@ class Pairs:
 
 
 def place(point: int, residue: Tensor, x: Tensor) -> Tensor:
-    """Where x, y and z of a point of residues (P,) stand among the numbers of `Peptides.points` (3, P)."""
+    """Indices (3, P) of x, y and z of a point of residues (P,) into the flattened `Peptides.points`."""
     count = x.shape[1]
     return residue + (3 * point + torch.arange(3, device=x.device)[:, None]) * count
 
@@ -292,12 +292,12 @@ def near_residues(x: Tensor, chains: Chains) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def slope(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> Tensor:
-    """The gradient (6, N) of what `relax` lowers, along CA (3, N) in Å and carbonyl directions (3, N).
+    """The gradient (6, N) of the energy that `relax` lowers, by CA (3, N) in Å and carbonyl directions (3, N).
 
     The energy is a sum over all chains of
 
-    - squared differences of CA distances over 1 to 4 residues, and of N to C, from what they should be;
-    - squared distances of CA from their goals, and of carbonyl directions from where they were;
+    - squared differences of CA distances over 1 to 4 residues, and of N to C, from their targets;
+    - squared distances of CA from their goals, and of carbonyl directions from their initial values;
     - squared penetration below contact distances;
     - hydrogen bonds, after Kabsch and Sander 1983, eq. 1, capped, faded with the distance from O to N, and with
       (3 - r^2) / 2 for 1 / r below 1 Å;
@@ -328,7 +328,7 @@ def slope(x: Tensor, u: Tensor, chains: Chains, pairs: Pairs, done: float) -> Te
 
 
 def add_overlap(on_spots: Tensor, spots: Tensor, pairs: Pairs, weight: float) -> None:
-    """Add to `on_spots` (7, 3, N) the slope of the squared penetration of points below contact distances."""
+    """Add to `on_spots` (7, 3, N) the gradient of the squared penetration of points below contact distances."""
     first, second = spots.view(-1).index_select(0, pairs.contacts.flatten()).view_as(pairs.contacts)
     between = first - second
     distance = length(between, 0)
@@ -337,7 +337,7 @@ def add_overlap(on_spots: Tensor, spots: Tensor, pairs: Pairs, weight: float) ->
 
 
 def add_hydrogen_bonds(on_spots: Tensor, spots: Tensor, pairs: Pairs, weight: float) -> None:
-    """Add to `on_spots` (7, 3, N) the slope of the energy of hydrogen bonds."""
+    """Add to `on_spots` (7, 3, N) the gradient of the hydrogen-bond energy."""
     o, c, n, h = spots.view(-1).index_select(0, pairs.bonds.flatten()).view_as(pairs.bonds)
     between = torch.empty_like(pairs.bonds, dtype=spots.dtype)
     for row, (a, b) in zip(between, ((o, n), (c, h), (o, h), (c, n)), strict=True):
@@ -364,10 +364,10 @@ def add_hydrogen_bonds(on_spots: Tensor, spots: Tensor, pairs: Pairs, weight: fl
 
 
 def add_residues(on_parts: Tensor, peptides: Peptides, on_cb: Tensor, inner: Tensor) -> Tensor:
-    """Add to `on_parts` (6, 3, N) the slopes of N to C, of phi and psi, and `on_cb` (3, N) of each CB.
+    """Add to `on_parts` (6, 3, N) the gradients of N-C distances, of phi and psi, and `on_cb` (3, N), that of each CB.
 
-    Returns the slope along the normals of peptides (3, N). The normal of N, CA and C stands to that of the peptide
-    before at phi, and to that of the peptide behind at psi.
+    Returns the gradient by the normals of peptides (3, N). The normal of N, CA and C is at an angle of phi to that of
+    the preceding peptide, and of psi to that of the following one.
     """
     c, n = peptides.parts[0, :, 1:], peptides.parts[2, :, :-1]  # of residues 1 to N - 1
     inner, on_cb = inner[1:], on_cb[:, 1:]
@@ -395,7 +395,7 @@ def add_residues(on_parts: Tensor, peptides: Peptides, on_cb: Tensor, inner: Ten
 
 
 def through_frame(on_parts: Tensor, on_flat: Tensor, peptides: Peptides, u: Tensor) -> tuple[Tensor, Tensor]:
-    """From slopes along what peptides hold (6, 3, N) and their normals (3, N) to those along steps of CA and `u`."""
+    """Convert gradients by the parts of peptides (6, 3, N) and their normals (3, N) to those by CA steps and `u`."""
     axis, side = peptides.axis, peptides.side
     on_axis, on_side = (peptide_plane().to(u).T @ on_parts.flatten(1)).view(2, *u.shape)
     on_side = on_side + cross(on_flat, axis)
@@ -409,9 +409,9 @@ def through_frame(on_parts: Tensor, on_flat: Tensor, peptides: Peptides, u: Tens
 
 @cache
 def basins() -> tuple[Tensor, Tensor]:
-    """What turns cosines and sines of phi and psi (4, N) to log densities of `BASINS`: a matrix (4, 4) and (4, 1).
+    """A matrix (4, 4) and offsets (4, 1) that map cosines and sines of phi and psi (4, N) to log densities of `BASINS`.
 
-    Normals give psi turned by half a circle.
+    Psi measured between normals is shifted by half a circle.
     """
     phi, psi, weight = torch.tensor(BASINS, dtype=torch.double).T
     phi, psi = phi.deg2rad(), psi.deg2rad()
@@ -419,9 +419,9 @@ def basins() -> tuple[Tensor, Tensor]:
     return CONCENTRATION * directions, weight.log()[:, None]
 
 
-SEARCH_EVERY = 20  # steps after which near pairs are looked for again
+SEARCH_EVERY = 20  # steps after which near pairs are searched again
 FREE, HELD = 0.01, 1.0  # weight that holds a CA of a sample, and of a reconstruction
-LARGEST_STEP, SMALLEST_STEP = 0.2, 0.003  # Å, of a coordinate, at first and at last
+LARGEST_STEP, SMALLEST_STEP = 0.2, 0.003  # Å per coordinate, at the start and at the end
 
 
 @torch.no_grad()
@@ -431,7 +431,7 @@ def relax(
     """CA positions in Å and carbonyl directions, (B, L, 3) each, after `steps` of descent; 0 steps change nothing.
 
     `hold` is the weight of the squared distance in Å² of a CA from its `goal` (B, L, 3), by default where it was. For a
-    structure that a decoder made, the goal is what it decoded: the mean of its Gaussian, and so the likeliest place.
+    structure made by a decoder, the goal is the decoded trace: the mean of its Gaussian, thus the likeliest place.
     """
     if not steps:
         return ca, carbonyl
@@ -454,7 +454,7 @@ class Descent:
         self.mean, self.square, self.steps = torch.zeros_like(place), torch.zeros_like(place), 0
 
     def step(self, slope: Tensor, rate: float) -> None:
-        """Go down along `slope`, of the shape of `place`."""
+        """Take one step down the gradient `slope`, of the same shape as `place`."""
         self.steps += 1
         self.mean.lerp_(slope, 0.1)
         self.square.mul_(0.999).addcmul_(slope, slope, value=0.001)

@@ -1,4 +1,4 @@
-"""Sampling: trained model + fold class + length -> backbones; and what a model makes of held-out domains."""
+"""Sampling: trained model + fold class + length -> backbones; and reconstruction of held-out domains."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from .sampler import (
     start_noise,
 )
 
-SHORTEST = 5  # residues; relaxation looks at distances over four
-MOST_BEYOND = 2  # times the longest training domain that a sample may have
-ALIKE = 0.1  # of lengths of the same fold, in their logarithm
-FEWEST_MEMBERS = 8  # training domains of a finer label that is drawn for itself
+SHORTEST = 5  # residues; relaxation uses distances over four
+MOST_BEYOND = 2  # longest length of a sample, relative to the longest training domain
+ALIKE = 0.1  # standard deviation of the logarithm of lengths that count as similar
+FEWEST_MEMBERS = 8  # training domains that a finer label needs to be drawn separately
 
 
 def known_fold(spec: Spec, fold: str) -> str:
-    """`fold`, or the nearest level above it that training knew; `UserError` where it knew none."""
+    """`fold`, or the nearest level above it that is known from training; `UserError` if there is none."""
     for name in lineage(fold)[::-1]:
         if spec.lengths.get(name):
             return name
@@ -61,7 +61,7 @@ def known_fold(spec: Spec, fold: str) -> str:
 def members_of(spec: Spec, fold: str) -> list[tuple[str, int]]:
     """The training members of a fold, or of its nearest known parent: the finest label of each, and its length.
 
-    They are those of the model's own training; those of the model that it began as where only that one knew the fold.
+    They come from the model's own training or, if only the model it started from knew the fold, from that model's.
     """
     fold = known_fold(spec, fold)
     known = [label for label, lengths in spec.lengths.items() if lengths]
@@ -81,8 +81,8 @@ def choose_members(
 ) -> tuple[list[str], np.ndarray]:
     """Labels and lengths (count,) of training members of a fold (`members_of`), drawn at random.
 
-    A fold is the mixture of what lies below it, so that finer labels are drawn as often as training has them. Given
-    `lengths`, members count by how near they are in length, with a standard deviation of `ALIKE` in its logarithm.
+    A fold is the mixture of the labels below it, so finer labels are drawn as often as they occur in training. Given
+    `lengths`, members are weighted by similarity in length, with a standard deviation of `ALIKE` in its logarithm.
     """
     labels, own = zip(*members, strict=True)
     if lengths is None:
@@ -97,7 +97,7 @@ def choose_members(
 
 
 def parse_lengths(words: Sequence[str]) -> Sequence[int]:
-    """Numbers of residues as they are written: `80-120` a range, of which each sample draws one, else numbers."""
+    """Parse numbers of residues: `80-120` is a range, from which each sample draws one; otherwise a list of numbers."""
     if len(words) == 1 and (found := re.fullmatch(r"(\d+)-(\d+)", words[0].strip())):
         low, high = int(found[1]), int(found[2])
         if low <= high:
@@ -108,9 +108,9 @@ def parse_lengths(words: Sequence[str]) -> Sequence[int]:
 
 
 def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None, extrapolate: bool = False) -> None:
-    """`UserError` where a fold is unknown, or a length one of which the model can know nothing.
+    """`UserError` if a fold is unknown, or a length is one about which the model can know nothing.
 
-    Lengths outside those of a fold's members are refused as well, unless `extrapolate`, which says which they are.
+    Lengths outside those of a fold's members are rejected as well, unless `extrapolate`; they are then only reported.
     """
     longest = MOST_BEYOND * max(max(members) for members in spec.lengths.values())
     for length in lengths or ():
@@ -133,7 +133,7 @@ def check_asked(spec: Spec, folds: Sequence[str], lengths: Sequence[int] | None,
 
 
 def check_kept(spec: Spec, kept: int) -> None:
-    """`UserError` where a code does not have so many leading numbers to keep."""
+    """`UserError` if a code does not have that many leading numbers to keep."""
     if isinstance(kept, bool) or not isinstance(kept, int | np.integer) or not 1 <= kept <= spec.model.latent:
         raise UserError(f"keep: expected 1 to {spec.model.latent} numbers of a code, got {kept!r}")
 
@@ -144,7 +144,7 @@ EXTRAPOLATE = "ask for other lengths, or for extrapolation (--extrapolate, extra
 def folds_to_draw(spec: Spec, depth: int) -> list[str]:
     """The labels of `depth` levels, or as many as the model knows, with at least `FEWEST_MEMBERS` training domains.
 
-    A class that has none of them is drawn itself. Of a model that began as another one, labels that only that one was
+    A class without such labels is drawn itself. If the model started from another one, labels that only that one was
     trained on are left out.
     """
     folds: list[str] = []
@@ -168,12 +168,12 @@ def sample_folds(
     parts: Path | None = None,
     extrapolate: bool = False,
 ) -> None:
-    """Write a store of `settings.per_class` relaxed samples of each fold, and the unrelaxed ones nowhere.
+    """Write a store of `settings.per_class` relaxed samples of each fold; unrelaxed samples are not written.
 
-    `lengths` are taken in turn, those of a range drawn; without them, lengths are drawn from the fold's training
-    members. `batch` is a share of the draw, counted from 0, and of how many. A larger draw is made in parts; what is
-    made of it when it is cut off stays in the folder `parts`, by default a hidden one beside the output, from which the
-    same call goes on.
+    `lengths` are used in turn, or drawn if they are a range; without them, lengths are drawn from the fold's training
+    members. `batch` selects a share of the draw: its number, counted from 0, and the number of shares. A larger draw is
+    made in parts; if it is interrupted, finished parts stay in the folder `parts`, by default a hidden one beside the
+    output, from which the same call resumes.
     """
     check_asked(Spec.read(model / "spec.json"), folds, lengths, extrapolate)
     _announce(len(set(folds)), settings.per_class)
@@ -203,8 +203,8 @@ def sample_around(
 ) -> None:
     """Write a store of `settings.per_class` relaxed conformations of the one structure of `domain`.
 
-    The label is `fold`, by default the domain's own; what `spread` and `noise_kept` do says `draw_around`; `batch` and
-    `parts` are those of `sample_folds`. `UserError` where the model does not know the fold.
+    The label is `fold`, by default the domain's own; for `spread` and `noise_kept` see `draw_around`, for `batch` and
+    `parts` see `sample_folds`. `UserError` if the model does not know the fold.
     """
     sampler = load_sampler(model, refiner)
     say_unknown_labels(sampler.spec, domain, domain.ids[0])
@@ -232,11 +232,11 @@ def draw_around(
 ) -> Samples:
     """`settings.per_class` conformations of the one structure of `domain` under `label`, by default its own, in memory.
 
-    With a `spread`, the structure is moved along its soft motions to a mean RMSD of so many Å (see `motion`). Without
+    With a `spread`, the structure is moved along its soft motions to a mean RMSD of that many Å (see `motion`). Without
     one, codes are drawn from its posterior and decoded; `settings.temperature` scales the posterior's spread, and 0
-    gives its mean, refined with different noise. Where the second level is a decoder, a share `noise_kept` of the
-    variance of that noise is the structure's own, found by inversion: with all of it, both levels of the structure are
-    decoded again, under its own label or another one.
+    gives its mean, refined with different noise. If the second level is a decoder, a share `noise_kept` of the variance
+    of that noise is the structure's own, found by inversion: with all of it, both levels of the structure are decoded
+    again, under its own label or another one.
     """
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     label = domain.labels[0] if label is None else label
@@ -254,7 +254,7 @@ def draw_of_domain(
     spread: float | None = None,
     noise_kept: float = 0.0,
 ) -> Draw:
-    """`settings.per_class` conformations of the one structure of `domain` under `label`, to be drawn."""
+    """The draw of `settings.per_class` conformations of the one structure of `domain` under `label`."""
     if settings.numbers:
         check_kept(sampler.spec, settings.numbers)
     if not 0 <= noise_kept <= 1 or (noise_kept and spread is not None):
@@ -266,7 +266,7 @@ def draw_of_domain(
             lambda one: motions_around(sampler, one, label, spread, settings, stage), sampler.device, [domain]
         )
     else:
-        (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # whose last bits are those of one thread
+        (posterior,) = at_once(sampler.infer, sampler.device, [domain])  # on one thread, which fixes its last bits
         width = settings.temperature * torch.exp(0.5 * posterior.logvar)
         if noise_kept:
             (own,) = sampler.infer_noise(domain, posterior.mean, settings.numbers)
@@ -307,7 +307,7 @@ def draw_of_folds(
     facts: Facts,
     origin: Mapping[str, Any],
 ) -> Draw:
-    """`settings.per_class` samples of each fold, to be drawn."""
+    """The draw of `settings.per_class` samples of each fold."""
     if settings.numbers:
         check_kept(sampler.spec, settings.numbers)
     members = {fold: members_of(sampler.spec, fold) for fold in dict.fromkeys(folds)}
@@ -327,7 +327,7 @@ def draw_blocks(
     settings: SampleSettings,
     facts: Facts,
 ) -> Samples:
-    """The samples of some blocks of folds with these `members`; of what is computed, those that are asked for."""
+    """The samples of some blocks of folds with these `members`; only the requested ones are returned."""
     spec = sampler.spec
     labels, told, sizes, seeds, codes = list[str](), list[str](), list[int](), list[int](), list[Tensor]()
     for block in blocks:
@@ -354,7 +354,7 @@ def draw_blocks(
 def complete_in_silence(
     sampler: Sampler, traces: Sequence[Tensor], labels: Sequence[str], settings: SampleSettings, noise: Sequence[Tensor]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """`complete` for a few of many samples, whose progress is said elsewhere."""
+    """`complete` for a few of many samples, whose progress is reported elsewhere."""
     return complete(sampler, traces, labels, settings, noise, f"sample {sampler.spec.variant}", said=False)
 
 
@@ -364,7 +364,7 @@ def _asked_for(
     labels: Sequence[str],
     made: tuple[list[np.ndarray], list[np.ndarray]],
 ) -> Samples:
-    """Of all that was made of blocks, labels and coordinates, raw and relaxed, what is asked for, with its names."""
+    """The requested samples, with `names`, among all labels and coordinates, raw and relaxed, made for `blocks`."""
     kept, place = list[int](), 0
     for block in blocks:
         kept += range(place, place + block.wanted)
@@ -376,12 +376,12 @@ def _asked_for(
 def draw_samples(
     sampler: Sampler, folds: Sequence[str], lengths: Sequence[int] | None, settings: SampleSettings, seed: int
 ) -> Samples:
-    """`settings.per_class` samples of each fold, in memory; the first of them are those of a smaller draw."""
+    """`settings.per_class` samples of each fold, in memory; a smaller draw gives the first of them."""
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
     return draw_of_folds(sampler, folds, lengths, settings, seed, facts, {}).samples()
 
 
-TRIES = 50  # draws of as many samples as are wanted, until those that are valid must have been found
+TRIES = 50  # most samples drawn to find the valid ones, as a multiple of those wanted
 
 
 def draw_valid(
@@ -392,10 +392,9 @@ def draw_valid(
     seed: int,
     is_valid: Callable[[Backbone], bool],
 ) -> Samples:
-    """The first `settings.per_class` relaxed samples of each fold that are valid; how many were drawn is said.
+    """The first `settings.per_class` relaxed samples of each fold that are valid; reports how many were drawn.
 
-    Names keep the place in the draw, so that a number that is missing was not valid. `UserError` where too few of the
-    samples are.
+    Names keep the place in the draw: samples of missing numbers were not valid. `UserError` if too few samples are.
     """
     wanted, kept = settings.per_class, list[Samples]()
     facts: Facts = {"variant": sampler.spec.variant, "seed": sampler.spec.seed}
@@ -443,18 +442,18 @@ def sample_valid(
 
 
 def parts_beside(output: Path) -> Path:
-    """Where what is made of an output waits until it is whole."""
+    """The folder beside an output for its parts, until it is complete."""
     return output.with_name(f".{output.name}.parts")
 
 
 def origin_of(facts: Facts, refiner: Path, settings: SampleSettings) -> dict[str, Any]:
-    """What samples follow from, beside their blocks."""
+    """Everything that determines samples, besides their blocks."""
     own = asdict(replace(settings, batches=1))
     return {"draw": dict(facts), "settings": own, "refiner": sha256(refiner / "weights.safetensors")}
 
 
 def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> dict[str, str | float | int]:
-    """What drew a sample, as columns of its store: the model, by the hash of its weights too, and the draw."""
+    """The origin of a sample, as columns of its store: the model, including the hash of its weights, and the draw."""
     return {
         "variant": spec.variant,
         "seed": spec.seed,
@@ -467,7 +466,7 @@ def draw_facts(spec: Spec, model: Path, settings: SampleSettings, seed: int) -> 
 
 
 def say_unknown_labels(spec: Spec, domains: DomainSet, where: Path | str) -> None:
-    """Say how many domains are of a class that training had none of, as under another scheme of labels."""
+    """Report how many domains are of a class absent from training, as under another labelling scheme."""
     unknown = [label for label in domains.labels if label and not spec.label_ids(label)[0]]
     if unknown:
         known = ", ".join(spec.vocabulary[0])
@@ -476,7 +475,7 @@ def say_unknown_labels(spec: Spec, domains: DomainSet, where: Path | str) -> Non
 
 
 def say_other_training(spec: Spec, model: Path, refiner: Path, splits: Path) -> None:
-    """Say where model or refiner were trained by another table of splits, so that they may know what is held out."""
+    """Report if model or refiner was trained with another table of splits: it may know held-out domains."""
     here = sha256(splits)
     for folder, origin in ((model, spec.origin), (refiner, Spec.read(refiner / "spec.json").origin)):
         if origin.get("splits") != here:
@@ -497,10 +496,10 @@ def sample_heldout(
     drawn: Sequence[Path] = (),
     parts: Path | None = None,
 ) -> None:
-    """The workflow's step: samples of every label of `depth` levels, reconstructions of the split `test`, all codes.
+    """The workflow's step: write samples of all labels of `depth` levels, reconstructions of the split `test`, codes.
 
     Writes samples.h5, raw.h5, reconstructions.h5, swapped.h5 and latents.h5 into the folder `output`. `drawn` are the
-    folders of all batches of the samples (`sample_batch`), where they were drawn before.
+    folders of all batches of the samples (`sample_batch`), if they were drawn before.
     """
     sampler = load_sampler(model, refiner)
     by_split = {split: domains.first_conformations() for split, domains in read_split(store, splits).items()}
@@ -525,20 +524,20 @@ def sample_heldout(
 
 
 def draw_of_step(sampler: Sampler, model: Path, refiner: Path, settings: SampleSettings, seed: int, depth: int) -> Draw:
-    """The samples of `sample_heldout`, to be drawn."""
+    """The draw of the samples of `sample_heldout`."""
     folds, facts = folds_to_draw(sampler.spec, depth), draw_facts(sampler.spec, model, settings, seed)
     settings = replace(settings, per_class=settings.of_each(len(folds)))
     _announce(len(folds), settings.per_class)
     return draw_of_folds(sampler, folds, None, settings, seed, facts, origin_of(facts, refiner, settings))
 
 
-DRAWN = ("samples.h5", "raw.h5")  # of a batch
+DRAWN = ("samples.h5", "raw.h5")  # files of a batch
 
 
 def sample_batch(
     model: Path, refiner: Path, settings: SampleSettings, seed: int, output: Path, depth: int, batch: tuple[int, int]
 ) -> None:
-    """A batch of the samples of `sample_heldout`: `samples.h5` and `raw.h5` in the folder `output`."""
+    """Write a batch of the samples of `sample_heldout`: `samples.h5` and `raw.h5` in the folder `output`."""
     draw = draw_of_step(load_sampler(model, refiner), model, refiner, settings, seed, depth)
     with atomic_path(output) as folder:
         folder.mkdir()

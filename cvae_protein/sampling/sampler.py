@@ -29,13 +29,13 @@ from ..model.representation import center, encode_trace
 from ..model.spec import Spec, load_tensors
 from .relax import FREE, build_backbone, relax
 
-PUSHED = 4  # draws that give how wide a posterior is behind the flow
+PUSHED = 4  # draws from which the width of a posterior behind the flow is estimated
 # Padded residues of a batch. A second level's memory grows with them times the length; relaxation takes small steps.
 REFINED_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 RELAXED_AT_ONCE = {"cpu": 8192, "cuda": 262_144}
 MOST_THREADS = 8  # more would wait for the interpreter
-REFINER_STEPS, DECODER_STEPS = 2, 5  # of a flow that is not distilled; more change nothing that was measured
-INVERSION_STEPS = 20  # of the decoder's flow, backwards or there and back
+REFINER_STEPS, DECODER_STEPS = 2, 5  # of a flow that is not distilled; more steps change no measured result
+INVERSION_STEPS = 20  # of the decoder's flow, backwards, or backwards and forwards
 Result = TypeVar("Result")
 
 
@@ -43,8 +43,7 @@ Result = TypeVar("Result")
 class Sampler:
     """A trained model, its aggregate posterior as Gaussians and as a flow, and the second level that completes traces.
 
-    Networks are on one device; what its methods take and give are tensors on the CPU. `memory` is of
-    `training_copies` alone.
+    Networks are on one device; methods take and return tensors on the CPU. Only `training_copies` has a `memory`.
     """
 
     model: CVAE
@@ -55,7 +54,7 @@ class Sampler:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return self.model.log_sigma.device
 
     @property
@@ -65,13 +64,13 @@ class Sampler:
 
     @property
     def own_flow(self) -> LatentFlow | None:
-        """The flow where it is part of the model: its code is then the noise of which the flow makes the decoder's."""
+        """The flow, if it is part of the model: the model's code is then noise that the flow maps to the decoder's."""
         return self.flow if variants.find(self.spec.variant).view else None
 
     def infer(self, domains: DomainSet, kept: CodeSet | None = None) -> Gaussian:
-        """q(z | x, y) of each domain (D, Z); behind a flow of its own, mean and spread of `PUSHED` draws' noise.
+        """q(z | x, y) of each domain (D, Z); for a model with its own flow, mean and spread of `PUSHED` draws' noise.
 
-        `kept` are the codes of these domains from training, which are taken where labels and lengths are the same.
+        `kept` are the codes of these domains from training, which are used if labels and lengths are the same.
         """
         labels, lengths = domains.label_ids(self.spec), torch.from_numpy(domains.lengths)
         if kept is not None and torch.equal(kept.labels, labels) and torch.equal(kept.lengths, lengths):
@@ -98,18 +97,18 @@ class Sampler:
 
     @torch.no_grad()
     def decode(self, codes: Tensor, labels: Tensor, lengths: Tensor, kept: int = 0) -> list[Tensor]:
-        """CA traces (L, 3) in Å of the first `kept` numbers, 0 = all, of codes (B, Z) as `infer` gives them."""
+        """CA traces (L, 3) in Å from the first `kept` numbers, 0 = all, of codes (B, Z) as `infer` gives them."""
         if (flow := self.own_flow) is not None:
             codes = flow.to_codes(codes.to(self.device), labels.to(self.device), lengths.to(self.device)).cpu()
         return decode_all(self.model, codes, labels, lengths, kept)
 
     @torch.no_grad()
     def infer_noise(self, domains: DomainSet, codes: Tensor, kept: int = 0) -> list[Tensor]:
-        """The second level's noise (L, 6) of domains, whose codes (B, Z) are known: the decoder's flow run backwards.
+        """The second level's noise (L, 6) for domains with known codes (B, Z), found by running the flow backwards.
 
         The first `kept` numbers, 0 = all, and that noise give CA and carbonyl directions back under the same label, in
-        as many steps (`INVERSION_STEPS`). Raises `UserError` where the second level is a refiner, which keeps none, or
-        distilled.
+        the same number of steps (`INVERSION_STEPS`). Raises `UserError` if the second level is a refiner, which keeps
+        no noise, or distilled.
         """
         if not isinstance(self.second_level, ChainDecoder):
             raise UserError("noise: expected a second level that is a decoder over whole chains, found a refiner")
@@ -132,7 +131,7 @@ class Sampler:
         return _unpadded(at_once(invert, self.device, batches), lengths.tolist())
 
     def coarse(self, traces: Sequence[Tensor], labels: Sequence[str], kept: int = 0, error: float = 0.0) -> Coarse:
-        """What the decoder over whole chains is told of traces (L, 3) in Å of the first `kept` numbers, 0 = all.
+        """The whole-chain decoder's input for traces (L, 3) in Å decoded from the first `kept` numbers, 0 = all.
 
         `error` is that of the numbers, relative to their spread.
         """
@@ -171,9 +170,9 @@ def _memory(tensors: dict[str, Tensor]) -> TrainingCodes:
 
 @torch.no_grad()
 def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor, kept: int = 0) -> list[Tensor]:
-    """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of like length.
+    """CA traces (L, 3) in Å of codes (B, Z), label ids (B, levels) and lengths (B,), in batches of similar length.
 
-    Of a code the first `kept` numbers count, 0 = all. Codes, labels and lengths are on the CPU, and so are the traces,
+    Only the first `kept` numbers of a code are used, 0 = all. Codes, labels, lengths and traces are on the CPU,
     whatever the model's device.
     """
     device = model.log_sigma.device
@@ -189,7 +188,7 @@ def decode_all(model: CVAE, codes: Tensor, labels: Tensor, lengths: Tensor, kept
 def _unpadded(
     made: Iterable[list[tuple[np.ndarray, Tensor]]], lengths: Sequence[int], progress: Progress | None = None
 ) -> list[Tensor]:
-    """What was made of padded batches, each with its rows, as one tensor (L, ...) a structure in the rows' order."""
+    """Results for padded batches, each with its rows, as one tensor (L, ...) per structure in the order of the rows."""
     found = [torch.empty(0)] * len(lengths)
     for pieces in made:
         for rows, batch in pieces:
@@ -206,7 +205,7 @@ def draw_codes(
 ) -> Tensor:
     """Codes (B, Z) for label ids (B, levels) and lengths (B,), from the prior that `settings` names.
 
-    The baselines `training_copies` and `swapped_label` have ways of their own.
+    The baselines `training_copies` and `swapped_label` have priors of their own.
     """
     device, record = sampler.device, variants.find(sampler.spec.variant)
     if settings.prior == "flow" and sampler.flow is None and record.has_flow:
@@ -228,7 +227,7 @@ def draw_codes(
 
 
 def other_class(labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
-    """Label ids (B, levels) of another first-level class than `labels`, if any, finer levels unknown."""
+    """Label ids (B, levels) of a random first-level class other than `labels`, if any; finer levels are unknown."""
     other = torch.zeros_like(labels)
     if classes < 2:
         return other
@@ -247,10 +246,10 @@ def complete(
     hold: float = FREE,
     said: bool = True,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Full backbones (L, 5, 3) in Å of decoded CA traces (L, 3) and labels: as refined, and relaxed (see `relax`).
+    """Full backbones (L, 5, 3) in Å from decoded CA traces (L, 3) and labels: as refined, and relaxed (see `relax`).
 
-    `noise` (L, 6) of each is what the second level starts from (`start_noise`). Behind the refiner CA are held near the
-    trace, behind the decoder, which may leave it, near where they are. `said` is whether progress is.
+    `noise` (L, 6) of each is what the second level starts from (`start_noise`). After the refiner, CA are held near the
+    trace; after the decoder, which may leave it, near where they are. `said` is whether progress is reported.
     """
     refined = refine_all(sampler, traces, labels, settings, noise, stage, said)
     goals = traces if isinstance(sampler.second_level, Refiner) else None
@@ -263,7 +262,7 @@ def noise_seeds(count: int, generator: torch.Generator) -> list[int]:
 
 
 def start_noise(lengths: Sequence[int], seeds: Sequence[int], amount: float) -> list[Tensor]:
-    """`amount` times standard normal deviates (L, 6), those of a chain from its seed, whatever stands beside it."""
+    """`amount` times standard normal deviates (L, 6); those of a chain depend on its seed alone, not on the others."""
     return [
         amount * torch.randn(length, 6, generator=torch.Generator().manual_seed(seed))
         for length, seed in zip(lengths, seeds, strict=True)
@@ -276,7 +275,7 @@ def no_noise(traces: Sequence[Tensor]) -> list[Tensor]:
 
 
 def integration_steps(second_level: Refiner | ChainDecoder, settings: SampleSettings) -> int:
-    """Steps in which a second level completes traces."""
+    """The number of steps in which a second level completes traces."""
     usual = DECODER_STEPS if isinstance(second_level, ChainDecoder) else REFINER_STEPS
     return settings.refine_steps or (1 if second_level.settings.distilled else usual)
 
@@ -345,9 +344,9 @@ def relax_all(
 
 
 def at_once(work: Callable[..., Result], device: torch.device, *batches: Sequence[Any]) -> Generator[Result]:
-    """What `work` makes of each batch, in order; on a CPU, one thread a batch, so that their number changes no result.
+    """Results of `work` for each batch, in order; on a CPU, one thread per batch: their number changes no result.
 
-    PyTorch's own threads within an operation gain less for operations as small as those of a relaxation.
+    PyTorch's own threads within an operation gain less for operations as small as those of relaxation.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or not batches[0]:
