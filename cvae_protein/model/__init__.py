@@ -1,1 +1,1 @@
-"""Networks: what runs on torch, NumPy, h5py and safetensors alone."""
+"""Networks: code that needs only torch, NumPy, h5py and safetensors."""

@@ -1,4 +1,4 @@
-"""Domains as batches: read from the store, cropped, sorted by length, padded; work in pieces where memory is short."""
+"""Domains as batches: read from the store, cropped, sorted by length, padded; work is split if memory is short."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..core.structure import CA, Backbone, C, O
 from ..store.read import Store
 from .spec import Spec
 
-FEWEST_CA = 5  # residues of a structure that is looked at alone
+FEWEST_CA = 5  # residues that a single structure needs
 RESIDUES_AT_ONCE = 8192  # padded residues of a batch outside training; memory grows with it
 
 
@@ -72,7 +72,7 @@ class DomainSet:
     """Domains of one split in memory: one entry per conformation.
 
     `coords` each (L_i, 5, 3) in Å, `ids` and `labels` (dotted), `weights` = 1 / conformations of the domain,
-    or that times how often it is to be drawn.
+    or that multiplied by how often it is to be drawn.
     """
 
     coords: tuple[np.ndarray, ...]
@@ -94,7 +94,7 @@ class DomainSet:
         return DomainSet(coords, ids, labels, self.weights[np.asarray(rows)])
 
     def with_crops_of(self, others: DomainSet | None) -> DomainSet:
-        """These domains, then `others`, too long to be taken whole, whose crops have no labels."""
+        """These domains, then `others`, which are too long to be used whole and whose crops have no labels."""
         if others is None:
             return self
         return DomainSet(
@@ -120,7 +120,7 @@ class DomainSet:
 
 
 def by_length(lengths: Sequence[int] | np.ndarray, residues: int = RESIDUES_AT_ONCE) -> Iterator[np.ndarray]:
-    """Rows of like length, in batches of at most `residues` padded residues (at least one row), shortest first."""
+    """Rows of similar length, in batches of at most `residues` padded residues (at least one row), shortest first."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):
@@ -132,10 +132,10 @@ def by_length(lengths: Sequence[int] | np.ndarray, residues: int = RESIDUES_AT_O
 
 
 def read_split(store_path: Path, splits_path: Path, balanced: bool = False) -> dict[str, DomainSet]:
-    """The domains of each split but `excluded`, with the label that the table of splits gives them.
+    """The domains of each split except `excluded`, with their labels in the table of splits.
 
-    Residues without CA are left out of a structure. Where `balanced`, domains that train weigh as the table has it, so
-    that superfamilies are drawn alike often. Raises `UserError` where a domain of the store is not in the table or none
+    Residues without CA are left out of a structure. If `balanced`, training domains have the weights of the table, so
+    that superfamilies are drawn equally often. Raises `UserError` if a domain of the store is not in the table or none
     is left to train on.
     """
     columns = ("domain_id", "split", "label", *(("weight",) if balanced else ()))
@@ -175,7 +175,7 @@ def read_domain(store_path: Path, splits_path: Path | None, name: str) -> Domain
 
 
 def one_domain(coords: np.ndarray, name: str, label: str) -> DomainSet:
-    """The domain of coordinates (L, 5, 3) in Å; residues without CA are left out, of which five must stay."""
+    """The domain of coordinates (L, 5, 3) in Å; residues without CA are left out, and at least five must remain."""
     coords = with_ca(coords)
     if len(coords) < FEWEST_CA:
         raise UserError(f"{name}: expected {FEWEST_CA} residues with CA or more, found {len(coords)}")
@@ -195,9 +195,9 @@ def pad_traces(traces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def training_batch(domains: DomainSet, spec: Spec, crops: np.ndarray, jitter: float, rng: np.random.Generator) -> Batch:
-    """Structures for training, of `crops` (B, 3): row, start and stop; all jittered by `jitter` Å.
+    """Training structures from `crops` (B, 3), given as row, start and stop; all are jittered by `jitter` Å.
 
-    A crop is no member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
+    A crop is not a member of its domain's fold: its label is hidden (0), so that a class is learnt from whole domains.
     """
     coords, labels = [], []
     for row, start, stop in crops.tolist():
@@ -208,7 +208,7 @@ def training_batch(domains: DomainSet, spec: Spec, crops: np.ndarray, jitter: fl
 
 
 def hide_labels(labels: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Label ids (B, levels) with some unknown: at each level a `share` of structures loses it and all finer ones."""
+    """Label ids (B, levels) with some hidden: at each level a `share` of structures loses that and all finer ones."""
     hidden = np.cumsum(rng.random(labels.shape) < share, axis=1) > 0
     return labels.masked_fill(torch.from_numpy(hidden), 0)
 
@@ -225,9 +225,9 @@ SHORTEST_CROP = 40  # residues
 def crop(
     lengths: np.ndarray, share: float, rng: np.random.Generator, longest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop (B,) of a crop of each chain of `lengths` (B,) residues: a `share` is cropped, the others whole.
+    """Start and stop (B,) of a crop of each chain of `lengths` (B,) residues: a `share` is cropped, others stay whole.
 
-    A chain of more than `longest` residues is always cropped, to at most so many.
+    A chain of more than `longest` residues is always cropped, to at most that many.
     """
     longest = int(lengths.max(initial=0)) if longest is None else longest
     is_cut = (lengths > SHORTEST_CROP) & (rng.random(len(lengths)) < share) | (lengths > longest)
@@ -239,11 +239,11 @@ def crop(
 
 
 class LengthBuckets:
-    """Batches of crops of like length.
+    """Batches of crops of similar length.
 
     `pool` batches are drawn at once, each structure independently by its `chance`; they are cropped (see `crop`),
-    sorted by length and dealt out in random order. Every structure that was drawn is used exactly once, so that a
-    domain is used as often as its chance says, whatever its length: only who stands beside whom depends on it.
+    sorted by length and returned in random order. Every structure drawn is used exactly once, so that a domain is used
+    as often as its chance says, whatever its length: only the composition of batches depends on length.
     """
 
     def __init__(
@@ -278,22 +278,22 @@ SAID_BY_TORCH = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is one of memory; torch has a type of its own for GPUs alone."""
+    """Whether an error means that memory ran out; torch has an error type of its own only for GPUs."""
     said = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in SAID_BY_TORCH)
 
 
 def free_memory() -> None:
-    """Give back what torch holds in store; after the `except` block, since an error holds the tensors of its frames."""
+    """Release torch's cached memory; call it after the `except` block, since an error keeps its frames' tensors."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def in_pieces(work: Callable[[np.ndarray], Result], rows: np.ndarray, stage: str) -> list[tuple[np.ndarray, Result]]:
-    """`rows` with what `work` makes of them, at once if memory suffices, else in halves.
+    """`rows` with the result of `work` for them, at once if memory suffices, else in halves.
 
-    Noise that `work` draws for all of its rows together is other noise in pieces. `UserError` where memory does not
-    suffice for one row.
+    Noise that `work` draws for all of its rows together is different in pieces. `UserError` if memory does not suffice
+    for one row.
     """
     try:
         return [(rows, work(rows))]

@@ -1,4 +1,4 @@
-"""Codes of domains: the posteriors that a model gives them, and the file in which its training keeps them."""
+"""Codes of domains: their posteriors under a model, and the file in which its training stores them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE = "codes.safetensors"  # in the folder of a model
 
 @dataclass(frozen=True, eq=False)
 class CodeSet:
-    """Posteriors of the domains of a split, with their label ids (D, levels), lengths (D,) and shares of the draw."""
+    """Posteriors of the domains of a split, with their label ids (D, levels), lengths (D,) and sampling chances."""
 
     posterior: Gaussian
     labels: Tensor
@@ -34,7 +34,7 @@ class CodeSet:
         return z, self.labels[rows], self.lengths[rows]
 
     def take(self, rows: Tensor) -> CodeSet:
-        """Those of the domains `rows`."""
+        """The codes of the domains `rows`."""
         posterior = Gaussian(self.posterior.mean[rows], self.posterior.logvar[rows])
         return CodeSet(posterior, self.labels[rows], self.lengths[rows], self.chance[rows.numpy()])
 
@@ -47,7 +47,7 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
 
 
 def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
-    """Keep the codes of splits in a safetensors file: `SPLIT/mean`, `logvar` (D, Z), `labels`, `lengths`, `chance`."""
+    """Store the codes of splits in a safetensors file: `SPLIT/mean`, `logvar` (D, Z), `labels`, `lengths`, `chance`."""
     columns: dict[str, Tensor] = {}
     for split, each in codes.items():
         mean, logvar = each.posterior.mean, each.posterior.logvar
@@ -58,7 +58,7 @@ def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
 
 
 def read_codes(path: Path) -> dict[str, CodeSet]:
-    """The codes of each split that `write_codes` kept; `UserError` where the file is damaged."""
+    """The codes of each split that `write_codes` stored; `UserError` if the file is damaged."""
     columns, _ = load_tensors(path)
     found = {}
     for split in dict.fromkeys(name.rpartition("/")[0] for name in columns):
@@ -69,7 +69,7 @@ def read_codes(path: Path) -> dict[str, CodeSet]:
 
 
 def kept_codes(folder: Path, spec: Spec, store: Path, splits: Path) -> dict[str, CodeSet]:
-    """The codes that the training of a model kept, by split; none where it was by other domains or splits."""
+    """The codes that a model's training stored, by split; none if it used other domains or splits."""
     here = {"store": sha256(store), "splits": sha256(splits)}
     if any(spec.origin.get(name) != found for name, found in here.items()) or not (folder / FILE).is_file():
         return {}

@@ -1,7 +1,7 @@
 """The conditional VAE of CA traces: one class, composed of an encoder, a prior and a decoder.
 
-Encoder and decoder each add a correction, at first zero, to the linear map of principal components. Before training a
-model is therefore probabilistic PCA (Tipping and Bishop 1999), and what training adds is what the network adds.
+Encoder and decoder each add a correction, initially zero, to the linear map of principal components. An untrained model
+is therefore probabilistic PCA (Tipping and Bishop 1999), and what training adds is what the networks add.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from .priors import Gaussian
 from .representation import ClassWhitening, PrincipalComponents, center, decode_trace, encode_trace
 from .spec import Spec
 
-CORRECTION = 2.0  # Å; the decoder's correction has about unit variance in it
-STEP, MOMENTUM = 0.3, 0.5  # of the latent refinement; 1 and 0 were right for a decoder that is linear
-INFERRED_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # padded residues of a batch of it; a CPU's caches hold no more
+CORRECTION = 2.0  # Å; in this unit the decoder's correction has about unit variance
+STEP, MOMENTUM = 0.3, 0.5  # of the latent refinement; 1 and 0 would be right for a linear decoder
+INFERRED_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # padded residues of a batch; a CPU's caches hold no more
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a model makes of a batch.
+    """A model's output for a batch.
 
     posterior, prior : over codes (B, Z)
-    z : the code used (B, Z); numbers that nested dropout takes are the prior's mean, and cost no divergence
+    z : the code used (B, Z); numbers dropped by nested dropout are the prior's mean, and cost no divergence
     target, reconstruction : CA positions (B, L, 3) in Å, in the target's chain frame, zeros in the padding
-    log_sigma : log of the decoder's standard deviation in Å, of all structures or of each (B,)
+    log_sigma : log of the decoder's standard deviation in Å, for all structures or for each (B,)
     blocks : name of each part of z -> its columns
     """
 
@@ -47,7 +47,7 @@ class Output:
 
 
 class VariationalEncoder(nn.Module):
-    """What every encoder has: the linear map that it corrects, and a log variance for each number of the code."""
+    """The base of all encoders: the linear map that they correct, and a log variance for each number of the code."""
 
     def __init__(self, linear: PrincipalComponents, latent: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class VariationalEncoder(nn.Module):
 
 
 class Encoder(VariationalEncoder):
-    """q(z | x, y) with coefficients and condition side by side: principal-component scores plus a correction."""
+    """q(z | x, y) from coefficients and condition concatenated: principal-component scores plus a correction."""
 
     def __init__(self, spec: Spec, linear: PrincipalComponents, latent: int, condition: int) -> None:
         super().__init__(linear, latent)
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
 
 
 def _prefix(own: Gaussian, prior: Gaussian, sizes: Tensor) -> Gaussian:
-    """The first `sizes` (B,) numbers of a Gaussian (B, Z), the prior's for the others."""
+    """A Gaussian (B, Z) with the first `sizes` (B,) numbers of `own` and the prior's for the others."""
     kept = torch.arange(own.mean.shape[1], device=sizes.device) < sizes[:, None]
     return Gaussian(torch.where(kept, own.mean, prior.mean), torch.where(kept, own.logvar, prior.logvar))
 
@@ -110,9 +110,9 @@ class CVAE(nn.Module):
     """Encoder q(z|x,y), prior p(z|y), decoder p(x|z,y) of a CA trace x given label y and length.
 
     `encoder` and `prior` are modules called with (flat, condition) and (condition); `blocks` names parts of z;
-    `critic`, which a variant may add, and `critics`, which the training adds and takes away, are trained with the model
-    (see `losses/critics`). With `components`, encoder and decoder work with scores of the shared components, of which
-    the code is what the class leaves (see `representation`).
+    `critic`, which a variant may add, and `critics`, which training adds and removes, are trained with the model (see
+    `losses/critics`). With `components`, encoder and decoder work with scores of the shared components, and the code is
+    what the class leaves of these (see `representation`).
 
     With `spec.model.nested`, training keeps a random prefix of some structures' codes (nested dropout, Rippel et al.
     2014, arXiv:1402.0915), so that the first k numbers are a code of size k; `excess` is how much larger log sigma then
@@ -155,18 +155,18 @@ class CVAE(nn.Module):
         )
 
     def scores(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Scores of the shared components (B, Z) of codes (B, Z)."""
+        """Scores of the shared components (B, Z) for codes (B, Z)."""
         return z if self.components is None else self.components.to_scores(z, labels)
 
     @property
     def power(self) -> Tensor:
-        """The mean square in Å² by which a number of the code moves a residue, as the linear decoder has it (Z,)."""
+        """The mean square in Å² by which a number of the code moves a residue, in the linear decoder (Z,)."""
         return self.linear.power
 
     def decode(self, z: Tensor, labels: Tensor, mask: Tensor, kept: int = 0) -> Tensor:
         """CA traces (B, L, 3) in Å of the first `kept` numbers, 0 = all, of codes (B, Z); zeros in the padding.
 
-        In place of the other numbers stands the prior's mean.
+        The other numbers are replaced by the prior's mean.
         """
         condition = self.condition(labels, mask.sum(1))
         if kept:
@@ -175,10 +175,10 @@ class CVAE(nn.Module):
         return self.decoder(self.scores(z, labels), condition, mask)
 
     def expected_scale(self, kept: Tensor, error: Tensor) -> Tensor:
-        """Distance in Å of CA to be expected from traces of the first `kept` numbers with `error` on them (B,).
+        """Expected distance in Å of CA from traces of the first `kept` numbers with `error` on them (B,).
 
-        See `decoder.expected_scale`. With nested dropout what the others leave open was learnt; else it is that of a
-        linear decoder.
+        See `decoder.expected_scale`. With nested dropout, the error from omitting the others was learnt; otherwise it
+        is that of a linear decoder.
         """
         left = 0.0 if self.excess is not None else 1.0
         return expected_scale(self.power, self.log_sigma_of(kept).exp(), kept, error, left)
@@ -198,14 +198,14 @@ class CVAE(nn.Module):
         return Output(posterior, prior, z, target, reconstruction, log_sigma, self.blocks)
 
     def _draw_sizes(self, count: int, generator: torch.Generator) -> Tensor:
-        """How many numbers of each code are kept (count,): all, or for a share of them any number, each alike."""
+        """How many numbers of each code are kept (count,): all or, for a share of codes, a uniformly random number."""
         latent = self.spec.model.latent
         share, where = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
         sizes = torch.where(share < self.spec.model.nested, 1 + (latent * where).long(), latent)
         return sizes.clamp(max=latent).to(self.log_sigma.device)
 
     def log_sigma_of(self, sizes: Tensor) -> Tensor:
-        """Log of the decoder's standard deviation in Å where the first `sizes` (B,) numbers of a code are kept (B,)."""
+        """Log of the decoder's standard deviation in Å if the first `sizes` (B,) numbers of a code are kept (B,)."""
         if self.excess is None:
             return self.log_sigma.expand(len(sizes))
         return self.log_sigma + nn.functional.pad(self.excess, (0, 1))[sizes - 1]
@@ -213,10 +213,10 @@ class CVAE(nn.Module):
     def infer(self, batch: Batch, steps: int, size: int | None = None) -> Gaussian:
         """q(z | x, y), its mean moved from the encoder's guess by `steps` of descent on the negative evidence bound.
 
-        Of codes of the first `size` numbers, if given; the others are then the prior's.
+        If `size` is given, codes have only the first `size` numbers; the others are the prior's.
 
-        Semi-amortised inference (Kim et al. 2018) by Gauss-Newton steps, of which the decoder's linear part gives the
-        curvature. Structures do not influence each other; the best code on the way is taken, the guess being the first.
+        Semi-amortised inference (Kim et al. 2018) by Gauss-Newton steps, with curvature from the decoder's linear part.
+        Structures do not influence each other; the best code of all steps, including the guess, is returned.
         """
         (coefficients, target), lengths, labels = self.describe(batch), batch.lengths, batch.labels
         with torch.no_grad():
@@ -255,7 +255,7 @@ class CVAE(nn.Module):
         return Gaussian(best, guess.logvar)
 
     def infer_all(self, domains: DomainSet, steps: int, size: int | None = None) -> Gaussian:
-        """`infer` of all domains (D, Z), in batches of like length, on the model's device; the result on the CPU."""
+        """`infer` for all domains (D, Z), in batches of similar length, on the model's device; returned on the CPU."""
         device = self.log_sigma.device
         mean = torch.zeros(len(domains), self.spec.model.latent)
         logvar = torch.zeros_like(mean)
@@ -273,7 +273,7 @@ class CVAE(nn.Module):
 
     @torch.no_grad()
     def fit_linear(self, batch: Batch, weights: Tensor) -> None:
-        """Set the linear maps to the principal components; posterior variance and sigma as probabilistic PCA has them.
+        """Set the linear maps to the principal components; posterior variance and sigma as in probabilistic PCA.
 
         The scores are not shrunk towards the prior, so that the reconstruction is the best linear one.
         """
@@ -284,7 +284,7 @@ class CVAE(nn.Module):
         error = (decode_trace(kept, batch.lengths, target.shape[1]) - target).square().sum((1, 2))
         sigma_squared = (weights * error).sum() / (weights * 3 * batch.lengths).sum()
         self.log_sigma.fill_(0.5 * float(sigma_squared.log()))
-        if self.excess is not None:  # of the error of the components that are left out: they are orthogonal
+        if self.excess is not None:  # from the error of the components left out, which are orthogonal
             left = (scores.square() * self.linear.decode.weight.square().sum(0)).flip(1).cumsum(1).flip(1)[:, 1:]
             added = (weights * batch.lengths) @ left / (weights * 3 * batch.lengths).sum()
             self.excess.copy_(0.5 * torch.log1p(added / sigma_squared))

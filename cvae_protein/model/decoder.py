@@ -2,7 +2,7 @@
 
 A conditional rectified flow (Liu et al. 2023): its noise is a latent of each residue with a standard normal prior.
 Attention sees all pairs of residues; after each stage of blocks the structure is predicted, and the next stage sees the
-distances and directions of that prediction. It is told the label, of how many numbers its trace was decoded and how
+distances and directions of that prediction. It is told the label, how many numbers its trace was decoded from and how
 wrong these may be (conditioning augmentation, Ho et al. 2022), so that the label decides what the code leaves open.
 """
 
@@ -31,7 +31,7 @@ from .representation import cosine_basis
 from .spec import Spec
 
 WAVES = 16  # half waves along the chain that encode a residue's place
-FARTHEST = 48  # residues apart at which separations are distinguished
+FARTHEST = 48  # residues, largest separation that is distinguished
 RADII = tuple(2 + 22 * index / 31 for index in range(32))  # Å, centres of the distance features
 RADIUS_WIDTH = 0.9  # Å
 TIME = 64  # features of the flow time, and of numbers kept and their error together
@@ -39,17 +39,17 @@ ANGLES = 6  # features of a pair's carbonyl directions
 REACH = 8.0  # Å over which the nearness of a pair falls to 1/e
 TEACHER_STEPS = 4  # of the flow that a distilled decoder learns from
 EARLY = 0.25  # weight of the predictions before the last one
-NEAR, LARGEST_ERROR = 12.0, 6.0  # Å: pairs whose distances count in the loss, and where an error stops growing
+NEAR, LARGEST_ERROR = 12.0, 6.0  # Å: pairs within it count in the loss; errors are clamped at it
 
 
 @dataclass(frozen=True, eq=False)
 class Coarse:
-    """Coarse traces and what is told of them.
+    """Coarse traces and what the decoder is told about them.
 
     trace, mask : CA (B, L, 3) in Å in the chain frame, (B, L)
     kept : how many numbers of a code each was decoded from (B,)
     error : standard deviation of the noise on these numbers, whose own is about 1 (B,)
-    scale : root mean square distance in Å of CA from the trace that is to be expected (B,)
+    scale : expected root mean square distance in Å of CA from the trace (B,)
     labels : label ids (B, levels), 0 = unknown
     """
 
@@ -61,7 +61,7 @@ class Coarse:
     labels: Tensor
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> Coarse:
-        """The same with every tensor changed, as by taking rows or moving it to a device."""
+        """A copy with `change` applied to every tensor, such as taking rows or moving it to a device."""
         return Coarse(**{name: change(value) for name, value in vars(self).items()})
 
 
@@ -69,7 +69,7 @@ def expected_scale(power: Tensor, sigma: Tensor | float, kept: Tensor, error: Te
     """Root mean square distance in Å of CA from a trace of the first `kept` numbers with `error` on them (B,).
 
     `power` (Z,) is the mean square in Å² by which a number of unit variance moves a CA, `sigma` in Å a decoder's
-    standard deviation a coordinate, `left` the variance of the numbers left out, 0 where sigma has it. For a linear
+    standard deviation per coordinate, `left` the variance of the numbers left out, 0 if sigma includes it. For a linear
     decoder of whitened scores it is exact (Parseval).
     """
     is_kept = torch.arange(len(power), device=kept.device) < kept[:, None]
@@ -78,7 +78,7 @@ def expected_scale(power: Tensor, sigma: Tensor | float, kept: Tensor, error: Te
 
 
 class ChainDecoder(nn.Module):
-    """Velocity of (CA - trace over its expected size, carbonyl direction) of whole chains, given a coarse trace.
+    """Velocity of ((CA - trace) / expected size, carbonyl direction) for whole chains, given a coarse trace.
 
     Not equivariant: it works in the chain frame, in which traces are decoded.
     """
@@ -105,7 +105,7 @@ class ChainDecoder(nn.Module):
     def forward(self, state: Tensor, time: Tensor, coarse: Coarse, trace_bias: Tensor | None = None) -> list[Tensor]:
         """`state` (B, L, 6), `time` (B,) in [0, 1] -> velocity (B, L, 6) as each stage predicts it, the last one best.
 
-        `trace_bias` is `trace_bias(coarse)`, for whoever calls more than once.
+        `trace_bias` is `trace_bias(coarse)`, computed once for repeated calls.
         """
         trace, mask, scale = coarse.trace, coarse.mask, coarse.scale[:, None, None]
         lengths, inside = mask.sum(1), mask[..., None]
@@ -131,7 +131,7 @@ class ChainDecoder(nn.Module):
         return found
 
     def trace_bias(self, coarse: Coarse) -> Tensor:
-        """The part of the attention biases that stays while CA move: (B, depth * heads, L * L), -inf at padded keys."""
+        """The constant part of the attention biases while CA move: (B, depth * heads, L * L), -inf at padded keys."""
         place = torch.arange(coarse.mask.shape[1], device=coarse.mask.device)
         apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
         fixed = self.trace_pair.bias[:, None] + self.separation.weight[apart.flatten()].T
@@ -141,7 +141,7 @@ class ChainDecoder(nn.Module):
         return bias.masked_fill(hidden.flatten(2), float("-inf"))
 
     def _modulation(self, time: Tensor, coarse: Coarse) -> Tensor:
-        """What modulates every block: flow time, what is known of the trace, label and length (B, width)."""
+        """The modulation of every block by flow time, properties of the trace, label and length (B, width)."""
         share = (coarse.kept / self.spec.model.latent).clamp(max=1.0)
         amounts = [_slow_features(share), _slow_features(2 * coarse.error)]
         sizes = torch.stack([coarse.scale.log(), torch.log(coarse.mask.sum(1) / 100)], dim=-1)
@@ -153,7 +153,7 @@ class ChainDecoder(nn.Module):
     def loss(
         self, ca: Tensor, carbonyl: Tensor, coarse: Coarse, generator: torch.Generator
     ) -> dict[str, tuple[Tensor, float]]:
-        """Terms with their weights, means over structures: squared errors of the velocity, and of distances in Å².
+        """Loss terms with their weights, means over structures: squared errors of the velocity, and of distances in Å².
 
         `ca` (B, L, 3) Å in the trace's frame, `carbonyl` (B, L, 3) unit vectors. An error of the velocity is a mean
         over the six numbers of a residue. Distances are those of the predicted structure, of pairs within `NEAR`.
@@ -181,7 +181,7 @@ class ChainDecoder(nn.Module):
         }
 
     def distillation_loss(self, teacher: ChainDecoder, coarse: Coarse, generator: torch.Generator) -> Tensor:
-        """Squared distance of what one step makes of noise of a random amount from what many steps of `teacher` do.
+        """Squared difference between one step and many steps of `teacher` from the same noise, of random amount.
 
         A mean over the six numbers of a residue, and over structures (progressive distillation, Salimans and Ho 2022,
         arXiv:2202.00512, with all halvings at once).
@@ -196,9 +196,9 @@ class ChainDecoder(nn.Module):
 
     @torch.no_grad()
     def to_structure(self, noise: Tensor, coarse: Coarse, steps: int, guidance: float = 1.0) -> tuple[Tensor, Tensor]:
-        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) that the flow makes of start noise (B, L, 6).
+        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) to which the flow maps start noise (B, L, 6).
 
-        `guidance` 1 follows the label; more exaggerates what sets it apart from no label (Ho and Salimans 2022).
+        `guidance` 1 follows the label; more exaggerates its difference from no label (Ho and Salimans 2022).
         """
         state = self.integrate(noise, 0.0, 1.0, coarse, steps, guidance)
         ca = (coarse.trace + coarse.scale[:, None, None] * state[..., :3]) * coarse.mask[..., None]
@@ -206,14 +206,14 @@ class ChainDecoder(nn.Module):
 
     @torch.no_grad()
     def to_noise(self, ca: Tensor, carbonyl: Tensor, coarse: Coarse, steps: int) -> Tensor:
-        """The noise (B, L, 6) of which the flow makes CA (B, L, 3) in Å, in the trace's frame, and carbonyls."""
+        """The noise (B, L, 6) that the flow maps to CA (B, L, 3) in Å, in the trace's frame, and carbonyls."""
         residual = (ca - coarse.trace) / coarse.scale[:, None, None] * coarse.mask[..., None]
         return self.integrate(torch.cat([residual, carbonyl], -1), 1.0, 0.0, coarse, steps, 1.0)
 
     def integrate(
         self, state: Tensor, start: float, stop: float, coarse: Coarse, steps: int, guidance: float
     ) -> Tensor:
-        """The state at time `stop` of what is `state` at `start`, by `steps` of the midpoint rule."""
+        """The state at time `stop` of a flow that is at `state` at time `start`, by `steps` of the midpoint rule."""
         both = coarse.apply(lambda value: torch.cat([value, value]))
         both = replace_labels(both, torch.cat([torch.zeros_like(coarse.labels), coarse.labels]))
         given = coarse if guidance == 1.0 else both
@@ -239,15 +239,15 @@ def replace_labels(coarse: Coarse, labels: Tensor) -> Coarse:
     return Coarse(**{**vars(coarse), "labels": labels})
 
 
-LAGS = (1, 2, 3, 4)  # residues apart, at which noise is looked at for correlation
-SIGNED, FREQUENCIES = 6, 16  # cosine coefficients whose sign counts, and whose power
+LAGS = (1, 2, 3, 4)  # residues, separations at which the noise's correlation is measured
+SIGNED, FREQUENCIES = 6, 16  # cosine coefficients used with their sign, and by their power
 
 
 def noise_features(noise: Tensor, mask: Tensor) -> Tensor:
-    """What a probe sees of a chain's noise (B, L, 6), whatever its length: (B, features).
+    """Features of a chain's noise (B, L, 6) for a probe, their number independent of its length: (B, features).
 
     Cosine coefficients along the chain, each a standard normal deviate if the noise is white, the power of more of
-    them, and the correlation of residues near each other; power and correlation of CA and carbonyls apart.
+    them, and the correlation of nearby residues; power and correlation are separate for CA and carbonyls.
     """
     lengths, inside = mask.sum(1), mask[..., None]
     noise = noise * inside
@@ -261,17 +261,17 @@ def noise_features(noise: Tensor, mask: Tensor) -> Tensor:
 
 
 def _slow_features(amount: Tensor) -> Tensor:
-    """The slower half of `time_features`, of an amount (B,) that is known less finely: (B, TIME / 2)."""
+    """The slower half of `time_features`, for an amount (B,) that needs less resolution: (B, TIME / 2)."""
     sine, cosine = time_features(amount, TIME).chunk(2, dim=-1)
     return torch.cat([sine[:, : TIME // 4], cosine[:, : TIME // 4]], dim=-1)
 
 
 def _with_pairs(fixed: Tensor, weight: Tensor, ca: Tensor, carbonyl: Tensor) -> Tensor:
-    """Attention biases (B, heads, L * L): `fixed`, and what distances and carbonyl directions of a structure add."""
+    """Attention biases (B, heads, L * L): `fixed` plus those of a structure's distances and carbonyl directions."""
     apart = distances(ca)
     direction = F.normalize(carbonyl, dim=-1, eps=1e-3)
     along = direction @ ca.transpose(1, 2)
-    along = (along - along.diagonal(dim1=1, dim2=2)[..., None]) / apart  # of i, on the way from i to j
+    along = (along - along.diagonal(dim1=1, dim2=2)[..., None]) / apart  # of i, along the direction from i to j
     angles = torch.stack([along, -along.transpose(1, 2), direction @ direction.transpose(1, 2)], dim=1)
     angles = torch.cat([angles, angles * torch.exp(-apart / REACH)[:, None]], dim=1)
     features = torch.cat([nearness(apart, RADII, RADIUS_WIDTH), angles.flatten(2)], dim=1)

@@ -1,4 +1,4 @@
-"""Where a network computes: on the first GPU, else on the CPU, and in either case a line that says so."""
+"""The device on which a network computes: the first GPU, else the CPU; a message says which."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from ..core.programs import listed_gpus, said_gpus
 from ..core.progress import say
 
-ASKED = "CVAE_PROTEIN_GPUS"  # set by the workflow for its trainings: how many GPUs they are to have
-NONE = ("", "-1", "NoDevFiles", "none", "void")  # values of `CUDA_VISIBLE_DEVICES` that are meant to show none
+ASKED = "CVAE_PROTEIN_GPUS"  # set by the workflow for its training runs: the number of GPUs they are to use
+NONE = ("", "-1", "NoDevFiles", "none", "void")  # values of `CUDA_VISIBLE_DEVICES` that hide all GPUs
 
 
 def pick_device(stage: str) -> torch.device:
-    """The first GPU where torch can use one; said, with the reason where one was to be had."""
+    """The first GPU if torch can use one, else the CPU; a message says which, and why if a GPU was expected."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         has_one = torch.cuda.is_available()
@@ -28,12 +28,12 @@ def pick_device(stage: str) -> torch.device:
 
 
 def name_of(device: torch.device) -> str:
-    """What a record says of a device: the GPU's model, or `cpu`."""
+    """The name of a device in a record: the GPU's model, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _expected() -> str:
-    """Why a GPU was to be expected, empty where none was."""
+    """Why a GPU was expected; empty if none was."""
     if os.environ.get(ASKED, "0") not in ("", "0"):
         return f"the run asks for {said_gpus(os.environ[ASKED])}"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

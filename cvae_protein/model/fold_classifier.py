@@ -1,8 +1,8 @@
 """A small network that predicts the fold class of a CA trace, level by level, from averages along the chain.
 
-It sees distances, angles and handedness alone, so a rigid motion changes nothing and a mirror image does. Neither the
-sequence nor the other atoms enter, so that real domains, samples and CA traces are treated alike. Averages over
-residues, not a network along the chain: that learnt the training superfamilies by heart (docs/history/diary.md).
+It sees only distances, angles and handedness, so a rigid motion changes nothing but a mirror image does. Neither the
+sequence nor the other atoms are used, so that real domains, samples and CA traces are treated alike. It uses averages
+over residues, since a network along the chain memorised the training superfamilies (docs/history/diary.md).
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from .device import pick_device
 from .spec import load_tensors
 
 FEWEST = 5  # CA that a trace needs
-SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain where a kind of contact begins
+SEPARATIONS = (3, 6, 11, 21, 41)  # residues along the chain at which each kind of contact begins
 NEAR, FAR = (8.0, 1.0), (12.0, 1.5)  # Å: distance and softness of a contact
 ALONG = (2, 3, 4, 5)  # residues along the chain to which distances are taken
-LAGS = (8, 14, 20, 28)  # residues between two states that are counted together
+LAGS = (8, 14, 20, 28)  # residues along the chain between the two states of a counted pair
 LOCAL, CONTACTS = 2 * len(ALONG) + 3, 4 * 2 * len(SEPARATIONS)
 INPUTS = 2 * (LOCAL + CONTACTS) + 2 * (CONTACTS + 1) + 4 * len(LAGS) + 1
-MOST = 5.0  # standard deviations of training that an input counts for
+MOST = 5.0  # standard deviations of training at which an input is clamped
 
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """What a fold classifier is: its size, the labels of training at each level, and where it came from.
+    """The specification of a fold classifier: its size, the training labels at each level, and its origin.
 
     `temperatures` divide the logits of each level (Guo et al. 2017, arXiv:1706.04599).
     """
@@ -56,7 +56,7 @@ class ClassifierSpec:
     origin: dict[str, Any]
 
     def label_ids(self, label: str) -> list[int]:
-        """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
+        """Ids of a dotted label at each level; 0 from the first level on that did not occur in training."""
         return label_ids(self.vocabulary, label)
 
     def to_json(self) -> str:
@@ -101,7 +101,7 @@ def _local(ca: Tensor, mask: Tensor) -> Tensor:
 
 
 def _contacts(ca: Tensor, mask: Tensor) -> Tensor:
-    """Contacts of each CA by their distance along the chain: how many, how parallel, how handed (B, L, 40)."""
+    """Contacts of each CA by their distance along the chain: number, parallelism, handedness (B, L, 40)."""
     length = ca.shape[1]
     direction = F.normalize(_shifted(ca, 1) - _shifted(ca, -1), dim=-1) * _inside(mask, -1, 1)[..., None]
     between = ca[:, None] - ca[:, :, None]  # (B, i, j, 3), from i to j
@@ -122,7 +122,7 @@ def _contacts(ca: Tensor, mask: Tensor) -> Tensor:
 
 
 def _states(local: Tensor) -> Tensor:
-    """How much each residue is like helix and like strand, by distances and torsion along the chain (B, L, 2)."""
+    """How helix-like and strand-like each residue is, by distances and torsion along the chain (B, L, 2)."""
     two, three = 5 * local[..., 0], 5 * local[..., 1]
     right_handed = (local[..., LOCAL - 2] > 0.3).to(local.dtype)
     helix = torch.exp(-(((two - 5.5) / 0.5) ** 2) - ((three - 5.2) / 0.7) ** 2) * right_handed
@@ -131,10 +131,10 @@ def _states(local: Tensor) -> Tensor:
 
 
 def trace_features(ca: Tensor, mask: Tensor) -> Tensor:
-    """Averages over the residues of CA traces (B, L, 3) in Å, padded: (B, INPUTS).
+    """Averages over the residues of padded CA traces (B, L, 3) in Å: (B, INPUTS).
 
     Mean and spread of distances along the chain, angles and contacts; contacts of helix- and strand-like residues; how
-    often two states follow each other; log length.
+    often one state follows another; log length.
     """
     inside, length = mask[..., None].to(ca.dtype), mask.sum(1, keepdim=True).to(ca.dtype)
     local, contacts = _local(ca, mask) * inside, _contacts(ca, mask) * inside
@@ -188,7 +188,7 @@ class FoldClassifier(nn.Module):
         return self.posterior(self.features(described))
 
     def logits(self, features: Tensor) -> list[Tensor]:
-        """Logits (B, labels) of each level, to be compared between the children of one parent."""
+        """Logits (B, labels) of each level, comparable among the children of one parent."""
         return [head(F.gelu(features)) for head in self.tell]
 
     def posterior(self, features: Tensor, temperatures: tuple[float, ...] = ()) -> list[Tensor]:
@@ -206,7 +206,7 @@ class FoldClassifier(nn.Module):
 
 
 def _parents(vocabulary: tuple[tuple[str, ...], ...]) -> list[Tensor]:
-    """For each level the row of every label's parent among the labels above; one parent for all at the first."""
+    """For each level, the row of every label's parent among the labels above; at the first, all have one parent."""
     found = [torch.zeros(len(vocabulary[0]), dtype=torch.long)]
     for above, names in pairwise(vocabulary):
         found.append(torch.tensor([above.index(name.rpartition(".")[0]) for name in names], dtype=torch.long))
@@ -240,7 +240,7 @@ SEEN_AT_ONCE = 4096  # padded residues; memory grows with them times the length
 
 @torch.no_grad()
 def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """What `trace_features` makes of CA traces (L, 3) in Å (D, INPUTS); NaN below five CA."""
+    """`trace_features` (D, INPUTS) of CA traces (L, 3) in Å; NaN for fewer than five CA."""
     enough = np.flatnonzero([len(trace) >= FEWEST for trace in traces])
     found = torch.full((len(traces), INPUTS), torch.nan)
     for places in by_length([len(traces[row]) for row in enough.tolist()], SEEN_AT_ONCE):
@@ -251,7 +251,7 @@ def describe_traces(traces: Sequence[np.ndarray], device: torch.device) -> Tenso
 
 
 def embed(classifier: Path, stores: Sequence[Path], output: Path) -> None:
-    """Embed the first conformation of every structure of some stores by the fold classifier.
+    """Embed the first conformation of every structure of some stores with the fold classifier.
 
     Writes into the folder `output`, for each store a file of the same name: `id` and `label` (n), `feature` (n, F)
     standardised over the training domains, `level1`, `level2`, … the probabilities (n, labels), whose attribute

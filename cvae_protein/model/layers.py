@@ -11,22 +11,22 @@ from torch.nn import functional as F
 
 from .spec import Spec
 
-# CPUs whose own instructions multiply bfloat16; others would only emulate it.
+# Whether the CPU has instructions for bfloat16 products; other CPUs only emulate them.
 CPU_HAS_BFLOAT16 = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def mixed_precision(device: torch.device, training: bool) -> torch.autocast:
     """bfloat16 for the matrix products of a network; coordinates and codes stay float32 outside it.
 
-    On a GPU always; on a CPU that has it, in training alone, so that what a trained model makes of a structure does not
-    depend on the CPU beyond rounding.
+    Always on a GPU; on a CPU that supports it, only in training, so that the results of a trained model do not depend
+    on the CPU beyond rounding.
     """
     enabled = device.type == "cuda" or (training and CPU_HAS_BFLOAT16)
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 class Dropout(nn.Module):
-    """Dropout; on a CPU a number takes a byte of random bits, so that its share is rounded to 1/256."""
+    """Dropout; on a CPU it uses one random byte per number, so that the share is rounded to 1/256."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Dropout(nn.Module):
 def convolve_chain(convolution: nn.Conv1d, x: Tensor) -> Tensor:
     """A convolution along the chain: (B, L, C) -> (B, L, C').
 
-    A CPU does it a fifth faster as one in two dimensions, which takes the channels where they lie.
+    A CPU does it a fifth faster as a two-dimensional convolution, which uses the channels in place.
     """
     if x.device.type != "cpu":
         return convolution(x.transpose(1, 2)).transpose(1, 2)
@@ -139,7 +139,7 @@ class ChainBlock(nn.Module):
         return h + (1 + gate2) * self.perceptron(x)
 
 
-NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)  # residues along the chain that a step feature looks at
+NEIGHBOURS = (1, -1, 2, -2, 3, -3, 4, -4)  # offsets along the chain that step features use
 
 
 def chain_steps(x: Tensor, mask: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class ChainNetwork(nn.Module):
 
 
 def chain_waves(lengths: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Cosines and sines of each residue's place as a share of its chain (B, L, 2 count), zeros in the padding."""
+    """Cosines and sines of each residue's relative position in its chain (B, L, 2 count), zeros in the padding."""
     place = (torch.arange(mask.shape[1], device=mask.device) + 0.5) / lengths[:, None]
     angle = math.pi * place[..., None] * torch.arange(1, count + 1, device=mask.device)
     return torch.cat([angle.cos(), angle.sin()], dim=-1) * mask[..., None]
@@ -202,13 +202,13 @@ def chain_waves(lengths: Tensor, mask: Tensor, count: int) -> Tensor:
 def distances(x: Tensor) -> Tensor:
     """Distances in Å of all pairs of points (B, L, 3): (B, L, L), at least 0.001 and with a finite gradient.
 
-    By products of matrices, several times as fast as `torch.cdist` with its gradient; exact to 0.001 Å within 4 Å.
+    By matrix products, several times as fast as `torch.cdist` with its gradient; exact to 0.001 Å within 4 Å.
     """
     square = x.square().sum(-1)
     return (square[:, :, None] + square[:, None] - 2 * x @ x.transpose(1, 2)).clamp(min=1e-6).sqrt()
 
 
-LEAST_EXPONENT = -60.0  # where a Gaussian ends: numbers too small for float32's usual form take a CPU ten times as long
+LEAST_EXPONENT = -60.0  # where a Gaussian is cut off: subnormal float32 numbers take a CPU ten times as long
 
 
 def nearness(apart: Tensor, radii: Sequence[float], width: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""The conditional VAEs that a textbook has: perceptrons of a few hidden layers, a one-hot label, the prior N(0, I).
+"""Textbook conditional VAEs: perceptrons with a few hidden layers, a one-hot label, the prior N(0, I).
 
-What differs from the page: the label is joined by the length, without which a sample would not know its size; the
-numbers that come in and go out are coefficients of a trace over their spread, with a Gaussian of learnt width about
-them in place of a sigmoid. Sizes are those of the settings: `width` and `depth` for the encoder, `decoder_width` and
-`decoder_depth` for the decoder. `config/examples/founding.yaml` has the page's.
+Differences from the textbook: the label is joined by the length, without which a sample would not know its size; inputs
+and outputs are coefficients of a trace divided by their spread, with a Gaussian of learnt width around them in place of
+a sigmoid. Sizes come from the settings: `width` and `depth` for the encoder, `decoder_width` and `decoder_depth` for
+the decoder. `config/examples/founding.yaml` has the textbook's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OneHot(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Hidden layers over two inputs, side by side from the first on or, `branched`, in two halves that meet behind it.
+    """Hidden layers over two inputs, joined before the first layer or, if `branched`, after it, in two halves.
 
     (B, first), (B, second) -> (B, width)
     """
@@ -76,7 +76,7 @@ class LiteralEncoder(nn.Module):
 
 
 class LiteralDecoder(nn.Module):
-    """p(x | z, y): (B, Z), (B, condition) -> (B, outputs), one number for each input before any sigmoid."""
+    """p(x | z, y): (B, Z), (B, condition) -> (B, outputs), one number for each input, before any sigmoid."""
 
     def __init__(self, spec: Spec, outputs: int, condition: int, branched: bool) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class LiteralDecoder(nn.Module):
 
 
 class Standardisation(PrincipalComponents):
-    """Each coefficient by itself, less its mean and over its standard deviation: diagonal maps, not trained."""
+    """Each coefficient minus its mean, divided by its standard deviation: diagonal maps, not trained."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__(inputs, inputs)
@@ -109,7 +109,7 @@ class Standardisation(PrincipalComponents):
 
 
 class OfTraces(nn.Module):
-    """What lets an encoder or decoder of plain numbers work with the coefficients of a trace."""
+    """An adapter that lets an encoder or decoder of plain numbers work with the coefficients of a trace."""
 
     def __init__(self, linear: PrincipalComponents, network: nn.Module) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class TraceDecoder(OfTraces):
 class LiteralCVAE(CVAE):
     """The textbook's conditional VAE of CA traces.
 
-    It does not start as principal components, and takes the encoder's guess for the code: no latent refinement.
+    It does not start as principal components, and uses the encoder's guess as the code, without latent refinement.
     """
 
     def __init__(self, spec: Spec, branched: bool) -> None:
@@ -164,7 +164,7 @@ class LiteralCVAE(CVAE):
 
     @torch.no_grad()
     def fit_linear(self, batch: Batch, weights: Tensor) -> None:
-        """Standardise by these structures (D) and their weights (D,); sigma is that of their mean trace's errors."""
+        """Standardise by these structures (D) and their weights (D,); sigma is from the errors of their mean trace."""
         coefficients, target = self.describe(batch)
         self.linear.fit(coefficients.flatten(1), weights)
         mean = self.linear.center.view(1, -1, 3).expand(len(target), -1, -1)

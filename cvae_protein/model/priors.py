@@ -72,8 +72,8 @@ class FoldPrior(nn.Module):
 class AggregatePosterior(nn.Module):
     """A Gaussian with full covariance for each first-level class, fitted to training codes together with log length.
 
-    Given a class and a length, codes are drawn from the conditional Gaussian. The covariance of a class is drawn to the
-    pooled one by d / (d + n) for n members and d dimensions, so that a small class stays well-conditioned.
+    Given a class and a length, codes are drawn from the conditional Gaussian. The covariance of a class is shrunk
+    towards the pooled one by d / (d + n) for n members and d dimensions, so that a small class stays well-conditioned.
     """
 
     joint_mean: Tensor
@@ -131,15 +131,15 @@ class AggregatePosterior(nn.Module):
 TIME = 32  # features of the flow time
 DEPTH = 4  # hidden layers
 STEPS = 25  # of the integration, two evaluations each
-LIKELIHOOD_STEPS = 12  # of a log density: within 0.1 nat of a hundred
+LIKELIHOOD_STEPS = 12  # of a log density: within 0.1 nat of a hundred steps
 WIDER = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
 DIRECTIONS = (
-    8  # random ones, by which the trace of the flow's Jacobian is estimated; fewer dimensions are taken one by one
+    8  # random directions that estimate the trace of the flow's Jacobian; with fewer dimensions it is computed exactly
 )
 
 
 def _velocity_of_normal(x: Tensor, time: Tensor) -> Tensor:
-    """Mean velocity (B, Z) at `x` (B, Z) and `time` (B,) of straight ways from a standard normal to another."""
+    """Mean velocity (B, Z) at `x` (B, Z) and `time` (B,) of straight paths from one standard normal to another."""
     return ((2 * time - 1) / ((1 - time).square() + time.square()))[:, None] * x
 
 
@@ -149,7 +149,7 @@ def _log_density_of_normal(x: Tensor) -> Tensor:
 
 
 def _change(velocity: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) -> Tensor:
-    """How a velocity changes at `x` (B, Z) in a `direction` (B, Z)."""
+    """The directional derivative of a velocity at `x` (B, Z) along `direction` (B, Z)."""
     change: Tensor = torch.func.jvp(velocity, (x,), (direction,))[1]
     return change
 
@@ -157,8 +157,8 @@ def _change(velocity: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor) 
 class LatentFlow(nn.Module):
     """Velocity of a rectified flow from a standard normal to codes, given labels and length. Liu et al. 2023.
 
-    Codes are whitened by one Gaussian for all classes, given the length, and the network corrects that Gaussian's
-    velocity by what is at first zero: an untrained flow is the Gaussian with the full covariance of the codes.
+    Codes are whitened by one Gaussian for all classes, given the length, and the network adds a correction, initially
+    zero, to that Gaussian's velocity: an untrained flow is the Gaussian with the full covariance of the codes.
     """
 
     center: Tensor
@@ -168,9 +168,9 @@ class LatentFlow(nn.Module):
     def __init__(self, spec: Spec, dropout: float = 0.0) -> None:
         super().__init__()
         latent, m = spec.model.latent, spec.model
-        self.register_buffer("center", torch.zeros(2, latent))  # where log length is 0, and a unit of it more
+        self.register_buffer("center", torch.zeros(2, latent))  # at log length 0, and the change per unit of it
         self.register_buffer("factor", torch.eye(latent))
-        self.register_buffer("gaussian", torch.ones(()))  # 0 in a flow of before, whose network is all of the velocity
+        self.register_buffer("gaussian", torch.ones(()))  # 0 in older flows, whose network gives the whole velocity
         self.condition = Condition(spec)
         self.velocity = ConditionedMLP(latent, CONDITION + TIME, latent, m.width, DEPTH, dropout)
 
@@ -181,7 +181,7 @@ class LatentFlow(nn.Module):
 
     @torch.no_grad()
     def whiten(self, aggregate: AggregatePosterior) -> None:
-        """Take the Gaussian of all classes."""
+        """Set the whitening to the Gaussian of all classes."""
         classes = torch.zeros(2, dtype=torch.long)
         mean, factor = aggregate.given(classes, torch.tensor([1.0, math.e]))
         self.center.copy_(torch.stack([mean[0], mean[1] - mean[0]]))
@@ -195,9 +195,9 @@ class LatentFlow(nn.Module):
         return torch.linalg.solve_triangular(self.factor, (codes - self._middle(lengths)).T, upper=False).T
 
     def losses(self, z: Tensor, labels: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Squared error of the velocity on the way from noise to each code, summed over dimensions (B,).
+        """Squared error of the velocity on the path from noise to each code, summed over dimensions (B,).
 
-        Beside it that of the Gaussian's velocity, of the same noise at the same time.
+        Also that of the Gaussian's velocity, for the same noise at the same time.
         """
         target = self._whitened(z, lengths)
         noise = torch.randn(target.shape, generator=generator).to(z.device)
@@ -209,22 +209,22 @@ class LatentFlow(nn.Module):
 
     @torch.no_grad()
     def to_codes(self, noise: Tensor, labels: Tensor, lengths: Tensor, guidance: float = 1.0) -> Tensor:
-        """Codes (B, Z) that the flow makes of normal deviates (B, Z), each for its labels and length."""
+        """Codes (B, Z) to which the flow maps normal deviates (B, Z), given labels and lengths."""
         return self._middle(lengths) + self._integrate(noise, 0.0, 1.0, labels, lengths, guidance) @ self.factor.T
 
     @torch.no_grad()
     def to_noise(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """The normal deviates (B, Z) of which the flow makes `codes` (B, Z)."""
+        """The normal deviates (B, Z) that the flow maps to `codes` (B, Z)."""
         return self._integrate(self._whitened(codes, lengths), 1.0, 0.0, labels, lengths, 1.0)
 
     @torch.no_grad()
     def log_density(
         self, codes: Tensor, labels: Tensor, lengths: Tensor, steps: int = LIKELIHOOD_STEPS
     ) -> tuple[Tensor, Tensor]:
-        """Log density in nats (B,) of codes (B, Z), and the normal deviates (B, Z) of which the flow makes them.
+        """Log density in nats (B,) of codes (B, Z), and the normal deviates (B, Z) that the flow maps to them.
 
         Change of variables along the flow (Chen et al. 2018, arXiv:1806.07366). The trace of the Jacobian is estimated
-        without bias by 8 vectors of random signs a code (Hutchinson's estimate; Grathwohl et al. 2019,
+        without bias by 8 random sign vectors per code (Hutchinson's estimate; Grathwohl et al. 2019,
         arXiv:1810.01367), or exact for up to 8 dimensions.
         """
         x, step = self._whitened(codes, lengths), -1.0 / steps
@@ -245,10 +245,10 @@ class LatentFlow(nn.Module):
 
     @torch.no_grad()
     def widen(self, codes: Tensor, labels: Tensor, lengths: Tensor) -> float:
-        """Spread codes by the factor under which `codes` (B, Z), none of which the flow was fitted to, are likeliest.
+        """Widen the flow by the factor under which `codes` (B, Z), none of which it was fitted to, are likeliest.
 
-        New codes lie wider than those that an encoder was trained on, whatever the prior. The factor, one of `WIDER`,
-        is 1 where nothing is gained.
+        New codes are spread wider than those that an encoder was trained on, whatever the prior. The factor, one of
+        `WIDER`, is 1 if nothing is gained.
         """
         factor, best, most = self.factor.clone(), 1.0, -math.inf
         for wider in WIDER:
@@ -263,7 +263,7 @@ class LatentFlow(nn.Module):
     def _integrate(
         self, x: Tensor, start: float, stop: float, labels: Tensor, lengths: Tensor, guidance: float
     ) -> Tensor:
-        """The state at time `stop` of what is `x` at `start`, by the midpoint rule."""
+        """The state at time `stop` of a flow that is at `x` at time `start`, by the midpoint rule."""
 
         def velocity(x: Tensor, time: float) -> Tensor:
             at = torch.full((len(x),), time, device=x.device)
@@ -285,13 +285,13 @@ class LatentFlow(nn.Module):
     ) -> Tensor:
         """Codes (B, Z); the start noise is `temperature` times a standard normal.
 
-        `guidance` 1 follows the label; more exaggerates what sets it apart from no label (Ho and Salimans 2022).
+        `guidance` 1 follows the label; more exaggerates its difference from no label (Ho and Salimans 2022).
         """
         noise = torch.randn(len(labels), len(self.factor), generator=generator).to(self.factor.device)
         return self.to_codes(temperature * noise, labels, lengths, guidance)
 
 
-ALIKE = 8  # members of a label, the nearest in length, of which one is drawn
+ALIKE = 8  # members of a label nearest in length, from which one is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,10 +304,10 @@ class TrainingCodes:
     lengths: Tensor
 
     def sample(self, labels: Tensor, lengths: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-        """Codes (B, Z), each of a training domain of the target label and of like length.
+        """Codes (B, Z), each of a training domain of the target label and of similar length.
 
-        A code is jittered by `temperature` times the spread of its posterior. A label without members gives way to the
-        level above it.
+        A code is jittered by `temperature` times the spread of its posterior. A label without members is replaced by
+        the level above it.
         """
         alike = [self._alike(*target) for target in zip(labels, lengths, strict=True)]
         rows = torch.stack([near[torch.randint(len(near), (), generator=generator)] for near in alike])
@@ -315,7 +315,7 @@ class TrainingCodes:
         return posterior.mean + temperature * (posterior.sample(generator) - posterior.mean)
 
     def log_density(self, z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-        """Log density in nats (B,) of codes (B, Z) under what `sample` draws at temperature 1."""
+        """Log density in nats (B,) of codes (B, Z) under the distribution of `sample` at temperature 1."""
         found = []
         for code, *target in zip(z, labels, lengths, strict=True):
             near = self._alike(*target)

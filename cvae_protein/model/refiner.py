@@ -17,16 +17,16 @@ from torch.nn import functional as F
 from ..config.settings import RefineSettings
 from .layers import NEIGHBOURS, ChainBlock, chain_positions, chain_steps, mixed_precision, nearness, time_features
 
-SCALE = 2.0  # Å; the residual CA - trace has about unit variance in it
+SCALE = 2.0  # Å; in this unit the residual CA - trace has about unit variance
 TEACHER_STEPS = 4  # of the flow that a distilled refiner learns from
-FARTHEST = 32  # residues apart at which separations are distinguished
+FARTHEST = 32  # residues, largest separation that is distinguished
 RADII = (4.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0)  # Å, centres of the distance features
 
 
 class Refiner(nn.Module):
     """Velocity of (residual, carbonyl direction) given the trace, in Å and in the trace's frame.
 
-    Not equivariant by construction: training turns every structure at random.
+    Not equivariant by construction: training rotates every structure at random.
     """
 
     def __init__(self, settings: RefineSettings) -> None:
@@ -48,7 +48,7 @@ class Refiner(nn.Module):
     ) -> Tensor:
         """`state` (B, L, 6), `time` (B,) in [0, 1], `trace` (B, L, 3) Å, `mask` (B, L) -> velocity (B, L, 6).
 
-        `trace_bias` is `trace_bias(trace, mask)`, for whoever calls more than once.
+        `trace_bias` is `trace_bias(trace, mask)`, computed once for repeated calls.
         """
         ca = trace + SCALE * state[..., :3]
         features = _local_features(trace, ca, state[..., 3:], mask)
@@ -62,7 +62,7 @@ class Refiner(nn.Module):
             return self.out(F.layer_norm(h, h.shape[-1:])).float() * mask[..., None]
 
     def trace_bias(self, trace: Tensor, mask: Tensor) -> Tensor:
-        """The part of the attention biases that stays while CA move: (B, depth * heads, L * L), -inf at padded keys."""
+        """The constant part of the attention biases while CA move: (B, depth * heads, L * L), -inf at padded keys."""
         place = torch.arange(mask.shape[1], device=mask.device)
         apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
         fixed = self.pair.bias[:, None] + self.separation.weight[apart.flatten()].T
@@ -91,7 +91,7 @@ class Refiner(nn.Module):
         return (error * mask).sum() / mask.sum()
 
     def distillation_loss(self, teacher: Refiner, trace: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared distance of what one step makes of noise of a random amount from what many steps of `teacher` do.
+        """Squared difference between one step and many steps of `teacher` from the same noise, of random amount.
 
         Summed over the six numbers of a residue, mean over residues; `trace` (B, L, 3) Å. Progressive distillation
         (Salimans and Ho 2022, arXiv:2202.00512) with all halvings at once.
@@ -116,13 +116,13 @@ class Refiner(nn.Module):
 
     @torch.no_grad()
     def integrate(self, state: Tensor, trace: Tensor, mask: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) that the flow makes of start noise (B, L, 6)."""
+        """CA (B, L, 3) in Å and carbonyl unit vectors (B, L, 3) to which the flow maps start noise (B, L, 6)."""
         state = self.flow(state, trace, mask, steps)
         ca = (trace + SCALE * state[..., :3]) * mask[..., None]
         return ca, F.normalize(state[..., 3:], dim=-1)
 
     def flow(self, state: Tensor, trace: Tensor, mask: Tensor, steps: int) -> Tensor:
-        """What start noise (B, L, 6) has become at time 1, by `steps` of the midpoint rule."""
+        """The state at time 1 of a flow from start noise (B, L, 6), by `steps` of the midpoint rule."""
         bias = self.trace_bias(trace, mask)
         for step in range(steps):
             time = torch.full((len(trace),), step / steps, device=trace.device)
@@ -132,7 +132,7 @@ class Refiner(nn.Module):
 
 
 def _nearness(x: Tensor) -> Tensor:
-    """How near each pair of residues is to each of `RADII`, of positions (B, L, 3) in Å: (B, F, L * L)."""
+    """How near each pair distance is to each of `RADII`, for positions (B, L, 3) in Å: (B, F, L * L)."""
     return nearness(torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist"), RADII, 3.0)
 
 

@@ -40,7 +40,7 @@ def load_model(folder: Path) -> CVAE:
 
 
 def load_weights(module: nn.Module, prefix: str, source: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module its weights, which are named by a prefix, and set it to evaluation."""
+    """Load into a module the weights whose names start with `prefix`, and set it to evaluation mode."""
     state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
         module.load_state_dict(state)
@@ -64,10 +64,10 @@ def load_second_level(folder: Path) -> Refiner | ChainDecoder:
 def resolve(model: Path, refiner: Path | None) -> tuple[Path, Path]:
     """Folders of a model and of its second level.
 
-    The name `pretrained`, or a version of it as `pretrained@1`, stands for the package's model; a folder of that name
-    is given as `./pretrained`. A second level is a folder, or `refiner` or `decoder`: the one beside the model, in the
-    package or in the models folder of a run, of the same seed. Without it that is the refiner, or the decoder where
-    there is no refiner. Raises `UserError` where the package has no such model.
+    The name `pretrained`, or a version of it such as `pretrained@1`, stands for the package's model; a folder of that
+    name is given as `./pretrained`. A second level is a folder, or `refiner` or `decoder`: the one of the same seed
+    beside the model, in the package or in the models folder of a run. The default is the refiner, or the decoder if
+    there is no refiner. Raises `UserError` if the package has no such model.
     """
     if pretrained.is_named(str(model)):
         folder = pretrained.package_model(str(model))

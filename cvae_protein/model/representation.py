@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from .spec import Spec
 
-SMALLEST = 1e-6  # a shorter vector gives no direction, Å; a smaller variance is taken for this one, Å²
+SMALLEST = 1e-6  # Å, shorter vectors have no direction; Å², smaller variances are replaced by it
 
 
 @lru_cache(maxsize=8)
 def _bases(longest: int, count: int, device: torch.device) -> Tensor:
-    """The basis of every length 0 ... `longest` (longest + 1, count, longest); made once: cosines are slow."""
+    """The basis of every length 0 ... `longest` (longest + 1, count, longest); cached, since cosines are slow."""
     length = torch.arange(longest + 1, device=device)[:, None, None]
     n = torch.arange(longest, device=device)
     k = torch.arange(count, device=device)[:, None]
@@ -29,7 +29,7 @@ def cosine_basis(lengths: Tensor, size: int, count: int) -> Tensor:
 
     `lengths` (B,) residues, `size` padded residues. Functions k = 0 ... count-1 over positions n = 0 ... L-1.
     """
-    longest = -(-size // 64) * 64  # few different tables
+    longest = -(-size // 64) * 64  # rounded up, for few different tables
     return _bases(longest, count, lengths.device)[lengths, :, :size]
 
 
@@ -57,7 +57,7 @@ def chain_frame(coefficients: Tensor) -> Tensor:
 
 
 def encode_trace(ca: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Coefficients 1 ... count of the CA trace in its chain frame, over the root of its length, and that frame.
+    """Coefficients 1 ... count of the CA trace in its chain frame, divided by the root of its length; and that frame.
 
     `ca` (B, L, 3) Å, `mask` (B, L) -> (B, count, 3) Å and (B, 3, 3); `ca - mean = trace @ frame.T`.
     """
@@ -73,13 +73,13 @@ def decode_trace(coefficients: Tensor, lengths: Tensor, size: int) -> Tensor:
     return basis.transpose(1, 2) @ (coefficients * lengths[:, None, None].sqrt())
 
 
-MEMBERS = 8.0  # domains for which a label's own mean counts half, its parent's the other half
+MEMBERS = 8.0  # members at which a label's own mean and its parent's have equal weight
 
 
 class ClassWhitening(nn.Module):
     """Scores (B, Z) of the shared components <-> codes (B, Z), given labels; where the class is unknown, the identity.
 
-    Each label of each level has a mean and a covariance, drawn to its parent's the more the fewer members it has.
+    Each label of each level has a mean and a covariance, shrunk towards its parent's: the fewer members, the more.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -102,7 +102,7 @@ class ClassWhitening(nn.Module):
         return self._finest("spread", labels)
 
     def _finest(self, name: str, labels: Tensor) -> Tensor:
-        """What the finest known level of each label has."""
+        """The buffer `name` at the finest known level of each label."""
         found = self.get_buffer(f"{name}0")[labels[:, 0]]
         for level in range(1, labels.shape[1]):
             own = self.get_buffer(f"{name}{level}")[labels[:, level]]
@@ -114,9 +114,9 @@ class ClassWhitening(nn.Module):
     def fit(self, scores: Tensor, labels: Tensor, weights: Tensor, variance: Tensor) -> None:
         """Set the maps from training scores (D, Z), label ids (D, levels) and weights (D,).
 
-        `variance` (Z,) are the variances of the shared components in Å², which the scores were divided by. Of n members
-        a mean is drawn to its parent's by MEMBERS / (MEMBERS + n), a covariance by Z / (Z + n); the class's parent is
-        all classes together, with mean 0 and the covariance within classes.
+        `variance` (Z,) are the variances of the shared components in Å², which the scores were divided by. With n
+        members a mean is shrunk towards its parent's by MEMBERS / (MEMBERS + n), a covariance by Z / (Z + n); a class's
+        parent is all classes together, with mean 0 and the covariance within classes.
         """
         known = labels[:, 0] > 0
         scores, labels, weights = scores[known].double(), labels[known], weights[known].double()
@@ -136,7 +136,7 @@ class ClassWhitening(nn.Module):
 
 
 def _means(rows: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The mean of all rows (D, Z) of each row's label (D,)."""
+    """For each row, the mean of all rows (D, Z) with the same label (D,)."""
     weighted = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1) * weights[:, None]
     sums = weighted.new_zeros(int(labels.max()) + 1, weighted.shape[1]).index_add_(0, labels, weighted)
     return (sums[:, :-1] / sums[:, -1:])[labels]
@@ -152,7 +152,7 @@ def _components(covariance: Tensor, unit: Tensor) -> Tensor:
     power, axes = torch.linalg.eigh(unit[:, None] * covariance * unit)
     power, axes = power.flip(0).clamp(min=SMALLEST), axes.flip(1)
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return axes * largest.sign() * power.sqrt() / unit[:, None]  # an axis has no direction of its own: one is chosen
+    return axes * largest.sign() * power.sqrt() / unit[:, None]  # the sign of an axis is arbitrary: one is chosen
 
 
 class PrincipalComponents(nn.Module):

@@ -1,4 +1,4 @@
-"""What a trained model is, as JSON: enough to rebuild it and to know where it came from."""
+"""The specification of a trained model, as JSON: enough to rebuild it and to know where it came from."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class Spec:
 
     @property
     def of_start(self) -> frozenset[str]:
-        """Labels that only the model knew that it began as; none of its own training domains is of them."""
+        """Labels known only to the model that training started from; none of its own training domains has them."""
         return frozenset(self.origin.get("start", {}).get("labels", ()))
 
     def folds(self) -> list[dict[str, str | int]]:
-        """A row a label: `fold`, its training `domains`, and residues of the `shortest`, `median` and `longest`."""
+        """One row per label: `fold`, its training `domains`, and residues of the `shortest`, `median` and `longest`."""
         return [
             {
                 "fold": fold,
@@ -104,7 +104,7 @@ class Spec:
         ]
 
     def label_ids(self, label: str) -> list[int]:
-        """Ids of a dotted label at each level, 0 from the first level on that training did not see."""
+        """Ids of a dotted label at each level; 0 from the first level on that did not occur in training."""
         return label_ids(self.vocabulary, label)
 
     def to_json(self) -> str:

@@ -17,18 +17,18 @@ from ..spec import Spec
 from .evidence_bound import Term
 from .regularizers import known_rows, permuted_labels
 
-SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues, of the distances by which a class is recognised
+SPANS = (2, 3, 4, 5, 6, 8, 10, 15)  # residues spanned by the distances by which a class is recognised
 
 
 class Critic(nn.Module):
-    """A network that is trained beside the model: `fit` moves it alone, `fool` moves all but it."""
+    """A network that is trained beside the model: `fit` trains it alone, `fool` everything but it."""
 
     def fit(self, batch: Batch, output: Output, generator: torch.Generator) -> Tensor:
         """The loss of the network itself."""
         raise NotImplementedError
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
-        """The loss by which the network moves the model."""
+        """The loss by which the network trains the model."""
         raise NotImplementedError
 
     def frozen(self, *inputs: Tensor) -> Any:
@@ -42,7 +42,7 @@ def fit(critic: Critic, generator: torch.Generator) -> Term:
 
 
 def fool(critic: Critic) -> Term:
-    """The term by which a critic moves the model."""
+    """The term by which a critic trains the model."""
     return critic.fool
 
 
@@ -103,8 +103,8 @@ class LabelCritic(Critic):
     def fool(self, batch: Batch, output: Output) -> Tensor:
         """Divergence of the predictions from the labels' shares in the batch, summed over levels.
 
-        The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 where every
-        code leaves the critic with the shares. A reversed cross-entropy has the same equilibrium and no least value.
+        The bounded form of gradient reversal (Tzeng et al. 2015, "domain confusion"): at least 0, and 0 if the critic
+        predicts the shares for every code. A reversed cross-entropy has the same equilibrium but no lower bound.
         """
         z, labels = known_rows(batch, output)
         losses = [0.0 * output.z.sum()]
@@ -149,7 +149,7 @@ class LabelGaussian(Critic):
     def fool(self, batch: Batch, output: Output) -> Tensor:
         """Upper bound on the mutual information of code and label: E log q(z|y) - E E log q(z|y').
 
-        Cheng et al. 2020, "CLUB", equation 12, with every label of the batch for y'; a bound as far as q(z|y) fits.
+        Cheng et al. 2020, "CLUB", equation 12, with every label of the batch as y'; a bound only as far as q(z|y) fits.
         """
         z, labels = known_rows(batch, output)
         if not len(z):
@@ -160,10 +160,10 @@ class LabelGaussian(Critic):
 
 
 def profile(ca: Tensor, mask: Tensor) -> Tensor:
-    """What a label critic sees of traces (B, L, 3): mean and spread of the distances over `SPANS` steps, in 10 Å.
+    """Features of traces (B, L, 3) for a label critic: mean and spread of the distances over `SPANS` steps, in 10 Å.
 
-    They distinguish helix from strand, whatever the frame: (B, 2 spans). A linear probe of them gives the class of 84 %
-    of held-out domains, one of cosine coefficients of 39 % (means over three classes).
+    They distinguish helix from strand in any frame: (B, 2 spans). A linear probe on them predicts the class of 84 % of
+    held-out domains, one on cosine coefficients that of 39 % (means over three classes).
     """
     columns = []
     for span in SPANS:
@@ -188,7 +188,7 @@ class TraceCritic(LabelCritic):
         return label_cross_entropy(self(profile(output.target, batch.mask)), batch.labels)
 
     def fool(self, batch: Batch, output: Output) -> Tensor:
-        """Cross-entropy of the label that a trace was decoded under, another structure's; moves the decoder.
+        """Cross-entropy of the label, another structure's, under which a trace was decoded; trains the decoder.
 
         Hu et al. 2017, "Toward Controlled Generation of Text", equation 6; codes are those of the batch, detached.
         """

@@ -19,7 +19,7 @@ Weight = Callable[[int], float]
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """One summand of the objective; a `TargetRate` as its weight is told the term's value after every step."""
+    """One summand of the objective; if its weight is a `TargetRate`, it observes the term's value after every step."""
 
     name: str
     term: Term
@@ -32,7 +32,7 @@ def squared_error(batch: Batch, output: Output) -> Tensor:
 
 
 def reconstruction(batch: Batch, output: Output) -> Tensor:
-    """Negative log density of the CA positions in Å under the decoder's Gaussian, whose one sigma is learnt.
+    """Negative log density of the CA positions in Å under the decoder's Gaussian, whose single sigma is learnt.
 
     Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated Decoders".
     """
@@ -46,7 +46,7 @@ def kl(batch: Batch, output: Output) -> Tensor:
 
 
 def kl_free_bits(free: float) -> Term:
-    """`kl` with each dimension's batch mean counted from `free` nats on. Kingma et al. 2016, equation 15."""
+    """`kl` with each dimension's batch mean counted as at least `free` nats. Kingma et al. 2016, equation 15."""
 
     def term(batch: Batch, output: Output) -> Tensor:
         return output.posterior.kl(output.prior).mean(0).clamp(min=free).sum()
@@ -70,12 +70,12 @@ def cosine(weight: float, steps: int) -> Weight:
 
 
 def cycle(weight: float, steps: int, ratio: float) -> Weight:
-    """Every `steps` again: linear from 0 to `weight` over the first `ratio` of them, then constant. Fu et al. 2019."""
+    """Every `steps` anew: linear from 0 to `weight` over the first `ratio` of them, then constant. Fu et al. 2019."""
     return lambda step: weight * min(1.0, (step % steps + 1) / (steps * ratio))
 
 
 class TargetRate:
-    """A weight that integral control moves until the rate it observes is the target. Shao et al. 2020."""
+    """A weight that integral control adjusts until the observed rate equals the target. Shao et al. 2020."""
 
     def __init__(self, weight: float, rate: float, steps: int) -> None:
         self.log_weight, self.rate, self.gain = math.log(max(weight, 1e-6)), rate, 1.0 / steps

@@ -34,7 +34,7 @@ WITH_CRITIC: dict[str, Callable[[CVAE, torch.Generator], critics.Critic]] = {
 
 
 def _free_width(model: CVAE) -> int:
-    """How many numbers of a code may not know the label."""
+    """The number of code dimensions that must not know the label."""
     return len(regularizers.free_columns(model.blocks))
 
 

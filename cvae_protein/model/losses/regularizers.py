@@ -19,11 +19,11 @@ LABEL_BLOCK = "fold"  # the block of a code that is meant to know the label
 
 
 def variance_floor(batch: Batch, output: Output) -> Tensor:
-    """What the standard deviation of the posterior means lacks to 0.5, summed over dimensions.
+    """How far the standard deviation of the posterior means falls short of 0.5, summed over dimensions.
 
-    The hinge of Bardes et al. 2022 (VICReg) for the end of Zhu et al. 2020 (BN-VAE): where the prior is N(0, 1), a
+    The hinge of Bardes et al. 2022 (VICReg) for the purpose of Zhu et al. 2020 (BN-VAE): if the prior is N(0, 1), a
     dimension above the floor has a rate of at least 0.5 * 0.5² nats. Batch normalisation itself would move the codes
-    off the principal components in which a model starts, which latent refinement would undo.
+    off the principal components with which a model starts, and latent refinement would undo that.
     """
     spread = (output.posterior.mean.var(0) + 1e-4).sqrt()
     return F.relu(FLOOR - spread).sum()
@@ -46,7 +46,7 @@ def discrepancy(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mmd(generator: torch.Generator) -> Term:
-    """Discrepancy of the encoded codes and as many draws from the prior. Zhao et al. 2019, "InfoVAE"."""
+    """Discrepancy between the encoded codes and as many draws from the prior. Zhao et al. 2019, "InfoVAE"."""
 
     def term(batch: Batch, output: Output) -> Tensor:
         return discrepancy(output.z, output.prior.sample(generator).detach())
@@ -57,10 +57,10 @@ def mmd(generator: torch.Generator) -> Term:
 def total_correlation(generator: torch.Generator) -> Term:
     """Total correlation of the code's dimensions in nats, by minibatch weights. Chen et al. 2018, "β-TCVAE", eq. S5.
 
-    That estimate is off by (Z - 1) log(domains / batch), and by more where posteriors are narrower than their distance
-    in the batch. The same estimate of codes whose dimensions were permuted over the batch, each for itself, is off by
-    as much, and is taken away (the permutation is that of Kim and Mnih 2018). Narrow posteriors of many dimensions
-    leave the term near 0, whether dependent or not: it sees what a batch can show.
+    That estimate is off by (Z - 1) log(domains / batch), and by more if posteriors are narrower than their distances in
+    the batch. The same estimate for codes whose dimensions were permuted independently over the batch is off by as
+    much, and is subtracted (the permutation is that of Kim and Mnih 2018). Narrow posteriors of many dimensions leave
+    the term near 0, whether dependent or not: it can only detect what a batch shows.
     """
 
     def term(batch: Batch, output: Output) -> Tensor:
@@ -82,7 +82,7 @@ def _dependence(q: Gaussian, z: Tensor) -> Tensor:
 
 
 def free_columns(blocks: dict[str, tuple[int, int]]) -> list[int]:
-    """Columns of a code that may not know the label: all but the block `fold`, where there is one."""
+    """Columns of a code that must not know the label: all but the block `fold`, if there is one."""
     return [c for name, (start, stop) in blocks.items() if name != LABEL_BLOCK for c in range(start, stop)]
 
 
@@ -118,13 +118,13 @@ def hsic(batch: Batch, output: Output) -> Tensor:
     return product / (n * (n - 3))
 
 
-FARTHEST = 10.0  # Å, at which the error of a point no longer counts for more; Jumper et al. 2021
+FARTHEST = 10.0  # Å, at which the error of a point is clamped; Jumper et al. 2021
 STEP = 3.8  # Å from CA to CA over a trans peptide
 SOFTENING = 1.0  # Å; bounds the term where two traces are the same
 
 
 def local_frames(ca: Tensor) -> Tensor:
-    """Rotations (B, L - 2, 3, 3), axes in columns, of each inner CA of (B, L, 3) with its two neighbours.
+    """Rotations (B, L - 2, 3, 3), axes in columns, for each inner CA of (B, L, 3) and its two neighbours.
 
     Jumper et al. 2021, supplement, algorithm 21, with the neighbouring CA in place of C and N.
     """
@@ -137,17 +137,17 @@ def local_frames(ca: Tensor) -> Tensor:
 def fape(batch: Batch, output: Output) -> Tensor:
     """Frame-aligned point error of CA, clamped at 10 Å and in units of it, mean over frames and points, in [0, 1].
 
-    Jumper et al. 2021, supplement, algorithm 28. A mirror image has an error, as it has not by distances alone.
+    Jumper et al. 2021, supplement, algorithm 28. A mirror image has an error, unlike with distances alone.
     """
     seen = [_from_each_frame(trace) for trace in (output.reconstruction, output.target)]
     error = ((seen[0] - seen[1]).square().sum(-1) + 1e-4).sqrt().clamp(max=FARTHEST) / FARTHEST
-    frames = batch.mask[:, 2:]  # an inner residue has a frame where the one behind it is there
+    frames = batch.mask[:, 2:]  # an inner residue has a frame if the next one exists
     valid = (frames[:, :, None] & batch.mask[:, None]).to(error.dtype)
     return ((error * valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)).mean()
 
 
 def _from_each_frame(ca: Tensor) -> Tensor:
-    """Positions of all CA as the inner residues see them (B, L - 2, L, 3)."""
+    """Positions of all CA in the frames of the inner residues (B, L - 2, L, 3)."""
     return (ca[:, None] - ca[:, 1:-1, None]) @ local_frames(ca)
 
 
@@ -158,7 +158,7 @@ def step_length(batch: Batch, output: Output) -> Tensor:
 
 
 def mode_seeking(model: CVAE) -> Term:
-    """How alike traces are for the codes that differ: 1 / (RMSD of two traces / RMS of two codes + 1 Å), mean, 1/Å.
+    """How similar traces of different codes are: 1 / (RMSD of two traces / RMS of two codes + 1 Å), mean, 1/Å.
 
     Mao et al. 2019, "MSGAN", equation 4; the second code is the next structure's, label and length are the same.
     """
@@ -174,9 +174,9 @@ def mode_seeking(model: CVAE) -> Term:
 
 
 def label_seeking(model: CVAE, generator: torch.Generator) -> Term:
-    """How alike traces are for labels that differ: 1 / (RMSD of the two traces + 1 Å), mean over them, 1/Å.
+    """How similar traces under different labels are: 1 / (RMSD of the two traces + 1 Å), mean over them, 1/Å.
 
-    As `mode_seeking`, between the own label and another structure's, of one code.
+    Like `mode_seeking`, for one code under its own label and another structure's.
     """
 
     def term(batch: Batch, output: Output) -> Tensor:
@@ -198,5 +198,5 @@ def permuted_labels(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _rmsd(a: Tensor, b: Tensor, batch: Batch) -> Tensor:
-    """RMSD in Å of traces (B, L, 3) that lie in one frame (B,)."""
+    """RMSD (B,) in Å of traces (B, L, 3) in a common frame."""
     return ((a - b).square().sum((1, 2)) / batch.lengths + 1e-6).sqrt()

@@ -1,6 +1,6 @@
-"""`adversarial`: as `concat`, with components class by class and a critic D(z, y) that knows codes from the prior's.
+"""`adversarial`: as `concat`, with components class by class and a critic D(z, y) of codes and draws of the prior.
 
-The components take the class's mean and covariance out of the code; the critic presses on what is left.
+The components remove the class's mean and covariance from the code; the critic acts on what is left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def build(spec: Spec) -> CVAE:
 
 
 def extra_terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
-    """The critic's `fit`, and `fool` weighted by the setting `adversary` after the ramp of the divergence."""
+    """The critic's `fit`, and `fool`, whose weight rises to the setting `adversary` over the ramp of the divergence."""
     critic = model.critic
     if not isinstance(critic, critics.PriorCritic):
         raise TypeError("expected a model that `build` of this file made")

@@ -1,8 +1,7 @@
-"""`branched`: structure and condition pass branches of their own; z is a shape block and a fold block.
+"""`branched`: structure and condition have branches of their own; z is a shape block and a fold block.
 
-The shape block is encoded from the structure alone and has the prior N(0, 1); the label enters it by taking itself
-out, in components class by class. The fold block is encoded where both branches meet and has a prior learnt from the
-label.
+The shape block is encoded from the structure alone and has the prior N(0, 1); the label enters it only to be removed,
+by components class by class. The fold block is encoded where both branches meet and has a prior learnt from the label.
 """
 
 from __future__ import annotations

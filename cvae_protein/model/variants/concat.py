@@ -1,4 +1,4 @@
-"""`concat`: the encoder sees structure and condition side by side, the decoder code and condition."""
+"""`concat`: the encoder gets structure and condition concatenated, the decoder code and condition."""
 
 from __future__ import annotations
 

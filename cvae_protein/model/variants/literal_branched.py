@@ -1,4 +1,4 @@
-"""`literal_branched`: input and label, and code and label, pass a path each of half the width before they meet."""
+"""`literal_branched`: input and label, and code and label, each take a path of half the width before they meet."""
 
 from __future__ import annotations
 
