@@ -1,7 +1,7 @@
 """Flexibility of a chain's residues, predicted by a linear model from contacts and the shape of the CA trace.
 
 Elastic networks capture how densely a residue is packed; that loops and strand ends move more than equally densely
-packed helices is learned from ensembles. `experiments/flexibility.py` fits the weights and evaluates them on held-out
+packed helices is learnt from ensembles. `experiments/flexibility.py` fits the weights and evaluates them on held-out
 proteins.
 """
 
