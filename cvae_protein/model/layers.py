@@ -112,7 +112,7 @@ def time_features(time: Tensor, size: int) -> Tensor:
 class ChainBlock(nn.Module):
     """Convolution along the chain, attention with a pair bias, and a perceptron, each modulated by the flow time.
 
-    Zero-initialised gates: at first the block passes its input on. Padding changes nothing.
+    The modulation is zero-initialised: at first the flow time has no effect. Padding changes nothing.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 class Sampler:
     """A trained model, its aggregate posterior as Gaussians and as a flow, and the second level that completes traces.
 
-    Networks are on one device; methods take and return tensors on the CPU. Only `training_copies` has a `memory`.
+    Networks are on one device; methods but `coarse` return tensors on the CPU. Only `training_copies` has a `memory`.
     """
 
     model: CVAE
@@ -68,8 +68,9 @@ class Sampler:
         return self.flow if variants.find(self.spec.variant).view else None
 
     def infer(self, domains: DomainSet, kept: CodeSet | None = None) -> Gaussian:
-        """q(z | x, y) of each domain (D, Z); for a model with its own flow, mean and spread of `PUSHED` draws' noise.
+        """q(z | x, y) of each domain (D, Z).
 
+        For a model with its own flow it is of the flow's noise: that of the mean code, spread as `PUSHED` draws.
         `kept` are the codes of these domains from training, which are used if labels and lengths are the same.
         """
         labels, lengths = domains.label_ids(self.spec), torch.from_numpy(domains.lengths)

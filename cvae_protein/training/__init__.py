@@ -1,1 +1,1 @@
-"""Training of variants, refiner and fold classifier."""
+"""Training of variants, second levels and fold classifier."""

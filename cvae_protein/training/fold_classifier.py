@@ -245,7 +245,7 @@ def _validate(
 def augmented(
     domains: DomainSet, settings: ClassifierSettings, rng: np.random.Generator, device: torch.device
 ) -> Tensor:
-    """The descriptors (`describe`) of perturbed copies of all domains (copies, D, INPUTS)."""
+    """The descriptors (`describe_traces`) of perturbed copies of all domains (copies, D, INPUTS)."""
     progress = Progress("fold classifier looks", settings.augmentations, "copies of the training domains")
     found = []
     for _ in range(settings.augmentations):
@@ -255,7 +255,7 @@ def augmented(
 
 
 def perturb(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.ndarray:
-    """A CA trace (L, 3) with rough and smooth noise of up to `jitter` Å, and up to a tenth cut off at each end."""
+    """A CA trace (L, 3) with noise, rough to `jitter` Å, smooth to twice that, and up to a tenth cut off each end."""
     most = int(TRIMMED * len(trace))
     start, stop = rng.integers(most + 1), len(trace) - rng.integers(most + 1)
     trace = trace[start:stop]
@@ -269,7 +269,7 @@ def perturb(trace: np.ndarray, jitter: float, rng: np.random.Generator) -> np.nd
 
 @torch.no_grad()
 def _features(classifier: FoldClassifier, described: Tensor) -> Tensor:
-    """Features (D, F), before standardisation, of descriptors made by `describe`."""
+    """Features (D, F), before standardisation, of descriptors made by `describe_traces`."""
     return classifier.features(described.to(classifier.centre.device)).cpu()
 
 

@@ -263,7 +263,7 @@ def _in_parts(task: Task, state: TrainingState, start: DrawState) -> tuple[Tenso
 
 
 def _seed(task: Task, state: TrainingState) -> None:
-    """Seed noise and dropout from the seed and the step alone: the same after a resumption, on every device.
+    """Seed noise and dropout from seed, step and rollbacks alone: the same after a resumption.
 
     Noise is shared by all processes, dropout is not.
     """

@@ -37,9 +37,9 @@ def eval_batches(by_split: dict[str, DomainSet], spec: Spec, device: torch.devic
 def validate(model: CVAE, evaluation: EvalBatches) -> dict[str, float]:
     """Reconstruction and divergence in nats, RMSD of the trace in Å decoded from posterior means, and active units.
 
-    Columns of training domains have no prefix, and their codes are the encoder's. Those of the validation split have
-    the prefix `validation_`, and their codes are refined (latent refinement) as when the model is used;
-    `validation_bound` is the negative evidence bound from one draw of the code, with the same noise every time.
+    `rmsd` and `active_units` of training domains have no prefix; their codes are the encoder's. Columns of the
+    validation split have the prefix `validation_`, and their codes are refined (latent refinement) as when the model is
+    used; `validation_bound` is the negative evidence bound from one draw of the code, with the same noise every time.
     """
     seen: dict[str, float] = {}
     for split, batches in evaluation.items():

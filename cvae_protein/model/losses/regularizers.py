@@ -158,7 +158,7 @@ def step_length(batch: Batch, output: Output) -> Tensor:
 
 
 def mode_seeking(model: CVAE) -> Term:
-    """How similar traces of different codes are: 1 / (RMSD of two traces / RMS of two codes + 1 Å), mean, 1/Å.
+    """How similar traces of two codes are: 1 / (RMSD of the traces / RMS difference of the codes + 1 Å), mean, 1/Å.
 
     Mao et al. 2019, "MSGAN", equation 4; the second code is the next structure's, label and length are the same.
     """
