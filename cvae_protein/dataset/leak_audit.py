@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +116,9 @@ def _row(held: HeldOutDomain) -> dict[str, object]:
     return _AUDITOR[0].row(held)
 
 
-def _rows(auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int) -> Iterator[dict[str, object]]:
+def _rows(
+    auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int
+) -> Generator[dict[str, object], None, None]:
     """Rows for the domains in order, computed by `jobs` processes."""
     if jobs == 1 or len(queries) < 2:
         yield from map(auditor.row, queries)
@@ -125,8 +129,14 @@ def _rows(auditor: LeakAuditor, queries: Sequence[HeldOutDomain], jobs: int) -> 
         say("leak-audit", f"several processes cannot share memory here ({error}); goes on with one")
         yield from map(auditor.row, queries)
         return
-    with pool:
+    try:
         yield from pool.map(_row, queries)
+    except BaseException:  # an interruption too, which must not wait for the domains that are being searched
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def audit(store: Path, splits: Path, output: Path, jobs: int = 1) -> list[Mapping[str, object]]:
@@ -167,12 +177,13 @@ def _search(
     """Add the rows of the domains `left` to `done`, saving all to `part` from time to time."""
     progress = Progress("leak-audit", len(done) + len(left), "held-out domains", done=len(done))
     saved = time.monotonic()
-    for row in _rows(auditor, left, jobs):
-        done[str(row["domain_id"])] = row
-        progress.advance()
-        if time.monotonic() - saved > SAVED_EVERY:
-            write_table(part, (*AUDIT_COLUMNS, "origin"), ({**each, "origin": origin} for each in done.values()))
-            saved = time.monotonic()
+    with closing(_rows(auditor, left, jobs)) as rows:
+        for row in rows:
+            done[str(row["domain_id"])] = row
+            progress.advance()
+            if time.monotonic() - saved > SAVED_EVERY:
+                write_table(part, (*AUDIT_COLUMNS, "origin"), ({**each, "origin": origin} for each in done.values()))
+                saved = time.monotonic()
 
 
 def _resumed(part: Path, origin: str) -> dict[str, Mapping[str, object]]:

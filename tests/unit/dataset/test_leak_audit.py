@@ -1,5 +1,8 @@
 """The audit of held-out domains against a brute force over pairs, and what it must never miss."""
 
+import multiprocessing
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +47,22 @@ def test_unknown_residues_are_like_nothing():
     assert identity("XXXXXXXX", "XXXXXXXX") == 0
     assert identity("", "ACDE") == identity("WWWW", "") == 0
     assert identity("ACDEFGHIKLX", "acdefghiklU") == pytest.approx(10 / 11)
+
+
+class SlowAuditor:
+    """Stands in for the audit: each domain takes as many seconds as the number that it is."""
+
+    def row(self, seconds):
+        time.sleep(seconds)
+        return {"domain_id": str(seconds)}
+
+
+def test_an_interrupted_audit_does_not_wait_for_what_its_processes_are_at():
+    began = time.monotonic()
+    with closing(module._rows(SlowAuditor(), [0, 300, 300, 300], 2)) as rows:
+        assert next(rows) == {"domain_id": "0"}
+    assert time.monotonic() - began < 100
+    assert not multiprocessing.active_children()
 
 
 def test_the_most_identical_sequence_is_that_of_all_alignments():
