@@ -39,7 +39,7 @@ from cvae_protein.score.metrics.metric import bootstrap_means, bounds
 from cvae_protein.training.prior import fit_flow
 
 COMPONENTS = (1, 2, 4, 8, 16)
-KERNELS = ((0, 0.3), (0, 0.6), (0, 0.85), (2, 0.55), (3, 0.5), (3, 0.65), (3, 0.8))  # level of the label, a
+KERNELS = ((0, 0.0), (0, 0.3), (0, 0.6), (0, 0.85), (2, 0.55), (3, 0.5), (3, 0.65), (3, 0.8))  # level of the label, a
 KERNEL_LENGTH = 0.3  # standard deviation in log length
 WIDER = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
 
@@ -121,8 +121,10 @@ def kernels(
             apart = (torch.log(each.lengths[rows].float())[:, None] - sizes) / KERNEL_LENGTH
             kinds = []
             for level, shrunk in KERNELS:
-                shared = each.labels[rows, level - 1, None] == codes.labels[:, level - 1] if level else apart == apart
-                shared &= (each.labels[rows, level - 1, None] > 0) if level else True
+                shared = torch.ones_like(apart, dtype=torch.bool)
+                if level:
+                    label = each.labels[rows, level - 1, None]
+                    shared = (label == codes.labels[:, level - 1]) & (label > 0)
                 weight = torch.where(shared, -0.5 * apart.square(), -1e9).log_softmax(1)
                 square, variance = torch.cdist(own[rows], shrunk * centres).square(), 1 - shrunk**2
                 density = -0.5 * (square / variance + own.shape[1] * (normal + math.log(variance)))
@@ -139,10 +141,11 @@ def kernels(
         weight = torch.full((len(KERNELS),), 1 / len(KERNELS))
         for _ in range(200):
             weight = (chosen + weight.log()).softmax(1).mean(0).clamp(min=1e-9)
-        weights["topology known" if part else "topology new"] = weight / weight.sum()
+        weight = weight / weight.sum()
+        weights["topology known" if part else "topology new"] = weight
         for split, each in terms.items():
             here = known[split] == part
-            found[split][here] = torch.logsumexp(each[here] + (weight / weight.sum()).log(), 1)
+            found[split][here] = torch.logsumexp(each[here] + weight.log(), 1)
     return weights, found
 
 
@@ -165,8 +168,9 @@ def compare(
         training = codes["train"]
         aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
     held = {}
-    for split in ("validation", "test") if given.steps else ("test",):
-        groups, rungs = about[split]
+    for split, (groups, rungs) in about.items():
+        if split == "train":
+            continue
         chosen = some_of_each(rungs, given.most)
         drawn = codes[split].draw(torch.from_numpy(chosen), torch.Generator().manual_seed(1))
         held[split] = HeldOut(
@@ -309,12 +313,8 @@ def main() -> None:
     tensors, flow = load_tensors(folder / "weights.safetensors")[0], None
     if any(name.startswith("flow.") for name in tensors):
         load_weights(flow := LatentFlow(model.spec), "flow.", folder, tensors)
-    load_weights(
-        aggregate := AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0])),
-        "aggregate.",
-        folder,
-        tensors,
-    )
+    aggregate = AggregatePosterior(model.spec.model.latent, len(model.spec.vocabulary[0]))
+    load_weights(aggregate, "aggregate.", folder, tensors)
     compare(model.spec, aggregate, flow, codes, about, given)
 
 

@@ -120,6 +120,8 @@ def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, 
         values = np.array([function(pair) for pair in pairs])
         for rung in ("all", *RUNGS):
             chosen = values[(own_rung == rung) | (rung == "all")]
+            if not len(chosen):
+                continue
             one = mean_estimate(chosen, ScoreSettings(), np.random.default_rng(0))
             found.append((rung, f"rebuilt: {name}", f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f}, {one.n})"))
     return found

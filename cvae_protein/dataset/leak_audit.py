@@ -123,6 +123,7 @@ def _rows(
     if jobs == 1 or len(queries) < 2:
         yield from map(auditor.row, queries)
         return
+    others = multiprocessing.active_children()  # of whoever called
     try:
         pool = ProcessPoolExecutor(min(jobs, len(queries)), initializer=_start, initargs=(auditor,))
     except (OSError, ImportError) as error:  # for example if a container's /dev/shm is absent or full
@@ -132,7 +133,7 @@ def _rows(
     try:
         yield from pool.map(_row, queries)
     except BaseException:  # an interruption too, which must not wait for the domains that are being searched
-        for worker in multiprocessing.active_children():
+        for worker in set(multiprocessing.active_children()).difference(others):
             worker.kill()
         raise
     finally:
