@@ -1,7 +1,8 @@
-"""Codes of domains: their posteriors under a model, and the file in which its training stores them."""
+"""Codes of domains: their posteriors under a model, and the files in which its training stores them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,25 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
     return CodeSet(posterior, domains.label_ids(model.spec), torch.from_numpy(domains.lengths), chance)
 
 
-def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
+def resumed_codes(path: Path | None, split: str, model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
+    """`codes_of` the domains of a split, taken from the file `path` if an interrupted training of the same model has
+    inferred them, and stored there otherwise. The file also holds the codes of other splits."""
+    if path is None:
+        return codes_of(model, domains, steps)
+    given = hashlib.sha256(f"{model.spec.to_json()} {steps}".encode())
+    for name, value in sorted(model.state_dict().items()):
+        given.update(name.encode() + value.cpu().numpy().tobytes())
+    facts = {"model": given.hexdigest()}
+    found: dict[str, CodeSet] = {}
+    if path.is_file() and load_tensors(path)[1] == facts:
+        found = read_codes(path)
+    if split not in found:
+        found[split] = codes_of(model, domains, steps)
+        write_codes(path, found, facts)
+    return found[split]
+
+
+def write_codes(path: Path, codes: Mapping[str, CodeSet], facts: dict[str, str] | None = None) -> None:
     """Store the codes of splits in a safetensors file: `SPLIT/mean`, `logvar` (D, Z), `labels`, `lengths`, `chance`."""
     columns: dict[str, Tensor] = {}
     for split, each in codes.items():
@@ -54,7 +73,7 @@ def write_codes(path: Path, codes: Mapping[str, CodeSet]) -> None:
         own = {"mean": mean, "logvar": logvar, "labels": each.labels, "lengths": each.lengths}
         own["chance"] = torch.from_numpy(each.chance)
         columns |= {f"{split}/{name}": column for name, column in own.items()}
-    save_tensors(path, columns)
+    save_tensors(path, columns, facts)
 
 
 def read_codes(path: Path) -> dict[str, CodeSet]:

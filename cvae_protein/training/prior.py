@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from ..config.settings import TrainSettings
 from ..core import variants
 from ..core.progress import say
 from ..model.batch import DomainSet, hide_labels
-from ..model.codes import CodeSet, codes_of
+from ..model.codes import CodeSet, resumed_codes
 from ..model.cvae import CVAE
 from ..model.priors import AggregatePosterior, LatentFlow, TrainingCodes
 from .checkpoint import TrainingState
@@ -32,16 +33,17 @@ def fit_priors(
     by_split: Mapping[str, DomainSet],
     settings: TrainSettings,
     begun: Start | None = None,
+    inferred: Path | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, CodeSet]]:
     """Fit the priors of a trained model; returns their weights, a summary of the flow, and the codes by split.
 
     The aggregate posterior of whole training domains is one Gaussian per class; a flow or the codes themselves are
     added as variant and settings say. The returned codes are of each domain's first conformation. `begun` holds the
     weights of the model that training started from: the flow continues from its own, and classes without domains keep
-    theirs.
+    theirs. `inferred` is a file that keeps the codes should training be interrupted.
     """
     spec, domains = model.spec, by_split["train"]
-    codes = codes_of(model, domains, spec.model.inference_steps)
+    codes = resumed_codes(inferred, "train", model, domains, spec.model.inference_steps)
     aggregate = AggregatePosterior(spec.model.latent, len(spec.vocabulary[0]))
     if begun:
         begun.load(aggregate, "aggregate.")
@@ -56,6 +58,7 @@ def fit_priors(
         tensors |= {f"memory.{name}": value for name, value in vars(memory).items()}
     if not record.has_flow or not settings.flow_steps:
         return tensors, {}, kept
+    torch.manual_seed(spec.seed)  # initial weights, also where a finished training was resumed
     flow = LatentFlow(spec, settings.flow_dropout)
     if begun:
         begun.load(flow, "flow.")
@@ -64,7 +67,8 @@ def fit_priors(
     watched = {"evaluated": codes}
     if "validation" in by_split:
         held_out = by_split["validation"].first_conformations()
-        watched["validation"] = kept["validation"] = codes_of(model, held_out, spec.model.inference_steps)
+        own = resumed_codes(inferred, "validation", model, held_out, spec.model.inference_steps)
+        watched["validation"] = kept["validation"] = own
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
     stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed, bool(begun)) if row["best"])
     summary = {"flow_step": stopped["step"]} | {

@@ -108,6 +108,12 @@ def train(
         write_model(output, replace(spec, origin=spec.origin | {"device": name_of(device)}), tensors, rows, codes)
         if checkpoint is not None:
             checkpoint.unlink(missing_ok=True)
+            _beside(checkpoint).unlink(missing_ok=True)
+
+
+def _beside(checkpoint: Path) -> Path:
+    """The file beside a checkpoint in which a trained variant's codes are kept until its priors are fitted."""
+    return checkpoint.with_suffix(".codes.safetensors")
 
 
 def write_model(
@@ -224,7 +230,8 @@ def _train_variant(
     model.cpu()
     model.critics.clear()  # used in training only, not part of the trained model
     tensors = {f"cvae.{name}": value for name, value in model.state_dict().items()}
-    priors, summary, codes = fit_priors(model, by_split, settings, begun)
+    inferred = _beside(checkpoint) if checkpoint and ranks.first else None
+    priors, summary, codes = fit_priors(model, by_split, settings, begun, inferred)
     next((row for row in rows if row.get("best")), rows[-1]).update(summary)
     return tensors | priors, rows, codes
 
