@@ -2,12 +2,15 @@
 
     python experiments/decoder.py domains.h5 splits.tsv --level refiner=models/refiner/seed0 --level decoder=FOLDER
         [--prototype ../shared/prototype/stages.safetensors] [--classifier ../shared/union/classifier]
-        [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--invert 16] [--probe 64]
+        [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--free 32 --model MODEL] [--invert 16] [--probe 64]
 
 Codes are the 64 first principal components of the training traces, so that no variant stands between; `k:noise` keeps
 the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another program, whose
 weights fit ours. `--swap` keeps k numbers and asks for the own class and architecture and for those of another class,
 `--invert` with the noise that the flow gives run backwards under the own label; both are told by the fold classifier.
+`--free` does as `--swap` with a code from which the label is removed: a model's code is mapped to noise by its flow
+under the own label and back to a code under the label asked for, and the trace that the model decodes from it, under
+that label too, takes the place of the domain's.
 `--probe` looks for the class in the first k numbers and in the noise behind them. Every row is of the same domains; in
 brackets 95 % intervals over them. Structures a second are those of one core's CPU time, without relaxation. What is
 printed for `--swap` and `--probe` is drawn by `decoder_plot.py`.
@@ -20,7 +23,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from torch import Tensor
 from cvae_protein.config.settings import DecoderSettings, ModelSettings, ScoreSettings
 from cvae_protein.core.geometry import rmsd
 from cvae_protein.core.labels import superfamily, truncate
+from cvae_protein.core.pretrained import package_model
 from cvae_protein.model import layers
 from cvae_protein.model.batch import DomainSet, as_backbone, by_length, read_split
 from cvae_protein.model.decoder import ChainDecoder, Coarse, noise_features, replace_labels
@@ -41,7 +45,7 @@ from cvae_protein.model.registry import load_second_level
 from cvae_protein.model.representation import PrincipalComponents, encode_trace
 from cvae_protein.model.spec import Spec
 from cvae_protein.sampling.relax import FREE
-from cvae_protein.sampling.sampler import INVERSION_STEPS, relax_all
+from cvae_protein.sampling.sampler import INVERSION_STEPS, load_sampler, relax_all
 from cvae_protein.score.metrics.latent import PROBES, probe_predictions
 from cvae_protein.score.metrics.metric import PreparedStructure, mean_estimate
 from cvae_protein.score.metrics.physical_validity import helix, physically_valid, strand
@@ -218,10 +222,38 @@ def other_labels(own: np.ndarray, training: Sequence[str]) -> np.ndarray:
     return np.array(found)
 
 
+def freed(model: Path, domains: DomainSet) -> Callable[[np.ndarray], DomainSet]:
+    """A function from labels to the domains with CA as the model decodes them under these labels.
+
+    The codes are those of the domains with the own label removed by the flow of the model (`flow_prior`).
+    """
+    sampler = load_sampler(model, package_model() / "refiner")
+    sampler.model.spec = replace(sampler.spec, variant="flow_prior")
+    codes = sampler.infer(domains).mean
+
+    def under(asked: np.ndarray) -> DomainSet:
+        labels = torch.tensor([sampler.spec.label_ids(str(label)) for label in asked])
+        traces = sampler.decode(codes, labels, torch.from_numpy(domains.lengths))
+        pairs = zip(domains.coords, traces, strict=True)
+        moved = tuple(own + (trace.numpy() - own[:, 1])[:, None] for own, trace in pairs)
+        return replace(domains, coords=moved)
+
+    return under
+
+
 def swap_rows(
-    ground: Ground, name: str, level: ChainDecoder, classifier: FoldClassifier, numbers: list[int], inverted: bool
+    ground: Ground,
+    name: str,
+    level: ChainDecoder,
+    classifier: FoldClassifier,
+    numbers: list[int],
+    inverted: bool,
+    under: Callable[[np.ndarray], DomainSet] | None = None,
 ) -> None:
-    """Print how often the label asked for is made of the first numbers of a code, under the own label and another."""
+    """Print how often the label asked for is made of the first numbers of a code, under the own label and another.
+
+    `under` gives the domains from whose traces these numbers are taken, if not the own.
+    """
     own = np.array([truncate(label, 2) for label in ground.domains.labels])
     real = [np.asarray(c, np.float32) for c in ground.domains.coords]
     other = other_labels(ground.classes, ground.training)
@@ -242,8 +274,9 @@ def swap_rows(
     for kept in numbers:
         for label, asked in (("own", own), ("another", other)):
             guidance = 1.0 if inverted and label == "own" else 2.0
-            made = build(ground, level, kept, 1.0, asked, guidance, inverted)[1]
-            row(f"{label}{', inverted' if inverted else ''}", kept, made, asked)
+            source = replace(ground, domains=under(asked)) if under else ground
+            made = build(source, level, kept, 1.0, asked, guidance, inverted)[1]
+            row(f"{label}{', inverted' if inverted else ', label removed' if under else ''}", kept, made, asked)
 
 
 def probe_rows(ground: Ground, name: str, level: ChainDecoder, numbers: list[int]) -> None:
@@ -316,6 +349,8 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, help="take so many of each class at random instead")
     parser.add_argument("--codes", nargs="*", default=["64:0.25", "32:0.5", "16:1"], metavar="NUMBERS:NOISE")
     parser.add_argument("--swap", nargs="*", type=int, default=[], metavar="NUMBERS")
+    parser.add_argument("--free", nargs="*", type=int, default=[], metavar="NUMBERS")
+    parser.add_argument("--model", type=Path, default=package_model() / "model", help="whose codes --free takes")
     parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--probe", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--underflow", action="store_true", help="CPU time of one evaluation, see `layers.nearness`")
@@ -345,6 +380,11 @@ def main() -> None:
         for name, level in levels.items():
             if numbers and isinstance(level, ChainDecoder):
                 swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
+    if given.free:
+        under = freed(given.model, ground.domains)
+        for name, level in levels.items():
+            if isinstance(level, ChainDecoder):
+                swap_rows(ground, name, level, read_classifier(given.classifier), given.free, False, under)
     if given.underflow:
         underflow_rows(ground, levels)
     for name, level in levels.items():
