@@ -1,10 +1,11 @@
-"""Draw how a label is followed against how much of the code is kept, as `decoder.py --swap … --probe …` printed it.
+"""Draw how a label is followed against how much of a code is kept, as `decoder.py` printed it.
 
     python experiments/decoder_plot.py experiments/results/decoder_labels.tsv [--level NAME] [-o FIGURE.png]
 
 Above, the share of held-out domains that are made of the class and of the architecture asked for, under their own label
-and under another class's, against the numbers of the code that are kept. Below, what can be read of the class from the
-code and from the noise of the second level, and the distance in Å of CA that the code leaves. Bars are 95 % intervals.
+and under another class's, against the numbers of the code that are kept; dashed, of a code from which the own label was
+removed (`--free`). Below, what can be read of the class from the code and from the noise of the second level
+(`--probe`), and the distance in Å of CA that the code leaves. Bars are 95 % intervals.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = {"own": "#4878a8", "another": "#c8553d", "code": "#4878a8", "noise": "#c8553d", "distance": "#6a6a6a"}
+COLOURS = {"own": "#4878a8", "another": "#c8553d", "freed": "#5a9367", "distance": "#6a6a6a"}
 Row = Mapping[str, str]
 
 
@@ -62,12 +63,14 @@ def draw(rows: list[Row], output: Path) -> None:
         chosen = [row for row in swaps if row["label"] == label]
         line(upper, chosen, "class asked", f"class, {label} label", COLOURS[label])
         line(upper, chosen, "architecture asked", f"architecture, {label} label", COLOURS[label], ":")
-    upper.set(ylabel="share made of what was asked", ylim=(-0.03, 1.03))
-    line(lower, probes, "class skill of the code", "class read from the code", COLOURS["code"])
-    line(lower, probes, "of the noise", "class read from the noise", COLOURS["noise"])
+    if freed := [row for row in swaps if row["label"] == "another, label removed"]:
+        line(upper, freed, "class asked", "class, another label, own label removed", COLOURS["freed"], "--")
+    upper.set(ylabel="share made as asked", ylim=(-0.03, 1.03))
+    line(lower, probes, "class skill of the code", "class read from the code", COLOURS["own"])
+    line(lower, probes, "of the noise", "class read from the noise", COLOURS["another"])
     lower.set(ylabel="skill of a fresh probe", xlabel="numbers of the code that are kept", ylim=(-0.25, 1.03))
     beside = lower.twinx()
-    line(beside, probes, "CA RMSD of the code, Å", "distance that the code leaves", COLOURS["distance"], "--")
+    line(beside, probes, "CA RMSD of the code, Å", "distance of the coarse trace", COLOURS["distance"], "--")
     beside.set(ylabel="CA RMSD, Å", ylim=(0, None))
     ticks = sorted({int(row["numbers"]) for row in [*swaps, *probes]})
     lower.set_xscale("log", base=2)
