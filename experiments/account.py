@@ -1,11 +1,11 @@
-"""Print whether every CA line of PDB and mmCIF files is accounted for by what was read.
+"""Check that every CA line of PDB and mmCIF files is accounted for by the reader, and print what is not.
 
     PYTHONPATH=tests python experiments/account.py [--every 1] [FOLDER ...]
 
-Lines are counted by `tests/ca_lines.py`, which looks at the text alone. Of files in the folders that are named, no line
-of a standard amino acid may be lost. Without any it is the mirrors of the archive in ../shared, where there are such:
-there lines of polymers have to be just as many as are stored or of another conformer. Ends with exit code 1 where some
-are lost.
+Lines are counted by `tests/ca_lines.py`, which looks at the text alone. For the given folders, no line of a standard
+amino acid may be lost. The default folders are the mirrors of the archive in ../shared, if there are any; for these,
+the number of polymer lines must equal the number of CA that are stored or belong to another conformer. The exit code is
+1 if any line is lost.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
-    """Read all files and print one line, after one for each file with a difference."""
+    """Read all files; print a line for each file with a difference and a summary line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--every", type=int, default=1, help="read one file of so many")
+    parser.add_argument("--every", type=int, default=1, help="read every N-th file only")
     given = parser.parse_args()
     mirrors = sorted((ROOT.parent / "shared").glob("*/mirror"))
     folders = given.folders or mirrors

@@ -1,12 +1,12 @@
-"""Print whether chains with a gap are harder for the representation than whole ones: cosine basis and linear codes.
+"""Print whether chains with a gap are harder to represent than whole ones, in the cosine basis and as linear codes.
 
     python experiments/chain_breaks.py RESULTS
 
-Of a run with `domains.h5`, `splits.tsv` and `domains.tsv`: domains of 40 to 128 residues that are whole, those whose
-gap is their own (several segments of the chain), and those that lack residues. Each broken domain is set beside the
-whole one of the nearest length that has not been taken. Printed are RMSD in Å of CA that 48 cosine coefficients leave,
-that 64 principal components of the training traces leave, the mean CA-CA distance across a gap, in the domain and as
-the components give it back, and 95 % intervals of the differences.
+From a run with `domains.h5`, `splits.tsv` and `domains.tsv`, takes domains of 40 to 128 residues of three kinds: whole,
+with a gap of their own (several segments of the chain), and with missing residues. Each broken domain is paired with
+the whole domain of the nearest length that has not been used yet. Prints the CA RMSD in Å left by 48 cosine
+coefficients and by 64 principal components of the training traces, the mean CA-CA distance across a gap, in the domain
+and as reconstructed from the components, and 95 % intervals of the differences.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = ("whole", "gap of its own", "residues missing")
 
 
 def errors(linear: PrincipalComponents, ca: np.ndarray, breaks: np.ndarray) -> list[float]:
-    """RMSD left by coefficients and by components, and mean steps across the gaps before and after (NaN if whole)."""
+    """RMSD left by coefficients and by components; mean CA steps across the gaps before and after (NaN if whole)."""
     trace, mask = torch.from_numpy(ca).float()[None], torch.ones(1, len(ca), dtype=torch.bool)
     count = linear.center.numel() // 3
     coefficients, frame = encode_trace(trace, mask, count)
@@ -49,13 +49,13 @@ def errors(linear: PrincipalComponents, ca: np.ndarray, breaks: np.ndarray) -> l
 
 
 def shown(values: Sequence[float]) -> str:
-    """A mean with its interval over domains."""
+    """A mean over domains with its interval."""
     found = mean_estimate(np.asarray(values), ScoreSettings(), np.random.default_rng(0))
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def main() -> None:
-    """Group, pair by length, print."""
+    """Group the domains, pair them by length and print the tables."""
     results = Path(sys.argv[1])
     ranges = {row["domain_id"]: row["residue_range"] for row in read_table(results / "domains.tsv", ("residue_range",))}
     train = read_split(results / "domains.h5", results / "splits.tsv")["train"]

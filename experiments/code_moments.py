@@ -1,10 +1,11 @@
-"""Print which moments of the codes tell the label: principal-component scores with the label's mean or covariance out.
+"""Print which moments of the codes carry the label: probes of component scores without the label's mean or covariance.
 
     python experiments/code_moments.py results/benchmark [--write NAME]
 
-Needs a finished run with `pca`, trains nothing. Scores of all domains but `excluded` ones; means and covariances are
-those of training domains, by labels known to one, two or three levels (`model/representation.py`). Skill of the best
-of three fresh probes at each level, no superfamily on both sides, 0 = chance, with its 95 % interval.
+Needs a finished run with `pca`; trains nothing. Uses the scores of all domains except `excluded` ones. Means and
+covariances are estimated on training domains, for labels of one, two or three levels (`model/representation.py`).
+Prints the skill of the best of three fresh probes at each level, with no superfamily on both sides (0 = chance), and
+its 95 % interval.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LEVELS = {1: "class", 2: "architecture", 3: "topology"}
 
 
 def views(results: Path) -> Iterator[tuple[str, str, np.ndarray, list[str], list[str]]]:
-    """What was taken out, at which levels; codes (D, Z); labels and ids of the domains."""
+    """What was removed, at which levels; codes (D, Z); labels and ids of the domains."""
     by_split = read_split(results / "domains.h5", results / "splits.tsv")
     by_split = {
         split: by_split[split].first_conformations() for split in ("train", "validation", "test") if split in by_split
@@ -53,17 +54,17 @@ def views(results: Path) -> Iterator[tuple[str, str, np.ndarray, list[str], list
 
 
 def skill(codes: np.ndarray, labels: list[str], groups: np.ndarray, level: int, settings: ScoreSettings) -> Estimate:
-    """Skill of the best probe for a level of the label."""
+    """Skill of the best probe at a level of the label."""
     at_level = np.array([truncate(label, level) for label in labels])
     found = [probe_predictions(codes, at_level, groups, name, settings.seed) for name in PROBES]
     return max(found, key=lambda each: each.skill).estimate(settings, np.random.default_rng(0))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--write", metavar="NAME", help="keep the table in benchmarks/results/NAME.tsv")
+    parser.add_argument("--write", metavar="NAME", help="write the table to benchmarks/results/NAME.tsv")
     given = parser.parse_args()
     superfamily = {
         row["domain_id"]: row["superfamily"] or row["domain_id"]

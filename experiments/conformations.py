@@ -1,14 +1,14 @@
-"""Where a chain goes: conformations drawn around one state of proteins that were seen in several, beside baselines.
+"""Sample conformations around one state of proteins with several known states, and compare with baselines.
 
     python experiments/conformations.py ../shared/conformations --store ENSEMBLES.h5 [--samples 20] [--proteins 0]
         [--ways "soft codes, flexibility" ANM noise] [--show]
 
-The folder holds `proteins.tsv` and `conformers.tsv`: proteins of near-identical conformers, with their files. The store
-is made where it is not there. Of each core protein, without its loose ends, conformations are drawn around its first
-state, with the spread that its other states have, by each of `WAYS` or those named. Rows are added to `--output` as
-they are made, and a call goes on where a former one ended: proteins that the package's model was not trained on first,
-each kind in turn. Prints, by kind and by whether the model was trained on a near-identical sequence, medians over
-proteins with 95 % bootstrap intervals over sequence clusters; `--show` draws nothing.
+The folder holds `proteins.tsv` and `conformers.tsv`: proteins with near-identical conformers, and their files. The
+store is created if it does not exist. For each core protein, without its flexible ends, conformations are sampled
+around the first state, with the spread of the other states, by each of `WAYS` or those given. Rows are appended to
+`--output` as they are made, and an interrupted call resumes. Proteins that the package's model was not trained on come
+first, with the kinds in turn. Prints medians over proteins with 95 % bootstrap intervals over sequence clusters, by
+kind and by whether the model was trained on a near-identical sequence; `--show` prints them without sampling.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from cvae_protein.score.metrics.physical_validity import physically_valid
 from cvae_protein.similarity.tm_score import tm_score
 from cvae_protein.store.read import Store
 
-ENDS, FEWEST_ENDS, MOST_ENDS = 0.05, 3, 8  # share of a chain cut at each end where no core range is told
-FEWEST_FOR_RMSF = 5  # states whose fluctuations are compared
-MODES = 20  # first ones, along which single steps are made
-AMPLITUDES = (1.0, 0.6, 1.4)  # of such steps, in the spread that is asked for
+ENDS, FEWEST_ENDS, MOST_ENDS = 0.05, 3, 8  # share of a chain cut at each end if no core range is given
+FEWEST_FOR_RMSF = 5  # minimum number of states for a comparison of fluctuations
+MODES = 20  # number of lowest modes along which single steps are made
+AMPLITUDES = (1.0, 0.6, 1.4)  # of such steps, relative to the requested spread
 NAMES = {
     "rmsf_r": "rmsf_correlation",
     "nearest": "state_ratio",
@@ -67,14 +67,14 @@ NAMES = {
 }
 METRICS = (*NAMES, "given", "valid", "tm")
 COLUMNS = ("protein", "kind", "cluster", "trained", "length", "states", "samples", "way", *METRICS)
-SPLITS = Path(__file__).parents[1] / "data/union/splits.tsv.gz"  # by which the package's model was trained
+SPLITS = Path(__file__).parents[1] / "data/union/splits.tsv.gz"  # the split that the package's model was trained on
 
 
 @dataclass(frozen=True, eq=False)
 class Protein:
-    """A protein in several states (m, L, 3), Å; `core` (L,) is without the loose ends.
+    """A protein in several states (m, L, 3), Å; `core` (L,) excludes the flexible ends.
 
-    `trained` is yes where a near-identical sequence, whole or in crops, trained the package's model, else no.
+    `trained` is yes if the package's model was trained on a near-identical sequence, whole or in crops, else no.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Protein:
 
     @property
     def far(self) -> np.ndarray:
-        """RMSD in Å of each other state to the first one (m - 1,)."""
+        """RMSD in Å of each other state to the first (m - 1,)."""
         return np.atleast_1d(rmsd(self.states[:1], self.states[1:]))
 
     @property
     def trimmed(self) -> Protein:
-        """The protein without its loose ends."""
+        """The protein without its flexible ends."""
         return replace(self, states=self.states[:, self.core], core=np.ones(self.core.sum(), bool))
 
 
@@ -107,7 +107,7 @@ def tables(folder: Path) -> tuple[dict[str, dict[str, str]], list[dict[str, str]
 
 
 def make_store(folder: Path, output: Path) -> None:
-    """Featurize the conformers as ensembles; those of groups come from the mirrors, whose CB are whole."""
+    """Featurize the conformers as ensembles; those of groups come from the mirrors, whose CB atoms are complete."""
     _, conformers = tables(folder)
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "structures"
@@ -143,7 +143,7 @@ def _core(row: dict[str, str], ids: Sequence[str]) -> np.ndarray:
 
 
 def read_proteins(store: Path, table: Path) -> list[Protein]:
-    """The core proteins of a store that are in the table and have every CA in every state."""
+    """The core proteins of a store that are in the table and have all CA in all states."""
     known, _ = tables(table.parent)
     with gzip.open(SPLITS, "rt", encoding="utf-8") as rows:
         split = {row["domain_id"]: row["split"] for row in csv.DictReader(rows, delimiter="\t")}
@@ -164,7 +164,7 @@ def read_proteins(store: Path, table: Path) -> list[Protein]:
 def interval(
     clusters: Sequence[str], values: Sequence[float], middle: Callable[[np.ndarray], float] = np.median
 ) -> str:
-    """Median, or another `middle`, of the finite values and its 95 % bootstrap interval over sequence clusters."""
+    """Median (or another `middle`) of the finite values with its 95 % bootstrap interval over sequence clusters."""
     array, names = np.array(values, float), np.array(clusters)
     array, names = array[np.isfinite(array)], names[np.isfinite(array)]
     if not len(array):
@@ -180,10 +180,10 @@ def interval(
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The first state of a protein, and all that conformations around it are drawn with.
+    """The first state of a protein and everything needed to sample conformations around it.
 
-    `sampler` completes traces by the refiner, `decoder` by the decoder over whole chains; `count` conformations are
-    wanted; `profile` (L,) is how much each residue moves relative to others.
+    `sampler` completes traces with the refiner, `decoder` with the decoder over whole chains; `count` is the number of
+    conformations to sample; `profile` (L,) is the relative mobility of each residue.
     """
 
     sampler: Sampler
@@ -200,27 +200,27 @@ class Start:
 
     @property
     def spread(self) -> float:
-        """Mean RMSD in Å of the other states, which is asked for."""
+        """Mean RMSD in Å of the other states to this one: the requested spread."""
         return float(self.protein.far.mean())
 
     @property
     def noise(self) -> torch.Tensor:
-        """Standard normal deviates of as many codes (n, Z)."""
+        """Standard normal deviates for `count` codes (n, Z)."""
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.count, self.sampler.spec.model.latent, generator=generator)
 
     @cached_property
     def motions(self) -> np.ndarray:
-        """How the trace moves with each number of its code (Z, L, 3)."""
+        """Derivative of the trace with respect to each dimension of its code (Z, L, 3)."""
         return motions_of(self.sampler, self.domain, self.trace)
 
     @cached_property
     def soft(self) -> np.ndarray:
-        """Motions of codes that add up independently with the energy of an elastic network, softest first (Z, L, 3)."""
+        """Combinations of these motions with independent energies in an elastic network, softest first (Z, L, 3)."""
         return soft_motions(self.trace, self.motions)[0]
 
     def moved(self, steps: np.ndarray) -> np.ndarray:
-        """Atoms (n, L, 5, 3) of the trace moved by steps (n, L, 3), relaxed, with the spread after relaxation."""
+        """Relaxed atoms (n, L, 5, 3) of the trace moved by steps (n, L, 3), scaled for the spread after relaxation."""
         steps = scale_to(self.trace, steps, self.spread) * steps
         tried = self.trace + np.concatenate([steps[:TRIED], 0 * steps[:1]])
         *found, still = rmsd(self.completed(tried)[:, :, CA], self.trace)
@@ -228,7 +228,7 @@ class Start:
         return self.completed(self.trace + correction(before, float(np.mean(found)), float(still)) * steps)
 
     def completed(self, traces: np.ndarray) -> np.ndarray:
-        """Atoms (n, L, 5, 3) of traces (n, L, 3) made of its own, with its peptide planes, relaxed."""
+        """Relaxed atoms (n, L, 5, 3) of traces (n, L, 3) derived from its own, with its peptide planes."""
         carbonyl = self.domain.batch(self.sampler.spec, [0]).carbonyl[0].double().numpy()
         planes = turned(self.trace, traces, carbonyl)
         parts = [
@@ -239,35 +239,35 @@ class Start:
 
 
 def as_asked(start: Start) -> np.ndarray:
-    """What `sample --around --spread` draws, but for the profile, which is that of other clusters' ensembles."""
+    """As `sample --around --spread`, except that the profile is fitted to ensembles of other clusters."""
     settings, name = SampleSettings(), start.protein.name
     motions = motions_around(start.sampler, start.domain, "", start.spread, settings, name, start.profile)
     return np.stack(motions.draw(start.sampler, start.noise, settings, name))
 
 
 def thermal(start: Start) -> np.ndarray:
-    """Along all modes of the network, each amplitude normal with variance 1 / stiffness, as in thermal equilibrium."""
+    """Along all modes of the network, with normal amplitudes of variance 1 / stiffness, as in thermal equilibrium."""
     modes = anisotropic_modes(start.trace)
     drawn = np.random.default_rng(0).standard_normal((start.count, len(modes.stiffness))) / np.sqrt(modes.stiffness)
     return start.moved(np.einsum("nk,kli->nli", drawn, modes.vectors))
 
 
 def widened(start: Start) -> np.ndarray:
-    """Along the motions of the code, as wide as its posterior is."""
+    """Along the motions of the code, with the widths of its posterior."""
     posterior = start.sampler.model.infer_all(start.domain, start.sampler.spec.model.inference_steps)
     widths = torch.exp(0.5 * posterior.logvar).double().numpy()
     return start.moved(np.einsum("nz,zli->nli", start.noise.double().numpy() * widths, start.motions))
 
 
 def single_steps(trace: np.ndarray, vectors: np.ndarray, spread: float, count: int) -> np.ndarray:
-    """Traces (n, L, 3), each one step along one of the vectors (K, L, 3): both signs of each, then other amplitudes."""
+    """Traces (n, L, 3), each a single step along one vector of (K, L, 3): both signs of each, then other amplitudes."""
     unit = vectors / np.sqrt(np.square(vectors).sum(axis=-1).mean(axis=-1))[:, None, None]
     steps = [sign * size * unit[k] for size in AMPLITUDES for k in range(len(unit)) for sign in (1, -1)]
     return trace + spread * np.stack(steps[:count])
 
 
 def renoised(kept: float, numbers: int) -> Callable[[Start], np.ndarray]:
-    """The first numbers of the code as they are, and of the decoder's noise a share kept and the rest drawn anew."""
+    """Keep the first `numbers` dimensions of the code and a share of the decoder's noise; redraw the other noise."""
 
     def draw(start: Start) -> np.ndarray:
         settings = SampleSettings(per_class=start.count, temperature=0.0, numbers=numbers)
@@ -294,13 +294,13 @@ WAYS: dict[str, Callable[[Start], np.ndarray]] = {
 
 
 def motions_of(sampler: Sampler, domain: DomainSet, trace: np.ndarray) -> np.ndarray:
-    """How the trace moves with each number of its code (Z, L, 3)."""
+    """Derivative of the trace with respect to each dimension of its code (Z, L, 3)."""
     code = sampler.model.infer_all(domain, sampler.spec.model.inference_steps).mean
     return tangent(sampler, code, torch.zeros(1, sampler.spec.depth, dtype=torch.long), trace)
 
 
 def measured(protein: Protein, atoms: np.ndarray) -> dict[str, float]:
-    """`METRICS` of conformations (n, L, 5, 3) beside the states of a protein; those are left out that need more."""
+    """`METRICS` of conformations (n, L, 5, 3) against the states of a protein, without those that need more states."""
     ensemble = Ensemble(atoms[:, :, CA], protein.states)
     row = {name: metric.function(ensemble) for name, metric in FUNCTIONS.items() if not metric.reason(ensemble)}
     if len(protein.states) < FEWEST_FOR_RMSF:
@@ -317,7 +317,7 @@ FUNCTIONS = {short: metric for metric in OF_ENSEMBLES for short, name in NAMES.i
 
 
 def without_samples(protein: Protein, profile: np.ndarray) -> dict[str, dict[str, float]]:
-    """Correlations of RMSF that need no sample, and what other states of the protein itself would reach."""
+    """RMSF correlations that need no samples, and the values reached by other states of the protein itself."""
     found: dict[str, dict[str, float]] = {}
     if len(protein.states) >= FEWEST_FOR_RMSF:
         true, trace = rmsf(on_mean(protein.states)), protein.states[0]
@@ -339,7 +339,7 @@ def without_samples(protein: Protein, profile: np.ndarray) -> dict[str, dict[str
 
 
 def profiler(proteins: Sequence[Protein]) -> Callable[[Protein], np.ndarray]:
-    """The flexibility of a protein's residues by a model that has seen none of its sequence cluster."""
+    """A function predicting residue flexibility with a model fitted without the protein's sequence cluster."""
     from flexibility import FOLDS, examples, fit
 
     many = [one for one in proteins if len(one.states) >= FEWEST_FOR_RMSF]
@@ -355,7 +355,7 @@ def profiler(proteins: Sequence[Protein]) -> Callable[[Protein], np.ndarray]:
 
 
 def in_turn(proteins: Sequence[Protein]) -> list[Protein]:
-    """Each kind in turn, first those that trained nothing; of groups, those whose fluctuations can be compared."""
+    """The kinds in turn; in each, proteins not trained on first, then those with enough states for RMSF."""
     kinds: dict[str, list[Protein]] = {}
     for one in sorted(proteins, key=lambda one: (one.trained, len(one.states) < FEWEST_FOR_RMSF)):
         kinds.setdefault(one.kind, []).append(one)
@@ -363,7 +363,7 @@ def in_turn(proteins: Sequence[Protein]) -> list[Protein]:
 
 
 def new_rows(given: argparse.Namespace, table: Sequence[Mapping[str, str]]) -> Iterator[list[dict[str, object]]]:
-    """The rows of one protein and way to draw after the other, of those that the table has not."""
+    """The rows that the table lacks, one protein and sampling method at a time."""
     sampler, decoder = (load_sampler(*resolve(given.model, level)) for level in (given.refiner, Path("decoder")))
     proteins = read_proteins(given.store, given.folder / "proteins.tsv")
     profile_of = profiler(proteins)
@@ -391,7 +391,7 @@ def _row(facts: Mapping[str, object], samples: int, way: str, found: Mapping[str
 
 
 def main() -> None:
-    """Draw, measure, print and write."""
+    """Sample, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--store", type=Path, required=True)
@@ -414,7 +414,7 @@ def main() -> None:
 
 
 def number(row: Mapping[str, object], name: str) -> float:
-    """A cell as a number, NaN where it is empty."""
+    """A cell as a number, NaN if it is empty."""
     return float(str(row.get(name) or "nan"))
 
 
@@ -422,7 +422,7 @@ BASELINES = ("profile: ANM", "profile: contact number")
 
 
 def show(table: Sequence[Mapping[str, object]]) -> None:
-    """Medians over proteins by kind, and whether the model was trained on them."""
+    """Print medians over proteins, by kind and by whether the model was trained on them."""
     columns = ("kind, trained on", "way", "proteins", *METRICS, *(f"r less {name[9:]}" for name in BASELINES))
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     r = {name: {row["protein"]: number(row, "rmsf_r") for row in table if row["way"] == name} for name in BASELINES}

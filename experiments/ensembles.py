@@ -1,11 +1,11 @@
-"""Conformations drawn around domains whose other conformers are known: coverage of these, and fluctuations.
+"""Sample conformations around domains with other known conformers: coverage of these, and fluctuations.
 
     python experiments/ensembles.py results [--variants concat,pca] [--domains 20] [--samples 32] [--write NAME]
 
-Takes the domains of a finished run (training or held out) whose known conformers lie farthest from them, draws around
-each at temperatures 0.7 and 1.0, and sets each variant beside noise: the domain's own CA with even Gaussian noise of
-the same mean RMSF. `pca` is the linear baseline. Prints medians over domains with 95 % bootstrap intervals and writes
-a row a domain to benchmarks/results/NAME.tsv (default: ensembles).
+Takes the domains of a finished run (training or held out) whose known conformers are farthest from them, samples around
+each at temperatures 0.7 and 1.0, and compares each variant with noise: the domain's own CA with uniform Gaussian noise
+of the same mean RMSF. `pca` is the linear baseline. Prints medians over domains with 95 % bootstrap intervals and
+writes one row per domain to benchmarks/results/NAME.tsv (default: ensembles).
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ SHOWN = (
     "state_improved",
     "pca_w2",
 )
-FARTHEST = 8.0  # Å; beyond it two entries of one sequence are another fold or a misplaced range
-NEAREST = 0.5  # Å; nearer ones are one conformation
+FARTHEST = 8.0  # Å; above this, two entries with one sequence differ in fold or have a misplaced range
+NEAREST = 0.5  # Å; below this, two entries are the same conformation
 
 
 def chosen(store: Path, splits: dict[str, str], count: int) -> dict[str, np.ndarray]:
-    """The domains whose known conformers lie farthest from them, with their states (m, L, 3); one a family."""
+    """The domains whose known conformers are farthest from them, with their states (m, L, 3); one per family."""
     found: list[tuple[float, str, np.ndarray]] = []
     with Store(store) as file:
         related = families(file)
-        first: set[str] = set()  # of each family
+        first: set[str] = set()  # first domain of each family
         for name in file.ids:
             if splits.get(name) not in ("train", "test") or first.intersection(related[name]):
                 continue
@@ -68,15 +68,15 @@ def chosen(store: Path, splits: dict[str, str], count: int) -> dict[str, np.ndar
 
 
 def noise(own: np.ndarray, rmsf: float, count: int, seed: int) -> np.ndarray:
-    """A CA trace (L, 3) with even Gaussian noise of a mean RMSF in Å, `count` times (n, L, 3)."""
+    """`count` copies (n, L, 3) of a CA trace (L, 3) with uniform Gaussian noise of a given mean RMSF in Å."""
     steps = np.random.default_rng(seed).standard_normal((count, *own.shape))
     return (
         own + steps * rmsf / fluctuation(on_mean(own + 0.1 * steps)).mean() * 0.1
-    )  # what superposition takes off, too
+    )  # corrects for what superposition removes
 
 
 def drawn(results: Path, variant: str, domain: str, temperature: float, count: int, seed: int) -> np.ndarray:
-    """CA traces (n, L, 3) of conformations that a variant draws around a domain."""
+    """CA traces (n, L, 3) of conformations sampled by a variant around a domain."""
     settings = SampleSettings(per_class=count, temperature=temperature)
     model, refiner = results / f"models/{variant}/seed{seed}", results / "models/refiner"
     refiner = refiner if (refiner / "spec.json").is_file() else refiner / f"seed{seed}"
@@ -89,12 +89,12 @@ def drawn(results: Path, variant: str, domain: str, temperature: float, count: i
 
 
 def measured(ensemble: Ensemble) -> dict[str, float]:
-    """Every metric, NaN where there are too few samples or states."""
+    """All metrics, NaN if there are too few samples or states."""
     return {m.name: float("nan") if m.reason(ensemble) else m.function(ensemble) for m in METRICS}
 
 
 def rows(given: argparse.Namespace, splits: dict[str, str]) -> Iterator[dict[str, object]]:
-    """A row a variant, temperature and domain, and one of noise beside each."""
+    """One row per variant, temperature and domain, each followed by a row for the equivalent noise."""
     cases = [(variant, t) for variant in given.variants.split(",") for t in (0.7, 1.0)]
     domains = chosen(given.results / "domains.h5", splits, given.domains)
     for domain, states in track(domains.items(), "ensembles", len(domains), "domains"):
@@ -120,7 +120,7 @@ def interval(values: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Draw, measure, print and write."""
+    """Sample, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--variants", default="concat,pca")

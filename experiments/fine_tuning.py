@@ -1,20 +1,22 @@
-"""Print what a few hundred domains of one's own become from scratch and from the package's model.
+"""Compare training from scratch with fine-tuning of the package's model on a few hundred domains of a user.
 
     python experiments/fine_tuning.py domains.h5 splits.tsv [--number 200] [--scheme scope] [--steps 400 4000]
         [--samples 40] [--seed 0] [--family 2.60.40]
 
-The user's domains are `--number` of the split `test` whose topologies the package's model has not seen (rung
-`new_topology`), labelled by the first level of `--scheme`; superfamilies are held out, a fifth for the test and a tenth
-for validation. With `--family` they are of that topology instead, all under one label of the user's: those that the
-package's model has not seen are held out or validate, and of its training domains as many train as are wanted.
+The user's domains are `--number` domains of the split `test` whose topologies the package's model has not seen (rung
+`new_topology`), labelled by the first level of `--scheme`; a fifth is held out for testing and a tenth for validation,
+by whole superfamilies. With `--family` they are domains of that topology instead, all under one label of the user's:
+those held out from the package's model are used for testing and validation, and as many of its training domains as
+needed for training.
 
-`concat` and `fine_tuned` are trained on the same rows with the same settings, in so many steps each, of which
-validation chooses the weights. Columns: CPU seconds of the training, RMSD of held-out traces, and of what is forgotten
-that of validation domains of the package's own split, none of which are among the user's; samples that are physically
-valid, whose nearest held-out domain has the label asked for, its TM-score; and samples that a judge takes for the label
-asked for. The judge is a fold classifier of these labels (with `--family`, of CATH's), trained on the package's
-training domains without any of the user's. The first rows are the user's domains in place of samples, those that train
-beside those held out and all before the judge, and the package's model as it is. In brackets 95 % intervals and n.
+`concat` and `fine_tuned` are trained on the same rows with the same settings for each number of steps, and the weights
+are chosen on validation. Columns: CPU seconds of training; trace RMSD on held-out domains; as a measure of forgetting,
+trace RMSD on validation domains of the package's own split, none of which are the user's; the shares of samples that
+are physically valid and whose nearest held-out domain has the requested label; the TM-score to that domain; and the
+share of samples that a judge assigns to the requested label. The judge is a fold classifier of these labels (with
+`--family`, of CATH labels), trained on the package's training domains without any of the user's. The first row scores
+the user's domains as if they were samples (training domains against held-out ones; all of them for the judge), the
+second the unchanged package's model. Values in brackets are 95 % intervals and n.
 """
 
 from __future__ import annotations
@@ -55,14 +57,14 @@ from cvae_protein.training.fold_classifier import train_classifier
 from cvae_protein.training.train import train
 from cvae_protein.training.validation import validate
 
-FEWEST = 8  # domains of a class
-MINE = "mine"  # the user's label of a family
+FEWEST = 8  # minimum number of domains in a class
+MINE = "mine"  # the user's label in case of --family
 SHOWN = ("physically_valid", "nearest_same_class", "nearest_tm")
 SPLITS = ("train", "validation", "test")
 
 
 def own_rows(domains: Path, splits: Path, number: int, scheme: str) -> list[dict[str, str]]:
-    """The table of splits of the user's domains, whole superfamilies on one side."""
+    """The split table of the user's domains; each superfamily is on one side."""
     rows = [row for row in read_table(splits, ["domain_id", "split", "rung"]) if row["rung"] == "new_topology"]
     with Store(domains) as store:
         codes = {row["domain_id"]: str(store.fact(row["domain_id"], scheme)) for row in rows if row["split"] == "test"}
@@ -86,7 +88,7 @@ def own_rows(domains: Path, splits: Path, number: int, scheme: str) -> list[dict
 
 
 def family_rows(domains: Path, splits: Path, number: int, family: str) -> list[dict[str, str]]:
-    """The table of splits of `number` domains of a topology: those that train are known to the package's model."""
+    """The split table of `number` domains of a topology; the package's model was trained on the training domains."""
     rng, rows = np.random.default_rng(0), list(read_table(splits, ["domain_id", "split"]))
     with Store(domains) as store:
         codes = {row["domain_id"]: str(store.fact(row["domain_id"], "cath")) for row in rows if row["split"] in SPLITS}
@@ -101,9 +103,10 @@ def family_rows(domains: Path, splits: Path, number: int, family: str) -> list[d
 
 
 def train_judge(folder: Path, domains: Path, splits: Path, rows: list[dict[str, str]], scheme: str, depth: int) -> Path:
-    """A fold classifier of the labels of a scheme to `depth` levels, of domains of the package's split.
+    """Train a fold classifier of a scheme's labels, to `depth` levels, on domains of the package's split.
 
-    Of none that are the user's; but of those whose first level one of the user's has, where they are labelled so.
+    None of the user's domains are used. If these have labels of the scheme, only domains that share a first level with
+    them are used.
     """
     own = {row["domain_id"] for row in rows}
     known = {row["label"] for row in rows} - {MINE}
@@ -122,7 +125,7 @@ def train_judge(folder: Path, domains: Path, splits: Path, rows: list[dict[str, 
 
 
 def judged(judge: Path, traces: Sequence[np.ndarray], labels: Sequence[str], means: Mapping[str, str]) -> str:
-    """Share of CA traces that a fold classifier takes for what their labels mean, the mean over labels."""
+    """Share of CA traces that a fold classifier assigns to the meaning of their label, as a mean over labels."""
     net = load_classifier(judge)
     wanted = [means.get(label, label) for label in labels]
     with torch.no_grad():
@@ -138,7 +141,7 @@ def judged(judge: Path, traces: Sequence[np.ndarray], labels: Sequence[str], mea
 
 
 def write_own(folder: Path, domains: Path, rows: list[dict[str, str]]) -> tuple[Path, Path]:
-    """Store and table of splits of the user's domains."""
+    """Write the store and the split table of the user's domains."""
     labels = {row["domain_id"]: row["label"] for row in rows}
     with Store(domains) as store:
         entries = store.entries(list(labels))
@@ -148,13 +151,13 @@ def write_own(folder: Path, domains: Path, rows: list[dict[str, str]]) -> tuple[
 
 
 def write_labelled(path: Path, names: Sequence[str], labels: Sequence[str], coords: Sequence[np.ndarray]) -> None:
-    """A store of structures (L, 5, 3) in Å with their labels."""
+    """Write a store of structures (L, 5, 3) in Å with their labels."""
     rows = zip(names, labels, coords, strict=True)
     write_store(path, (Entry(as_backbone(name, c), {"label": label}) for name, label, c in rows))
 
 
 def scored(samples: Path, own: tuple[Path, Path]) -> list[str]:
-    """The metrics `SHOWN` of a store of samples beside the user's held-out domains, with intervals."""
+    """The metrics `SHOWN` of a store of samples against the user's held-out domains, with intervals."""
     table = cvae.score(samples, own[0], splits=own[1])
     scores = table[table["fold"] == "all"].set_index("metric")
     rows = (scores.loc[name] for name in SHOWN)
@@ -162,7 +165,7 @@ def scored(samples: Path, own: tuple[Path, Path]) -> list[str]:
 
 
 def trace_rmsd(model: Path, domains: DomainSet) -> str:
-    """RMSD in Å of traces decoded from refined codes, with its interval over domains."""
+    """Mean RMSD in Å of traces decoded from refined codes, with its interval over domains."""
     net = load_model(model)
     values = [validate(net, {"validation": [domains.batch(net.spec, [row])]}) for row in range(len(domains))]
     return shown(np.array([value["validation_rmsd"] for value in values]))
@@ -182,9 +185,9 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--scheme", choices=["cath", "scope"], default="scope")
     parser.add_argument("--steps", type=int, nargs="+", default=[400, 4000])
-    parser.add_argument("--samples", type=int, default=40, help="samples of a class")
+    parser.add_argument("--samples", type=int, default=40, help="samples per class")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--family", default="", help="a topology of CATH that the user's domains are of")
+    parser.add_argument("--family", default="", help="CATH topology of the user's domains")
     asked = parser.parse_args()
     package, means = package_model(), {MINE: asked.family}
     with tempfile.TemporaryDirectory() as scratch:

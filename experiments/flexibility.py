@@ -1,12 +1,12 @@
-"""The linear model of residues' flexibility: fitted to ensembles, judged on the ensembles of other proteins.
+"""Fit the linear model of residue flexibility to ensembles and evaluate it on the ensembles of other proteins.
 
     python experiments/flexibility.py ENSEMBLES.h5 PROTEINS.tsv [--attempts | --write]
 
-ENSEMBLES.h5 is what `experiments/conformations.py --store` makes. Every protein of five or more conformers is predicted
-by a model that has seen none of its sequence cluster (ten folds); prints the median Pearson r of the predicted and the
-true RMSF in the core range beside those of elastic networks and contacts, with 95 % bootstrap intervals over clusters.
-`--attempts` does so for other ways to fit or to ask, each judged on the same folds. `--write` fits all and writes
-cvae_protein/sampling/flexibility.json.
+ENSEMBLES.h5 is made by `experiments/conformations.py --store`. Every protein with five or more conformers is predicted
+by a model fitted without its sequence cluster (ten folds). Prints the median Pearson r of predicted and true RMSF in
+the core range, next to those of elastic networks and contact numbers, with 95 % bootstrap intervals over clusters.
+`--attempts` does the same for other ways of fitting or predicting, on the same folds. `--write` fits to all proteins
+and writes cvae_protein/sampling/flexibility.json.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from cvae_protein.core.files import atomic_path
 from cvae_protein.sampling.flexibility import WEIGHTS, features, standardized
 from cvae_protein.score.ensemble import on_mean, rmsf
 
-FEWEST = 5  # conformers whose RMSF is worth fitting to
+FEWEST = 5  # minimum number of conformers for an RMSF to be fitted
 FOLDS = 10
-RIDGE = 1000.0  # of features of unit variance, where a chain weighs 100
-LEAST = 0.05  # Å; a fluctuation below it is as good as none
+RIDGE = 1000.0  # for features of unit variance, where each chain has a total weight of 100
+LEAST = 0.05  # Å; smaller fluctuations count as this
 
 
-Examples = list[tuple[np.ndarray, np.ndarray]]  # features (L, F), and what is fitted to them (L,)
+Examples = list[tuple[np.ndarray, np.ndarray]]  # features (L, F) and targets (L,)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is fitted, and what a prediction is asked of."""
+    """What the model is fitted to and what it is given for prediction."""
 
-    few: bool = False  # proteins of fewer states, such as pairs, are fitted too
-    own_kind: bool = False  # NMR ensembles are fitted for themselves, and crystal structures for themselves
-    by_states: bool = False  # chains weigh as the root of their number of states, in place of alike
-    whole_given: bool = False  # the whole chain is given and its core judged, in place of the core
+    few: bool = False  # proteins with fewer states, such as pairs, are also fitted
+    own_kind: bool = False  # NMR ensembles and crystal structures are fitted separately
+    by_states: bool = False  # chains are weighted by the square root of their number of states, not equally
+    whole_given: bool = False  # the model is given the whole chain instead of its core; the core is evaluated
 
 
 ATTEMPTS = {
@@ -57,9 +57,9 @@ ATTEMPTS = {
 
 
 def fit(pairs: Examples, weights: Sequence[float] | None = None) -> tuple[np.ndarray, float]:
-    """Weights (F,) by least squares with a ridge, and the mean spread of what is fitted.
+    """Weights (F,) by ridge regression, and the mean standard deviation of the targets.
 
-    Each chain is of equal weight, or of its own.
+    Chains have equal weights, or those given.
     """
     x = np.concatenate([inputs for inputs, _ in pairs])
     y = np.concatenate([standardized(logs) for _, logs in pairs])
@@ -76,13 +76,13 @@ def fit(pairs: Examples, weights: Sequence[float] | None = None) -> tuple[np.nda
 
 
 def examples(protein: Protein) -> Examples:
-    """Features, and the logarithm of the true RMSF, of the whole chain and of its core alone."""
+    """Features and logarithm of the true RMSF, for the whole chain and for its core alone."""
     parts = [protein.states, protein.states[:, protein.core]]
     return [(features(part[0]), np.log(np.maximum(rmsf(on_mean(part)), LEAST))) for part in parts]
 
 
 def predicted(proteins: Sequence[Protein], known: dict[str, Examples], attempt: Attempt) -> dict[str, np.ndarray]:
-    """Profiles of the cores of proteins of `FEWEST` states or more, by models that saw none of their cluster."""
+    """Profiles of the cores of proteins with at least `FEWEST` states, by models fitted without their cluster."""
     fold = {name: number % FOLDS for number, name in enumerate(sorted({one.cluster for one in proteins}))}
     kinds = {one.name: one.kind == "NMR" for one in proteins}
     found = {}
@@ -102,7 +102,7 @@ def predicted(proteins: Sequence[Protein], known: dict[str, Examples], attempt: 
 
 
 def correlations(protein: Protein) -> tuple[np.ndarray, dict[str, float]]:
-    """The true RMSF of the core (L,) in Å, and its Pearson's r with what needs no fit, all of the core alone."""
+    """The true RMSF of the core (L,) in Å, and its Pearson r with predictors that need no fit, for the core alone."""
     core = protein.states[:, protein.core]
     true, trace = rmsf(on_mean(core)), core[0]
     profiles = {
@@ -114,7 +114,7 @@ def correlations(protein: Protein) -> tuple[np.ndarray, dict[str, float]]:
 
 
 def show(rows: list[tuple[str, Protein, dict[str, float]]], first: str) -> None:
-    """A table of medians by what was done and by kind, and of paired differences to the baselines."""
+    """Print medians by attempt and kind, and paired differences to the baselines."""
     names = list(rows[0][2])
     print(f"| {first} | proteins | {' | '.join([*names, *(f'less {name}' for name in names[1:])])} |")
     print("|---" * (2 * len(names) + 1) + "|")
@@ -127,7 +127,7 @@ def show(rows: list[tuple[str, Protein, dict[str, float]]], first: str) -> None:
 
 
 def main() -> None:
-    """Cross-validate, print, and fit all where asked."""
+    """Cross-validate and print; fit to all proteins if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("proteins", type=Path)

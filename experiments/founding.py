@@ -2,14 +2,14 @@
 
     python experiments/founding.py results/founding [--form contacts] [--only GROUP …] [--seeds 0 1 2] [--part 1/4]
 
-Takes store and split of a run (`config/examples/founding.yaml`). The designs see either a contact map (the chain
-resampled to 32 points, pairs three or more apart, CA within 10 Å: 435 binary numbers, sigmoid and cross-entropy) or,
-as the variants `literal_*` of the package, the coefficients of the trace. One setting of the grid `CHANGES` differs
-from the design as it stands in one thing. Each training leaves a file below `--rows`; those that are there are not
-made again, so that an interrupted run goes on and the parts 1/N … N/N may run at once, on a cluster as jobs of an
-array. A call without `--part` makes what is left, prints the tables and writes them to `results/founding.tsv`.
+Uses the store and split of a run (`config/examples/founding.yaml`). The designs see either a contact map (the chain
+resampled to 32 points, pairs three or more apart, CA within 10 Å: 435 binary numbers, sigmoid and cross-entropy) or, as
+the variants `literal_*` of the package, the coefficients of the trace. Each setting of the grid `CHANGES` differs from
+the unmodified design in one respect. Each training writes a file below `--rows`, and existing files are not made again:
+an interrupted run resumes, and the parts 1/N … N/N may run at the same time, on a cluster as jobs of an array. A call
+without `--part` makes what is missing, prints the tables and writes them to `results/founding.tsv`.
 
-Nothing chooses a model by what is held out: the last step's weights are judged, on training domains and on all domains
+No model is chosen by held-out data: the weights of the last step are evaluated, on training domains and on all domains
 of held-out superfamilies (the splits `validation` and `test` together).
 """
 
@@ -70,12 +70,12 @@ from cvae_protein.training.loop import Losses, Task, minimise
 from cvae_protein.training.train import make_spec, train
 
 CONFIGURATION = Path(__file__).parents[1] / "config/examples/founding.yaml"
-POINTS, APART, CONTACT = 32, 3, 10.0  # points of a chain, least distance along it of a pair, Å
+POINTS, APART, CONTACT = 32, 3, 10.0  # points per chain, minimum separation of a pair along it, contact distance in Å
 PAIRS = torch.triu_indices(POINTS, POINTS, APART)
-PLACES = PAIRS[0] * POINTS + PAIRS[1]  # of the pairs in a flat table of distances
-FEATURES = 16  # principal components of real maps, in which coverage is measured
-FEWEST_TAUGHT = 20  # training codes, below which no probe is asked about held-out ones
-MOST_PROBED = 1500  # training codes that a probe is trained on
+PLACES = PAIRS[0] * POINTS + PAIRS[1]  # indices of the pairs in a flattened distance matrix
+FEATURES = 16  # number of principal components of real maps in which coverage is measured
+FEWEST_TAUGHT = 20  # minimum number of training codes for a probe of held-out ones
+MOST_PROBED = 1500  # maximum number of training codes for a probe
 DESIGNS = ("concat", "branched", "adversarial")
 FORMS = ("contacts", "traces", "own")
 OWN = ("pca", "concat", "branched", "adversarial", "flow_prior")
@@ -83,11 +83,11 @@ OWN = ("pca", "concat", "branched", "adversarial", "flow_prior")
 
 @dataclass(frozen=True)
 class Change:
-    """One setting of the grid: what it belongs to, and in what it differs from the design as it stands.
+    """One setting of the grid: its group, and how it differs from the unmodified design.
 
     model, train : settings of the package
-    extra : what no setting has: `share` of the training domains, `prior`, `likelihood`, `decoder_dropout`; `size`, how
-        many numbers of a nested code are looked at
+    extra : changes without a setting: `share` of the training domains, `prior`, `likelihood`, `decoder_dropout`;
+        `size`, the number of dimensions of a nested code that are evaluated
     """
 
     group: str
@@ -120,7 +120,7 @@ CHANGES = (
     *(Change("latent size", f"latent {z}", {"latent": z}, designs=DESIGNS) for z in (4, 8)),
     Change("nested code", "nested 0.5", {"nested": 0.5}, designs=DESIGNS),
     Change("nested code", "nested 0.5, the first 4", {"nested": 0.5}, extra={"size": 4}, designs=DESIGNS),
-    # Where a strong weight has emptied the code: what brings it back?
+    # If a strong KL weight has emptied the code: what restores it?
     *(
         Change("KL weight 8", f"KL weight 8, {name}", train=_kl(8, **kl) | rest, extra=extra)
         for name, kl, rest, extra in (
@@ -133,7 +133,7 @@ CHANGES = (
             ("decoder dropout 0.5", {}, {}, {"decoder_dropout": 0.5}),
         )
     ),
-    # Where a weak weight lets the code say all: what makes the label count?
+    # If a weak KL weight lets the code carry everything: what makes the label count?
     *(
         Change("KL weight 0.1", f"KL weight 0.1, {name}", model, _kl(0.1) | rest)
         for name, model, rest in (
@@ -160,7 +160,7 @@ CHANGES = (
     Change("capacity", "decoder width 16", {"decoder_width": 16}),
     Change("capacity", "width 2048", {"width": 2048, "decoder_width": 2048}, designs=DESIGNS),
     Change("capacity", "depth 6", {"depth": 6, "decoder_depth": 6}),
-    # Combinations, from the least.
+    # Combinations.
     *(
         Change("combination", name, model, train, extra)
         for name, model, train, extra in (
@@ -185,7 +185,7 @@ CHANGES = (
     Change("capacity", "decoder width 2048", {"decoder_width": 2048}),
     Change("capacity", "encoder depth 6", {"depth": 6}),
     Change("capacity", "decoder depth 6", {"decoder_depth": 6}),
-    # The same designs with a Gaussian on the trace, as the package trains them, and the package's own variants.
+    # The same designs with a Gaussian likelihood of the trace, as in the package, and the package's own variants.
     replace(BASE, form="traces"),
     *(
         Change("KL weight", f"KL weight {w:g}", train=_kl(w), designs=DESIGNS, form="traces")
@@ -195,11 +195,11 @@ CHANGES = (
     Change("against the label", "HSIC 1000", train=_terms(hsic=1000), form="traces"),
     Change("own", "as the package has it", designs=OWN, form="own"),
 )
-"""The grid. A change without `designs` is tried on the first design alone."""
+"""The grid. A change without `designs` is applied to the first design only."""
 
 
 def settings_of(change: Change, steps: int) -> Settings:
-    """Settings of a training of so many steps, in which weights have risen after half of them."""
+    """Settings of a training of so many steps; weights reach their full value after half of them."""
     usual = load.load(CONFIGURATION)
     if change.form == "own":
         return Settings()
@@ -212,7 +212,7 @@ def settings_of(change: Change, steps: int) -> Settings:
 
 
 def points_of(ca: np.ndarray) -> np.ndarray:
-    """A CA trace (L, 3) at `POINTS` points, evenly along the chain, by linear interpolation."""
+    """A CA trace (L, 3) linearly interpolated at `POINTS` equidistant points along the chain."""
     at = np.linspace(0, len(ca) - 1, POINTS)
     return np.stack([np.interp(at, np.arange(len(ca)), ca[:, axis]) for axis in range(3)], axis=1)
 
@@ -224,7 +224,7 @@ def contact_maps(points: Tensor) -> Tensor:
 
 
 class ContactCVAE(CVAE):
-    """A literal design whose x is a contact map; traces are at `POINTS` points, and what it decodes are logits."""
+    """A literal design whose x is a contact map; traces have `POINTS` points, and the decoder returns logits."""
 
     def __init__(self, spec: Spec, branched: bool) -> None:
         count, latent, condition = PAIRS.shape[1], spec.model.latent, OneHot(spec)
@@ -232,14 +232,14 @@ class ContactCVAE(CVAE):
             spec,
             LiteralEncoder(spec, count, condition.size, branched),
             StandardPrior(latent),
-            Standardisation(1),  # there is none: x is binary
+            Standardisation(1),  # no standardisation: x is binary
             {"z": (0, latent)},
             condition=condition,
             decoder=LiteralDecoder(spec, count, condition.size, branched),
         )
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Contacts of the batch (B, pairs, 1), twice: as what is encoded and as what is to be decoded."""
+        """Contacts of the batch (B, pairs, 1), twice: as input of the encoder and as target of the decoder."""
         maps = contact_maps(batch.ca)[..., None]
         return maps, maps
 
@@ -249,12 +249,12 @@ class ContactCVAE(CVAE):
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Nats of each structure (B,)."""
+    """Cross-entropy of each structure (B,), nats."""
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((1, 2))
 
 
 def likelihood(kind: str | float) -> evidence_bound.Term:
-    """The reconstruction term: a sigmoid's cross-entropy, its mean over x, or a Gaussian about the sigmoid."""
+    """The reconstruction term: cross-entropy of a sigmoid, its mean over x, or a Gaussian around the sigmoid."""
 
     def term(batch: Batch, output: Output) -> Tensor:
         if kind in ("binary", "mean"):
@@ -271,14 +271,14 @@ def likelihood(kind: str | float) -> evidence_bound.Term:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Training and held-out domains, superfamilies by domain, and a classifier of real contact maps."""
+    """Training and held-out domains, their superfamilies, and a classifier of real contact maps."""
 
     store: Path
     splits: Path
 
     @cached_property
     def by_part(self) -> dict[str, DomainSet]:
-        """`train`, and `held`: whole domains, in their first conformation."""
+        """`train` and `held`: whole domains in their first conformation."""
         found = {name: domains.first_conformations() for name, domains in read_split(self.store, self.splits).items()}
         held = [found[name] for name in ("validation", "test") if name in found]
         coords, ids, labels = (
@@ -288,13 +288,13 @@ class Data:
 
     @cached_property
     def superfamily(self) -> dict[str, str]:
-        """Domain -> superfamily, itself where it has none."""
+        """Domain -> superfamily, or the domain itself if it has none."""
         rows = read_table(self.splits, ["domain_id", "superfamily"])
         return {row["domain_id"]: row["superfamily"] or row["domain_id"] for row in rows}
 
     @cached_property
     def points(self) -> dict[str, DomainSet]:
-        """The domains at `POINTS` points."""
+        """The domains resampled to `POINTS` points."""
 
         def thinned(coords: np.ndarray) -> np.ndarray:
             atoms = np.zeros((POINTS, 5, 3), np.float32)
@@ -312,25 +312,25 @@ class Data:
 
     @cached_property
     def classifier(self) -> Pipeline:
-        """Class of a contact map, by the share of contacts at each distance along the chain; of training domains."""
+        """Classifier of a map's class by its share of contacts at each separation, fitted to training domains."""
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
         return probe.fit(profiles(self.maps("train")), classes_of(self.by_part["train"]))
 
     @cached_property
     def components(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and axes (pairs, `FEATURES`) of real training maps."""
+        """Mean and principal axes (pairs, `FEATURES`) of real training maps."""
         maps = self.maps("train")
         mean = maps.mean(0)
         return mean, np.linalg.svd(maps - mean, full_matrices=False)[2][:FEATURES].T
 
     def features(self, maps: np.ndarray) -> np.ndarray:
-        """Where maps (D, pairs) lie among real ones (D, `FEATURES`)."""
+        """Maps (D, pairs) as principal-component scores of real maps (D, `FEATURES`)."""
         mean, axes = self.components
         return (maps - mean) @ axes
 
 
 def profiles(maps: np.ndarray) -> np.ndarray:
-    """Share of contacts at each distance along the chain (D, `POINTS` - `APART`)."""
+    """Share of contacts at each sequence separation (D, `POINTS` - `APART`)."""
     along = (PAIRS[1] - PAIRS[0]).numpy()
     return np.stack([maps[:, along == step].mean(1) for step in range(APART, POINTS)], axis=1)
 
@@ -342,7 +342,7 @@ def classes_of(domains: DomainSet) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A trained model as the measures see it: posterior, prior, error and contact maps of codes of some domains."""
+    """A trained model as the measures use it: posterior, prior, errors and contact maps of codes of some domains."""
 
     domains: Mapping[str, DomainSet]
     infer: Callable[[DomainSet], Gaussian]
@@ -354,7 +354,7 @@ class Judged:
 
 
 def train_contacts(change: Change, design: str, seed: int, data: Data, steps: int) -> tuple[Judged, list[dict]]:
-    """A literal design on contact maps, trained by the package's loop on the package's terms; and its history."""
+    """Train a literal design on contact maps with the package's loop and loss terms; returns it and its history."""
     settings = settings_of(change, steps)
     s, extra = settings.train, change.extra
     domains, rng = data.points["train"], np.random.default_rng(seed)
@@ -429,11 +429,11 @@ def train_contacts(change: Change, design: str, seed: int, data: Data, steps: in
 def train_traces(
     change: Change, design: str, seed: int, data: Data, steps: int, folder: Path
 ) -> tuple[Judged, list[dict]]:
-    """A variant of the package, as the workflow trains it; judged by the maps of its decoded traces."""
+    """Train a variant of the package as the workflow does; it is evaluated by the maps of its decoded traces."""
     settings = settings_of(change, steps)
     name = design if change.form == "own" else f"literal_{design}"
     train(data.store, data.splits, name, seed, folder, settings.model, settings.train, RefineSettings(), 1)
-    sampler = load_sampler(folder, FOLDER / "refiner")  # which traces do not need
+    sampler = load_sampler(folder, FOLDER / "refiner")  # not needed for traces
 
     def maps(z: Tensor, labels: Tensor, lengths: Tensor) -> np.ndarray:
         traces = [points_of(trace.numpy()) for trace in sampler.decode(z, labels, lengths)]
@@ -450,9 +450,9 @@ def train_traces(
 
 
 def measure(judged: Judged, data: Data, seed: int) -> dict[str, float]:
-    """The symptoms of one model; what ends in `_train` or `_held` is of those domains.
+    """The symptoms of one model; the endings `_train` and `_held` name the domains.
 
-    Decoded are draws of the posterior, as in training: where a code is empty, its mean is a place no decoder has seen.
+    Draws from the posterior are decoded, as in training: if a code is empty, no decoder has seen the posterior mean.
     """
     found: dict[str, float] = {}
     codes, drawn, labels, lengths = {}, {}, {}, {}
@@ -491,7 +491,7 @@ def measure(judged: Judged, data: Data, seed: int) -> dict[str, float]:
 
 
 def other_of_class(names: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """For each row another row of the same class at random (itself where it is alone)."""
+    """For each row, another random row of the same class (itself if it is the only one)."""
     chosen = np.arange(len(names))
     for name in np.unique(names):
         rows = random.permutation(np.flatnonzero(names == name))
@@ -500,7 +500,7 @@ def other_of_class(names: np.ndarray, random: np.random.Generator) -> np.ndarray
 
 
 def swapped(labels: Tensor, spec: Spec) -> Iterator[Tensor]:
-    """The label ids (B, 1), each of another class, in as many ways as there are other classes."""
+    """The label ids (B, 1) with each class replaced by another, once for each other class."""
     count = len(spec.vocabulary[0])
     for shift in range(1, count):
         yield (labels - 1 + shift) % count + 1
@@ -511,7 +511,7 @@ def leaks(
 ) -> dict[str, float]:
     """Skill of the best of three fresh probes of posterior means, for the class and for the architecture.
 
-    `_held`: trained on training codes, asked about held-out ones. `_train`: trained and asked on training codes, no
+    `_held`: trained on training codes, tested on held-out ones. `_train`: trained and tested on training codes, with no
     superfamily on both sides.
     """
     found = {}
@@ -538,13 +538,13 @@ def leaks(
 
 
 def best(values: Sequence[float]) -> float:
-    """The largest number; NaN where there is none."""
+    """The largest finite value, NaN if there is none."""
     known = [value for value in values if np.isfinite(value)]
     return max(known) if known else float("nan")
 
 
 def of_samples(judged: Judged, data: Data, held: Tensor, labels: Tensor, lengths: Tensor) -> dict[str, float]:
-    """What decoding under another label gives, and what draws of the prior look like beside real domains."""
+    """Effect of decoding under another label, and samples from the prior compared with real domains."""
     names = np.array(judged.spec.vocabulary[0])
     tell = data.classifier.predict
 
@@ -555,7 +555,7 @@ def of_samples(judged: Judged, data: Data, held: Tensor, labels: Tensor, lengths
     followed = [told(held, others) for others in swapped(labels, judged.spec)]
     drawn = judged.draw(labels, lengths)
     maps, real = judged.maps(drawn, labels, lengths), data.maps("held")
-    binary = np.random.default_rng(0).random(maps.shape) < maps  # as p(x | z, y) has them, not their mean
+    binary = np.random.default_rng(0).random(maps.shape) < maps  # drawn from p(x | z, y), not its mean
     train_maps = data.maps("train")
     as_many = train_maps[np.random.default_rng(0).permutation(len(train_maps))[: len(real)]]
     beside = data.features(real)
@@ -571,7 +571,7 @@ def of_samples(judged: Judged, data: Data, held: Tensor, labels: Tensor, lengths
 
 
 def trainings(seeds: Sequence[int], groups: Sequence[str], forms: Sequence[str]) -> Iterator[tuple[Change, str, int]]:
-    """Every training of the grid: the designs as they stand first, then seed by seed."""
+    """All trainings of the grid: the unmodified designs first, then seed by seed."""
     chosen = [c for c in CHANGES if c.form in forms and (not groups or c.group in groups)]
     first = [c for c in chosen if c.name == BASE.name]
     for changes in (first, [c for c in chosen if c not in first]):
@@ -587,7 +587,7 @@ def row_path(folder: Path, change: Change, design: str, seed: int) -> Path:
 
 
 def make_row(change: Change, design: str, seed: int, data: Data, steps: int, path: Path) -> None:
-    """Train, measure, write."""
+    """Train, measure and write the row."""
     with tempfile.TemporaryDirectory() as scratch:
         if change.form == "contacts":
             judged, history = train_contacts(change, design, seed, data, steps)
@@ -600,10 +600,10 @@ def make_row(change: Change, design: str, seed: int, data: Data, steps: int, pat
 
 
 def main() -> None:
-    """Train what is lacking, then print and write the tables."""
+    """Run the missing trainings, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder of a run, with domains.h5 and splits.tsv")
-    parser.add_argument("--rows", type=Path, help="folder of what each training left; default: founding/ in the run's")
+    parser.add_argument("--rows", type=Path, help="folder with one file per training; default: founding/ in RESULTS")
     parser.add_argument("--only", nargs="+", default=[], help="groups of changes; default: all")
     parser.add_argument("--form", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,11 +1,11 @@
-"""Draw the pictures of the recorded founding experiment: the axis of the rate, and what each remedy changes.
+"""Draw the figures of the recorded founding experiment: symptoms against the rate, and the effect of each remedy.
 
     python experiments/founding_plot.py    # docs/founding.png, and docs/founding_short_form.png
 
-Above, four symptoms of the designs on contact maps against the rate in nats, one line a design along the weight of the
-divergence, other settings as dots, nested codes as triangles, the package's own variants of the reference run as
-diamonds. Below, a row a setting, a column a symptom; red is what the package's limits flag, yellow a leak that one seed
-alone shows, or whose interval over seeds reaches 0.
+Top: four symptoms of the designs on contact maps against the rate in nats, with one line per design along its KL
+weight, other settings as dots, nested codes as triangles, and the package's own variants of the reference run as
+diamonds. Bottom: one row per setting, one column per symptom. Red cells exceed the package's limits; yellow cells are
+leaks that a single seed alone shows, or whose interval over seeds reaches 0.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ FLAGGED, UNKNOWN, PASSED, PLAIN = "#f2b8a8", "#f7e6b5", "#cfe6d4", "#f4f4f2"
 
 
 def value(setting: Setting, name: str) -> float:
-    """A measure, with what is derived for the figure."""
+    """A measure of a setting, or one derived for the figure."""
     return setting["active_held"] / setting["units"] if name == "active" else setting[name]
 
 
 def axis(axes: Sequence[Axes], found: Sequence[Setting]) -> None:
-    """Symptoms against the rate."""
+    """Plot the symptoms against the rate."""
     names = list(dict.fromkeys(s.design for s in found))
     colours = variant_colours([f"literal_{name}" for name in names])
     for place, (name, title, limit) in zip(axes, SYMPTOMS, strict=True):
@@ -78,7 +78,7 @@ OF_PACKAGE = {"active": "active_share", "leak_held": "class_leakage", "class_swa
 
 
 def of_package() -> dict[str, dict[str, float]]:
-    """Metrics of the package's own variants in the reference run, which are of traces: means over seeds."""
+    """Metrics of the package's own variants, on traces, in the reference run: means over seeds."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in read_table(HERE / "results/reference.tsv", ["variant", "metric", "value"]):
         found.setdefault(row["variant"], {}).setdefault(row["metric"], []).append(float(row["value"]))
@@ -86,7 +86,7 @@ def of_package() -> dict[str, dict[str, float]]:
 
 
 def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> None:
-    """A row a setting, a column a symptom; `usual` is the error of each design as it stands."""
+    """One row per setting, one column per symptom; `usual` is the error of each unmodified design."""
     for row, setting in enumerate(found):
         for column, (name, _, verdict) in enumerate(CELLS):
             number = setting["error_held"] / usual[setting.design] if name == "error" else value(setting, name)
@@ -104,7 +104,7 @@ def cells(axes: Axes, found: Sequence[Setting], usual: Mapping[str, float]) -> N
 
 
 def draw(found: Sequence[Setting], output: Path) -> None:
-    """The picture of the settings on contact maps."""
+    """Draw the figure of the settings on contact maps."""
     found = [s for s in found if s.form == "contacts"]
     found.sort(key=lambda s: (ORDER.index(s.group) if s.group in ORDER else len(ORDER), s.group, s.design != "concat"))
     half = -(-len(found) // 2)
@@ -121,7 +121,7 @@ def draw(found: Sequence[Setting], output: Path) -> None:
 
 
 def main() -> None:
-    """Read the recorded tables, draw."""
+    """Read the recorded tables and draw the figures."""
     for form, name in PICTURES.items():
         draw(recorded(RECORDED[form]), HERE.parent / "docs" / name)
 

@@ -1,6 +1,6 @@
-"""The tables of `founding.py`: what each training showed, the designs, remedies, statements and verdicts.
+"""Tables of `founding.py`: the results of each training, designs, remedies, statements and verdicts.
 
-python experiments/founding_tables.py    # statement by statement and verdict by verdict, of the recorded results
+python experiments/founding_tables.py    # by statement and by verdict, from the recorded results
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cvae_protein.score.verdicts import VERDICTS
 RESULTS = Path(__file__).parent / "results"
 RECORDED = {"full form": RESULTS / "founding_union.tsv", "short form": RESULTS / "founding.tsv"}
 LIMITS = VerdictSettings()
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # two-sided 95 % of so many seeds
-CHANCE = 1 / 3  # of three classes
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # two-sided 95 % quantile by number of seeds
+CHANCE = 1 / 3  # for three classes
 SAID = ("form", "design", "group", "change")
 Row = Mapping[str, float | str]
 AS_IT_STANDS = "as it stands"
@@ -29,14 +29,14 @@ AS_IT_STANDS = "as it stands"
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over seeds and half the width of its 95 % interval by Student's t, NaN for one seed."""
+    """Mean over seeds and half-width of its 95 % interval by Student's t (NaN for one seed)."""
 
     value: float
     half: float
     count: int
 
     def __str__(self) -> str:
-        """Three significant digits, and the half width where there is one and seeds differ."""
+        """Three significant digits, with the half-width if there is one and the seeds differ."""
         if not math.isfinite(self.value):
             return "-"
         digits = max(0, 2 - math.floor(math.log10(abs(self.value)))) if self.value else 2
@@ -45,7 +45,7 @@ class Mean:
 
 
 def mean_of(values: Iterable[float]) -> Mean:
-    """Mean and interval of one value a seed."""
+    """Mean and interval of one value per seed."""
     known = np.array([value for value in values if math.isfinite(value)])
     if not len(known):
         return Mean(math.nan, math.nan, 0)
@@ -56,7 +56,7 @@ def mean_of(values: Iterable[float]) -> Mean:
 
 @dataclass(frozen=True)
 class Setting:
-    """One design under one change: its measures by name, each over its seeds."""
+    """One design under one change, with its measures by name, each over the seeds."""
 
     form: str
     design: str
@@ -66,7 +66,7 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """The change, and the design where it is not the first."""
+        """The change, preceded by the design unless it is the first."""
         return self.change if self.design == "concat" else f"{self.design}: {self.change}"
 
     def __getitem__(self, name: str) -> float:
@@ -74,17 +74,17 @@ class Setting:
 
     @property
     def count(self) -> int:
-        """Seeds behind the measures."""
+        """Number of seeds of the measures."""
         return self.measures["error_held"].count
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """What is flagged, by the limits of the package's verdicts.
+        """The flagged verdicts, by the limits of the package.
 
-        The swap is told by a classifier of contact maps, coverage beside that of as many training domains, and held-out
-        errors are set beside those of training in nats (of traces in Å, as the package does). A leak, of
-        training or of held-out codes, whose interval over seeds reaches 0, or that one seed alone shows, has a question
-        mark: it is neither shown nor excluded.
+        The swap is judged by a classifier of contact maps, coverage is compared with that of equally many training
+        domains, and held-out errors with training errors in nats (for traces in Å, as in the package). A leak of
+        training or held-out codes has a question mark if its interval over seeds reaches 0 or only one seed was run: it
+        is neither shown nor excluded.
         """
         leaks = [self.measures[name] for name in ("leak_train", "leak_held")]
         leaks = [leak for leak in leaks if leak.value > LIMITS.leak]
@@ -102,13 +102,13 @@ class Setting:
 
 
 def recorded(path: Path) -> list[Setting]:
-    """The settings of a table that `write_tables` wrote."""
+    """The settings of a table written by `write_tables`."""
     rows = read_table(path, [*SAID, "seed"])
     return settings([{"row": {k: v if k in SAID else float(v or "nan") for k, v in row.items()}} for row in rows])
 
 
 def settings(done: Sequence[Mapping]) -> list[Setting]:
-    """The trainings of each setting together, in the order in which they first come."""
+    """Trainings grouped by setting, in order of first appearance."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for each in done:
         row = each["row"]
@@ -121,7 +121,7 @@ def settings(done: Sequence[Mapping]) -> list[Setting]:
 
 
 def find(found: Sequence[Setting], form: str, design: str, change: str = AS_IT_STANDS) -> Setting | None:
-    """One setting, if it was trained."""
+    """One setting, or None if it was not trained."""
     return next((s for s in found if (s.form, s.design, s.change) == (form, design, change)), None)
 
 
@@ -148,7 +148,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def designs(found: Sequence[Setting], form: str) -> str:
-    """The designs as they stand, a column each."""
+    """The unmodified designs, one column each."""
     chosen = [s for s in found if s.form == form and s.change in (AS_IT_STANDS, "as the package has it")]
     if not chosen:
         return ""
@@ -160,7 +160,7 @@ def designs(found: Sequence[Setting], form: str) -> str:
 
 
 def changes(found: Sequence[Setting], form: str) -> str:
-    """Every setting beside the design as it stands."""
+    """All settings, including the unmodified designs."""
     chosen = [s for s in found if s.form == form]
     rows = [
         [
@@ -185,7 +185,7 @@ def figures(setting: Setting, names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim, the measures that decide it, and where on contact maps to look: designs, each with a change."""
+    """A claim, the measures that decide it, and the settings on contact maps to compare: design and change."""
 
     claim: str
     measures: tuple[str, ...]
@@ -264,7 +264,7 @@ STATEMENTS = (
 
 
 def statements(forms: Mapping[str, Sequence[Setting]]) -> str:
-    """What is claimed, and the figures that decide it, a column a form."""
+    """Each claim with the figures that decide it, one column per form."""
 
     def cell(statement: Statement, found: Sequence[Setting]) -> str:
         known = [find(found, "contacts", design, change) for design, change in statement.where]
@@ -280,7 +280,7 @@ def statements(forms: Mapping[str, Sequence[Setting]]) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """A verdict, the measures that it rests on, and two changes of the first design: with the fault, with a remedy."""
+    """A verdict, its measures, and two changes of the first design: one with the fault, one with a remedy."""
 
     verdict: str
     measures: tuple[str, ...]
@@ -305,11 +305,11 @@ NOT_MEASURED = {
     "MEMORISATION": "a contact map has no TM-score to training domains; a run of the designs on traces judges it",
     "PRIOR-OVERFIT": "the prior N(0, I) is fitted to nothing",
 }
-"""Verdicts of the package that no measure here stands for, and why."""
+"""Verdicts of the package without a measure here, and why."""
 
 
 def verdict_by_verdict(forms: Mapping[str, Sequence[Setting]]) -> str:
-    """For each verdict of the package, a setting with the fault, one under a remedy, and what is said of either."""
+    """For each verdict of the package, a setting with the fault and one with a remedy, and the result for both."""
     unsure = "neither shown nor excluded"
 
     def state(setting: Setting, verdict: str) -> str:
@@ -342,19 +342,19 @@ def verdict_by_verdict(forms: Mapping[str, Sequence[Setting]]) -> str:
 
 
 def clean(found: Sequence[Setting]) -> str:
-    """Settings that nothing is flagged in, the least error first."""
+    """Settings without a flag, in order of increasing error."""
     passed = sorted((s for s in found if not s.verdicts), key=lambda s: (s.form, s["error_held"]))
     return (
         "\n".join(f"- {s.form}, {s.design}, {s.change}: error {s.measures['error_held']}" for s in passed) or "- none"
     )
 
 
-SPOKEN = 0.01  # nats, from which a unit says something
+SPOKEN = 0.01  # nats; a unit above this carries information
 FOLLOWED = (AS_IT_STANDS, "KL weight 0.1", "KL weight 8", "KL weight 30", "KL weight 8, free bits 0.5")
 
 
 def of_training(each: Mapping) -> list[dict[str, object]]:
-    """How the rate of training domains spreads over the units in the course of a training."""
+    """Distribution of the rate of training domains over the units in the course of a training."""
     row, lines = each["row"], []
     for seen in each["history"] if row["change"] in FOLLOWED else ():
         units = np.array([value for name, value in seen.items() if name.startswith("unit_")])
@@ -368,7 +368,7 @@ def of_training(each: Mapping) -> list[dict[str, object]]:
 
 
 def write_tables(done: Sequence[Mapping], output: Path) -> None:
-    """Write a row a training to `output`, the units' rates in training beside it, and print the tables."""
+    """Write one row per training to `output` and the rates of units next to it, and print the tables."""
     if not done:
         return
     columns = list(dict.fromkeys(name for each in done for name in each["row"]))
@@ -388,7 +388,7 @@ def write_tables(done: Sequence[Mapping], output: Path) -> None:
 
 
 def main() -> None:
-    """Print what the recorded results say of each statement and of each verdict."""
+    """Print the recorded results for each statement and each verdict."""
     forms = {form: recorded(path) for form, path in RECORDED.items()}
     print(f"## Statement by statement\n\n{statements(forms)}\n\n## Verdict by verdict\n\n{verdict_by_verdict(forms)}")
 

@@ -1,9 +1,10 @@
-"""Print what fresh probes read from held-out codes, and from the noise that a flow makes of them, beside its norm.
+"""Print what fresh probes read from held-out codes and from a flow's noise for these codes, with the squared norms.
 
     python experiments/held_out_leak.py RESULTS VARIANT [--seed 0] [--most 200] [--inference-steps 20 | --codes FILE]
 
-Codes are of at most `--most` test domains of a rung. "Whitened" are codes whitened by the model's Gaussian for all
-classes, whose norm a flow's is held against. Skill: best of the project's three probes, superfamilies apart.
+Codes are those of at most `--most` test domains per rung. "Whitened" codes are whitened by the model's Gaussian for all
+classes; their norm is the reference for that of the flow. Skill is that of the best of the project's three probes, with
+superfamilies kept apart.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ LEVELS = (1, 2, 3)
 
 
 def main() -> None:
-    """Infer, run the flow backwards, probe, print."""
+    """Infer codes, run the flow backwards, probe and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("variant")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=200)
-    parser.add_argument("--inference-steps", type=int, default=0, help="of latent refinement; 0: the encoder's codes")
-    parser.add_argument("--codes", type=Path, help="file of `prior_likelihood.py --steps 0` with the same `--most`")
+    parser.add_argument("--inference-steps", type=int, default=0, help="latent refinement steps; 0: encoder's codes")
+    parser.add_argument("--codes", type=Path, help="codes of `prior_likelihood.py --steps 0` with the same `--most`")
     given = parser.parse_args()
     folder = given.results / "models" / given.variant / f"seed{given.seed}"
     model, tensors = load_model(folder), load_tensors(folder / "weights.safetensors")[0]

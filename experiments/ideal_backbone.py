@@ -1,8 +1,8 @@
-"""Print how far atoms rebuilt from CA positions and carbonyl directions lie from the deposited ones, in Å.
+"""Print the distance in Å between deposited atoms and atoms rebuilt from CA positions and carbonyl directions.
 
     python experiments/ideal_backbone.py results/domains.h5
 
-Over all complete, unbroken domains of a store: mean and 99th percentile an atom, ends of chains apart.
+Over all complete, unbroken domains of a store: mean and 99th percentile per atom, with chain ends separate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cvae_protein.store.read import Store
 
 
 def main() -> None:
-    """Rebuild every domain and compare."""
+    """Rebuild all domains and compare."""
     inner, ends = [], []
     with Store(sys.argv[1]) as store:
         for name in store.ids:

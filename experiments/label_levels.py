@@ -1,11 +1,11 @@
-"""Print how often samples asked for at each label level have that label, beside real domains judged alike.
+"""Print how often samples of a label at each level have that label, compared with real domains.
 
     python experiments/label_levels.py RESULTS MODEL REFINER [--number 8] [--members 20] [--guidance 2]
 
-RESULTS is a finished run, MODEL a model trained on it with `--depth 3`, REFINER a refiner of it. Every label with at
-least `members` training domains, of which some are held out, is drawn `number` times; a sample counts where the nearest
-held-out domain by TM-score has the label asked for. Ceiling: as many training domains of the label, nearest held-out
-domain likewise (no superfamily is on both sides). Macro means over labels.
+RESULTS is a finished run, MODEL a model trained on it with `--depth 3`, and REFINER a refiner of it. For every label
+with at least `members` training domains and some held-out ones, `number` samples are drawn; a sample counts as correct
+if the nearest held-out domain by TM-score has the requested label. The ceiling is the same measure for equally many
+training domains of the label (no superfamily is on both sides). Macro means over labels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEVELS = ("class", "architecture", "topology")
 
 
 def folds_of(domains: RealDomains, level: int, members: int) -> list[str]:
-    """Labels of a level (1 = class) with enough training domains and some held out."""
+    """Labels of a level (1 = class) with enough training domains and some held-out ones."""
     names = [truncate(d.label, level) for d in domains.training if depth_of(d.label) >= level]
     held_out = {truncate(d.label, level) for d in domains.held_out}
     return [name for name in sorted(set(names)) if names.count(name) >= members and name in held_out]
@@ -40,7 +40,7 @@ def folds_of(domains: RealDomains, level: int, members: int) -> list[str]:
 def judge(
     structures: list[PreparedStructure], wanted: list[str], library: Library, stage: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the nearest held-out domain has the label wanted, and its TM-score, of each structure."""
+    """For each structure, whether the nearest held-out domain has the requested label, and its TM-score."""
     hits = Search(ScoreSettings().neighbours).all(structures, library, stage)
     kept = [is_within(hit.label, label) for label, hit in zip(wanted, hits, strict=True)]
     return np.array(kept, float), np.array([hit.tm for hit in hits])
@@ -52,13 +52,13 @@ def macro(values: np.ndarray, wanted: list[str], folds: list[str]) -> float:
 
 
 def main() -> None:
-    """Draw, judge, print."""
+    """Sample, evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("refiner", type=Path)
-    parser.add_argument("--number", type=int, default=8, help="samples a label")
-    parser.add_argument("--members", type=int, default=20, help="fewest training domains of a label")
+    parser.add_argument("--number", type=int, default=8, help="samples per label")
+    parser.add_argument("--members", type=int, default=20, help="minimum number of training domains of a label")
     parser.add_argument("--guidance", type=float, default=SampleSettings().guidance)
     parser.add_argument("--temperature", type=float, default=SampleSettings().temperature)
     given = parser.parse_args()

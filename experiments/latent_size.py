@@ -1,10 +1,10 @@
-"""Print held-out CA RMSD of the decoded trace and rate in nats against the size of the latent, variants beside `pca`.
+"""Print held-out CA RMSD of the decoded trace and rate in nats by latent size, for variants and for `pca`.
 
     python experiments/latent_size.py results/benchmark [--latent 16 32 64] [--variants concat] [--by-code SEED]
 
-Trains each model as the reference run does, on the store and split of a finished run; RMSD by posterior means over the
-split `test`, with its 95 % interval. With a flow of its own, a variant's rate is that of the noise behind it.
-`--by-code` holds out label codes instead, each for itself, as a careless split would: domains whose code ends at the
+Trains each model as in the reference run, on the store and split of a finished run. The RMSD is that of posterior means
+over the split `test`, with its 95 % interval. For a variant with a flow of its own, the rate is that of the flow's
+noise. `--by-code` holds out label codes one by one instead, as a careless split would: domains whose code ends at the
 topology then have relatives on both sides.
 """
 
@@ -32,7 +32,7 @@ REFERENCE_RUN = Path(__file__).parents[1] / "config/examples/benchmark.yaml"
 
 
 def split_by_code(splits: Path, seed: int, output: Path) -> None:
-    """A split in which a fifth of the label codes is held out and a tenth watched, whoever their relatives are."""
+    """Hold out a fifth of the label codes for testing and a tenth for validation, regardless of their relatives."""
     rows = read_table(splits, ["domain_id", "split", "label"])
     codes = sorted({row["label"] for row in rows})
     np.random.default_rng(seed).shuffle(codes)
@@ -43,8 +43,8 @@ def split_by_code(splits: Path, seed: int, output: Path) -> None:
 
 
 def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]:
-    """RMSD in Å of each held-out trace, and the mean rate in nats, of a trained model."""
-    sampler = load_sampler(folder, FOLDER / "refiner")  # which traces do not need
+    """RMSD in Å of each held-out trace and mean rate in nats of a trained model."""
+    sampler = load_sampler(folder, FOLDER / "refiner")  # not needed for traces
     domains = read_split(store, splits)["test"].first_conformations()
     posterior = sampler.infer(domains)
     labels, lengths = domains.label_ids(sampler.spec), torch.from_numpy(domains.lengths)
@@ -53,13 +53,13 @@ def heldout(folder: Path, store: Path, splits: Path) -> tuple[np.ndarray, float]
 
 
 def main() -> None:
-    """Train, measure, print."""
+    """Train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--latent", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--variants", nargs="+", default=["concat"])
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--by-code", type=int, metavar="SEED", help="hold out label codes at random, each for itself")
+    parser.add_argument("--by-code", type=int, metavar="SEED", help="hold out random label codes one by one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         store, splits = given.results / "domains.h5", given.results / "splits.tsv"

@@ -1,9 +1,9 @@
-"""Print the leaderboard of a finished run as the tables that the findings quote.
+"""Print the leaderboard of a finished run as the tables quoted in the findings.
 
     python experiments/leaderboard.py results [--write NAME]
 
-Every figure is a row of scores.tsv: mean over structures (and seeds) with its interval. `--write NAME` keeps rows in
-benchmarks/results/NAME.tsv with machine and date.
+Every figure is a row of scores.tsv: a mean over structures (and seeds) with its interval. `--write NAME` saves the rows
+in benchmarks/results/NAME.tsv with machine and date.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ROWS = {
 
 
 def table(rows: list[dict[str, str]], variants: list[str]) -> str:
-    """The leaderboard as Markdown; several seeds of a variant stand as their mean and the span of their intervals."""
+    """The leaderboard in Markdown; several seeds of a variant give their mean and the span of their intervals."""
     lines = ["| | goal | " + " | ".join(variants) + " |", "|---" * (len(variants) + 2) + "|"]
     for heading, metrics in ROWS.items():
         lines.append(f"| **{heading}** | |" + " |" * len(variants))
@@ -71,7 +71,7 @@ def table(rows: list[dict[str, str]], variants: list[str]) -> str:
 
 
 def cell(rows: list[dict[str, str]]) -> str:
-    """`value (low-high)` of one variant and metric; of several seeds their mean and the span of their intervals."""
+    """`value (low-high)` of one variant and metric; for several seeds, the mean and the span of the intervals."""
     values = [value for r in rows if math.isfinite(value := float(r["value"]))]
     if not values:
         return ""
@@ -81,7 +81,7 @@ def cell(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Read scores.tsv of a results folder and print."""
+    """Read scores.tsv of a results folder and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--write", metavar="NAME")

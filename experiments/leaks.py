@@ -1,13 +1,14 @@
-"""Print what is left of the label in held-out codes: designs beside four attempts to take it out, each one change.
+"""Print what remains of the label in held-out codes: the designs and four attempts to remove it, one change each.
 
     python experiments/leaks.py RESULTS WORK [--model FOLDER] [--steps 1200] [--flow-steps 2000] [--only ROW ...]
 
-Rows "codes" to "Student-t ..." are of one trained model's codes (by default the package's), of which flows make noise;
-the other rows are trainings of so many steps, told the class alone, which stay in WORK/models. What was measured stays
-in WORK/rows, so that an interrupted call goes on. Codes are the encoder's, one draw of each, of at most `--most` test
-domains of a rung. Leak: best of the project's three probes, trained on these codes alone, superfamilies apart. Norm:
-squared norm of the noise over the latent size, of test and of validation codes; of Student-t noise after the radial map
-to normal deviates. RMSD: of the decoded posterior mean, validation. Nats: over one Gaussian for all classes.
+Rows "codes" to "Student-t ..." use the codes of one trained model (by default the package's), which flows map to noise.
+The other rows are trainings of `--steps` steps conditioned on the class alone, which are kept in WORK/models. Results
+are kept in WORK/rows, so that an interrupted call resumes. Codes are those of the encoder, one draw each, of at most
+`--most` test domains per rung. Leak: best of the project's three probes, trained on these codes alone, with
+superfamilies kept apart. Norm: squared norm of the noise divided by the latent size, for test and validation codes; for
+Student-t noise after the radial map to normal deviates. RMSD: of the decoded posterior mean, on validation. Nats: gain
+over one Gaussian for all classes.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ from cvae_protein.training.train import train
 
 CONFIGURATION = Path(__file__).parents[1] / "config/examples/benchmark.yaml"
 LEVELS = (1, 2, 3)
-MANY, CROPS = 512, 8000  # codes of a step of the wide critic, and crops that it knows beside all training domains
-PRESSED, EVERY = 4.0, 50  # how much more the divergence of informative numbers weighs; steps between looks at them
-DEGREES = (4, 8, 16, 32, 64, 128)  # of freedom; validation chooses
+MANY, CROPS = 512, 8000  # codes per step of the wide critic; crops that it sees in addition to all training domains
+PRESSED, EVERY = 4.0, 50  # extra KL weight of informative dimensions; steps between its updates
+DEGREES = (4, 8, 16, 32, 64, 128)  # of freedom; chosen on validation
 PLAIN = ("concat", "branched", "adversarial")
 Terms = Callable[..., list[WeightedTerm]]
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The domains of each split, and superfamily and rung of each."""
+    """The domains of each split with their superfamilies and rungs."""
 
     results: Path
     most: int
@@ -68,24 +69,24 @@ class Data:
 
     @cached_property
     def by_split(self) -> dict[str, DomainSet]:
-        """Whole domains in their first conformation; `crops` are too long to be taken whole."""
+        """Whole domains in their first conformation; those of `crops` are too long to be used whole."""
         found = read_split(self.results / "domains.h5", self.results / "splits.tsv")
         return {split: domains.first_conformations() for split, domains in found.items()}
 
     @cached_property
     def facts(self) -> dict[str, dict[str, str]]:
-        """The row of each domain in the table of splits."""
+        """The row of each domain in the split table."""
         return {row["domain_id"]: row for row in read_table(self.results / "splits.tsv", ("superfamily", "rung"))}
 
     @cached_property
     def asked(self) -> Tensor:
-        """Rows of the test domains that probes are asked about."""
+        """Rows of the test domains that are probed."""
         rungs = np.array([self.facts[name]["rung"] for name in self.by_split["test"].ids])
         order = np.random.default_rng(0).permutation(len(rungs))
         return torch.from_numpy(np.concatenate([order[rungs[order] == rung][: self.most] for rung in RUNGS]))
 
     def leaks(self, values: Tensor, levels: Sequence[int] = LEVELS) -> dict[str, str]:
-        """Skill of the best probe of noise (D, Z) of the domains `asked`, with interval and number, level by level."""
+        """Skill of the best probe of noise (D, Z) of the domains `asked`, with interval and n, for each level."""
         test, found = self.by_split["test"], {}
         groups = np.array([self.facts[test.ids[row]]["superfamily"] or test.ids[row] for row in self.asked])
         for level in levels:
@@ -97,14 +98,14 @@ class Data:
         return found
 
     def noise(self, values: Tensor, watched: Tensor) -> dict[str, str]:
-        """Cells of noise of the domains `asked` and of validation: leaks, norms, active units."""
+        """Cells for noise of the domains `asked` and of validation: leaks, norms, active units."""
         norms = (float(each.square().mean()) for each in (values, watched))
         active = int((values.var(0) > ACTIVE).sum())
         return self.leaks(values) | {"norm": "{:.2f}, {:.2f}".format(*norms), "active": f"{active}/{values.shape[1]}"}
 
 
 class StudentFlow(LatentFlow):
-    """A flow from Student's t with unit covariance, one radius for all numbers of a code, in place of the normal."""
+    """A flow from Student's t with unit covariance, one radius for all dimensions, instead of a normal distribution."""
 
     degrees: int = 0
 
@@ -113,7 +114,7 @@ class StudentFlow(LatentFlow):
         return torch.sqrt((self.degrees - 2) / draws)[:, None]
 
     def losses(self, z: Tensor, labels: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As of `LatentFlow`, from other noise."""
+        """As in `LatentFlow`, but from Student-t noise."""
         target = self._whitened(z, lengths)
         noise = torch.randn(target.shape, generator=generator) * self._spread(len(z), generator)
         time = torch.sigmoid(torch.randn(len(z), generator=generator))
@@ -125,14 +126,14 @@ class StudentFlow(LatentFlow):
 
 
 def student_log_density(x: Tensor, degrees: int) -> Tensor:
-    """Log density (B,) of `x` (B, Z) under Student's t with unit covariance, nats."""
+    """Log density (B,) in nats of `x` (B, Z) under Student's t with unit covariance."""
     count = x.shape[1]
     shape = np.eye(count) * (degrees - 2) / degrees
     return torch.from_numpy(stats.multivariate_t(np.zeros(count), shape, degrees).logpdf(x.double().numpy()))
 
 
 def to_normal(x: Tensor, degrees: int) -> Tensor:
-    """The radial map that makes normal deviates (B, Z) of such draws (B, Z)."""
+    """Radial map of Student-t draws (B, Z) to normal deviates (B, Z)."""
     count, square = x.shape[1], x.double().square().sum(1)
     beyond = stats.f(count, degrees).sf(square.numpy() / count * degrees / (degrees - 2))
     wanted = torch.from_numpy(stats.chi2(count).isf(np.clip(beyond, 1e-12, 1)))
@@ -141,19 +142,19 @@ def to_normal(x: Tensor, degrees: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A trained model with the codes of each split, and what a flow fitted to them makes of held-out ones."""
+    """A trained model with the codes of each split, and the noise of held-out codes under a flow fitted to them."""
 
     model: CVAE
     data: Data
 
     @cached_property
     def codes(self) -> dict[str, CodeSet]:
-        """Posteriors as the encoder gives them."""
+        """Posteriors from the encoder, without latent refinement."""
         return {s: codes_of(self.model, self.data.by_split[s], 0) for s in ("train", "validation", "test")}
 
     @cached_property
     def aggregate(self) -> AggregatePosterior:
-        """One Gaussian for all classes, and one a class, of training codes."""
+        """One Gaussian for all classes and one per class, fitted to training codes."""
         codes = self.codes["train"]
         found = AggregatePosterior(self.model.spec.model.latent, len(self.model.spec.vocabulary[0]))
         found.fit(codes.posterior.mean, codes.posterior.logvar, codes.labels[:, 0], codes.lengths)
@@ -161,17 +162,17 @@ class Coded:
 
     @cached_property
     def asked(self) -> tuple[Tensor, Tensor, Tensor]:
-        """A draw of the code of each test domain that is asked about, label ids and lengths."""
+        """One draw of the code of each probed test domain, with label ids and lengths."""
         return self.codes["test"].draw(self.data.asked, torch.Generator().manual_seed(1))
 
     @cached_property
     def watched(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of validation domains."""
+        """The same for validation domains."""
         rows = torch.arange(len(self.codes["validation"].lengths))
         return self.codes["validation"].draw(rows, torch.Generator().manual_seed(1))
 
     def rmsd(self, change: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda z, labels, lengths: z) -> str:
-        """RMSD in Å of decoded posterior means of validation, after a `change` of them."""
+        """RMSD in Å of decoded posterior means of validation domains, after applying `change` to them."""
         domains, codes = self.data.by_split["validation"], self.codes["validation"]
         z = change(codes.posterior.mean, codes.labels, codes.lengths)
         with torch.no_grad():
@@ -179,7 +180,7 @@ class Coded:
         return f"{trace_errors(self.model, domains, made).mean():.3f}"
 
     def own(self) -> dict[str, str]:
-        """Cells of the model as it is: its noise are codes in units of its own prior."""
+        """Cells for the unchanged model, whose noise is its codes in units of its own prior."""
         seen = []
         for z, labels, lengths in (self.asked, self.watched):
             with torch.no_grad():
@@ -191,13 +192,13 @@ class Coded:
         return found
 
     def whitened(self) -> dict[str, str]:
-        """Cells of codes whitened by one Gaussian for all classes."""
+        """Cells for codes whitened by one Gaussian for all classes."""
         flow = LatentFlow(self.model.spec)
         flow.whiten(self.aggregate)
         return self.data.noise(flow.to_noise(*self.asked), flow.to_noise(*self.watched))
 
     def of_classes(self) -> dict[str, str]:
-        """Cells of codes whitened by the Gaussian of their class."""
+        """Cells for codes whitened by the Gaussian of their class."""
 
         def white(z: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
             mean, factor = self.aggregate.given(labels[:, 0], lengths)
@@ -206,7 +207,7 @@ class Coded:
         return self.data.noise(white(*self.asked), white(*self.watched))
 
     def flow(self, told: int, student: bool = False) -> dict[str, str]:
-        """Cells of the noise of a flow that validation stops, told so many levels; normal ones are widened."""
+        """Cells for a flow with early stopping, conditioned on `told` label levels; normal flows are widened."""
         spec = self.model.spec
 
         def heard(labels: Tensor) -> Tensor:
@@ -232,7 +233,7 @@ class Coded:
     def of_flow(
         self, flow: LatentFlow, asked: tuple[Tensor, Tensor, Tensor], watched: tuple[Tensor, Tensor, Tensor]
     ) -> dict[str, str]:
-        """Cells of what a flow makes of held-out codes."""
+        """Cells for the noise of held-out codes under a flow."""
         z, labels, lengths = asked
         density, noise = flow.log_density(z, labels, lengths)
         other = flow.to_noise(*watched)
@@ -258,7 +259,7 @@ def coefficients(model: CVAE, domains: DomainSet) -> tuple[Tensor, Tensor, Tenso
 
 
 def wide_critic(data: Data) -> Terms:
-    """The critic of `adversarial`, fitted and fooled by `MANY` codes of all training domains and crops at each step."""
+    """The critic of `adversarial`, fitted and fooled with `MANY` codes of all training domains and crops per step."""
 
     def terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
         critic = model.critic
@@ -292,9 +293,9 @@ def wide_critic(data: Data) -> Terms:
 
 
 def information_of(codes: np.ndarray, labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Nats that each number of codes (D, Z) says of the label (D,), by a normal distribution a label, at least 0.
+    """Nats of each dimension of codes (D, Z) about the label (D,), from one normal distribution per label, at least 0.
 
-    What permuted labels would seem to be told is taken off.
+    The apparent information about permuted labels is subtracted.
     """
     names, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
     shares = counts / len(labels)
@@ -302,14 +303,14 @@ def information_of(codes: np.ndarray, labels: np.ndarray, random: np.random.Gene
     def left(place: np.ndarray) -> np.ndarray:
         mean = np.stack([codes[place == i].mean(0) for i in range(len(names))])
         variance = np.stack([np.square(codes[place == i] - mean[i]).mean(0) for i in range(len(names))])
-        drawn = (counts / (counts + 10))[:, None]  # to the variance of all labels
+        drawn = (counts / (counts + 10))[:, None]  # shrinkage to the variance pooled over labels
         return shares @ np.log(drawn * variance + (1 - drawn) * (shares @ variance) + 1e-6)
 
     return np.maximum(0, 0.5 * (left(random.permutation(place)) - left(place)))
 
 
 def pressed_by_information(data: Data) -> Terms:
-    """A divergence that weighs 1 + `PRESSED` i / mean(i) for a number that says i nats of class and finer levels."""
+    """A KL divergence with weight 1 + `PRESSED` i / mean(i) for a dimension with i nats about all label levels."""
 
     def terms(model: CVAE, settings: TrainSettings, generator: torch.Generator) -> list[WeightedTerm]:
         domains, random = data.by_split["train"], np.random.default_rng(0)
@@ -337,13 +338,13 @@ CHANGED: dict[str, tuple[str, Callable[[Data], Terms]]] = {
     "adversarial, critic of many": ("adversarial", wide_critic),
     "concat, divergence by information": ("concat", pressed_by_information),
 }
-"""Name of a training -> the variant that it is, and the terms that it has in place of the variant's own."""
+"""Name of a training -> its variant, and the terms that replace those of the variant."""
 OTHER_SIZES: dict[str, dict[str, Any]] = {"nested": {"nested": 0.5}, "concat 16": {"latent": 16}}
-"""Name of a training of `concat` for `nested_code.py` -> its settings of the model."""
+"""Name of a training of `concat` for `nested_code.py` -> its model settings."""
 
 
 def trained(data: Data, work: Path, name: str, steps: int) -> CVAE:
-    """The model of a training, which is made where it is not there; without a flow, its codes the encoder's."""
+    """The model of a training, trained if missing; without a flow or latent refinement."""
     folder = work / "models" / name
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -360,7 +361,7 @@ def trained(data: Data, work: Path, name: str, steps: int) -> CVAE:
 
 
 def rows_of(data: Data, work: Path, folder: Path, steps: int) -> dict[str, Callable[[], dict[str, str]]]:
-    """Every row and what measures it."""
+    """Every row and the function that measures it."""
     package = Coded(load_model(folder), data)
 
     def shipped() -> dict[str, str]:
@@ -387,13 +388,13 @@ def rows_of(data: Data, work: Path, folder: Path, steps: int) -> dict[str, Calla
 
 
 def main() -> None:
-    """Measure what is lacking, print all."""
+    """Measure the missing rows and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder of a run, with domains.h5 and splits.tsv")
-    parser.add_argument("work", type=Path, help="folder of trainings and of what was measured")
+    parser.add_argument("work", type=Path, help="folder for trainings and results")
     parser.add_argument("--model", type=Path, default=FOLDER / "model")
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--flow-steps", type=int, default=2000, help="most steps of a flow that is fitted")
+    parser.add_argument("--flow-steps", type=int, default=2000, help="maximum steps of a fitted flow")
     parser.add_argument("--most", type=int, default=200)
     parser.add_argument("--only", nargs="+", metavar="ROW", help="default: all")
     given = parser.parse_args()

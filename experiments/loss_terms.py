@@ -1,14 +1,14 @@
-"""Print what each term of the objective does to `concat`: one term on at a usual weight, beside the plain bound.
+"""Print the effect of each loss term on `concat`: one term at a usual weight, compared with the plain bound.
 
     python experiments/loss_terms.py results/benchmark [--steps 400] [--terms mmd hsic] [--output FILE]
 
-Trains on the store and split of a finished run, a minute or two a term, and writes results/loss_terms.tsv unless
-told otherwise. All is of domains held out of training: CA RMSD of the decoded trace (with its 95 % interval), rate and
-active units of the split `test`; skill of the best of three fresh probes for the class, trained on codes of `test` and
-`validation`, no superfamily on both sides; and, of test codes decoded under each other class, the RMSD over that under
-the own class, and how often a linear probe trained on real training traces gives the class that was asked for (in the
-row `real`: its accuracy on real test domains). The probe sees what the critic of the term `classifier` sees, distances
-along the trace, and is trained apart from it.
+Trains on the store and split of a finished run, a minute or two per term, and writes results/loss_terms.tsv by default.
+All figures are for held-out domains: CA RMSD of the decoded trace (with its 95 % interval), rate and active units on
+the split `test`; skill of the best of three fresh probes for the class, trained on codes of `test` and `validation`,
+with no superfamily on both sides; and, for test codes decoded under each other class, the RMSD divided by that under
+the own class, and how often a linear probe trained on real training traces predicts the requested class (in the row
+`real`: its accuracy on real test domains). The probe sees what the critic of the term `classifier` sees, distances
+along the trace, and is trained independently of it.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ COLUMNS = (
     "n",
     "seconds",
 )
-MODEL = ModelSettings(inference_steps=0)  # no descent for the flow's codes, which are not looked at here
-PROBED = 48  # cosine coefficients to which traces are smoothed before a probe sees them
+MODEL = ModelSettings(inference_steps=0)  # no latent refinement for the codes of the flow, which are not used here
+PROBED = 48  # cosine coefficients kept when traces are smoothed for the probe
 
 
 def settings_of(changes: Mapping[str, Any], steps: int) -> TrainSettings:
-    """Settings of a training of so many steps, in which all weights have risen after half of them."""
+    """Settings of a training of so many steps; all weights reach their full value after half of them."""
     rise = {"steps": max(1, steps // (4 if changes.get("kl", {}).get("kind") == "cycle" else 2))}
     terms = changes.get("terms", {}) | {"schedule": {"steps": max(1, steps // 2)}}
     given = {**changes, "kl": changes.get("kl", {}) | rise, "terms": terms, "steps": steps, "flow_steps": 1}
@@ -97,7 +97,7 @@ def classes_of(domains: DomainSet) -> np.ndarray:
 
 
 def real_probe(domains: DomainSet, model: CVAE) -> Pipeline:
-    """A linear probe that tells the class of a real trace by distances along it."""
+    """A linear probe that predicts the class of a real trace from distances along it."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
     return probe.fit(seen_by_probe(real_traces(domains, model)), classes_of(domains))
 
@@ -108,7 +108,7 @@ def real_traces(domains: DomainSet, model: CVAE) -> list[torch.Tensor]:
 
 
 def seen_by_probe(traces: list[torch.Tensor]) -> np.ndarray:
-    """Distances along the smooth traces (D, columns), so that real and decoded ones differ in their fold alone."""
+    """Distances along the smoothed traces (D, columns), so that real and decoded ones differ only in their fold."""
     rows = []
     for trace in traces:
         mask = torch.ones(1, len(trace), dtype=torch.bool)
@@ -118,7 +118,7 @@ def seen_by_probe(traces: list[torch.Tensor]) -> np.ndarray:
 
 
 def swapped(model: CVAE, mean: torch.Tensor, domains: DomainSet, probe: Pipeline) -> tuple[float, float]:
-    """RMSD under every other class over that under the own one, and the share in which the probe tells that class."""
+    """RMSD under every other class over that under the own one, and the share where the probe predicts that class."""
     labels, lengths = domains.label_ids(model.spec), torch.from_numpy(domains.lengths)
     own = trace_errors(model, domains, decode_all(model, mean, labels, lengths)).mean()
     errors, kept = [], []
@@ -162,7 +162,7 @@ def measure(
 
 
 def rows(results: Path, names: list[str], steps: int) -> Iterator[dict[str, Any]]:
-    """The table's rows, as each is known."""
+    """Yield the rows of the table as they are measured."""
     store, splits = results / "domains.h5", results / "splits.tsv"
     groups = {row["domain_id"]: row["superfamily"] for row in read_table(splits, ["domain_id", "superfamily"])}
     by_split = {name: domains.first_conformations() for name, domains in read_split(store, splits).items()}
@@ -185,7 +185,7 @@ def rows(results: Path, names: list[str], steps: int) -> Iterator[dict[str, Any]
 
 
 def main() -> None:
-    """Train, measure, print, write."""
+    """Train, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--steps", type=int, default=400)

@@ -1,18 +1,18 @@
-"""What a code knows of motion: its directions beside an elastic network's modes, and which states single steps meet.
+"""Compare the motions encoded by the code with modes of an elastic network, and test which states single steps reach.
 
     python experiments/motions.py ../shared/conformations --store ENSEMBLES.h5 [--proteins 0] [--pairs] [--show]
 
-Folder and store are those of `experiments/conformations.py`; a call goes on where a former one ended. Of every
-protein, without its loose ends, it prints medians by kind with 95 % bootstrap intervals over sequence clusters of
+Folder and store are those of `experiments/conformations.py`; an interrupted call resumes. For every protein, without
+its flexible ends, it prints medians by kind with 95 % bootstrap intervals over sequence clusters of
 
-- how much of the displacement from the first state to the farthest one some directions bear together
-  (root of the summed squared overlaps), and the best of the first 20 of them alone;
-- Pearson's r of their fluctuations with the true RMSF, where there are five states or more;
-- the share of the other states that the nearest of the first n traces comes within half the distance to. Traces are not
-  relaxed, which is no help to any; all have the spread that the states have.
+- the share of the displacement from the first state to the farthest one that a set of directions explains together
+  (root of the summed squared overlaps), and the share explained by the best of the first 20 of them alone;
+- Pearson's r of their fluctuations with the true RMSF, if there are five states or more;
+- the share of the other states for which the nearest of the first n traces is within half the distance. Traces are not
+  relaxed, which favours none of the methods; all have the spread of the states.
 
-Directions are modes of the network; those of the code; the code's, softest first by the network; and those in which
-the codes of conformers of proteins of other clusters differ, by principal components (`--pairs`).
+Directions are modes of the network; those of the code; those of the code sorted by stiffness in the network, softest
+first; and the principal components of code differences between conformers of proteins of other clusters (`--pairs`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from cvae_protein.sampling.sampler import Sampler, load_sampler
 from cvae_protein.score.ensemble import on_mean, rmsf
 from cvae_protein.store.read import Store
 
-COUNTS = (1, 10, 20, 50, 100)  # of traces
-MANY = 64  # directions, as many as a code has
-SHRUNK = 0.1  # share of even noise in the differences of codes
+COUNTS = (1, 10, 20, 50, 100)  # numbers of traces
+MANY = 64  # number of directions, as many as a code has
+SHRUNK = 0.1  # share of isotropic noise in the code differences
 FOLDS = 10
 OVERLAPS = ("ANM, 1 of 20", "ANM, 20", "ANM, 64", "code, 64", "soft code, 1 of 20", "soft code, 20", "pairs, 20")
 FLUCTUATIONS = ("posterior", "even codes", "soft codes", "ANM")
@@ -61,24 +61,24 @@ COLUMNS = (
 
 
 def together(motions: np.ndarray, motion: np.ndarray) -> float:
-    """How much of a displacement (L, 3) the space of some motions (K, L, 3) bears, 0 to 1."""
+    """Share of a displacement (L, 3) that lies in the span of some motions (K, L, 3), 0 to 1."""
     axes = np.linalg.qr(motions.reshape(len(motions), -1).T)[0].T
     return float(np.sqrt(np.square(overlap(axes.reshape(-1, *motion.shape), motion)).sum()))
 
 
 def alone(motions: np.ndarray, motion: np.ndarray) -> float:
-    """How much of a displacement (L, 3) the best of some motions (K, L, 3) bears, 0 to 1."""
+    """Overlap of a displacement (L, 3) with the best of some motions (K, L, 3), 0 to 1."""
     unit = motions / np.linalg.norm(motions, axis=(1, 2))[:, None, None]
     return float(overlap(unit, motion).max())
 
 
 def code_of(sampler: Sampler, state: DomainSet) -> np.ndarray:
-    """The mean of the posterior of a state (Z,)."""
+    """The posterior mean of a state (Z,)."""
     return sampler.model.infer_all(state, sampler.spec.model.inference_steps).mean[0].double().numpy()
 
 
 def differences(sampler: Sampler, proteins: Sequence[Protein], domains: Callable) -> dict[str, np.ndarray]:
-    """The second moment of the differences of codes (Z, Z), of unit length, of proteins of other folds, by cluster."""
+    """Second moment (Z, Z) of unit-length code differences in other cross-validation folds, by cluster."""
     found: dict[str, list[np.ndarray]] = {}
     for one in track(proteins, "codes", len(proteins), "proteins"):
         farthest = 1 + int(one.trimmed.far.argmax())
@@ -95,13 +95,13 @@ def differences(sampler: Sampler, proteins: Sequence[Protein], domains: Callable
 
 
 def halfway(protein: Protein, traces: np.ndarray) -> list[float]:
-    """Share of the other states within half their distance of the nearest of the first n traces, for each of COUNTS."""
+    """Share of the other states within half their distance of the nearest of the first n traces, for n in COUNTS."""
     apart = rmsd(traces[None], protein.states[1:, None])
     return [float((apart[:, :count].min(axis=1) <= protein.far / 2).mean()) for count in COUNTS]
 
 
 def measured(sampler: Sampler, protein: Protein, domain: DomainSet, moment: np.ndarray | None) -> dict[str, float]:
-    """All columns of a protein without its loose ends."""
+    """All columns for a protein without its flexible ends."""
     trace, spread = protein.states[0], float(protein.far.mean())
     other = protein.states[1 + int(protein.far.argmax())]
     motion = move(other, *superpose(other, trace)) - trace
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def show(table: Sequence[Mapping[str, object]]) -> None:
-    """Medians by kind of overlaps and correlations, and means of the shares of states that are met."""
+    """Print medians of overlaps and correlations by kind, and means of the shares of states that are reached."""
     kinds = sorted({str(row["kind"]) for row in table})
     of = {kind: [row for row in table if row["kind"] == kind] for kind in kinds}
     print("| | " + " | ".join(f"{kind} ({len(of[kind])})" for kind in kinds) + " |\n|---" + "|---" * len(kinds) + "|")

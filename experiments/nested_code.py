@@ -1,12 +1,13 @@
-"""Print what the first k numbers of one nested code hold, beside codes trained at a size of their own.
+"""Print what the first k dimensions of a nested code carry, compared with codes trained at their own size.
 
     python experiments/nested_code.py RESULTS WORK [--kept 4 8 16 32 64] [--steps 1200] [--most 200]
 
-Trains `concat` with nested dropout, and without it at 64 and at 16 numbers, each for so many steps and told the class;
-trainings stay in WORK/models, where `leaks.py` looks too. Of at most `--most` test domains of a rung, by the encoder:
-RMSD of the decoded posterior mean and its ratio to the code trained at that size (intervals over superfamilies);
-nats of the numbers kept; balanced accuracy with which a classifier of real contact maps (`founding.py`) finds in the
-decoded trace the class that it was decoded under, the domain's own or, swapped, another; leak of the class in a draw.
+Trains `concat` with nested dropout, and without it at sizes 64 and 16, each for `--steps` steps and conditioned on the
+class; trainings are kept in WORK/models, which `leaks.py` also uses. For the encoder's codes of at most `--most` test
+domains per rung, prints the RMSD of the decoded posterior mean and its ratio to the code trained at that size
+(intervals over superfamilies); the rate in nats of the kept dimensions; the balanced accuracy with which a classifier
+of real contact maps (`founding.py`) finds in the decoded trace the class under which it was decoded, the domain's own
+or, swapped, another; and the leak of the class in a draw.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from cvae_protein.sampling.reconstruct import trace_errors
 from cvae_protein.sampling.sampler import decode_all
 from cvae_protein.score.metrics.metric import bootstrap_means, bounds
 
-ALONE = {64: "concat", 16: "concat 16"}  # sizes trained without nesting
+ALONE = {64: "concat", 16: "concat 16"}  # latent sizes trained without nesting
 COLUMNS = (
     "code",
     "numbers",
@@ -44,14 +45,14 @@ COLUMNS = (
 
 
 def interval(values: np.ndarray, groups: np.ndarray, digits: int) -> str:
-    """The mean and its interval over superfamilies."""
+    """The mean with its interval over superfamilies."""
     low, high = bounds(bootstrap_means(values, groups, 1000, np.random.default_rng(0)), ScoreSettings())
     return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 @torch.no_grad()
 def measure(model: CVAE, kept: int, data: Data, maps: Maps) -> tuple[np.ndarray, list[str]]:
-    """RMSD in Å of each domain's trace of the first `kept` numbers, and the cells behind it."""
+    """RMSD in Å of each domain's trace from the first `kept` dimensions, and the remaining cells of the row."""
     domains = data.by_split["test"].take(data.asked.numpy())
     codes = codes_of(model, domains, 0)
     labels, lengths, posterior = codes.labels, codes.lengths, codes.posterior
@@ -78,13 +79,13 @@ def measure(model: CVAE, kept: int, data: Data, maps: Maps) -> tuple[np.ndarray,
 
 
 def main() -> None:
-    """Train what is lacking, print."""
+    """Run the missing trainings and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder of a run, with domains.h5 and splits.tsv")
-    parser.add_argument("work", type=Path, help="folder of trainings")
+    parser.add_argument("work", type=Path, help="folder for trainings")
     parser.add_argument("--kept", type=int, nargs="+", default=[4, 8, 16, 32, 64])
     parser.add_argument(
-        "--alone", type=int, nargs="*", choices=ALONE, default=[64, 16], help="sizes of codes beside it"
+        "--alone", type=int, nargs="*", choices=ALONE, default=[64, 16], help="latent sizes trained alone"
     )
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--most", type=int, default=200)

@@ -1,13 +1,13 @@
-"""Print how well samples of a new label are of it, by what the label begins as in the package's model.
+"""Print how well samples of a new label follow it, by the initialisation of the label in the package's model.
 
     python experiments/new_labels.py domains.h5 splits.tsv [--number 200] [--scheme scope] [--samples 100] [--seed 0]
 
-The user's domains, their labels and the judge are those of `fine_tuning.py`; nothing is trained but the judge. A row
-is a way to tell the package's model of a new label: as the hidden one; as the known label, of one or two levels, under
-which the flow's loss of its members' codes is least; by the package's fold classifier as the mean of what its members
-are like, as what most of them are like, or as the mixture, as `fine_tuned` begins; and as the mixture of the
-architectures that CATH gives its members, which nobody knows of a user's. Columns: samples that the judge takes for the
-label that was asked for, the mean over labels with its 95 % interval and n, and label by label.
+The user's domains, their labels and the judge are those of `fine_tuning.py`; only the judge is trained. Each row is one
+way to initialise a new label in the package's model: as the hidden label; as the known label, of one or two levels,
+under which the flow has the lowest loss on the codes of the label's members; from the labels that the package's fold
+classifier assigns to the members, as their mean, as the most frequent of them, or as their mixture, as in `fine_tuned`;
+and as the mixture of the members' CATH architectures, which are unknown for a user's domains. Columns: share of samples
+that the judge assigns to the requested label, as a mean over labels with its 95 % interval and n, and for each label.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from cvae_protein.store.read import Store
 from cvae_protein.training.start import begin, tell_likeness
 from cvae_protein.training.train import make_spec
 
-NOISES = 16  # noises and times of a code under each known label
+NOISES = 16  # draws of noise and time per code for each known label
 
 
 def begun(train: DomainSet) -> Sampler:
-    """The package's model as `fine_tuned` begins on training domains, untrained."""
+    """The package's model as initialised by `fine_tuned` for these training domains, without training."""
     told, depth = tell_likeness({"train": train}, 1, "begin")
     spec, start = begin(
         make_spec("fine_tuned", 0, ModelSettings(), RefineSettings(), depth, told["train"], {}), "pretrained"
@@ -54,7 +54,7 @@ def begun(train: DomainSet) -> Sampler:
 
 @torch.no_grad()
 def likeliest(sampler: Sampler, members: DomainSet, known: list[str]) -> str:
-    """The known label under which the flow's loss of the members' codes is least, the same noise for each."""
+    """The known label under which the flow has the lowest loss on the members' codes, with the same noise for each."""
     codes, flow = codes_of(sampler.model, members, sampler.spec.model.inference_steps), sampler.flow
     rows = torch.arange(len(members)).repeat(NOISES)
     z, _, lengths = codes.draw(rows, torch.Generator().manual_seed(0))
@@ -66,7 +66,7 @@ def likeliest(sampler: Sampler, members: DomainSet, known: list[str]) -> str:
 
 
 def drawn(sampler: Sampler, ids: Tensor, lengths: Tensor, seed: int) -> list[np.ndarray]:
-    """CA traces (L, 3) in Å of samples of label ids (B, levels) and lengths (B,), before relaxation."""
+    """CA traces (L, 3) in Å of samples with given label ids (B, levels) and lengths (B,), before relaxation."""
     settings, generator = SampleSettings(relax_steps=0), torch.Generator().manual_seed(seed)
     codes = draw_codes(sampler, ids, lengths, settings, generator)
     traces = decode_all(sampler.model, codes, ids, lengths)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("splits", type=Path)
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--scheme", choices=["cath", "scope"], default="scope")
-    parser.add_argument("--samples", type=int, default=100, help="samples of a label")
+    parser.add_argument("--samples", type=int, default=100, help="samples per label")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,10 +1,10 @@
-"""Print what samples of the package's model are worth, beside the embedded real domains.
+"""Print the quality of samples of the package's model, compared with the embedded real domains.
 
     python experiments/pretrained.py [--number 24] [--seed 0]
 
-Draws so many samples of each first-level class and scores them beside the labelled embedded domains of classes 1 to 3,
-every sixth of which is the column `real`. Some of these have trained the model: the nearest one is no measure of
-novelty. Intervals are 95 %.
+Draws `--number` samples of each first-level class and scores them against the labelled embedded domains of classes 1 to
+3; every sixth of these is used for the column `real`. The model was trained on some of them, so the nearest one is no
+measure of novelty. Intervals are 95 %.
 """
 
 from __future__ import annotations

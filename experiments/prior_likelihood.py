@@ -1,14 +1,14 @@
-"""Fit priors to one trained model's codes and print what held-out codes are worth under each, rung by rung.
+"""Fit priors to the codes of a trained model and print the log density of held-out codes under each, by rung.
 
     python experiments/prior_likelihood.py RESULTS VARIANT [--seed 0] [--steps 3000] [--dropout 0.1 0.3 0.5]
         [--codes CODES.safetensors] [--widen] [--mixture] [--kernels] [--crops 9000]
 
 Nats are log densities of one draw of each domain's code, less those under one Gaussian for all classes (full
 covariance, given the length), with 95 % intervals over superfamilies; "norm" is the squared norm of the flow's noise
-over the latent size. `--mixture`: mixtures of Gaussians (full covariance, length as a further number) with as many
-components as validation prefers; `--kernels`: a mixture with a kernel on each training code. `--crops`: flows are also
-fitted to that many random crops of training domains and of longer ones (the split `crops`), without labels, which make
-up half of each step. `--widen`: each flow and the Gaussian are also evaluated with codes scaled by the factor that
+divided by the latent size. `--mixture`: mixtures of Gaussians (full covariance, length as a further dimension) with as
+many components as validation prefers; `--kernels`: a mixture with a kernel on each training code. `--crops`: flows are
+also fitted to that many random crops of training domains and of longer ones (the split `crops`), without labels, which
+make up half of each step. `--widen`: each flow and the Gaussian are also evaluated with codes scaled by the factor that
 validation codes prefer. Codes take long to infer: those kept by training are used, and all are kept in the file
 `--codes`. With `--steps 0` nothing is fitted: the model's own flow is evaluated against its own Gaussians.
 """
@@ -46,7 +46,7 @@ WIDER = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One draw of the code of each domain of a split, what the domains are, and their density under one Gaussian."""
+    """One draw of the code of each domain of a split, facts about the domains, and densities under one Gaussian."""
 
     z: Tensor
     labels: Tensor
@@ -72,7 +72,7 @@ def gains(densities: Tensor, held: HeldOut) -> str:
 
 
 def mixture(codes: CodeSet, held: Mapping[str, HeldOut]) -> tuple[int, dict[str, Tensor]]:
-    """Components that validation likes best, and log densities of each split's codes under that mixture."""
+    """Number of components that validation prefers, and log densities of each split's codes under that mixture."""
 
     def joint(z: Tensor, lengths: Tensor) -> np.ndarray:
         return torch.cat([z, torch.log(lengths.float())[:, None]], 1).double().numpy()
@@ -100,12 +100,12 @@ def mixture(codes: CodeSet, held: Mapping[str, HeldOut]) -> tuple[int, dict[str,
 def kernels(
     codes: CodeSet, aggregate: AggregatePosterior, held: Mapping[str, HeldOut]
 ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
-    """Log densities of each split's codes under kernels on the training codes, and the weights of their kinds.
+    """Weights of each kind of kernel on the training codes, and log densities of each split's codes under the mixture.
 
-    In coordinates whitened by one Gaussian, w, a kernel is N(a w, (1 - a²) I) of a training domain, which counts by how
-    near it is in length; at a = 0 it is that Gaussian. A kind is an `a` and the level of the label that the domain and
-    the code have in common, 0 for none. Weights are those under which validation codes are likeliest, by expectation
-    maximisation, of codes whose topology training has and of others apart.
+    With w the training code whitened by one Gaussian, a kernel is N(a w, (1 - a²) I), weighted by the similarity in
+    length; at a = 0 it is that Gaussian. A kind is a value of `a` and the label level that the training domain must
+    share with the code, 0 for none. The weights maximise the likelihood of validation codes, by expectation
+    maximisation, separately for codes with a topology known in training and for others.
     """
 
     def whitened(z: Tensor, lengths: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def kernels(
 
 
 def some_of_each(rungs: np.ndarray, most: int) -> np.ndarray:
-    """Rows of at most so many domains of each rung, at random but always the same, rung by rung."""
+    """Rows of at most `most` random domains of each rung, with a fixed seed, rung by rung."""
     order = np.random.default_rng(0).permutation(len(rungs))
     return np.concatenate([order[rungs[order] == rung][:most] for rung in RUNGS])
 
@@ -163,7 +163,7 @@ def compare(
     about: Mapping[str, tuple[np.ndarray, np.ndarray]],
     given: argparse.Namespace,
 ) -> None:
-    """Fit and print; `about` are superfamilies and rungs of each split's domains, `aggregate` the model's Gaussians."""
+    """Fit and print; `about`: superfamilies and rungs of each split's domains, `aggregate`: the model's Gaussians."""
     if given.steps:
         training = codes["train"]
         aggregate.fit(training.posterior.mean, training.posterior.logvar, training.labels[:, 0], training.lengths)
@@ -225,7 +225,7 @@ def compare(
 
 
 def joined(codes: CodeSet, crops: CodeSet) -> CodeSet:
-    """Codes of whole domains and of crops, each half of the draw."""
+    """Codes of whole domains and of crops, each with half of the sampling probability."""
     both = codes, crops
     mean, logvar = (torch.cat([getattr(each.posterior, name) for each in both]) for name in ("mean", "logvar"))
     labels, lengths = (torch.cat([getattr(each, name) for each in both]) for name in ("labels", "lengths"))
@@ -233,7 +233,7 @@ def joined(codes: CodeSet, crops: CodeSet) -> CodeSet:
 
 
 def crops_of(by_split: Mapping[str, DomainSet], number: int) -> DomainSet:
-    """Random crops of domains that train and of those that are too long to be taken whole, without labels."""
+    """Random crops, without labels, of training domains and of domains that are too long to be used whole."""
     domains, rng = by_split["train"].with_crops_of(by_split.get("crops")), np.random.default_rng(0)
     rows = rng.choice(np.flatnonzero(domains.lengths > SHORTEST_CROP), number)
     longest = int(by_split["train"].lengths.max())
@@ -243,7 +243,7 @@ def crops_of(by_split: Mapping[str, DomainSet], number: int) -> DomainSet:
 
 
 def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -> None:
-    """Print a row a split of what a flow makes of held-out codes."""
+    """Print one row per split: gains and noise norm of held-out codes under a flow."""
     for split, each in held.items():
         parts = [
             flow.log_density(each.z[rows], each.labels[rows], each.lengths[rows])
@@ -255,7 +255,7 @@ def judge(name: str, flow: LatentFlow, held: Mapping[str, HeldOut], more: str) -
 
 
 def widen(name: str, flow: LatentFlow, held: Mapping[str, HeldOut]) -> None:
-    """Judge a flow whose codes are spread by the factor under which validation codes are likeliest; it keeps that."""
+    """Rescale a flow in place by the factor under which validation codes are likeliest, and evaluate it."""
     each = held["validation"]
     factor, best, found = flow.factor.clone(), 1.0, -math.inf
     for wider in WIDER:
@@ -268,7 +268,7 @@ def widen(name: str, flow: LatentFlow, held: Mapping[str, HeldOut]) -> None:
 
 
 def main() -> None:
-    """Read codes, fit, print."""
+    """Read the codes, fit and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("variant")
@@ -278,13 +278,13 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.1, 0.3, 0.5])
     parser.add_argument("--label-dropout", type=float, nargs="+", default=[0.1])
     parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--inference-steps", type=int, default=20, help="of latent refinement; 0: the encoder's codes")
-    parser.add_argument("--most", type=int, default=1000, help="domains of a rung whose codes are judged")
-    parser.add_argument("--mixture", action="store_true", help="fit mixtures too")
-    parser.add_argument("--widen", action="store_true", help="spread codes by what validation likes best")
-    parser.add_argument("--kernels", action="store_true", help="judge kernels on the training codes too")
-    parser.add_argument("--crops", type=int, default=0, help="crops whose codes flows are also fitted to")
-    parser.add_argument("--codes", type=Path, help="file to keep codes in; where it is there, it is read")
+    parser.add_argument("--inference-steps", type=int, default=20, help="latent refinement steps; 0: encoder's codes")
+    parser.add_argument("--most", type=int, default=1000, help="maximum number of evaluated domains per rung")
+    parser.add_argument("--mixture", action="store_true", help="also fit mixtures")
+    parser.add_argument("--widen", action="store_true", help="scale codes by the factor that validation prefers")
+    parser.add_argument("--kernels", action="store_true", help="also evaluate kernels on the training codes")
+    parser.add_argument("--crops", type=int, default=0, help="number of crops to whose codes flows are also fitted")
+    parser.add_argument("--codes", type=Path, help="file for the codes; read if it exists")
     given = parser.parse_args()
     folder = given.results / "models" / given.variant / f"seed{given.seed}"
     model = load_model(folder)

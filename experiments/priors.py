@@ -1,8 +1,8 @@
-"""Print what samples of one trained model are worth when only the prior or the temperature of the draw changes.
+"""Print the quality of samples of one trained model when only the prior or the temperature changes.
 
     python experiments/priors.py results/benchmark concat [--number 16]
 
-Each row draws `number` samples of every class; nearest held-out domains by TM-score as in scores.tsv.
+Each row draws `number` samples of every class; nearest held-out domains are found by TM-score as in scores.tsv.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ROWS = (
 
 
 def main() -> None:
-    """Draw, judge, print."""
+    """Sample, evaluate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("variant")
-    parser.add_argument("--number", type=int, default=16, help="samples a class")
+    parser.add_argument("--number", type=int, default=16, help="samples per class")
     given = parser.parse_args()
     models = given.results / "models"
     sampler = load_sampler(models / given.variant / "seed0", models / "refiner/seed0")
@@ -56,7 +56,7 @@ def main() -> None:
             PreparedStructure.of(as_backbone(name, coords), label)
             for name, label, coords in zip(drawn.names, drawn.labels, drawn.relaxed, strict=True)
         ]
-        search = Search(ScoreSettings().neighbours)  # it remembers by id, and the ids of two draws are alike
+        search = Search(ScoreSettings().neighbours)  # a new one per draw: it caches by id, and ids repeat between draws
         hits = search.all(prepared, library, f"nearest for {prior} {temperature}", lambda *_: True)
         kept = np.mean([is_within(hit.label, j.label) for j, hit in zip(prepared, hits, strict=True)])
         shares = [

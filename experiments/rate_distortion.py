@@ -2,7 +2,7 @@
 
     python experiments/rate_distortion.py
 
-The table is what `latent_size.py` printed; a point is a latent size, its bar the 95 % interval of the RMSD.
+The table was printed by `latent_size.py`; each point is a latent size, and its bar is the 95 % interval of the RMSD.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COLUMNS = ["latent", "variant", "held-out trace RMSD, Å", "low", "high", "rate,
 
 
 def main() -> None:
-    """Read the table, draw a line a variant."""
+    """Read the table and draw one line per variant."""
     rows = read_table(HERE / "results/latent_size.tsv", COLUMNS)
     names = list(dict.fromkeys(row["variant"] for row in rows))
     colours = variant_colours(names)

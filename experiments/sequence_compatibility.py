@@ -1,11 +1,12 @@
-"""Print what ProteinMPNN makes of real domains, of the same with noise, and of samples before and after relaxation.
+"""Print ProteinMPNN's assessment of real domains, noisy real domains, and samples before and after relaxation.
 
     python experiments/sequence_compatibility.py [results] [--variant concat] [--number 16] [--output FILE]
 
-Needs ProteinMPNN (`make install-designer`) and a finished run. Of each kind as many structures of like lengths are
-taken: for every sample the held-out domain nearest in length that is not taken yet. Figures are means over structures
-of two sequences each at temperature 0.1, with bootstrap intervals: negative log-likelihood in nats a residue, and the
-share of native residues, which samples have none of. Both for ProteinMPNN of whole backbones and of CA traces.
+Needs ProteinMPNN (`make install-designer`) and a finished run. All kinds have the same number of structures of similar
+lengths: for every sample, the held-out domain nearest in length that has not been used yet. Figures are means over
+structures, with two sequences each at temperature 0.1, and bootstrap intervals: negative log-likelihood in nats per
+residue, and the share of native residues recovered, which is undefined for samples. Both are given for the ProteinMPNN
+models of whole backbones and of CA traces.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SEQUENCES = 2
 
 
 def matched(lengths: list[int], store: Store, held_out: list[str]) -> list[Backbone]:
-    """For each length the domain nearest to it that is not taken yet, first conformation."""
+    """For each length, the domain nearest to it that has not been used yet, in its first conformation."""
     left = {name: len(store.sequence(name)) for name in held_out}
     found = []
     for length in lengths:
@@ -46,7 +47,7 @@ def jittered(backbone: Backbone, noise: float, random: np.random.Generator) -> B
 
 
 def main() -> None:
-    """Assess every kind, print and keep the table."""
+    """Assess every kind; write and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="?", default=Path("results"))
     parser.add_argument("--variant", default="concat")

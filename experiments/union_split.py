@@ -1,14 +1,14 @@
-"""Make the frozen split of the union of two folders: what its first split held out stays held out, rung by rung.
+"""Make the frozen split of the union of two folders: domains held out by its first split stay held out, by rung.
 
     python experiments/union_split.py STORE CLUSTERS ../shared/union/splits.tsv.gz data/union/splits.tsv.gz
     python experiments/union_split.py STORE CLUSTERS data/union/splits.tsv.gz data/union/splits_256.tsv.gz --whole
 
-The first table is of domains of at most 128 residues: longer ones train by crops, or are left out where they are
-related to what is held out. With `--whole` the table before stays as it is, but what trained by crops trains whole, and
-longer domains that were left out for their relatives are held out.
+The first table is for domains of at most 128 residues: longer ones are used for training as crops, or excluded if they
+are related to held-out domains. With `--whole` the previous table is kept, except that domains trained as crops are
+trained whole, and longer domains that were excluded for their relatives are held out.
 
-Held out are at least `--wanted` domains a rung in the test and half as many for validation, where there are so many,
-and at most 20 domains of a topology in either; those beyond that are excluded. `split.scheme: file` takes it over.
+At least `--wanted` domains per rung are held out for testing and half as many for validation, where there are so many,
+and at most 20 domains of a topology in either; those beyond that are excluded. `split.scheme: file` reads the table.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Splits = dict[str, str]
 
 
 def first_split(path: Path) -> Splits:
-    """Split of each domain of the table that came before."""
+    """Split of each domain in the previous table."""
     rows = (row[1] for row in columns_of(path, ("domain_id", "split")) if not isinstance(row, UnusableDomain))
     return {name: RENAMED["split"].get(split, split) for name, split in rows}
 
 
 def follow(domains: Sequence[SplitDomain], before: Splits) -> Splits:
-    """The first split, and beside each held-out domain all that its sequence ties to it."""
+    """The first split, with all domains linked by sequence to a held-out domain moved to its side."""
     split = {domain.id: before.get(domain.id, "excluded") for domain in domains}
     for part in components(domains, SCHEMES["sequence"]):
         held = Counter(split[member.id] for member in part.members if split[member.id] in HELD)
@@ -56,14 +56,14 @@ def usable(part: Component) -> list[SplitDomain]:
 
 
 def rung_counts(domains: Sequence[SplitDomain], split: Splits) -> tuple[dict[str, str], Counter[tuple[str, str]]]:
-    """Rung of each held-out domain, and how many each split has of each."""
+    """Rung of each held-out domain, and the number of domains per split and rung."""
     new = rungs(domains, lambda domain: split[domain.id] in ("train", "crops"))
     held = [domain.id for domain in domains if split[domain.id] in HELD]
     return new, Counter((split[name], new.get(name, "")) for name in held)
 
 
 def cap(domains: Sequence[SplitDomain], split: Splits, rng: np.random.Generator) -> None:
-    """Exclude what a held-out set has of a topology beyond `MOST_OF_TOPOLOGY`."""
+    """Exclude the domains of a topology beyond `MOST_OF_TOPOLOGY` in a held-out set."""
     seen: Counter[tuple[str, str]] = Counter()
     for row in rng.permutation(len(domains)).tolist():
         domain = domains[row]
@@ -81,7 +81,7 @@ def hold_out(
     goals: dict[str, int],
     rng: np.random.Generator,
 ) -> None:
-    """Move components of the scheme `unit` from training, each from a component of `above` that keeps others there."""
+    """Hold out components of the scheme `unit`; their component of `above` keeps others in training."""
     training = [domain for domain in domains if split[domain.id] in ("train", "crops")]
     family = {m.id: row for row, part in enumerate(components(domains, SCHEMES[above])) for m in part.members}
     parts = components(training, SCHEMES[unit])
@@ -102,9 +102,9 @@ def hold_out(
 
 
 def whole(domains: Sequence[SplitDomain], before: Splits, rng: np.random.Generator) -> Splits:
-    """The table before with longer domains whole: they train or, where relatives are held out, are held out, too.
+    """The previous table with longer domains whole, for training or, if they have held-out relatives, held out.
 
-    A superfamily's go where its shorter ones went, or at random, a third to validation.
+    Those of a superfamily join its shorter held-out ones, or are assigned at random, a third to validation.
     """
     split, long = dict(before), {domain.id for domain in domains if domain.reason == TOO_LONG}
     for part in components(domains, SCHEMES["superfamily"]):
@@ -117,7 +117,7 @@ def whole(domains: Sequence[SplitDomain], before: Splits, rng: np.random.Generat
 
 
 def main() -> None:
-    """Read, hold out, write, and say what was made."""
+    """Read, hold out, write and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("clusters", type=Path)
