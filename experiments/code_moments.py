@@ -64,7 +64,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--write", metavar="NAME", help="write the table to benchmarks/results/NAME.tsv")
+    parser.add_argument("--write", metavar="NAME", help="write the table to experiments/results/NAME.tsv")
     given = parser.parse_args()
     superfamily = {
         row["domain_id"]: row["superfamily"] or row["domain_id"]

@@ -1,19 +1,19 @@
-"""Print what second levels make of held-out domains: secondary structure, validity, distance, label followed, speed.
+"""Evaluate second levels on held-out domains: secondary structure, validity, error, labels followed, speed.
 
     python experiments/decoder.py domains.h5 splits.tsv --level refiner=models/refiner/seed0 --level decoder=FOLDER
         [--prototype ../shared/prototype/stages.safetensors] [--classifier ../shared/union/classifier]
         [--every 6] [--codes 64:0.25 32:0.5] [--swap 8 16 32] [--free 32 --model MODEL] [--invert 16] [--probe 64]
 
-Codes are the 64 first principal components of the training traces, so that no variant stands between; `k:noise` keeps
-the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another program, whose
-weights fit ours. `--swap` keeps k numbers and asks for the own class and architecture and for those of another class,
-`--invert` with the noise that the flow gives run backwards under the own label; both are told by the fold classifier.
-`--free` does as `--swap` with a code from which the label is removed: a model's code is mapped to noise by its flow
-under the own label and back to a code under the label asked for, and the trace that the model decodes from it, under
-that label too, takes the place of the domain's.
-`--probe` looks for the class in the first k numbers and in the noise behind them. Every row is of the same domains; in
-brackets 95 % intervals over them. Structures a second are those of one core's CPU time, without relaxation. What is
-printed for `--swap` and `--probe` is drawn by `decoder_plot.py`.
+Codes are the first 64 principal components of the training traces, so that the result does not depend on a variant;
+`k:noise` keeps the first k of them and starts the flow from that much noise. `--prototype` is a decoder of another
+program, whose weights fit ours. `--swap` keeps k dimensions and asks for the domain's own class and architecture and
+for those of another class. `--invert` does the same with the noise obtained by running the flow backwards under the own
+label. `--free` does the same with a code from which the label is removed: the flow of a model maps its code to noise
+under the own label and back to a code under the requested one, and the trace that the model decodes from that code
+replaces the domain's trace. The fold classifier determines what was made. `--probe` tests how well fresh probes read
+the class from the first k dimensions and from the noise of the second level. All rows are of the same domains; in
+brackets are 95 % intervals over them. Structures per second are CPU time of one core, without relaxation. The output of
+`--swap`, `--free` and `--probe` is drawn by `decoder_plot.py`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def load_prototype(path: Path) -> ChainDecoder:
 
 
 def read_classifier(folder: Path) -> FoldClassifier:
-    """A fold classifier, also one from before a setting had its present name."""
+    """A fold classifier, also one that was written before a setting was renamed."""
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     if "copies" not in spec["settings"]:
         return load_classifier(folder)
@@ -104,7 +104,7 @@ def read_classifier(folder: Path) -> FoldClassifier:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What all rows share: held-out domains, and the linear map whose scores are their codes."""
+    """Shared by all rows: the held-out domains, and the linear map whose scores are their codes."""
 
     domains: DomainSet
     spec: Spec
@@ -184,7 +184,7 @@ def judged(ground: Ground, made: Atoms, classes: np.ndarray) -> list[str]:
 
 
 def distance_rows(ground: Ground, levels: dict[str, ChainDecoder | Refiner], codes: list[str]) -> None:
-    """Print what each level makes of codes under the own label."""
+    """Print how each level completes codes under the own label."""
     classes, real = ground.classes, [np.asarray(c, np.float32) for c in ground.domains.coords]
     names = [f"helix / strand {label}" for label in [*sorted(set(classes.tolist())), "all"]]
     columns = ["level", "numbers", "noise", "n", "state", *names, "physically valid"]
@@ -250,9 +250,9 @@ def swap_rows(
     inverted: bool,
     under: Callable[[np.ndarray], DomainSet] | None = None,
 ) -> None:
-    """Print how often the label asked for is made of the first numbers of a code, under the own label and another.
+    """Print how often the requested label results from the first dimensions of a code, for the own label and another.
 
-    `under` gives the domains from whose traces these numbers are taken, if not the own.
+    `under` gives the domains whose traces are used instead of the own.
     """
     own = np.array([truncate(label, 2) for label in ground.domains.labels])
     real = [np.asarray(c, np.float32) for c in ground.domains.coords]
@@ -280,7 +280,7 @@ def swap_rows(
 
 
 def probe_rows(ground: Ground, name: str, level: ChainDecoder, numbers: list[int]) -> None:
-    """Print what code and noise say of the class, how white the noise is, and how near each level comes."""
+    """Print the class skill of probes of code and noise, the norm of the noise, and the error of each level."""
     classes = ground.classes
     groups = np.array([superfamily(label) or label for label in ground.domains.labels])
     columns = ["level", "numbers", "n", "class skill of the code", "of the noise", "squared norm a number of the noise"]
@@ -345,12 +345,14 @@ def main() -> None:
     parser.add_argument("--level", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--prototype", type=Path)
     parser.add_argument("--classifier", type=Path)
-    parser.add_argument("--every", type=int, default=6, help="of the held-out domains of at most 128 residues")
-    parser.add_argument("--per-class", type=int, help="take so many of each class at random instead")
+    parser.add_argument("--every", type=int, default=6, help="use every n-th held-out domain of at most 128 residues")
+    parser.add_argument("--per-class", type=int, help="use that many random domains of each class instead")
     parser.add_argument("--codes", nargs="*", default=["64:0.25", "32:0.5", "16:1"], metavar="NUMBERS:NOISE")
     parser.add_argument("--swap", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--free", nargs="*", type=int, default=[], metavar="NUMBERS")
-    parser.add_argument("--model", type=Path, default=package_model() / "model", help="whose codes --free takes")
+    parser.add_argument(
+        "--model", type=Path, default=package_model() / "model", help="the model whose codes --free uses"
+    )
     parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--probe", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--underflow", action="store_true", help="CPU time of one evaluation, see `layers.nearness`")

@@ -5,7 +5,7 @@
 Takes the domains of a finished run (training or held out) whose known conformers are farthest from them, samples around
 each at temperatures 0.7 and 1.0, and compares each variant with noise: the domain's own CA with uniform Gaussian noise
 of the same mean RMSF. `pca` is the linear baseline. Prints medians over domains with 95 % bootstrap intervals and
-writes one row per domain to benchmarks/results/NAME.tsv (default: ensembles).
+writes one row per domain to experiments/results/NAME.tsv (default: ensembles).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python experiments/leaderboard.py results [--write NAME]
 
 Every figure is a row of scores.tsv: a mean over structures (and seeds) with its interval. `--write NAME` saves the rows
-in benchmarks/results/NAME.tsv with machine and date.
+in experiments/results/NAME.tsv with machine and date.
 """
 
 from __future__ import annotations

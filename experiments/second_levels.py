@@ -1,20 +1,21 @@
-"""Print what samples of one model become by different second levels, beside real domains at equal n.
+"""Compare samples of one model completed by different second levels with real domains, at equal n.
 
     python experiments/second_levels.py MODEL domains.h5 splits.tsv --level refiner=models/refiner/seed0
         --level decoder=models/decoder/seed0:64:0.5:0.2 --level decoder16=models/decoder/seed0:16:1
         [--columns FOLDER] [--number 100] [--rebuilt 50] [--temperature 0.9] [--classifier models/classifier] [--seed 0]
         [--lengths 40 128] [--fold 2.60.40 --length 110]
 
-The codes are drawn once per seed and are the same for every level; `FOLDER:k:noise:error:steps:relax` keeps the first k
-numbers of a code, starts the second level from that much noise, tells a decoder of that error of the code, integrates
-in so many steps and relaxes in so many; what is left out is as by default. With `--lengths` all samples and real
-domains have so many residues; `--fold` asks for one fold in place of all classes, of whose members the real domains
-then are, and `--length` for samples of one length. Samples are compared with domains of the splits `test` and `train`,
-at random at most `--reference` of each class and split, the same for every column. The column `real` are validation
-domains of superfamilies and topologies that training has not, `new_member` those of trained superfamilies, at most as
-many of each class as there are samples. In brackets 95 % intervals over structures, and `n`. Structures a second are
-those of the wall clock, drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each column is written to
-`--columns` when it is done, under a name that holds what was asked, so that an interrupted command goes on.
+The codes are drawn once per seed and are the same for every level. `FOLDER:k:noise:error:steps:relax` keeps the first k
+dimensions of a code, starts the second level from that much noise, gives a decoder that error of the code, integrates
+in that many steps and relaxes in that many; whatever is left out has its default. With `--lengths` all samples and real
+domains have lengths in that range. `--fold` draws one fold instead of all classes, and the real domains are then its
+members; `--length` draws samples of one length. Samples are compared with domains of the splits `test` and `train`, at
+most `--reference` of each class and split, drawn at random and the same for every column. The column `real` holds
+validation domains of superfamilies and topologies that are not in training, `new_member` those of trained
+superfamilies, at most as many per class as there are samples. In brackets are 95 % intervals over structures, and n.
+Samples per second are wall-clock times of drawing and relaxation together, on as many cores as OMP_NUM_THREADS. Each
+finished column is written to `--columns`, under a name that encodes the settings, so that an interrupted command
+continues.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def write_real(
 
 
 def raw_rows(samples: Samples) -> Cells:
-    """Class, name and value of what only unrelaxed samples say: validity, strand, and how far relaxation moves CA."""
+    """Class, name and value of the metrics of unrelaxed samples: validity, strand, and how far relaxation moves CA."""
     found = []
     for label in [*sorted(set(samples.labels)), "all"]:
         rows = [row for row, own in enumerate(samples.labels) if label in (own, "all")]
@@ -104,7 +105,7 @@ def raw_rows(samples: Samples) -> Cells:
 
 
 def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, str]]) -> Cells:
-    """Rung, or all, name and value of how near held-out domains are when they are rebuilt from their codes."""
+    """Rung (or all), name and value of the reconstruction error of held-out domains."""
     labels, rungs = ({row["domain_id"]: row[name] for row in rows} for name in ("label", "rung"))
     with Store(domains) as store:
         real = cvae.Structures(entry.backbone for entry in store.entries(list(labels)))
@@ -128,7 +129,7 @@ def rebuilt_rows(model: Path, folder: Path, domains: Path, rows: list[dict[str, 
 
 
 def cells_of_scores(store: Path, domains: Path, splits: Path, classifier: Path | None) -> Cells:
-    """Class, metric and value with its interval and n, of what is scored of a store."""
+    """Class, metric and value with interval and n of the scores of a store."""
     table = cvae.score(store, domains, splits=splits, classifier=classifier)
     return [
         (row["fold"], row["metric"], f"{row['value']:.3f} ({row['low']:.3f}-{row['high']:.3f}, {row['n']})")
@@ -138,7 +139,7 @@ def cells_of_scores(store: Path, domains: Path, splits: Path, classifier: Path |
 
 
 def main() -> None:
-    """Print a table a class, a column a level."""
+    """Print a table with a column per level."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("domains", type=Path)
@@ -146,16 +147,18 @@ def main() -> None:
     parser.add_argument(
         "--level", action="append", required=True, type=parsed, metavar="NAME=FOLDER[:k:noise:error:steps:relax]"
     )
-    parser.add_argument("--columns", type=Path, default=Path("second_levels"), help="folder of what is done")
-    parser.add_argument("--number", type=int, default=100, help="samples of each class; 0: domains are rebuilt alone")
-    parser.add_argument("--reference", type=int, default=150, help="most domains of a class and split to compare with")
-    parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains of a class that are rebuilt")
-    parser.add_argument("--temperature", type=float, default=SampleSettings().temperature, help="of the codes' draw")
+    parser.add_argument("--columns", type=Path, default=Path("second_levels"), help="folder of finished columns")
+    parser.add_argument("--number", type=int, default=100, help="samples per class; 0: only reconstruct domains")
+    parser.add_argument("--reference", type=int, default=150, help="most domains per class and split to compare with")
+    parser.add_argument("--rebuilt", type=int, default=50, help="held-out domains per class that are reconstructed")
+    parser.add_argument(
+        "--temperature", type=float, default=SampleSettings().temperature, help="at which codes are drawn"
+    )
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lengths", type=int, nargs=2, default=(0, 10_000), help="fewest and most residues")
-    parser.add_argument("--fold", default="", help="the one that is drawn; by default all classes")
-    parser.add_argument("--length", type=int, help="residues of each sample; by default as training has them")
+    parser.add_argument("--lengths", type=int, nargs=2, default=(0, 10_000), help="range in residues")
+    parser.add_argument("--fold", default="", help="fold to draw; by default all classes")
+    parser.add_argument("--length", type=int, help="residues of each sample; by default as in training")
     asked = parser.parse_args()
     shortest, longest = asked.lengths
     with Store(asked.domains) as store:
@@ -196,7 +199,7 @@ def main() -> None:
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for name, make in work.items():
         facts = vars(asked) | {"level": make.args, "columns": ""}
-        if name in REAL:  # the same whatever is compared with them
+        if name in REAL:  # the real domains do not depend on these
             facts |= dict.fromkeys(("model", "seed", "temperature", "rebuilt", "length"))
         path = asked.columns / f"{name}-{hashlib.sha256(f'{facts}'.encode()).hexdigest()[:12]}.json"
         if not path.exists():

@@ -1,9 +1,9 @@
-"""Print the tables of several seeds of `second_levels.py` as one: the mean of each cell over seeds.
+"""Combine the tables that `second_levels.py` wrote for several seeds: the mean of each cell over seeds.
 
     python experiments/seeds.py columns0 columns1 columns2
 
-Each folder is the `--columns` of one seed, with the same levels. In brackets the span of the seeds' 95 % intervals,
-from the lowest bound to the highest, and n of each seed where it differs.
+Each folder is the `--columns` of one seed, with the same levels. In brackets are the span of the seeds' 95 % intervals,
+from the lowest bound to the highest, and n of a seed (of each seed where they differ).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def together(cells: list[str]) -> str:
 
 
 def main() -> None:
-    """Print a row a class and metric, a column a level."""
+    """Print a row per class and metric, a column per level."""
     folders = [Path(name) for name in sys.argv[1:]]
     columns = [{path.stem.rpartition("-")[0]: path for path in sorted(folder.glob("*.json"))} for folder in folders]
     if not columns or any(set(each) != set(columns[0]) or not each for each in columns):
