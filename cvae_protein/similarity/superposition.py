@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import event
+
+from ..core.progress import say
 
 STEPS = 30  # of Newton's method, at most
 DEGENERATE = 1e-7  # an adjugate below this, of a matrix of about unit size, gives no direction
@@ -20,6 +23,25 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(cache=True, fastmath=True, error_model="numpy")(function)
     except RuntimeError:  # no folder is writable
         return njit(fastmath=True, error_model="numpy")(function)
+
+
+class _Announcement(event.Listener):
+    """Says once per process that functions are being compiled, which takes some 20 s; loading them from the cache does
+    not."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        """Called by numba when it begins to compile a function."""
+        if not self.said:
+            say("superposition", "compiles its functions (some 20 s), and keeps them for later runs where it may write")
+        self.said = True
+
+    def on_end(self, event: event.Event) -> None:
+        """Called by numba when a function is compiled."""
+
+
+event.register("numba:compile", _Announcement())
 
 
 @compiled

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,3 +58,19 @@ def test_points_are_laid_on_each_other_by_weights(precision):
     superpose(mobile, target, weights, 16, rotation, shift)
     assert rotation == pytest.approx(turn, abs=1e-5)
     assert shift == pytest.approx(move, abs=1e-3)
+
+
+def test_compiling_is_announced_and_loading_what_was_compiled_is_not(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from cvae_protein.similarity.superposition import superpose
+points = np.eye(3, 5)
+superpose(points, points, np.ones(5), 5, np.zeros((3, 3)), np.zeros(3))
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stderr)
+    assert said[0].count("superposition: compiles") == 1
+    assert "compiles" not in said[1]
