@@ -1,7 +1,7 @@
 """Compare training from scratch with fine-tuning of the package's model on a few hundred domains of a user.
 
     python experiments/fine_tuning.py domains.h5 splits.tsv [--number 200] [--scheme scope] [--steps 400 4000]
-        [--samples 40] [--seed 0] [--family 2.60.40]
+        [--scratch 20000] [--samples 40] [--seed 0] [--family 2.60.40]
 
 The user's domains are `--number` domains of the split `test` whose topologies the package's model has not seen (rung
 `new_topology`), labelled by the first level of `--scheme`; a fifth is held out for testing and a tenth for validation,
@@ -10,7 +10,8 @@ those held out from the package's model are used for testing and validation, and
 needed for training.
 
 `concat` and `fine_tuned` are trained on the same rows with the same settings for each number of steps, and the weights
-are chosen on validation. Columns: CPU seconds of training; trace RMSD on held-out domains; as a measure of forgetting,
+are chosen on validation; `--scratch` adds numbers of steps for `concat` alone.
+Columns: CPU seconds of training; trace RMSD on held-out domains; as a measure of forgetting,
 trace RMSD on validation domains of the package's own split, none of which are the user's; the shares of samples that
 are physically valid and whose nearest held-out domain has the requested label; the TM-score to that domain; and the
 share of samples that a judge assigns to the requested label. The judge is a fold classifier of these labels (with
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--scheme", choices=["cath", "scope"], default="scope")
     parser.add_argument("--steps", type=int, nargs="+", default=[400, 4000])
+    parser.add_argument("--scratch", type=int, nargs="*", default=[], help="further steps, from scratch alone")
     parser.add_argument("--samples", type=int, default=40, help="samples per class")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--family", default="", help="CATH topology of the user's domains")
@@ -225,8 +227,8 @@ def main() -> None:
         print("| the user's domains" + " |" * len(columns), " | ".join(cells), "|", flush=True)
         first = [trace_rmsd(package / "model", held_out), trace_rmsd(package / "model", others)]
         print(f"| pretrained | | | {first[0]} | {first[1]} |" + " |" * (len(SHOWN) + 1), flush=True)
-        for variant in ("concat", "fine_tuned"):
-            for steps in asked.steps:
+        for variant, lengths in (("concat", [*asked.steps, *asked.scratch]), ("fine_tuned", asked.steps)):
+            for steps in lengths:
                 made, began = folder / f"{variant}{steps}", time.process_time()
                 settings = TrainSettings(steps=steps, report_every=max(10, steps // 20))
                 train(*own, variant, asked.seed, made, ModelSettings(), settings, RefineSettings(), 1)
@@ -239,7 +241,10 @@ def main() -> None:
                 cells = scored(samples, own)
                 cells.append(judged(judge, [c[:, CA] for c in drawn.relaxed], drawn.labels, means))
                 rebuilt = f"{trace_rmsd(made, held_out)} | {trace_rmsd(made, others)}"
-                print(f"| {variant} | {steps} | {seconds:.0f} | {rebuilt} | " + " | ".join(cells) + " |", flush=True)
+                history = read_table(made / "history.tsv", ["step", "best"])
+                best = next(row["step"] for row in history if int(row["best"]))
+                first = f"| {variant} | {steps}, kept {best} | {seconds:.0f} | {rebuilt} | "
+                print(first + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
