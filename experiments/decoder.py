@@ -222,18 +222,20 @@ def other_labels(own: np.ndarray, training: Sequence[str]) -> np.ndarray:
     return np.array(found)
 
 
-def freed(model: Path, domains: DomainSet) -> Callable[[np.ndarray], DomainSet]:
+def freed(model: Path, domains: DomainSet, guidance: float) -> Callable[[np.ndarray], DomainSet]:
     """A function from labels to the domains with CA as the model decodes them under these labels.
 
-    The codes are those of the domains with the own label removed by the flow of the model (`flow_prior`).
+    The flow of the model maps the code of each domain to noise under the own label, as in `flow_prior`, and, with
+    `guidance`, to a code under the label asked for.
     """
     sampler = load_sampler(model, package_model() / "refiner")
-    sampler.model.spec = replace(sampler.spec, variant="flow_prior")
-    codes = sampler.infer(domains).mean
+    assert sampler.flow is not None
+    flow, lengths = sampler.flow, torch.from_numpy(domains.lengths)
+    noise = flow.to_noise(sampler.infer(domains).mean, domains.label_ids(sampler.spec), lengths)
 
     def under(asked: np.ndarray) -> DomainSet:
         labels = torch.tensor([sampler.spec.label_ids(str(label)) for label in asked])
-        traces = sampler.decode(codes, labels, torch.from_numpy(domains.lengths))
+        traces = sampler.decode(flow.to_codes(noise, labels, lengths, guidance), labels, lengths)
         pairs = zip(domains.coords, traces, strict=True)
         moved = tuple(own + (trace.numpy() - own[:, 1])[:, None] for own, trace in pairs)
         return replace(domains, coords=moved)
@@ -353,6 +355,7 @@ def main() -> None:
     parser.add_argument(
         "--model", type=Path, default=package_model() / "model", help="the model whose codes --free uses"
     )
+    parser.add_argument("--guidance", type=float, default=1.0, help="of that model's flow, under the label asked for")
     parser.add_argument("--invert", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--probe", nargs="*", type=int, default=[], metavar="NUMBERS")
     parser.add_argument("--underflow", action="store_true", help="CPU time of one evaluation, see `layers.nearness`")
@@ -383,7 +386,7 @@ def main() -> None:
             if numbers and isinstance(level, ChainDecoder):
                 swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
     if given.free:
-        under = freed(given.model, ground.domains)
+        under = freed(given.model, ground.domains, given.guidance)
         for name, level in levels.items():
             if isinstance(level, ChainDecoder):
                 swap_rows(ground, name, level, read_classifier(given.classifier), given.free, False, under)
