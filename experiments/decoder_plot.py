@@ -57,7 +57,7 @@ def draw(rows: list[Row], output: Path) -> None:
     """Both panels."""
     swaps = [row for row in rows if "class asked" in row and row["numbers"]]
     probes = [row for row in rows if "of the noise" in row]
-    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    figure = Figure(figsize=(8.8, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for label in ("own", "another"):
         chosen = [row for row in swaps if row["label"] == label]
@@ -67,18 +67,18 @@ def draw(rows: list[Row], output: Path) -> None:
         line(upper, freed, "class asked", "class, another label, own label removed", COLOURS["freed"], "--")
     upper.set(ylabel="share made as asked", ylim=(-0.03, 1.03))
     line(lower, probes, "class skill of the code", "class read from the code", COLOURS["own"])
-    line(lower, probes, "of the noise", "class read from the noise", COLOURS["another"])
-    lower.set(ylabel="skill of a fresh probe", xlabel="numbers of the code that are kept", ylim=(-0.25, 1.03))
+    line(lower, probes, "of the noise", "class read from the decoder's noise", COLOURS["another"])
+    lower.set(ylabel="skill of a fresh probe", xlabel="dimensions of the code that are kept", ylim=(-0.25, 1.03))
     beside = lower.twinx()
     line(beside, probes, "CA RMSD of the code, Å", "distance of the coarse trace", COLOURS["distance"], "--")
     beside.set(ylabel="CA RMSD, Å", ylim=(0, None))
     ticks = sorted({int(row["numbers"]) for row in [*swaps, *probes]})
     lower.set_xscale("log", base=2)
     lower.set_xticks(ticks, [str(tick) for tick in ticks])
-    upper.legend(fontsize=8, frameon=False)
+    upper.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.12, 1.0))
     lines = [*lower.get_legend_handles_labels()[0], *beside.get_legend_handles_labels()[0]]
     names = [*lower.get_legend_handles_labels()[1], *beside.get_legend_handles_labels()[1]]
-    lower.legend(lines, names, fontsize=8, frameon=False, loc="lower left")
+    lower.legend(lines, names, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.12, 1.0))
     for place in (upper, lower, beside):
         place.spines["top"].set_visible(False)
     figure.savefig(output, dpi=150)
