@@ -249,12 +249,13 @@ def swap_rows(
     level: ChainDecoder,
     classifier: FoldClassifier,
     numbers: list[int],
-    inverted: bool,
+    inverted: bool = False,
     under: Callable[[np.ndarray], DomainSet] | None = None,
+    how: str = "",
 ) -> None:
     """Print how often the requested label results from the first dimensions of a code, for the own label and another.
 
-    `under` gives the domains whose traces are used instead of the own.
+    `under` gives the domains whose traces are used instead of the own; `how` is printed behind the label.
     """
     own = np.array([truncate(label, 2) for label in ground.domains.labels])
     real = [np.asarray(c, np.float32) for c in ground.domains.coords]
@@ -278,7 +279,7 @@ def swap_rows(
             guidance = 1.0 if inverted and label == "own" else 2.0
             source = replace(ground, domains=under(asked)) if under else ground
             made = build(source, level, kept, 1.0, asked, guidance, inverted)[1]
-            row(f"{label}{', inverted' if inverted else ', label removed' if under else ''}", kept, made, asked)
+            row(f"{label}{how}", kept, made, asked)
 
 
 def probe_rows(ground: Ground, name: str, level: ChainDecoder, numbers: list[int]) -> None:
@@ -381,15 +382,15 @@ def main() -> None:
     )
     if given.codes:
         distance_rows(ground, levels, given.codes)
-    for numbers, inverted in ((given.swap, False), (given.invert, True)):
+    for numbers, inverted, how in ((given.swap, False, ""), (given.invert, True, ", inverted")):
         for name, level in levels.items():
             if numbers and isinstance(level, ChainDecoder):
-                swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted)
+                swap_rows(ground, name, level, read_classifier(given.classifier), numbers, inverted, how=how)
     if given.free:
-        under = freed(given.model, ground.domains, given.guidance)
+        under, how = freed(given.model, ground.domains, given.guidance), f", label removed, guidance {given.guidance:g}"
         for name, level in levels.items():
             if isinstance(level, ChainDecoder):
-                swap_rows(ground, name, level, read_classifier(given.classifier), given.free, False, under)
+                swap_rows(ground, name, level, read_classifier(given.classifier), given.free, under=under, how=how)
     if given.underflow:
         underflow_rows(ground, levels)
     for name, level in levels.items():

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = {"own": "#4878a8", "another": "#c8553d", "freed": "#5a9367", "distance": "#6a6a6a"}
+FREED = "another, label removed, guidance 2"  # as drawn samples are guided
 Row = Mapping[str, str]
 
 
@@ -63,7 +64,7 @@ def draw(rows: list[Row], output: Path) -> None:
         chosen = [row for row in swaps if row["label"] == label]
         line(upper, chosen, "class asked", f"class, {label} label", COLOURS[label])
         line(upper, chosen, "architecture asked", f"architecture, {label} label", COLOURS[label], ":")
-    if freed := [row for row in swaps if row["label"] == "another, label removed"]:
+    if freed := [row for row in swaps if row["label"] == FREED]:
         line(upper, freed, "class asked", "class, another label, own label removed", COLOURS["freed"], "--")
     upper.set(ylabel="share made as asked", ylim=(-0.03, 1.03))
     line(lower, probes, "class skill of the code", "class read from the code", COLOURS["own"])

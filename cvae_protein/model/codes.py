@@ -48,8 +48,11 @@ def codes_of(model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
 
 
 def resumed_codes(path: Path | None, split: str, model: CVAE, domains: DomainSet, steps: int) -> CodeSet:
-    """`codes_of` the domains of a split, taken from the file `path` if an interrupted training of the same model has
-    inferred them, and stored there otherwise. The file also holds the codes of other splits."""
+    """`codes_of` the domains of a split, which an interruption of training does not lose.
+
+    They are taken from the file `path` if they are of the same model, weights included, and else stored there beside
+    those of other splits. Raises `UserError` if the file is damaged.
+    """
     if path is None:
         return codes_of(model, domains, steps)
     given = hashlib.sha256(f"{model.spec.to_json()} {steps}".encode())

@@ -26,18 +26,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Announcement(event.Listener):
-    """Says once per process that functions are being compiled, which takes some 20 s; loading them from the cache does
-    not."""
+    """Says once per process that functions of the package are being compiled, but not that they are loaded again."""
 
     said = False
 
-    def on_start(self, event: event.Event) -> None:
-        """Called by numba when it begins to compile a function."""
-        if not self.said:
+    def on_start(self, begun: event.Event) -> None:
+        """Called by numba when it begins to compile a function, of whatever package."""
+        module: str = begun.data["dispatcher"].py_func.__module__
+        if not self.said and module.startswith(__package__):
             say("superposition", "compiles its functions (some 20 s), and keeps them for later runs where it may write")
-        self.said = True
+            self.said = True
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, ended: event.Event) -> None:
         """Called by numba when a function is compiled."""
 
 

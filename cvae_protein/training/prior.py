@@ -67,8 +67,8 @@ def fit_priors(
     watched = {"evaluated": codes}
     if "validation" in by_split:
         held_out = by_split["validation"].first_conformations()
-        own = resumed_codes(inferred, "validation", model, held_out, spec.model.inference_steps)
-        watched["validation"] = kept["validation"] = own
+        kept["validation"] = resumed_codes(inferred, "validation", model, held_out, spec.model.inference_steps)
+        watched["validation"] = kept["validation"]
     stage = f"fit codes of {spec.variant} seed {spec.seed}"
     stopped = next(row for row in fit_flow(flow, watched, settings, stage, spec.seed, bool(begun)) if row["best"])
     summary = {"flow_step": stopped["step"]} | {
