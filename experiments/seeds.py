@@ -3,8 +3,8 @@
     python experiments/seeds.py columns0 columns1 columns2
 
 Each folder is the `--columns` of one seed, with the same levels. Three tables are printed: of all classes together, of
-each class, and of each rung of held-out domains (reconstructions and coverage). In brackets are the span of the seeds' 95 % intervals,
-from the lowest bound to the highest, and n of a seed (of each seed where they differ).
+each class, and of each rung of held-out domains (reconstructions and coverage). In brackets are the span of the seeds'
+95 % intervals, from the lowest bound to the highest, and n of a seed (of each seed where they differ).
 """
 
 from __future__ import annotations
