@@ -75,7 +75,8 @@ def print_table(levels: list[str], cells: Cells, labels: list[str]) -> None:
     for metric, name in NAMES.items():
         for label in labels:
             if row := cells.get((label, metric)):
-                first = name if label == "all" else f"{name}, {label.replace('_', ' ')}"
+                part = label.replace("_", " ") if label in RUNGS else f"class {label}"
+                first = name if label == "all" else f"{name}, {part}"
                 print(f"| {first} | " + " | ".join(together(row[x]) if x in row else "" for x in levels) + " |")
     print()
 
